@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "moegen/engine.h"
+
+namespace moegen {
+
+struct BatchOptions {
+  std::string input;                            ///< a file (.gz and .zst are read as such), or "-": stdin
+  std::string output;                           ///< a file, or "-": stdout
+  std::string error_file;                       ///< where failed requests go; empty: to output
+  std::string metrics_file;                     ///< JSON lines, one a pass and a summary; empty: none
+  std::string progress = "auto";                ///< auto | bar | plain | none
+  std::optional<bool> resume;                   ///< empty: refuse to touch an existing output; false: overwrite it
+  bool ordered = false;                         ///< answers in the order of the input
+  std::optional<int64_t> limit;                 ///< only the first so many lines that hold a request
+  std::vector<std::string> served_model_names;  ///< further names that a request's `model` may have
+};
+
+/// An OpenAI batch file and its answers.
+class BatchJob {
+ public:
+  /// Opens the files before any model is loaded: a missing input, an output that would be overwritten, and input and output
+  /// being the same file end here. Throws Error.
+  explicit BatchJob(const BatchOptions& options);
+  ~BatchJob();
+  BatchJob(const BatchJob&) = delete;
+  BatchJob& operator=(const BatchJob&) = delete;
+
+  /// Answers every request. 0: all answered, errors of single requests included. 130: interrupted by SIGINT or SIGTERM after
+  /// a clean flush. Throws Error where it has to stop.
+  int run(Engine& engine);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace moegen

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "moegen/options.h"
+#include "moegen/request.h"
+
+namespace moegen {
+
+/// Gives requests one by one; called on the thread of Engine::run, only when there is room for another.
+class RequestSource {
+ public:
+  virtual ~RequestSource() = default;
+  /// Empty at the end of the input.
+  virtual std::optional<Request> next() = 0;
+};
+
+/// Counters of a run, as they stand after a pass. Tokens are totals since the start of the run.
+struct Progress {
+  int64_t passes = 0;
+  double seconds = 0;                 ///< since the start of the run
+  double pass_seconds = 0;            ///< of the last pass
+  int64_t pass_tokens = 0;            ///< tokens the last pass carried
+  int64_t pass_prefill_tokens = 0;    ///< of these, prompt tokens
+  int64_t pass_sequences = 0;         ///< sequences the last pass carried
+  int64_t requests_finished = 0;
+  int64_t requests_failed = 0;
+  int64_t sequences_running = 0;
+  int64_t sequences_waiting = 0;
+  int64_t preemptions = 0;
+  int64_t prompt_tokens = 0;          ///< computed, recomputation included
+  int64_t generated_tokens = 0;
+  int64_t kv_pages_used = 0;
+  int64_t kv_pages = 0;
+};
+
+/// Takes what a run gives; called on the thread of Engine::run.
+class CompletionSink {
+ public:
+  virtual ~CompletionSink() = default;
+  virtual void done(Completion completion) = 0;
+  /// New text of a choice, complete characters only, nothing that may still become part of a stop string.
+  virtual void text(const std::string& /*id*/, int /*choice*/, std::string_view /*piece*/) {}
+  virtual void pass(const Progress& /*progress*/) {}
+};
+
+/// What a caller may want to know about a loaded model.
+struct EngineInfo {
+  std::string model_name;             ///< base name of the directory
+  std::string family;
+  std::string dtype;
+  std::string cpu_path;
+  int64_t vocab_size = 0;
+  int64_t max_model_len = 0;
+  int threads = 0;
+  std::vector<std::string> plan;      ///< what was decided and why, a line each
+};
+
+/// A model in memory and the loop that runs requests through it. Not thread-safe, but for request_stop().
+class Engine {
+ public:
+  /// Loads the checkpoint and reserves all memory. Throws Error.
+  explicit Engine(const EngineOptions& options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  [[nodiscard]] const EngineInfo& info() const;
+
+  /// Runs until the source is empty and everything is answered. False if request_stop() ended it before;
+  /// what was not answered then has no Completion. Throws Error where the run cannot go on.
+  bool run(RequestSource& source, CompletionSink& sink);
+
+  /// Ends run() after the pass that is under way. May be called from any thread and from a signal handler.
+  void request_stop() noexcept;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// What a checkpoint directory holds, as text for people or as JSON: family, shapes, bytes by kind and dtype,
+/// what is skipped, what is missing. Reads headers only. Throws Error where there is no checkpoint to speak of.
+std::string inspect(const std::filesystem::path& model, bool json);
+
+}  // namespace moegen

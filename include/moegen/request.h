@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace moegen {
+
+using TokenId = int32_t;
+
+/// Sampling as vLLM's SamplingParams means it. Empty optionals take generation_config.json's value, then vLLM's default.
+struct SamplingParams {
+  std::optional<double> temperature;         ///< default 1; below 1e-5: greedy
+  std::optional<double> top_p;               ///< default 1
+  std::optional<int64_t> top_k;              ///< default 0; 0 and -1: off
+  std::optional<double> min_p;               ///< default 0
+  std::optional<double> repetition_penalty;  ///< default 1; over prompt and generated tokens
+  std::optional<int64_t> max_tokens;         ///< default: 16 for texts, the rest of the context for chats
+  double presence_penalty = 0;               ///< over generated tokens
+  double frequency_penalty = 0;              ///< over generated tokens
+  std::optional<uint64_t> seed;
+  int64_t min_tokens = 0;                    ///< end-of-sequence and stop ids are banned until then
+  int n = 1;                                 ///< choices per prompt
+  std::vector<std::string> stop;
+  std::vector<TokenId> stop_token_ids;
+  std::vector<std::string> bad_words;
+  std::optional<std::vector<TokenId>> allowed_token_ids;
+  std::map<TokenId, double> logit_bias;
+  std::optional<int> logprobs;               ///< k best beside the chosen token; -1: all
+  std::optional<int> prompt_logprobs;        ///< the same for the prompt's tokens
+  bool ignore_eos = false;
+  bool skip_special_tokens = true;
+  bool include_stop_str_in_output = false;
+};
+
+/// A conversation for the chat template. The members are JSON texts; empty means absent.
+struct Chat {
+  std::string messages;
+  std::string tools;
+  std::string documents;
+  std::string template_kwargs;
+  std::string chat_template;                 ///< in place of the checkpoint's
+  bool add_generation_prompt = true;
+  bool continue_final_message = false;
+};
+
+using Prompt = std::variant<std::string, std::vector<TokenId>, Chat>;
+
+struct Request {
+  std::string id;
+  std::vector<Prompt> prompts;               ///< choices of prompt p are p*n .. p*n + n-1
+  SamplingParams sampling;
+  bool add_special_tokens = true;            ///< text prompts only; a chat template brings its own
+};
+
+/// Why a request was refused: the fields of OpenAI's error object and the HTTP status that goes with them.
+struct RequestError {
+  std::string code;
+  std::string message;
+  std::string param;                         ///< empty: null
+  int status = 400;
+};
+
+enum class FinishReason { stop, length };
+
+struct TokenLogprob {
+  TokenId id = 0;
+  float logprob = 0;                         ///< natural log of the raw distribution
+  int64_t rank = 0;                          ///< from 1
+  std::string text;                          ///< the token's bytes, maybe half a character; "token_id:17" without a tokenizer
+};
+
+/// One position: the token that stands there, and the k best, best first.
+struct PositionLogprobs {
+  TokenLogprob token;
+  std::vector<TokenLogprob> top;
+};
+
+struct PromptResult {
+  std::vector<TokenId> token_ids;
+  std::string text;                                        ///< decoded with special tokens
+  std::vector<std::optional<PositionLogprobs>> logprobs;   ///< one per token, the first empty; only if asked for
+};
+
+struct Choice {
+  int index = 0;
+  std::vector<TokenId> token_ids;                          ///< the generated ones, EOS included
+  std::string text;
+  FinishReason finish_reason = FinishReason::length;
+  std::variant<std::monostate, std::string, TokenId> stop_reason;  ///< the stop string or stop id that ended it
+  std::vector<PositionLogprobs> logprobs;                  ///< one per generated token; only if asked for
+};
+
+/// The answer to a Request: all choices, or why there are none.
+struct Completion {
+  std::string id;
+  std::optional<RequestError> error;
+  std::vector<PromptResult> prompts;
+  std::vector<Choice> choices;
+};
+
+}  // namespace moegen

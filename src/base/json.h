@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+#include <nlohmann/json.hpp>
+
+namespace moegen {
+
+struct JsonLimits {
+  size_t max_depth = 64;      ///< nested arrays and objects
+  bool unique_keys = false;   ///< the same key twice in one object is an error
+};
+
+/// Parses one JSON value that fills `text`. Strict: UTF-8, no NaN, nothing behind it. `what` names the text in the
+/// Error(corrupt) that is thrown, which says where in it the fault is.
+nlohmann::json parse_json(std::string_view text, std::string_view what, const JsonLimits& limits = {});
+/// The same, with the keys of objects in the order of the text.
+nlohmann::ordered_json parse_ordered_json(std::string_view text, std::string_view what, const JsonLimits& limits = {});
+
+}  // namespace moegen

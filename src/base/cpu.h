@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+
+namespace moegen {
+
+/// What this processor can do, of what the kernels ask for.
+struct CpuFeatures {
+  bool v3 = false;      ///< x86-64-v3: AVX2, FMA, BMI2, F16C
+  bool avx512 = false;  ///< F, BW, VL, DQ
+  bool avx512_bf16 = false;
+  bool amx_bf16 = false;
+};
+
+CpuFeatures cpu_features();
+/// "x86-64-v3 avx512 avx512_bf16"
+std::string to_string(const CpuFeatures& features);
+/// The model name of /proc/cpuinfo, or "unknown".
+std::string cpu_name();
+
+}  // namespace moegen

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace moegen {
+
+/// Element types of checkpoints (all that safetensors knows) and of activations (f32, bf16).
+enum class DType : uint8_t {
+  f64, f32, f16, bf16, f8_e4m3, f8_e5m2, f8_e8m0, f6_e2m3, f6_e3m2, f4, i64, i32, i16, i8, u64, u32, u16, u8, boolean, c64
+};
+
+[[nodiscard]] int bits_of(DType dtype);
+/// As safetensors spells it: "BF16".
+[[nodiscard]] std::string_view name_of(DType dtype);
+[[nodiscard]] std::optional<DType> dtype_from_safetensors(std::string_view name);
+
+/// Bytes of one element of a type of at least eight bits.
+[[nodiscard]] inline size_t bytes_of(DType dtype) { return static_cast<size_t>(bits_of(dtype)) / 8; }
+
+/// The upper half of a float. Kept apart from uint16_t, so that a mistaken conversion does not compile.
+struct bf16 {
+  uint16_t bits;
+};
+
+[[nodiscard]] inline float to_float(bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+[[nodiscard]] inline float to_float(float x) { return x; }
+
+/// Rounds to nearest, ties to even; a NaN stays a NaN.
+[[nodiscard]] inline bf16 to_bf16(float x) {
+  const auto u = std::bit_cast<uint32_t>(x);
+  if ((u & 0x7fffffffU) > 0x7f800000U) return {static_cast<uint16_t>((u >> 16) | 0x40U)};
+  return {static_cast<uint16_t>((u + 0x7fffU + ((u >> 16) & 1U)) >> 16)};
+}
+
+/// IEEE half.
+struct f16 {
+  uint16_t bits;
+};
+
+[[nodiscard]] inline float to_float(f16 x) {
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000U) << 16;
+  const uint32_t exponent = (x.bits >> 10) & 0x1fU;
+  const uint32_t mantissa = x.bits & 0x3ffU;
+  if (exponent == 0) {  // zero or subnormal: exact in float
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-24F;
+    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+  }
+  const uint32_t wide = exponent == 31 ? 255U : exponent + 112U;
+  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
+}
+
+template <typename T>
+[[nodiscard]] T from_float(float x);
+template <>
+[[nodiscard]] inline float from_float<float>(float x) {
+  return x;
+}
+template <>
+[[nodiscard]] inline bf16 from_float<bf16>(float x) {
+  return to_bf16(x);
+}
+
+template <typename T>
+inline constexpr DType kDTypeOf = DType::f32;
+template <>
+inline constexpr DType kDTypeOf<bf16> = DType::bf16;
+template <>
+inline constexpr DType kDTypeOf<f16> = DType::f16;
+
+}  // namespace moegen

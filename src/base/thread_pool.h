@@ -1,0 +1,49 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace moegen {
+
+/// A fixed set of threads for fork-join work. One caller at a time; the caller is worker 0 and works too.
+/// Between jobs the workers spin for some microseconds, then sleep on a futex.
+class ThreadPool {
+ public:
+  /// `num_threads` >= 1, the caller's included.
+  explicit ThreadPool(int num_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  [[nodiscard]] int size() const { return static_cast<int>(threads_.size()) + 1; }
+
+  /// Calls task(index, worker) once for every index in [0, count), in any order, on any worker; returns when all are done.
+  /// Results must not depend on who did what. The task must not throw and must not call the pool.
+  template <typename Task>
+  void parallel_for(int64_t count, const Task& task) {
+    run(count, [](const void* context, int64_t index, int worker) { (*static_cast<const Task*>(context))(index, worker); }, &task);
+  }
+
+ private:
+  using Call = void (*)(const void* context, int64_t index, int worker);
+  void run(int64_t count, Call call, const void* context);
+  void work(int worker);
+  void drain(int worker);
+
+  Call call_ = nullptr;
+  const void* context_ = nullptr;
+  int64_t count_ = 0;
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) std::atomic<uint32_t> generation_{0};  // a new job, or the end
+  alignas(64) std::atomic<int32_t> working_{0};
+  std::atomic<bool> end_{false};
+  std::vector<std::thread> threads_;
+};
+
+/// Physical cores this process may use: affinity mask, hyper-threads counted once, cgroup CPU quota. At least 1.
+int usable_cores();
+
+}  // namespace moegen

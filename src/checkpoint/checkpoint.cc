@@ -1,0 +1,159 @@
+#include "checkpoint/checkpoint.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "spec/config.h"
+#include "spec/families.h"
+
+namespace moegen {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxConfigBytes = 16 << 20;
+constexpr uint64_t kMaxIndexBytes = 512 << 20;
+
+Config load_config(const fs::path& path) {
+  const std::string text = read_text_file(path, kMaxConfigBytes);
+  return {parse_json(text, path.string()), path.string()};
+}
+
+// What else a person may have put where safetensors belong: said by name, so that they know what to convert.
+std::string other_weights(const fs::path& dir) {
+  for (const auto& entry : fs::directory_iterator(dir)) {
+    const fs::path ext = entry.path().extension();
+    const std::string name = entry.path().filename().string();
+    if (ext == ".bin" || ext == ".pt" || ext == ".pth" || ext == ".ckpt" || ext == ".pkl") {
+      return name + " is a pickle file, which can run code when it is read, and is refused: convert the checkpoint to safetensors";
+    }
+    if (ext == ".gguf") return name + " is a GGUF file, which is not supported: take the safetensors of the original repository";
+  }
+  return "expected model.safetensors or model.safetensors.index.json";
+}
+
+// weight_map's values are file names from a stranger: one path component, of the right kind.
+void check_shard_name(const fs::path& index, const std::string& name) {
+  const bool plain = name.find('/') == std::string::npos && name.find('\0') == std::string::npos && name.size() < 256 && name.ends_with(".safetensors");
+  if (!plain || name.starts_with('.')) {
+    throw_error(ErrorCode::corrupt, "{}: weight_map names the file \"{}\": expected the plain name of a .safetensors file beside it", index.string(), name);
+  }
+}
+
+}  // namespace
+
+ModelSpec load_spec(const fs::path& dir) {
+  if (!fs::is_directory(dir)) throw_error(ErrorCode::not_found, "{}: no such directory (a Hugging Face checkpoint directory is expected)", dir.string());
+  return read_spec(load_config(dir / "config.json"));
+}
+
+GenerationDefaults load_generation_defaults(const fs::path& dir) {
+  GenerationDefaults out;
+  const fs::path path = dir / "generation_config.json";
+  if (!fs::exists(path)) return out;
+  const Config c = load_config(path);
+  for (const int64_t id : c.integers("eos_token_id", 0, 1 << 24)) out.eos_ids.push_back(static_cast<int32_t>(id));
+  const auto number = [&](std::string_view field, double low, double high) {
+    return c.has(field) ? std::optional(c.number(field, low, high)) : std::nullopt;
+  };
+  out.temperature = number("temperature", 0, 1e6);
+  out.top_p = number("top_p", 0, 1);
+  out.min_p = number("min_p", 0, 1);
+  out.repetition_penalty = number("repetition_penalty", 1e-6, 1e6);
+  if (c.has("top_k")) out.top_k = c.integer("top_k", -1, int64_t{1} << 31);
+  if (c.has("max_new_tokens")) out.max_new_tokens = c.integer("max_new_tokens", 1, int64_t{1} << 31);
+  return out;
+}
+
+void Checkpoint::add_file(const fs::path& path) {
+  files_.emplace_back(path);
+  for (TensorInfo& info : read_safetensors_header(files_.back(), files_.size() - 1)) {
+    const auto [it, fresh] = by_name_.emplace(info.name, tensors_.size());
+    if (!fresh) {
+      throw_error(ErrorCode::corrupt, "{}: tensor {} is also in {}", path.string(), info.name, files_[tensors_[it->second].file_idx].path().string());
+    }
+    tensors_.push_back(std::move(info));
+  }
+}
+
+Checkpoint Checkpoint::open(const fs::path& dir) {
+  Checkpoint out;
+  const fs::path single = dir / "model.safetensors";
+  const fs::path index = dir / "model.safetensors.index.json";
+  if (!fs::exists(index)) {
+    if (!fs::exists(single)) throw_error(ErrorCode::not_found, "{}: no weights: {}", dir.string(), other_weights(dir));
+    out.add_file(single);
+    return out;
+  }
+  const std::string text = read_text_file(index, kMaxIndexBytes);
+  const nlohmann::json json = parse_json(text, index.string(), {.max_depth = 4, .unique_keys = true});
+  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
+    throw_error(ErrorCode::corrupt, "{}: weight_map: expected an object from tensor to file name", index.string());
+  }
+  std::set<std::string> shards;
+  for (const auto& [name, file] : json["weight_map"].items()) {
+    if (!file.is_string()) throw_error(ErrorCode::corrupt, "{}: weight_map: {}: expected a file name", index.string(), name);
+    check_shard_name(index, file.get_ref<const std::string&>());
+    shards.insert(file.get<std::string>());
+  }
+  for (const std::string& shard : shards) out.add_file(dir / shard);
+  for (const auto& [name, file] : json["weight_map"].items()) {
+    const TensorInfo* info = out.find(name);
+    if (info == nullptr || out.files_[info->file_idx].path().filename() != file.get_ref<const std::string&>()) {
+      throw_error(ErrorCode::corrupt, "{}: tensor {} should be in {}, but is not", index.string(), name, file.get<std::string>());
+    }
+  }
+  return out;
+}
+
+const TensorInfo* Checkpoint::find(const std::string& name) const {
+  const auto it = by_name_.find(name);
+  return it == by_name_.end() ? nullptr : &tensors_[it->second];
+}
+
+Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
+  Binding out;
+  out.table = tensor_table(spec);
+  std::set<std::string_view> wanted;
+  for (const TensorSpec& want : out.table) {
+    wanted.insert(want.name);
+    const TensorInfo* have = checkpoint.find(want.name);
+    out.tensors.push_back(have);
+    const std::string shape = fmt::format("[{}]", fmt::join(want.shape, ","));
+    if (have == nullptr) {
+      out.missing.push_back(fmt::format("{} {}", want.name, shape));
+    } else if (have->shape != want.shape) {
+      out.misshapen.push_back(fmt::format("{}: expected {}, found [{}]", want.name, shape, fmt::join(have->shape, ",")));
+    } else if (have->dtype != DType::bf16 && have->dtype != DType::f16 && have->dtype != DType::f32) {
+      out.misshapen.push_back(fmt::format("{}: dtype {} is not supported here (BF16, F16, F32 are)", want.name, name_of(have->dtype)));
+    }
+  }
+  for (const TensorInfo& have : checkpoint.tensors()) {
+    if (wanted.contains(have.name)) continue;
+    if (const std::string_view why = reason_to_skip(spec, have.name); !why.empty()) {
+      out.skipped.emplace_back(have.name, why);
+    } else {
+      out.superfluous.push_back(have.name);
+    }
+  }
+  return out;
+}
+
+void check_fits(const Binding& binding, const fs::path& dir) {
+  if (binding.fits()) return;
+  std::string text = fmt::format("{}: the weights do not fit config.json", dir.string());
+  const auto add = [&](std::string_view what, const std::vector<std::string>& lines) {
+    constexpr size_t kMaxLines = 200;  // of each kind: enough to see the pattern
+    if (!lines.empty()) text += fmt::format("\n{} {}:", lines.size(), what);
+    for (size_t i = 0; i < std::min(lines.size(), kMaxLines); ++i) text += "\n  " + lines[i];
+    if (lines.size() > kMaxLines) text += fmt::format("\n  and {} more", lines.size() - kMaxLines);
+  };
+  add("missing", binding.missing);
+  add("superfluous", binding.superfluous);
+  add("of the wrong shape or type", binding.misshapen);
+  throw Error(ErrorCode::corrupt, text);
+}
+
+}  // namespace moegen

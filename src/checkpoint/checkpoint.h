@@ -1,0 +1,61 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/file.h"
+#include "checkpoint/safetensors.h"
+#include "spec/model_spec.h"
+#include "spec/tensor_table.h"
+
+namespace moegen {
+
+/// Defaults that generation_config.json gives; what it does not say is empty.
+struct GenerationDefaults {
+  std::vector<int32_t> eos_ids;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int64_t> top_k, max_new_tokens;
+};
+
+/// Reads config.json of a checkpoint directory. Throws Error.
+ModelSpec load_spec(const std::filesystem::path& dir);
+/// All empty where there is no generation_config.json. Throws Error(corrupt).
+GenerationDefaults load_generation_defaults(const std::filesystem::path& dir);
+
+/// The safetensors files of a directory, open, and what is in them.
+class Checkpoint {
+ public:
+  /// Single file or sharded with an index. Throws Error: not found, corrupt, or pickle files in their place.
+  static Checkpoint open(const std::filesystem::path& dir);
+
+  [[nodiscard]] const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  [[nodiscard]] const std::vector<FileReader>& files() const { return files_; }
+  [[nodiscard]] const TensorInfo* find(const std::string& name) const;
+
+ private:
+  void add_file(const std::filesystem::path& path);
+
+  std::vector<FileReader> files_;
+  std::vector<TensorInfo> tensors_;
+  std::unordered_map<std::string, size_t> by_name_;
+};
+
+/// How a checkpoint fits a model: for every TensorSpec of the table the tensor in the files, and everything that is wrong.
+struct Binding {
+  std::vector<TensorSpec> table;
+  std::vector<const TensorInfo*> tensors;  ///< beside `table`; null where missing
+  std::vector<std::pair<std::string, std::string>> skipped;  ///< name, why
+  std::vector<std::string> missing, superfluous, misshapen;  ///< a line each
+
+  [[nodiscard]] bool fits() const { return missing.empty() && superfluous.empty() && misshapen.empty(); }
+};
+
+[[nodiscard]] Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint);
+/// Throws Error(corrupt) with all that is missing, superfluous or misshapen, in one message.
+void check_fits(const Binding& binding, const std::filesystem::path& dir);
+
+}  // namespace moegen

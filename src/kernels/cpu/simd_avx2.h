@@ -1,0 +1,87 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include "base/dtype.h"
+
+// Vectors of the AVX2 path: any x86-64-v3. Local to the file that includes it, as in simd_avx512.h.
+namespace moegen {
+namespace {
+
+struct Simd {
+  using V = __m256;
+  static constexpr int64_t kWidth = 8;
+  static constexpr int kGemmRows = 2;  // 2 x 4 accumulators of 16 registers
+  static constexpr int kGemmCols = 4;
+
+  static V zero() { return _mm256_setzero_ps(); }
+  static V set(float x) { return _mm256_set1_ps(x); }
+  static V widen(__m128i half) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16)); }
+  static V load(const float* p) { return _mm256_loadu_ps(p); }
+  static V load(const bf16* p) { return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static V load(const f16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static __m256i mask(int64_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static V load(const float* p, int64_t n) { return _mm256_maskload_ps(p, mask(n)); }
+  template <typename Half>
+  static V load_halves(const Half* p, int64_t n) {
+    alignas(16) Half padded[8] = {};
+    for (int64_t i = 0; i < n; ++i) padded[i] = p[i];
+    return load(padded);
+  }
+  static V load(const bf16* p, int64_t n) { return load_halves(p, n); }
+  static V load(const f16* p, int64_t n) { return load_halves(p, n); }
+  // To nearest, ties to even; a NaN stays one.
+  static __m128i narrow(V x) {
+    const __m256i u = _mm256_castps_si256(x);
+    const __m256i high = _mm256_srli_epi32(u, 16);
+    const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+    const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    const __m256i chosen = _mm256_blendv_epi8(rounded, quiet, nan);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(chosen, chosen), 0xd8);
+    return _mm256_castsi256_si128(packed);
+  }
+  static void store(float* p, V x) { _mm256_storeu_ps(p, x); }
+  static void store(bf16* p, V x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow(x)); }
+  static void store(float* p, V x, int64_t n) { _mm256_maskstore_ps(p, mask(n), x); }
+  static void store(bf16* p, V x, int64_t n) {
+    alignas(16) bf16 padded[8];
+    store(padded, x);
+    for (int64_t i = 0; i < n; ++i) p[i] = padded[i];
+  }
+  static V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+  static V add(V a, V b) { return _mm256_add_ps(a, b); }
+  static V sub(V a, V b) { return _mm256_sub_ps(a, b); }
+  static V mul(V a, V b) { return _mm256_mul_ps(a, b); }
+  static V div(V a, V b) { return _mm256_div_ps(a, b); }
+  static V max(V a, V b) { return _mm256_max_ps(a, b); }
+  static V min(V a, V b) { return _mm256_min_ps(a, b); }
+  // Lanes from n on take `other`.
+  static V keep(V x, int64_t n, V other) { return _mm256_blendv_ps(other, x, _mm256_castsi256_ps(mask(n))); }
+  static V round(V x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  // x * 2^n for a whole n in [-252, 252], in two steps, so that subnormal results round once.
+  static V scale2(V x, V n) {
+    const __m256i whole = _mm256_cvtps_epi32(n);
+    const __m256i half = _mm256_srai_epi32(whole, 1);
+    const auto power = [](__m256i e) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23)); };
+    return _mm256_mul_ps(_mm256_mul_ps(x, power(half)), power(_mm256_sub_epi32(whole, half)));
+  }
+  static V unordered_or(V test, V x) { return _mm256_blendv_ps(x, test, _mm256_cmp_ps(test, test, _CMP_UNORD_Q)); }
+  // One order for ever: halves onto halves.
+  static float sum(V x) {
+    const __m128 b = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
+  }
+  static float largest(V x) {
+    const __m128 b = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
+  }
+};
+
+}  // namespace
+}  // namespace moegen

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include "base/dtype.h"
+
+// Vectors of the AVX-512 path. Only included where the file is compiled for it; everything is local to that file, so that no
+// function compiled for AVX-512 can take the place of a baseline one at link time.
+namespace moegen {
+namespace {
+
+struct Simd {
+  using V = __m512;
+  static constexpr int64_t kWidth = 16;
+  static constexpr int kGemmRows = 4;  // 4 x 4 accumulators of 32 registers
+  static constexpr int kGemmCols = 4;
+  // g++ 12 warns of its own unmasked intrinsics (GCC bug 105593); with all lanes on these become the same instructions.
+  static constexpr __mmask16 kAll = 0xffff;
+
+  static __mmask16 mask(int64_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
+  static V zero() { return _mm512_setzero_ps(); }
+  static V set(float x) { return _mm512_set1_ps(x); }
+  static V widen(__m256i half) { return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, _mm512_maskz_cvtepu16_epi32(kAll, half), 16)); }
+  static V load(const float* p) { return _mm512_loadu_ps(p); }
+  static V load(const bf16* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static V load(const f16* p) { return _mm512_maskz_cvtph_ps(kAll, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static V load(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
+  static V load(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(mask(n), p)); }
+  static V load(const f16* p, int64_t n) { return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(mask(n), p)); }
+  // To nearest, ties to even; a NaN stays one.
+  static __m256i narrow(V x) {
+    const __m512i u = _mm512_castps_si512(x);
+    const __m512i odd = _mm512_and_si512(_mm512_maskz_srli_epi32(kAll, u, 16), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_maskz_srli_epi32(kAll, _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    const __m512i quiet = _mm512_or_si512(_mm512_maskz_srli_epi32(kAll, u, 16), _mm512_set1_epi32(0x40));
+    return _mm512_maskz_cvtepi32_epi16(kAll, _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), quiet));
+  }
+  static void store(float* p, V x) { _mm512_storeu_ps(p, x); }
+  static void store(bf16* p, V x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(x)); }
+  static void store(float* p, V x, int64_t n) { _mm512_mask_storeu_ps(p, mask(n), x); }
+  static void store(bf16* p, V x, int64_t n) { _mm256_mask_storeu_epi16(p, mask(n), narrow(x)); }
+  static V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  static V add(V a, V b) { return _mm512_add_ps(a, b); }
+  static V sub(V a, V b) { return _mm512_sub_ps(a, b); }
+  static V mul(V a, V b) { return _mm512_mul_ps(a, b); }
+  static V div(V a, V b) { return _mm512_div_ps(a, b); }
+  static V max(V a, V b) { return _mm512_maskz_max_ps(kAll, a, b); }
+  static V min(V a, V b) { return _mm512_maskz_min_ps(kAll, a, b); }
+  // Lanes from n on take `other`.
+  static V keep(V x, int64_t n, V other) { return _mm512_mask_mov_ps(other, mask(n), x); }
+  static V round(V x) { return _mm512_maskz_roundscale_ps(kAll, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  // x * 2^n for a whole n; overflow and underflow as IEEE says.
+  static V scale2(V x, V n) { return _mm512_maskz_scalef_ps(kAll, x, n); }
+  static V unordered_or(V test, V x) { return _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(test, test, _CMP_UNORD_Q), test); }
+  // One order for ever: halves onto halves.
+  static float sum(V x) {
+    const __m256 a = _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, x, 0), _mm512_maskz_extractf32x8_ps(0xff, x, 1));
+    const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
+  }
+  static float largest(V x) {
+    const __m256 a = _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, x, 0), _mm512_maskz_extractf32x8_ps(0xff, x, 1));
+    const __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
+  }
+};
+
+}  // namespace
+}  // namespace moegen

@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/dtype.h"
+
+namespace moegen {
+
+/// Rows or columns [begin, end).
+struct Range {
+  int64_t begin = 0;
+  int64_t end = 0;
+  [[nodiscard]] int64_t size() const { return end - begin; }
+};
+
+/// y[i, n] (+)= sum_k x[row(i), k] * w[n, k] + bias[n]. row(i) is rows[i], or i where rows is null.
+/// Weights are used as the checkpoint has them: row-major [n, k], rows k elements apart.
+struct Gemm {
+  const void* x = nullptr;          ///< [*, k], float or bf16
+  DType x_dtype = DType::f32;
+  int64_t x_stride = 0;             ///< elements
+  const int32_t* rows = nullptr;    ///< gather, or null
+  const void* w = nullptr;          ///< [n, k], float, bf16 or f16
+  DType w_dtype = DType::bf16;
+  const void* bias = nullptr;       ///< [n] in w's dtype, or null
+  DType bias_dtype = DType::bf16;
+  void* y = nullptr;                ///< [m, n], float or bf16
+  DType y_dtype = DType::f32;
+  int64_t y_stride = 0;             ///< elements
+  bool add = false;                 ///< y += instead of y = ; float y only
+  int64_t k = 0;
+};
+
+/// y[i] = x[i] * rsqrt(mean(x[i]^2) + eps) * weight, the mean in float. x and y may be the same.
+struct RmsNorm {
+  const void* x = nullptr;          ///< [*, width], float or bf16
+  DType x_dtype = DType::f32;
+  int64_t x_stride = 0;
+  const void* weight = nullptr;     ///< [width], float, bf16 or f16
+  DType weight_dtype = DType::bf16;
+  void* y = nullptr;                ///< [*, width], float or bf16
+  DType y_dtype = DType::f32;
+  int64_t y_stride = 0;
+  int64_t width = 0;
+  float eps = 0;
+};
+
+/// Causal attention of consecutive queries of one sequence, for the query heads that share one KV head, over KV pages.
+/// Softmax in float, online over the pages in order of position: the bits of a query's result depend on nothing but the query
+/// and the keys it sees, whichever queries are computed beside it.
+struct Attention {
+  const void* q = nullptr;          ///< [queries, heads, head_dim], float or bf16
+  void* out = nullptr;              ///< likewise
+  int64_t stride = 0;               ///< elements from one query to the next, of q and out
+  DType dtype = DType::f32;         ///< of q, out, keys and values
+  int heads = 0;
+  int head_dim = 0;
+  int64_t num_queries = 0;
+  int64_t first_position = 0;       ///< of the first query
+  const std::byte* pages = nullptr; ///< page p begins at pages + p * page_bytes
+  size_t page_bytes = 0;
+  const int32_t* page_table = nullptr;  ///< page of positions [i * page_tokens, (i + 1) * page_tokens)
+  int page_tokens = 0;
+  size_t k_offset = 0;              ///< within a page: keys [page_tokens, head_dim] of this layer and KV head
+  size_t v_offset = 0;              ///< values, likewise
+  int64_t window = 0;               ///< keys a query sees, itself included; 0: all
+  float scale = 0;
+  float* scratch = nullptr;         ///< attention_scratch() floats
+};
+
+[[nodiscard]] inline int64_t attention_scratch(int head_dim, int page_tokens) { return 2 * static_cast<int64_t>(head_dim) + page_tokens; }
+
+/// One implementation of every op of a pass. Functions work on the ranges they are given, on one thread, allocate nothing, and
+/// give the same bits for an output element whatever the range. Shapes and dtypes are checked by the caller.
+struct Kernels {
+  std::string_view name;
+  void (*gemm)(const Gemm& op, Range rows, Range cols);
+  void (*rms_norm)(const RmsNorm& op, Range rows);
+  /// Pairs (i, i + dim/2) of head[0, dim) turn by the angles whose cosines and sines are given: [dim/2] each.
+  void (*rotate)(float* head, const float* cos, const float* sin, int64_t dim);
+  void (*attention)(const Attention& op);
+  /// gate[i] = silu(gate[i]) * up[i], in the dtype given.
+  void (*silu_mul)(void* gate, const void* up, DType dtype, int64_t count);
+  /// y += a * x; y float, x in the dtype given.
+  void (*axpy)(float* y, float a, const void* x, DType x_dtype, int64_t count);
+  /// y = x, rounded or widened; any of float and bf16, x also f16.
+  void (*convert)(const void* x, DType x_dtype, void* y, DType y_dtype, int64_t count);
+  /// The largest of x.
+  float (*maximum)(const float* x, int64_t count);
+  /// y[i] = exp(x[i] - shift); returns their sum. y may be x, or null where only the sum is wanted.
+  float (*exp_sum)(const float* x, float shift, float* y, int64_t count);
+};
+
+/// Plain loops with double accumulators: what every other implementation is compared with.
+[[nodiscard]] const Kernels& reference_kernels();
+[[nodiscard]] const Kernels& avx2_kernels();
+[[nodiscard]] const Kernels& avx512_kernels();
+
+/// Those that this processor can run, best first; the reference is last.
+[[nodiscard]] std::vector<const Kernels*> usable_kernels();
+/// "auto" is the best. Throws Error(invalid_argument) for a name that is unknown or that this processor cannot run.
+[[nodiscard]] const Kernels& select_kernels(std::string_view name);
+
+}  // namespace moegen

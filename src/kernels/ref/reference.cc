@@ -1,0 +1,131 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "base/check.h"
+#include "kernels/functions.h"
+
+namespace moegen {
+namespace {
+
+double read(const void* p, DType dtype, int64_t i) {
+  switch (dtype) {
+    case DType::f32: return static_cast<const float*>(p)[i];
+    case DType::bf16: return to_float(static_cast<const bf16*>(p)[i]);
+    case DType::f16: return to_float(static_cast<const f16*>(p)[i]);
+    default: MOEGEN_CHECK(false);
+  }
+}
+
+void write(void* p, DType dtype, int64_t i, double value) {
+  const auto x = static_cast<float>(value);
+  if (dtype == DType::f32) {
+    static_cast<float*>(p)[i] = x;
+  } else {
+    static_cast<bf16*>(p)[i] = to_bf16(x);
+  }
+}
+
+void gemm(const Gemm& op, Range rows, Range cols) {
+  for (int64_t i = rows.begin; i < rows.end; ++i) {
+    const int64_t row = op.rows != nullptr ? op.rows[i] : i;
+    for (int64_t n = cols.begin; n < cols.end; ++n) {
+      double sum = 0;
+      for (int64_t k = 0; k < op.k; ++k) sum += read(op.x, op.x_dtype, row * op.x_stride + k) * read(op.w, op.w_dtype, n * op.k + k);
+      if (op.bias != nullptr) sum += read(op.bias, op.bias_dtype, n);
+      if (op.add) sum += read(op.y, op.y_dtype, i * op.y_stride + n);
+      write(op.y, op.y_dtype, i * op.y_stride + n, sum);
+    }
+  }
+}
+
+void rms_norm(const RmsNorm& op, Range rows) {
+  for (int64_t i = rows.begin; i < rows.end; ++i) {
+    double squares = 0;
+    for (int64_t k = 0; k < op.width; ++k) {
+      const double x = read(op.x, op.x_dtype, i * op.x_stride + k);
+      squares += x * x;
+    }
+    const double factor = 1 / std::sqrt(squares / static_cast<double>(op.width) + static_cast<double>(op.eps));
+    for (int64_t k = 0; k < op.width; ++k) {
+      write(op.y, op.y_dtype, i * op.y_stride + k, read(op.x, op.x_dtype, i * op.x_stride + k) * factor * read(op.weight, op.weight_dtype, k));
+    }
+  }
+}
+
+void rotate(float* head, const float* cos, const float* sin, int64_t dim) {
+  for (int64_t i = 0; i < dim / 2; ++i) {
+    const float a = head[i];
+    const float b = head[i + dim / 2];
+    head[i] = a * cos[i] - b * sin[i];
+    head[i + dim / 2] = b * cos[i] + a * sin[i];
+  }
+}
+
+// One query, one head: softmax(scale * q k^T) v over the keys it sees, in one piece.
+void attend(const Attention& op, int64_t query, int head) {
+  const int64_t at = query * op.stride + static_cast<int64_t>(head) * op.head_dim;
+  const int64_t last = op.first_position + query;
+  const int64_t first = op.window > 0 ? std::max<int64_t>(0, last - op.window + 1) : 0;
+  const auto key = [&](int64_t position, size_t offset) {
+    return op.pages + static_cast<size_t>(op.page_table[position / op.page_tokens]) * op.page_bytes + offset +
+           static_cast<size_t>(position % op.page_tokens) * static_cast<size_t>(op.head_dim) * bytes_of(op.dtype);
+  };
+  std::vector<double> scores;
+  double top = -std::numeric_limits<double>::infinity();
+  for (int64_t p = first; p <= last; ++p) {
+    double dot = 0;
+    for (int d = 0; d < op.head_dim; ++d) dot += read(op.q, op.dtype, at + d) * read(key(p, op.k_offset), op.dtype, d);
+    scores.push_back(dot * static_cast<double>(op.scale));
+    top = std::max(top, scores.back());
+  }
+  double sum = 0;
+  for (double& s : scores) sum += s = std::exp(s - top);
+  for (int d = 0; d < op.head_dim; ++d) {
+    double value = 0;
+    for (int64_t p = first; p <= last; ++p) value += scores[static_cast<size_t>(p - first)] * read(key(p, op.v_offset), op.dtype, d);
+    write(op.out, op.dtype, at + d, value / sum);
+  }
+}
+
+void attention(const Attention& op) {
+  for (int64_t query = 0; query < op.num_queries; ++query) {
+    for (int head = 0; head < op.heads; ++head) attend(op, query, head);
+  }
+}
+
+void silu_mul(void* gate, const void* up, DType dtype, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const double g = read(gate, dtype, i);
+    write(gate, dtype, i, g / (1 + std::exp(-g)) * read(up, dtype, i));
+  }
+}
+
+void axpy(float* y, float a, const void* x, DType x_dtype, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) y[i] = static_cast<float>(static_cast<double>(y[i]) + static_cast<double>(a) * read(x, x_dtype, i));
+}
+
+void convert(const void* x, DType x_dtype, void* y, DType y_dtype, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) write(y, y_dtype, i, read(x, x_dtype, i));
+}
+
+float maximum(const float* x, int64_t count) { return *std::max_element(x, x + count); }
+
+float exp_sum(const float* x, float shift, float* y, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const double e = std::exp(static_cast<double>(x[i]) - static_cast<double>(shift));
+    if (y != nullptr) y[i] = static_cast<float>(e);
+    sum += e;
+  }
+  return static_cast<float>(sum);
+}
+
+constexpr Kernels kReference{"reference", gemm, rms_norm, rotate, attention, silu_mul, axpy, convert, maximum, exp_sum};
+
+}  // namespace
+
+const Kernels& reference_kernels() { return kReference; }
+
+}  // namespace moegen

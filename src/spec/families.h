@@ -1,0 +1,30 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "spec/config.h"
+#include "spec/model_spec.h"
+#include "spec/tensor_table.h"
+
+namespace moegen {
+
+/// One architecture: its names in config.json, how its spec is read, how its tensors are called.
+struct Family {
+  std::string_view model_type;    ///< "mixtral"
+  std::string_view architecture;  ///< "MixtralForCausalLM"
+  double default_rope_theta;      ///< where config.json has none
+  void (*read)(const Config& config, ModelSpec& spec);  ///< fills what differs from the common parts
+  std::span<const TensorName> names;                    ///< where they differ from the common ones
+};
+
+[[nodiscard]] std::span<const Family> families();
+
+/// Throws Error(unsupported) naming the architecture and those that are supported.
+[[nodiscard]] const Family& find_family(const Config& config);
+
+/// Reads config.json. Throws Error(corrupt) for a field that is missing or out of range, Error(unsupported) for a feature.
+[[nodiscard]] ModelSpec read_spec(const Config& config);
+
+}  // namespace moegen

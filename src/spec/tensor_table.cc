@@ -1,0 +1,139 @@
+#include "spec/tensor_table.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/check.h"
+#include "spec/families.h"
+
+namespace moegen {
+namespace {
+
+// As most of the field calls them. A family's own table comes first.
+constexpr std::array kCommonNames{
+    TensorName{Role::embedding, false, "model.embed_tokens.weight"},
+    TensorName{Role::final_norm, false, "model.norm.weight"},
+    TensorName{Role::lm_head, false, "lm_head.weight"},
+    TensorName{Role::attention_norm, false, "model.layers.{L}.input_layernorm.weight"},
+    TensorName{Role::q, false, "model.layers.{L}.self_attn.q_proj.weight"},
+    TensorName{Role::k, false, "model.layers.{L}.self_attn.k_proj.weight"},
+    TensorName{Role::v, false, "model.layers.{L}.self_attn.v_proj.weight"},
+    TensorName{Role::q_bias, false, "model.layers.{L}.self_attn.q_proj.bias"},
+    TensorName{Role::k_bias, false, "model.layers.{L}.self_attn.k_proj.bias"},
+    TensorName{Role::v_bias, false, "model.layers.{L}.self_attn.v_proj.bias"},
+    TensorName{Role::o, false, "model.layers.{L}.self_attn.o_proj.weight"},
+    TensorName{Role::o_bias, false, "model.layers.{L}.self_attn.o_proj.bias"},
+    TensorName{Role::q_norm, false, "model.layers.{L}.self_attn.q_norm.weight"},
+    TensorName{Role::k_norm, false, "model.layers.{L}.self_attn.k_norm.weight"},
+    TensorName{Role::mlp_norm, false, "model.layers.{L}.post_attention_layernorm.weight"},
+    TensorName{Role::router, false, "model.layers.{L}.mlp.gate.weight"},
+    TensorName{Role::gate, false, "model.layers.{L}.mlp.gate_proj.weight"},
+    TensorName{Role::up, false, "model.layers.{L}.mlp.up_proj.weight"},
+    TensorName{Role::down, false, "model.layers.{L}.mlp.down_proj.weight"},
+    TensorName{Role::gate, true, "model.layers.{L}.mlp.experts.{E}.gate_proj.weight"},
+    TensorName{Role::up, true, "model.layers.{L}.mlp.experts.{E}.up_proj.weight"},
+    TensorName{Role::down, true, "model.layers.{L}.mlp.experts.{E}.down_proj.weight"},
+    TensorName{Role::shared_gate, false, "model.layers.{L}.mlp.shared_expert.gate_proj.weight"},
+    TensorName{Role::shared_up, false, "model.layers.{L}.mlp.shared_expert.up_proj.weight"},
+    TensorName{Role::shared_down, false, "model.layers.{L}.mlp.shared_expert.down_proj.weight"},
+    TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
+};
+
+constexpr std::array<std::string_view, 23> kRoleNames{
+    "embedding", "final norm", "lm_head", "attention norm", "q",  "k",    "v",           "q bias",    "k bias",      "v bias",        "o",  "o bias", "q norm",
+    "k norm",    "mlp norm",   "router",  "gate",           "up", "down", "shared gate", "shared up", "shared down", "shared router",
+};
+
+std::string fill(std::string_view pattern, std::string_view mark, int number) {
+  std::string out(pattern);
+  if (const auto at = out.find(mark); at != std::string::npos) out.replace(at, mark.size(), std::to_string(number));
+  return out;
+}
+
+class Table {
+ public:
+  Table(const ModelSpec& spec, std::span<const TensorName> own) : spec_(spec), own_(own) {}
+
+  void add(Role role, int layer, int expert, std::vector<int64_t> shape) {
+    const auto is_it = [&](const TensorName& n) { return n.role == role && n.expert == (expert >= 0); };
+    const TensorName* name = std::find_if(own_.data(), own_.data() + own_.size(), is_it);
+    if (name == own_.data() + own_.size()) name = std::find_if(kCommonNames.begin(), kCommonNames.end(), is_it);
+    MOEGEN_CHECK(name != kCommonNames.end());
+    out_.push_back({role, layer, expert, fill(fill(name->pattern, "{L}", layer), "{E}", expert), std::move(shape)});
+  }
+
+  void add_attention(int l) {
+    const AttentionSpec& a = spec_.layers[static_cast<size_t>(l)].attention;
+    const int64_t h = spec_.hidden;
+    add(Role::attention_norm, l, -1, {h});
+    add(Role::q, l, -1, {a.q_width(), h});
+    add(Role::k, l, -1, {a.kv_width(), h});
+    add(Role::v, l, -1, {a.kv_width(), h});
+    if (a.qkv_bias) {
+      add(Role::q_bias, l, -1, {a.q_width()});
+      add(Role::k_bias, l, -1, {a.kv_width()});
+      add(Role::v_bias, l, -1, {a.kv_width()});
+    }
+    add(Role::o, l, -1, {h, a.q_width()});
+    if (a.o_bias) add(Role::o_bias, l, -1, {h});
+    if (a.qk_norm != AttentionSpec::QkNorm::none) {
+      const bool whole = a.qk_norm == AttentionSpec::QkNorm::whole;
+      add(Role::q_norm, l, -1, {whole ? a.q_width() : a.head_dim});
+      add(Role::k_norm, l, -1, {whole ? a.kv_width() : a.head_dim});
+    }
+  }
+
+  void add_mlp(int l) {
+    const MlpSpec& m = spec_.layers[static_cast<size_t>(l)].mlp;
+    const int64_t h = spec_.hidden;
+    add(Role::mlp_norm, l, -1, {h});
+    if (!m.dense()) add(Role::router, l, -1, {m.num_experts, h});
+    for (int e = m.dense() ? -1 : 0; e < m.num_experts; ++e) {
+      if (e < 0 && !m.dense()) continue;
+      add(Role::gate, l, e, {m.width, h});
+      add(Role::up, l, e, {m.width, h});
+      add(Role::down, l, e, {h, m.width});
+    }
+    if (m.shared_width > 0) {
+      add(Role::shared_gate, l, -1, {m.shared_width, h});
+      add(Role::shared_up, l, -1, {m.shared_width, h});
+      add(Role::shared_down, l, -1, {h, m.shared_width});
+      add(Role::shared_router, l, -1, {1, h});
+    }
+  }
+
+  std::vector<TensorSpec> take() { return std::move(out_); }
+
+ private:
+  const ModelSpec& spec_;
+  std::span<const TensorName> own_;
+  std::vector<TensorSpec> out_;
+};
+
+}  // namespace
+
+std::string_view name_of(Role role) { return kRoleNames.at(static_cast<size_t>(role)); }
+
+std::vector<TensorSpec> tensor_table(const ModelSpec& spec) {
+  std::span<const TensorName> own;
+  for (const Family& family : families()) {
+    if (family.model_type == spec.family) own = family.names;
+  }
+  Table table(spec, own);
+  table.add(Role::embedding, -1, -1, {spec.vocab, spec.hidden});
+  for (int l = 0; l < static_cast<int>(spec.layers.size()); ++l) {
+    table.add_attention(l);
+    table.add_mlp(l);
+  }
+  table.add(Role::final_norm, -1, -1, {spec.hidden});
+  if (!spec.tied_embeddings) table.add(Role::lm_head, -1, -1, {spec.vocab, spec.hidden});
+  return table.take();
+}
+
+std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) {
+  if (tensor.ends_with(".rotary_emb.inv_freq")) return "computed from config.json";
+  if (spec.tied_embeddings && tensor == "lm_head.weight") return "tied to the embedding";
+  return "";
+}
+
+}  // namespace moegen

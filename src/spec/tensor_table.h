@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spec/model_spec.h"
+
+namespace moegen {
+
+/// What a tensor is for. Matrices are [out, in].
+enum class Role : uint8_t {
+  embedding,      ///< [vocab, hidden]
+  final_norm,     ///< [hidden]
+  lm_head,        ///< [vocab, hidden]; absent where tied to the embedding
+  attention_norm, ///< [hidden]
+  q, k, v,        ///< [q_width | kv_width, hidden]
+  q_bias, k_bias, v_bias,
+  o,              ///< [hidden, q_width]
+  o_bias,
+  q_norm, k_norm, ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
+  mlp_norm,       ///< [hidden]
+  router,         ///< [experts, hidden]
+  gate, up,       ///< [width, hidden], of an expert or of the dense MLP
+  down,           ///< [hidden, width]
+  shared_gate, shared_up, shared_down,
+  shared_router,  ///< [1, hidden]: sigmoid of it weighs the shared expert
+};
+
+[[nodiscard]] std::string_view name_of(Role role);
+
+/// How a family calls a role; {L} and {E} stand for layer and expert.
+struct TensorName {
+  Role role;
+  bool expert;              ///< of a routed expert, not of a dense MLP
+  std::string_view pattern;
+};
+
+/// One tensor that a model must have.
+struct TensorSpec {
+  Role role;
+  int layer = -1;
+  int expert = -1;
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+/// All tensors of a model, in the order of computation.
+[[nodiscard]] std::vector<TensorSpec> tensor_table(const ModelSpec& spec);
+
+/// Why a tensor that is in the checkpoint but not in the table may be passed over, or "" where it may not:
+/// inverse frequencies that older checkpoints saved, an lm_head beside tied embeddings.
+[[nodiscard]] std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor);
+
+}  // namespace moegen

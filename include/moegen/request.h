@@ -48,6 +48,9 @@ struct Chat {
   bool continue_final_message = false;
 };
 
+/// A conversation of one message, for Chat::messages.
+std::string user_message(const std::string& text);
+
 using Prompt = std::variant<std::string, std::vector<TokenId>, Chat>;
 
 struct Request {
@@ -83,6 +86,7 @@ struct PositionLogprobs {
 struct PromptResult {
   std::vector<TokenId> token_ids;
   std::string text;                                        ///< decoded with special tokens
+  std::string first_token_text;                            ///< what logprobs cannot say; only if these were asked for
   std::vector<std::optional<PositionLogprobs>> logprobs;   ///< one per token, the first empty; only if asked for
 };
 

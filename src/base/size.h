@@ -2,14 +2,11 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
+
+#include "moegen/size.h"
 
 namespace moegen {
 
-/// "512MiB", "24GB" and "8G" (binary), "2g" (decimal) or bytes, as the command line takes sizes. Throws Error(invalid_argument).
-uint64_t parse_size(std::string_view text);
-/// "32768", "32k" (decimal) or "32K" (binary). Throws Error(invalid_argument).
-int64_t parse_count(std::string_view text);
 /// "5.2 GiB"
 std::string format_bytes(uint64_t bytes);
 

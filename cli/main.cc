@@ -1,0 +1,190 @@
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include "moegen/batch.h"
+#include "moegen/engine.h"
+#include "moegen/error.h"
+#include "moegen/size.h"
+#include "moegen/tokenizer.h"
+#include "moegen/version.h"
+
+namespace {
+
+using moegen::EngineOptions;
+
+template <typename T, typename Parse>
+CLI::Option* add_parsed(CLI::App& app, const std::string& name, std::optional<T>& target, const std::string& help, const Parse& parse) {
+  return app.add_option_function<std::string>(
+      name,
+      [&target, parse, name](const std::string& text) {
+        try {
+          target = parse(text);
+        } catch (const moegen::Error& e) {
+          throw CLI::ValidationError(name, e.what());
+        }
+      },
+      help);
+}
+
+// The options that every command with a model has.
+void add_engine_options(CLI::App& app, EngineOptions& o) {
+  app.add_option("-m,--model", o.model, "Hugging Face checkpoint directory, read in place, never the network")->required()->type_name("DIR");
+  app.add_option("--device", o.device, "auto | cpu | cuda[:N]; this version computes on the CPU")->capture_default_str();
+  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | avx512 | avx2 | reference (slow)")->capture_default_str();
+  app.add_option("--dtype", o.dtype, "compute type of activations and KV: auto | bfloat16 | float32")->capture_default_str();
+  app.add_option("--kv-dtype", o.kv_dtype, "how KV pages are stored: auto | bfloat16")->capture_default_str();
+  app.add_option("--load-format", o.load_format, "auto | dummy (random weights of the right shape from config.json)")->capture_default_str();
+  add_parsed(app, "--device-memory", o.device_memory, "HBM the run may use", moegen::parse_size)->type_name("SIZE");
+  add_parsed(app, "--host-memory", o.host_memory, "RAM for weights, KV and buffers; never exceeded [80 % of available, cgroup limits included]", moegen::parse_size)->type_name("SIZE");
+  add_parsed(app, "--weight-memory", o.weight_memory, "part of the above for weights", moegen::parse_size)->type_name("SIZE");
+  add_parsed(app, "--kv-memory", o.kv_memory, "part of the above for KV pages [planned]", moegen::parse_size)->type_name("SIZE");
+  add_parsed(app, "--max-model-len", o.max_model_len, "context limit in tokens, 32k and 32K are fine [the model's]", moegen::parse_count)->type_name("N");
+  add_parsed(app, "--max-num-seqs", o.max_num_seqs, "sequences in flight [planned]", moegen::parse_count)->type_name("N");
+  add_parsed(app, "--max-pass-tokens", o.max_pass_tokens, "tokens in one pass [planned]", moegen::parse_count)->type_name("N");
+  add_parsed(app, "--attention-micro-batch", o.attention_micro_batch, "b_a: sequences whose attention runs at a time [planned]", moegen::parse_count)->type_name("N");
+  add_parsed(app, "--expert-micro-batch", o.expert_micro_batch, "b_e: tokens an expert takes at a time [planned]", moegen::parse_count)->type_name("N");
+  app.add_option("--threads", o.threads, "[physical cores, cgroup quota included]")->check(CLI::Range(1, 1024))->type_name("N");
+  app.add_flag("--skip-tokenizer-init", o.skip_tokenizer_init, "token ids in, token ids out");
+  app.add_option("--seed", o.seed, "used where a request has no seed of its own")->capture_default_str();
+  app.add_option_function<std::string>("--generation-config", [&o](const std::string& v) { o.use_generation_config = v == "auto"; },
+                                       "auto: defaults of generation_config.json; none: without them")
+      ->check(CLI::IsMember({"auto", "none"}))
+      ->type_name("auto|none");
+}
+
+void print_plan(const moegen::EngineInfo& info) {
+  std::cerr << info.model_name << ": " << info.family << ", " << info.dtype << ", " << info.threads << " threads, " << info.cpu_path << " kernels\n";
+  for (const std::string& line : info.plan) std::cerr << "  " << line << "\n";
+}
+
+struct GenerateOptions {
+  std::string prompt, prompt_file;
+  bool chat = false;
+  moegen::SamplingParams sampling;
+};
+
+void add_generate_options(CLI::App& app, GenerateOptions& o) {
+  auto* prompt = app.add_option("-p,--prompt", o.prompt, "the prompt")->type_name("TEXT");
+  app.add_option("--prompt-file", o.prompt_file, "a file that holds the prompt, - for stdin")->excludes(prompt)->type_name("F");
+  app.add_flag("--chat", o.chat, "the prompt is a user's message: render it with the model's chat template");
+  app.add_option("--max-tokens", o.sampling.max_tokens, "tokens to generate at most [16, or the rest of the context with --chat]")->check(CLI::PositiveNumber)->type_name("N");
+  app.add_option("--temperature", o.sampling.temperature, "0: greedy [generation_config.json, else 1]")->check(CLI::NonNegativeNumber)->type_name("X");
+  app.add_option("--top-p", o.sampling.top_p, "")->check(CLI::Range(0.0, 1.0))->type_name("X");
+  app.add_option("--top-k", o.sampling.top_k, "0: off")->check(CLI::Range(int64_t{-1}, int64_t{1} << 31))->type_name("N");
+  app.add_option("--min-p", o.sampling.min_p, "")->check(CLI::Range(0.0, 1.0))->type_name("X");
+  app.add_option("--stop", o.sampling.stop, "stop strings")->type_name("TEXT");
+  app.add_flag("--ignore-eos", o.sampling.ignore_eos, "go on behind the end of the text");
+}
+
+std::string read_prompt(const GenerateOptions& o) {
+  if (o.prompt_file.empty()) return o.prompt;
+  std::ostringstream text;
+  if (o.prompt_file == "-") {
+    text << std::cin.rdbuf();
+  } else {
+    std::ifstream in(o.prompt_file, std::ios::binary);
+    if (!in) throw moegen::Error(moegen::ErrorCode::not_found, o.prompt_file + ": cannot open");
+    text << in.rdbuf();
+  }
+  return text.str();
+}
+
+// One request, its text to stdout as it comes.
+class OnePrompt : public moegen::RequestSource, public moegen::CompletionSink {
+ public:
+  explicit OnePrompt(moegen::Request request) : request_(std::move(request)) {}
+  std::optional<moegen::Request> next() override { return std::exchange(request_, std::nullopt); }
+  void text(const std::string&, int, std::string_view piece) override { std::cout << piece << std::flush; }
+  void done(moegen::Completion completion) override {
+    if (completion.error) error_ = completion.error->message;
+    std::cout << "\n" << std::flush;
+  }
+  [[nodiscard]] const std::string& error() const { return error_; }
+
+ private:
+  std::optional<moegen::Request> request_;
+  std::string error_;
+};
+
+int generate(const EngineOptions& engine_options, const GenerateOptions& o) {
+  moegen::Request request{"generate", {}, o.sampling, true};
+  const std::string prompt = read_prompt(o);
+  if (prompt.empty()) throw moegen::Error(moegen::ErrorCode::invalid_argument, "the prompt is empty: give one with -p TEXT or --prompt-file F");
+  if (o.chat) {
+    moegen::Chat chat;
+    chat.messages = moegen::user_message(prompt);
+    request.prompts.emplace_back(std::move(chat));
+  } else {
+    request.prompts.emplace_back(prompt);
+  }
+  moegen::Engine engine(engine_options);
+  OnePrompt job(std::move(request));
+  engine.run(job, job);
+  if (!job.error().empty()) throw moegen::Error(moegen::ErrorCode::invalid_argument, job.error());
+  return 0;
+}
+
+void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
+  app.add_option("-i,--input-file", o.input, "requests: OpenAI batch JSONL; .gz and .zst are read as such; - is stdin")->required()->type_name("IN.jsonl");
+  app.add_option("-o,--output-file", o.output, "answers, appended as requests finish; - is stdout")->required()->type_name("OUT.jsonl");
+  app.add_option("--error-file", o.error_file, "failed requests go here instead of to the output")->type_name("F");
+  app.add_flag_function("--resume,!--no-resume", [&o](int64_t n) { o.resume = n > 0; },
+                        "answer what an existing output lacks / overwrite it [refuse to touch an existing output]");
+  app.add_flag("--ordered", o.ordered, "answers in the order of the input");
+  app.add_option("--metrics", o.metrics_file, "JSON lines, one a pass and a summary")->type_name("F");
+  app.add_option("--progress", o.progress, "auto | bar | plain (a line every 10 s) | none")->check(CLI::IsMember({"auto", "bar", "plain", "none"}))->capture_default_str();
+  app.add_option("--limit", o.limit, "only the first N requests")->check(CLI::PositiveNumber)->type_name("N");
+  app.add_option("--served-model-name", o.served_model_names, "a further name that requests may call the model; repeatable")->type_name("NAME");
+}
+
+int run_batch(const EngineOptions& engine_options, const moegen::BatchOptions& o) {
+  moegen::BatchJob job(o);  // refuses what it must before the model is loaded
+  moegen::Engine engine(engine_options);
+  if (o.progress != "none") print_plan(engine.info());
+  return job.run(engine);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"moegen: offline, high-throughput inference of Mixture-of-Experts models"};
+  app.set_version_flag("--version", [] { return moegen::version_text(); });
+  app.require_subcommand(1);
+  EngineOptions engine_options;
+  moegen::BatchOptions batch_options;
+  GenerateOptions generate_options;
+  std::filesystem::path model;
+  bool json = false;
+
+  CLI::App* batch = app.add_subcommand("run-batch", "answers an OpenAI batch file: JSONL in, JSONL out as requests finish");
+  add_batch_options(*batch, batch_options);
+  add_engine_options(*batch, engine_options);
+  CLI::App* one = app.add_subcommand("generate", "continues one prompt, text streamed to stdout");
+  add_generate_options(*one, generate_options);
+  add_engine_options(*one, engine_options);
+  CLI::App* show = app.add_subcommand("inspect", "says what a checkpoint holds: family, shapes, bytes, what is skipped or missing");
+  show->add_option("-m,--model", model, "checkpoint directory")->required()->type_name("DIR");
+  show->add_flag("--json", json, "as JSON");
+  CLI::App* tokenize = app.add_subcommand("tokenize", "stdin JSON lines to stdout JSON lines: text to ids, ids to text, chat templates");
+  tokenize->add_option("-m,--model", model, "directory with the tokenizer's files")->required()->type_name("DIR");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  try {
+    if (batch->parsed()) return run_batch(engine_options, batch_options);
+    if (one->parsed()) return generate(engine_options, generate_options);
+    if (show->parsed()) std::cout << moegen::inspect(model, json);
+    if (tokenize->parsed()) moegen::run_tokenize(model, std::cin, std::cout);
+    return 0;
+  } catch (const std::exception& e) {
+    std::cerr << "moegen: " << e.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,181 @@
+#include "api/admission.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace moegen {
+namespace {
+
+template <typename... Args>
+[[noreturn]] void refuse(const char* code, const char* param, fmt::format_string<Args...> text, Args&&... args) {
+  throw Refused{{code, fmt::format(text, std::forward<Args>(args)...), param, 400}};
+}
+
+const char* param_of(const Prompt& prompt) { return std::holds_alternative<Chat>(prompt) ? "messages" : "prompt"; }
+
+// FNV-1a, 64 bits: a seed for requests that bring none, from what they are and not from where they stand.
+uint64_t hash_bytes(uint64_t hash, const void* data, size_t bytes) {
+  const auto* p = static_cast<const unsigned char*>(data);
+  for (size_t i = 0; i < bytes; ++i) hash = (hash ^ p[i]) * 0x100000001b3U;
+  return hash;
+}
+
+uint64_t own_seed(uint64_t run_seed, const Request& request, const std::vector<std::vector<TokenId>>& prompts) {
+  uint64_t hash = hash_bytes(0xcbf29ce484222325U, &run_seed, sizeof(run_seed));
+  hash = hash_bytes(hash, request.id.data(), request.id.size());
+  for (const auto& ids : prompts) hash = hash_bytes(hash, ids.data(), ids.size() * sizeof(TokenId));
+  return hash;
+}
+
+// A context of JSON texts for the template; empty means absent.
+nlohmann::ordered_json json_or_null(const std::string& text, const char* what) {
+  return text.empty() ? nlohmann::ordered_json() : parse_ordered_json(text, what);
+}
+
+LogprobTable table_for(const std::optional<int>& wanted, int64_t vocab) {
+  LogprobTable out;
+  if (wanted) out.per_position = 1 + static_cast<int>(*wanted < 0 ? vocab : std::min<int64_t>(*wanted, vocab));
+  return out;
+}
+
+}  // namespace
+
+std::string Admission::render(const Chat& chat) const {
+  if (!model_.chat_template) refuse("unsupported_value", "messages", "conversations need a tokenizer, and this run has none (--skip-tokenizer-init)");
+  if (!model_.chat_template->has_template() && chat.chat_template.empty()) {
+    refuse("unsupported_value", "messages", "this checkpoint has no chat template: send /v1/completions with a prompt, or chat_template in the request");
+  }
+  try {
+    ChatRequest r;
+    r.messages = json_or_null(chat.messages, "messages");
+    r.tools = json_or_null(chat.tools, "tools");
+    r.documents = json_or_null(chat.documents, "documents");
+    r.kwargs = json_or_null(chat.template_kwargs, "chat_template_kwargs");
+    r.add_generation_prompt = chat.add_generation_prompt;
+    r.continue_final_message = chat.continue_final_message;
+    if (!chat.chat_template.empty()) r.chat_template = chat.chat_template;
+    return model_.chat_template->render(r);
+  } catch (const Error& e) {
+    refuse("invalid_chat", "messages", "the chat template refuses the conversation: {}", e.what());
+  }
+}
+
+std::vector<TokenId> Admission::to_ids(const Prompt& prompt, const Request& request, std::string& text) const {
+  if (const auto* ids = std::get_if<std::vector<TokenId>>(&prompt)) {
+    check_ids(*ids, "prompt");
+    if (model_.tokenizer) text = model_.tokenizer->decode(*ids, false);
+    return *ids;
+  }
+  if (const auto* chat = std::get_if<Chat>(&prompt)) {
+    text = render(*chat);
+    return model_.tokenizer->encode(text, {.add_special_tokens = false, .parse_special = true});
+  }
+  if (!model_.tokenizer) refuse("unsupported_value", "prompt", "a text prompt needs a tokenizer, and this run has none (--skip-tokenizer-init): send token ids");
+  text = std::get<std::string>(prompt);
+  return model_.tokenizer->encode(text, {.add_special_tokens = request.add_special_tokens, .parse_special = true});
+}
+
+void Admission::check_ids(const std::vector<TokenId>& ids, const char* param) const {
+  for (const TokenId id : ids) {
+    if (id < 0 || id >= model_.spec.vocab) refuse("invalid_value", param, "token id {} is not in the vocabulary of {}", id, model_.spec.vocab);
+  }
+}
+
+void Admission::check_length(const std::vector<TokenId>& ids, const char* param) const {
+  const auto length = static_cast<int64_t>(ids.size());
+  if (length == 0) refuse("invalid_value", param, "the prompt has no tokens");
+  if (length >= model_.plan.max_model_len) {
+    refuse("context_length_exceeded", param, "the prompt has {} tokens, the context {}: there is no room for an answer", length, model_.plan.max_model_len);
+  }
+  if (length > capacity_) {
+    refuse("context_length_exceeded", param, "the prompt has {} tokens, but the KV pages of this run hold {}: give it more --kv-memory or --host-memory", length, capacity_);
+  }
+}
+
+// As vLLM: a word is banned as it stands and behind a space, where that is another token.
+std::vector<std::vector<TokenId>> Admission::bad_words(const std::vector<std::string>& words) const {
+  std::vector<std::vector<TokenId>> out;
+  if (!words.empty() && !model_.tokenizer) refuse("unsupported_value", "bad_words", "words need a tokenizer, and this run has none (--skip-tokenizer-init)");
+  for (const std::string& word : words) {
+    const std::string bare = word.substr(std::min(word.size(), word.find_first_not_of(' ')));
+    auto plain = model_.tokenizer->encode(bare, {.add_special_tokens = false});
+    auto spaced = model_.tokenizer->encode(" " + bare, {.add_special_tokens = false});
+    if (plain.empty()) refuse("invalid_value", "bad_words", "the word \"{}\" has no tokens", word);
+    const bool another = spaced.size() == plain.size() && spaced[0] != plain[0];
+    out.push_back(std::move(plain));
+    if (another) out.push_back(std::move(spaced));
+  }
+  return out;
+}
+
+Sampling Admission::resolve(const Request& request) const {
+  const SamplingParams& p = request.sampling;
+  const GenerationDefaults& d = model_.defaults;
+  Sampling s;
+  s.temperature = p.temperature.value_or(d.temperature.value_or(1));
+  s.temperature = s.temperature < 1e-5 ? 0 : std::max(s.temperature, 1e-2);  // as vLLM: tiny ones would overflow
+  s.top_p = p.top_p.value_or(d.top_p.value_or(1));
+  s.top_k = std::max<int64_t>(0, p.top_k.value_or(d.top_k.value_or(0)));
+  s.min_p = p.min_p.value_or(d.min_p.value_or(0));
+  s.repetition_penalty = p.repetition_penalty.value_or(d.repetition_penalty.value_or(1));
+  s.presence_penalty = p.presence_penalty;
+  s.frequency_penalty = p.frequency_penalty;
+  s.min_tokens = p.min_tokens;
+  s.max_len = model_.plan.max_model_len;
+  const bool chat = !request.prompts.empty() && std::holds_alternative<Chat>(request.prompts[0]);
+  s.max_tokens = p.max_tokens.value_or(d.max_new_tokens.value_or(chat ? s.max_len : 16));
+  if (!p.ignore_eos) s.end_ids = model_.end_ids;
+  std::erase_if(s.end_ids, [&](TokenId id) { return id < 0 || id >= model_.spec.vocab; });
+  check_ids(p.stop_token_ids, "stop_token_ids");
+  s.stop_ids = p.stop_token_ids;
+  if (p.allowed_token_ids) {
+    check_ids(*p.allowed_token_ids, "allowed_token_ids");
+    s.allowed = *p.allowed_token_ids;
+  }
+  for (const auto& [id, bias] : p.logit_bias) {
+    check_ids({id}, "logit_bias");
+    s.logit_bias.emplace_back(id, static_cast<float>(bias));
+  }
+  if (!p.stop.empty() && !model_.tokenizer) refuse("unsupported_value", "stop", "stop strings need a tokenizer, and this run has none: use stop_token_ids");
+  s.bad_words = bad_words(p.bad_words);
+  s.logprobs = p.logprobs;
+  s.prompt_logprobs = p.prompt_logprobs;
+  return s;
+}
+
+std::unique_ptr<Sequence> Admission::make_sequence(const std::shared_ptr<const Sampling>& sampling, const std::vector<TokenId>& ids, int choice) const {
+  auto s = std::make_unique<Sequence>();
+  s->choice = choice;
+  s->sampling = sampling;
+  s->tokens = ids;
+  s->prompt_len = static_cast<int64_t>(ids.size());
+  s->logprobs = table_for(sampling->logprobs, model_.spec.vocab);
+  s->prompt_logprobs = table_for(sampling->prompt_logprobs, model_.spec.vocab);
+  s->prompt_logprobs.entries.resize(static_cast<size_t>(s->prompt_logprobs.per_position) * (ids.size() - 1));
+  return s;
+}
+
+Admitted Admission::admit(const Request& request) const {
+  Admitted out;
+  auto sampling = std::make_shared<Sampling>(resolve(request));
+  std::vector<std::vector<TokenId>> prompts;
+  for (const Prompt& prompt : request.prompts) {
+    PromptResult& result = out.prompts.emplace_back();
+    prompts.push_back(to_ids(prompt, request, result.text));
+    check_length(prompts.back(), param_of(prompt));
+    result.token_ids = prompts.back();
+  }
+  sampling->seed = request.sampling.seed.value_or(own_seed(seed_, request, prompts));
+  auto further = std::make_shared<Sampling>(*sampling);  // choices of one prompt behind the first need no prompt log-probabilities
+  further->prompt_logprobs.reset();
+  for (const auto& ids : prompts) {
+    for (int i = 0; i < request.sampling.n; ++i) {
+      out.sequences.push_back(make_sequence(i == 0 ? sampling : further, ids, static_cast<int>(out.sequences.size())));
+    }
+  }
+  return out;
+}
+
+}  // namespace moegen

@@ -1,0 +1,117 @@
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/size.h"
+#include "checkpoint/checkpoint.h"
+#include "moegen/engine.h"
+
+namespace moegen {
+namespace {
+
+using nlohmann::ordered_json;
+
+// What the bytes of a tensor are spent on, in a reader's words.
+std::string kind_of(const TensorSpec& t) {
+  switch (t.role) {
+    case Role::embedding: return "embedding";
+    case Role::lm_head: return "lm_head";
+    case Role::router: return "router";
+    case Role::gate:
+    case Role::up:
+    case Role::down: return t.expert >= 0 ? "experts" : "dense MLP";
+    case Role::shared_gate:
+    case Role::shared_up:
+    case Role::shared_down:
+    case Role::shared_router: return "shared experts";
+    case Role::final_norm:
+    case Role::attention_norm:
+    case Role::mlp_norm:
+    case Role::q_norm:
+    case Role::k_norm: return "norms";
+    default: return "attention";
+  }
+}
+
+ordered_json shapes(const ModelSpec& s) {
+  const LayerSpec& last = s.layers.back();
+  const auto moe = std::count_if(s.layers.begin(), s.layers.end(), [](const LayerSpec& l) { return !l.mlp.dense(); });
+  ordered_json out;
+  out["layers"] = s.layers.size();
+  out["moe_layers"] = moe;
+  out["hidden"] = s.hidden;
+  out["vocab"] = s.vocab;
+  out["heads"] = last.attention.num_heads;
+  out["kv_heads"] = last.attention.num_kv_heads;
+  out["head_dim"] = last.attention.head_dim;
+  out["window"] = last.attention.window;
+  out["experts"] = last.mlp.num_experts;
+  out["experts_per_token"] = last.mlp.top_k;
+  out["mlp_width"] = last.mlp.width;
+  out["shared_width"] = last.mlp.shared_width;
+  out["max_positions"] = s.max_positions;
+  out["tied_embeddings"] = s.tied_embeddings;
+  int64_t kv = 0;
+  for (const LayerSpec& layer : s.layers) kv += kv_width(layer);
+  out["kv_values_per_token"] = kv;
+  return out;
+}
+
+ordered_json collect(const std::filesystem::path& dir) {
+  const ModelSpec spec = load_spec(dir);
+  const Checkpoint checkpoint = Checkpoint::open(dir);
+  const Binding binding = bind(spec, checkpoint);
+  std::map<std::string, std::pair<uint64_t, uint64_t>> kinds;  // bytes, parameters
+  std::map<std::string, uint64_t> dtypes;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < binding.table.size(); ++i) {
+    const TensorInfo* t = binding.tensors[i];
+    if (t == nullptr) continue;
+    auto& [kind_bytes, parameters] = kinds[kind_of(binding.table[i])];
+    kind_bytes += t->bytes;
+    parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
+    dtypes[std::string(name_of(t->dtype))] += t->bytes;
+    bytes += t->bytes;
+  }
+  ordered_json out;
+  out["model"] = dir.string();
+  out["family"] = spec.family;
+  out["shape"] = shapes(spec);
+  out["files"] = checkpoint.files().size();
+  out["tensors"] = binding.table.size();
+  out["bytes"] = bytes;
+  for (const auto& [kind, sum] : kinds) out["kinds"][kind] = {{"bytes", sum.first}, {"parameters", sum.second}};
+  out["dtypes"] = dtypes;
+  out["skipped"] = ordered_json::array();
+  for (const auto& [name, why] : binding.skipped) out["skipped"].push_back({{"name", name}, {"why", why}});
+  out["missing"] = binding.missing;
+  out["superfluous"] = binding.superfluous;
+  out["misshapen"] = binding.misshapen;
+  out["usable"] = binding.fits();
+  return out;
+}
+
+std::string to_text(const ordered_json& j) {
+  std::string out = fmt::format("{}\nfamily       {}\n", j["model"].get<std::string>(), j["family"].get<std::string>());
+  for (const auto& [key, value] : j["shape"].items()) out += fmt::format("{:<20} {}\n", key, value.dump());
+  out += fmt::format("{} tensors in {} files, {}\n", j["tensors"].get<size_t>(), j["files"].get<size_t>(), format_bytes(j["bytes"].get<uint64_t>()));
+  for (const auto& [kind, sum] : j["kinds"].items()) {
+    out += fmt::format("  {:<16} {:>12} {:>16} parameters\n", kind, format_bytes(sum["bytes"].get<uint64_t>()), sum["parameters"].get<uint64_t>());
+  }
+  for (const auto& [dtype, bytes] : j["dtypes"].items()) out += fmt::format("  {:<16} {:>12}\n", dtype, format_bytes(bytes.get<uint64_t>()));
+  for (const auto& s : j["skipped"]) out += fmt::format("skipped: {} ({})\n", s["name"].get<std::string>(), s["why"].get<std::string>());
+  for (const char* what : {"missing", "superfluous", "misshapen"}) {
+    for (const auto& line : j[what]) out += fmt::format("{}: {}\n", what, line.get<std::string>());
+  }
+  return out + (j["usable"].get<bool>() ? "usable: yes\n" : "usable: no\n");
+}
+
+}  // namespace
+
+std::string inspect(const std::filesystem::path& model, bool json) {
+  const ordered_json report = collect(model);
+  return json ? report.dump(2) + "\n" : to_text(report);
+}
+
+}  // namespace moegen

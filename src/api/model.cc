@@ -1,0 +1,111 @@
+#include "api/model.h"
+
+#include <unistd.h>
+
+#include <fstream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "engine/sampler.h"
+#include "memory/mapped_memory.h"
+
+namespace moegen {
+namespace {
+
+DType choose_act(const EngineOptions& options, const ModelSpec& spec) {
+  if (options.dtype == "bfloat16") return DType::bf16;
+  if (options.dtype == "float32") return DType::f32;
+  if (options.dtype != "auto") throw_error(ErrorCode::invalid_argument, "--dtype {}: expected auto, bfloat16 or float32", options.dtype);
+  return spec.dtype == DType::f32 ? DType::f32 : DType::bf16;
+}
+
+void check_options(const EngineOptions& options, DType act) {
+  if (options.device != "auto" && options.device != "cpu") {
+    if (options.device.starts_with("cuda")) {
+      throw_error(ErrorCode::unsupported, "--device {}: this version computes on the CPU only; use --device cpu", options.device);
+    }
+    throw_error(ErrorCode::invalid_argument, "--device {}: expected auto, cpu or cuda[:N]", options.device);
+  }
+  if (options.device_memory) throw_error(ErrorCode::unsupported, "--device-memory: there is no GPU in this run; use --host-memory");
+  const std::string_view own = act == DType::bf16 ? "bfloat16" : "float32";
+  if (options.kv_dtype != "auto" && options.kv_dtype != own) {
+    throw_error(ErrorCode::unsupported, "--kv-dtype {}: this version stores KV as it computes, {} here", options.kv_dtype, own);
+  }
+  if (options.load_format != "auto" && options.load_format != "dummy") {
+    throw_error(ErrorCode::invalid_argument, "--load-format {}: expected auto or dummy", options.load_format);
+  }
+  if (options.threads < 0 || options.threads > 1024) throw_error(ErrorCode::invalid_argument, "--threads {}: expected 1 to 1024", options.threads);
+}
+
+std::optional<Tokenizer> load_tokenizer(const EngineOptions& options) {
+  if (options.skip_tokenizer_init) return std::nullopt;
+  if (!std::filesystem::exists(options.model / "tokenizer.json")) {
+    throw_error(ErrorCode::not_found, "{}: no tokenizer.json: give token ids and --skip-tokenizer-init, or add the file", options.model.string());
+  }
+  return Tokenizer::load(options.model);
+}
+
+uint64_t resident_bytes() {
+  std::ifstream in("/proc/self/statm");
+  uint64_t total = 0;
+  uint64_t resident = 0;
+  in >> total >> resident;
+  return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+Binding bind_or_describe(const LoadedModel& m, const EngineOptions& options) {
+  if (m.checkpoint) {
+    Binding binding = bind(m.spec, *m.checkpoint);
+    check_fits(binding, options.model);
+    return binding;
+  }
+  Binding binding;
+  binding.table = tensor_table(m.spec);
+  return binding;
+}
+
+DType dummy_dtype(const ModelSpec& spec) { return spec.dtype == DType::f32 ? DType::f32 : DType::bf16; }
+
+Plan plan_for(const LoadedModel& m, const EngineOptions& options) {
+  constexpr uint64_t kSlack = 24 << 20;  // stacks, requests and answers in flight
+  PlanInput in;
+  in.spec = &m.spec;
+  in.act = m.act;
+  in.weight_bytes = m.checkpoint ? WeightStore::bytes_needed(m.binding) : WeightStore::bytes_needed(m.binding.table, dummy_dtype(m.spec));
+  in.process_bytes = resident_bytes() + Sampler::bytes_needed(m.spec.vocab, m.pool.size()) + kSlack;
+  in.host_memory = options.host_memory.value_or(available_host_memory() / 5 * 4);
+  in.weight_memory = options.weight_memory;
+  in.kv_memory = options.kv_memory;
+  in.max_model_len = options.max_model_len;
+  in.max_num_seqs = options.max_num_seqs;
+  in.max_pass_tokens = options.max_pass_tokens;
+  in.attention_micro_batch = options.attention_micro_batch;
+  in.expert_micro_batch = options.expert_micro_batch;
+  in.threads = m.pool.size();
+  return make_plan(in);
+}
+
+}  // namespace
+
+LoadedModel::LoadedModel(const EngineOptions& options)
+    : spec(load_spec(options.model)),
+      defaults(options.use_generation_config ? load_generation_defaults(options.model) : GenerationDefaults{}),
+      kernels(select_kernels(options.cpu_path)),
+      act(choose_act(options, spec)),
+      pool((check_options(options, act), options.threads > 0 ? options.threads : usable_cores())) {
+  if (options.load_format != "dummy") checkpoint = Checkpoint::open(options.model);
+  binding = bind_or_describe(*this, options);
+  tokenizer = load_tokenizer(options);
+  if (tokenizer) chat_template = ChatTemplate::load(options.model);
+  plan = plan_for(*this, options);
+  if (checkpoint) {
+    store.emplace(binding, *checkpoint, pool);
+  } else {
+    store.emplace(binding.table, dummy_dtype(spec), pool);
+  }
+  weights = assign_weights(spec, binding.table, store->views());
+  end_ids = defaults.eos_ids.empty() ? spec.eos_ids : defaults.eos_ids;
+}
+
+}  // namespace moegen

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "base/thread_pool.h"
+#include "checkpoint/weight_store.h"
+#include "kernels/functions.h"
+#include "model/weights.h"
+#include "moegen/options.h"
+#include "plan/plan.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/tokenizer.h"
+
+namespace moegen {
+
+/// A checkpoint, loaded for a run: what the options ask for, resolved against the model and the machine.
+/// Members in the order of loading; everything that can be refused is refused before weights are read.
+struct LoadedModel {
+  explicit LoadedModel(const EngineOptions& options);
+
+  ModelSpec spec;
+  GenerationDefaults defaults;
+  std::optional<Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  const Kernels& kernels;
+  DType act;
+  ThreadPool pool;
+  std::optional<Checkpoint> checkpoint;  ///< empty for dummy weights
+  Binding binding;
+  Plan plan;
+  std::optional<WeightStore> store;
+  ModelWeights weights;
+  std::vector<int32_t> end_ids;          ///< generation_config.json's, else config.json's
+};
+
+}  // namespace moegen

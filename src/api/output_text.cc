@@ -1,0 +1,52 @@
+#include "api/output_text.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace moegen {
+
+OutputText::OutputText(StreamDecoder decoder, Options options) : decoder_(std::move(decoder)), options_(std::move(options)) {
+  for (const std::string& stop : options_.stop) longest_stop_ = std::max(longest_stop_, stop.size());
+}
+
+bool OutputText::complete(TokenId token, bool ended_by_id) {
+  ++num_tokens_;
+  if (ended_by_id && !options_.include_stop) return false;
+  const size_t before = text_.size();
+  text_ += decoder_.push(token);
+  // A stop string may have begun in what was there before, but not ended there.
+  const bool may_stop = longest_stop_ > 0 && num_tokens_ > options_.min_tokens;
+  if (may_stop && find_stop(before >= longest_stop_ ? before - longest_stop_ + 1 : 0)) return true;
+  const size_t held = longest_stop_ > 0 ? longest_stop_ - 1 : 0;
+  if (text_.size() > held) emit(text_.size() - held);
+  return false;
+}
+
+// The earliest match; of those that begin together the first of the list.
+bool OutputText::find_stop(size_t from) {
+  size_t best = std::string::npos;
+  for (const std::string& stop : options_.stop) {
+    if (const size_t at = text_.find(stop, from); at < best) {
+      best = at;
+      stopped_by_ = &stop;
+    }
+  }
+  if (stopped_by_ == nullptr) return false;
+  text_.resize(options_.include_stop ? best + stopped_by_->size() : best);
+  return true;
+}
+
+void OutputText::finish() {
+  if (stopped_by_ == nullptr) text_ += decoder_.finish();
+  emit(text_.size());
+}
+
+void OutputText::emit(size_t end) {
+  while (end > emitted_ && end < text_.size() && (static_cast<unsigned char>(text_[end]) & 0xc0U) == 0x80U) --end;  // whole characters
+  if (options_.piece && end > emitted_) {
+    options_.piece(std::string_view(text_).substr(emitted_, end - emitted_));
+  }
+  emitted_ = std::max(emitted_, end);
+}
+
+}  // namespace moegen

@@ -1,0 +1,109 @@
+#include "checkpoint/weight_store.h"
+
+#include <atomic>
+#include <cmath>
+#include <exception>
+#include <mutex>
+
+#include "base/checked.h"
+
+namespace moegen {
+namespace {
+
+constexpr uint64_t kAlignment = 64;
+constexpr uint64_t kPieceBytes = 16 << 20;  // of one read: large enough for the device's full rate
+
+TensorView view_of(const TensorSpec& spec, const void* data, DType dtype) {
+  return {data, dtype, spec.shape.size() > 1 ? spec.shape[0] : 1, spec.shape.back()};
+}
+
+uint64_t dummy_bytes(const TensorSpec& spec, DType dtype) {
+  uint64_t n = bytes_of(dtype);
+  for (const int64_t dim : spec.shape) n *= static_cast<uint64_t>(dim);
+  return n;
+}
+
+struct Piece {
+  const TensorInfo* tensor;
+  uint64_t offset;  // within the tensor
+  std::byte* to;
+};
+
+// splitmix64: a counter in, 64 well mixed bits out.
+uint64_t mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15U;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
+  return x ^ (x >> 31);
+}
+
+// The sum of four 16-bit uniforms is close enough to a normal variable.
+float dummy_value(uint64_t index) {
+  const uint64_t bits = mix(index);
+  const auto sum = static_cast<float>((bits & 0xffffU) + ((bits >> 16) & 0xffffU) + ((bits >> 32) & 0xffffU) + (bits >> 48));
+  return (sum / 65535.0F - 2.0F) * 0.02F * 1.7320508F;
+}
+
+bool is_norm(Role role) {
+  return role == Role::final_norm || role == Role::attention_norm || role == Role::mlp_norm || role == Role::q_norm || role == Role::k_norm;
+}
+
+}  // namespace
+
+uint64_t WeightStore::bytes_needed(const Binding& binding) {
+  uint64_t sum = 0;
+  for (const TensorInfo* tensor : binding.tensors) sum += tensor != nullptr ? round_up(tensor->bytes, kAlignment) : 0;
+  return sum;
+}
+
+uint64_t WeightStore::bytes_needed(const std::vector<TensorSpec>& table, DType dtype) {
+  uint64_t sum = 0;
+  for (const TensorSpec& spec : table) sum += round_up(dummy_bytes(spec, dtype), kAlignment);
+  return sum;
+}
+
+WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool) : memory_(bytes_needed(binding), "weights") {
+  std::byte* at = memory_.data();
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < binding.table.size(); ++i) {
+    const TensorInfo* tensor = binding.tensors[i];
+    views_.push_back(view_of(binding.table[i], at, tensor->dtype));
+    for (uint64_t offset = 0; offset < tensor->bytes; offset += kPieceBytes) pieces.push_back({tensor, offset, at + offset});
+    at += round_up(tensor->bytes, kAlignment);
+  }
+  std::mutex mutex;
+  std::exception_ptr failure;  // of one piece; tasks of the pool must not throw
+  pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int) {
+    const Piece& piece = pieces[static_cast<size_t>(i)];
+    try {
+      const uint64_t bytes = std::min(kPieceBytes, piece.tensor->bytes - piece.offset);
+      checkpoint.files()[piece.tensor->file_idx].read(piece.tensor->offset + piece.offset, piece.to, bytes);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      failure = std::current_exception();
+    }
+  });
+  if (failure) std::rethrow_exception(failure);
+}
+
+WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, ThreadPool& pool) : memory_(bytes_needed(table, dtype), "weights") {
+  std::byte* at = memory_.data();
+  for (size_t i = 0; i < table.size(); ++i) {
+    views_.push_back(view_of(table[i], at, dtype));
+    const auto count = static_cast<int64_t>(dummy_bytes(table[i], dtype) / bytes_of(dtype));
+    constexpr int64_t kBlock = 1 << 16;
+    pool.parallel_for(ceil_div(count, kBlock), [&](int64_t block, int) {
+      for (int64_t j = block * kBlock; j < std::min(count, (block + 1) * kBlock); ++j) {
+        const float x = is_norm(table[i].role) ? 1.0F : dummy_value(i << 40 | static_cast<uint64_t>(j));
+        if (dtype == DType::f32) {
+          reinterpret_cast<float*>(at)[j] = x;
+        } else {
+          reinterpret_cast<bf16*>(at)[j] = to_bf16(x);
+        }
+      }
+    });
+    at += round_up(dummy_bytes(table[i], dtype), kAlignment);
+  }
+}
+
+}  // namespace moegen

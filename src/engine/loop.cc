@@ -1,0 +1,35 @@
+#include "engine/loop.h"
+
+namespace moegen {
+
+Loop::PassCounts Loop::step(std::vector<std::unique_ptr<Sequence>>& finished) {
+  const Pass pass = scheduler_.schedule();
+  PassCounts counts{static_cast<int64_t>(pass.tokens.size()), scheduler_.prefill_tokens(), static_cast<int64_t>(pass.sequences.size()), 0};
+  for (const LogitTask& task : scheduler_.logit_tasks()) counts.sampled += task.sample ? 1 : 0;
+  if (counts.tokens > 0) executor_.run(pass, *this);
+  scheduler_.commit(finished);
+  return counts;
+}
+
+void Loop::take(int64_t first, int64_t count, const float* logits) {
+  const auto& tasks = scheduler_.logit_tasks();
+  pool_.parallel_for(count, [&](int64_t i, int worker) { take_row(tasks[static_cast<size_t>(first + i)], logits + i * vocab_, worker); });
+}
+
+// Each row writes to a place of its own: a prompt position's entries, or the one new token of a sequence.
+void Loop::take_row(const LogitTask& task, const float* logits, int worker) {
+  Sequence& s = *task.sequence;
+  if (!task.sample) {
+    const int n = s.prompt_logprobs.per_position;
+    sampler_.logprobs(logits, s.tokens[static_cast<size_t>(task.target)], n, s.prompt_logprobs.entries.data() + (task.target - 1) * n, worker);
+    return;
+  }
+  s.next_token = sampler_.sample(s, logits, worker);
+  if (const int n = s.logprobs.per_position; n > 0) {
+    auto& entries = s.logprobs.entries;
+    entries.resize(entries.size() + static_cast<size_t>(n));
+    sampler_.logprobs(logits, s.next_token, n, entries.data() + entries.size() - n, worker);
+  }
+}
+
+}  // namespace moegen

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+#include "pipeline/executor.h"
+
+namespace moegen {
+
+/// schedule -> run -> sample -> commit. One thread drives it; the pool works within a pass.
+class Loop : private LogitsConsumer {
+ public:
+  Loop(Scheduler& scheduler, Executor& executor, Sampler& sampler, ThreadPool& pool, int64_t vocab)
+      : scheduler_(scheduler), executor_(executor), sampler_(sampler), pool_(pool), vocab_(vocab) {}
+
+  struct PassCounts {
+    int64_t tokens = 0;
+    int64_t prefill_tokens = 0;
+    int64_t sequences = 0;
+    int64_t sampled = 0;
+  };
+
+  /// One pass. Appends the sequences that ended with it.
+  PassCounts step(std::vector<std::unique_ptr<Sequence>>& finished);
+
+ private:
+  void take(int64_t first, int64_t count, const float* logits) override;
+  void take_row(const LogitTask& task, const float* logits, int worker);
+
+  Scheduler& scheduler_;
+  Executor& executor_;
+  Sampler& sampler_;
+  ThreadPool& pool_;
+  int64_t vocab_;
+};
+
+}  // namespace moegen

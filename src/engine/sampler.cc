@@ -1,0 +1,204 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+namespace moegen {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+uint64_t layout(Arena& arena, int64_t vocab, int workers, std::vector<std::array<void*, 3>>* out) {
+  for (int i = 0; i < workers; ++i) {
+    const std::array<void*, 3> p{arena.take<float>(vocab), arena.take<int32_t>(vocab), arena.take<int32_t>(vocab)};
+    if (out != nullptr) out->push_back(p);
+  }
+  return arena.used();
+}
+
+// More probable first; the lower id where equal, so that the order is total.
+auto better(const float* values) {
+  return [values](int32_t a, int32_t b) { return values[a] > values[b] || (values[a] == values[b] && a < b); };
+}
+
+bool ends_with(const std::vector<TokenId>& tokens, int64_t from, const std::vector<TokenId>& word) {
+  const auto prefix = static_cast<int64_t>(word.size()) - 1;  // all but the last token of the word
+  const auto size = static_cast<int64_t>(tokens.size());
+  return size - from >= prefix && std::equal(word.begin(), word.end() - 1, tokens.end() - prefix);
+}
+
+}  // namespace
+
+double uniform(uint64_t key, uint32_t stream, uint64_t position) {
+  std::array<uint32_t, 4> c{static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), stream, 0};
+  auto k0 = static_cast<uint32_t>(key);
+  auto k1 = static_cast<uint32_t>(key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t a = uint64_t{0xD2511F53} * c[0];
+    const uint64_t b = uint64_t{0xCD9E8D57} * c[2];
+    c = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k0, static_cast<uint32_t>(b), static_cast<uint32_t>(a >> 32) ^ c[3] ^ k1, static_cast<uint32_t>(a)};
+    k0 += 0x9E3779B9U;
+    k1 += 0xBB67AE85U;
+  }
+  return static_cast<double>((static_cast<uint64_t>(c[0]) << 32 | c[1]) >> 11) * 0x1p-53;
+}
+
+uint64_t Sampler::bytes_needed(int64_t vocab, int workers) {
+  Arena measure;
+  return layout(measure, vocab, workers, nullptr);
+}
+
+Sampler::Sampler(const Kernels& kernels, int64_t vocab, int workers)
+    : kernels_(kernels), vocab_(vocab), arena_(bytes_needed(vocab, workers), "sampling") {
+  std::vector<std::array<void*, 3>> places;
+  layout(arena_, vocab, workers, &places);
+  for (const auto& p : places) scratch_.push_back({static_cast<float*>(p[0]), static_cast<int32_t*>(p[1]), static_cast<int32_t*>(p[2])});
+}
+
+TokenId Sampler::argmax(const float* values) const {
+  const float top = kernels_.maximum(values, vocab_);
+  for (int64_t i = 0; i < vocab_; ++i) {
+    if (values[i] == top) return static_cast<TokenId>(i);
+  }
+  return 0;  // only NaN
+}
+
+TokenId Sampler::sample(const Sequence& sequence, const float* logits, int worker) {
+  const Sampling& s = *sequence.sampling;
+  const Scratch& scratch = scratch_[static_cast<size_t>(worker)];
+  std::copy(logits, logits + vocab_, scratch.values);
+  filter(sequence, scratch.values, scratch);
+  if (s.temperature == 0) return argmax(scratch.values);
+  return draw(sequence, scratch);
+}
+
+void Sampler::filter(const Sequence& sequence, float* values, const Scratch& scratch) const {
+  const Sampling& s = *sequence.sampling;
+  if (!s.allowed.empty()) {
+    std::fill_n(scratch.counts, vocab_, 1);
+    for (const TokenId id : s.allowed) scratch.counts[id] = 0;
+    for (int64_t i = 0; i < vocab_; ++i) {
+      if (scratch.counts[i] != 0) values[i] = kNever;
+      scratch.counts[i] = 0;
+    }
+  }
+  for (const auto& word : s.bad_words) {
+    if (ends_with(sequence.tokens, sequence.prompt_len, word)) values[word.back()] = kNever;
+  }
+  if (sequence.num_generated() < s.min_tokens) {
+    for (const TokenId id : s.end_ids) values[id] = kNever;
+    for (const TokenId id : s.stop_ids) values[id] = kNever;
+  }
+  for (const auto& [id, bias] : s.logit_bias) values[id] += bias;
+  penalize(sequence, values, scratch.counts);
+}
+
+void Sampler::penalize(const Sequence& sequence, float* values, int32_t* counts) const {
+  const Sampling& s = *sequence.sampling;
+  const auto& tokens = sequence.tokens;
+  const auto prompt_end = tokens.begin() + sequence.prompt_len;
+  if (s.repetition_penalty != 1) {
+    const auto penalty = static_cast<float>(s.repetition_penalty);
+    for (const TokenId id : tokens) {
+      if (counts[id]++ == 0) values[id] = values[id] > 0 ? values[id] / penalty : values[id] * penalty;
+    }
+    for (const TokenId id : tokens) counts[id] = 0;
+  }
+  if (s.presence_penalty == 0 && s.frequency_penalty == 0) return;
+  std::for_each(prompt_end, tokens.end(), [&](TokenId id) { ++counts[id]; });
+  std::for_each(prompt_end, tokens.end(), [&](TokenId id) {
+    if (counts[id] == 0) return;  // done already
+    values[id] -= static_cast<float>(s.frequency_penalty * counts[id] + s.presence_penalty);
+    counts[id] = 0;
+  });
+}
+
+// Candidates that min-p, top-k and top-p leave, best first, in scratch.ids; their number. values are logits over temperature.
+int64_t Sampler::keep_candidates(const Sampling& s, const Scratch& scratch) const {
+  const float* values = scratch.values;
+  const float top = kernels_.maximum(values, vocab_);
+  float least = kNever;
+  if (s.min_p > 0) least = top + static_cast<float>(std::log(s.min_p));
+  if (s.top_p < 1) {
+    // Ids less probable than (1 - p) / vocab weigh less than 1 - p together: none of them is in the nucleus. This leaves few to sort.
+    const double total = static_cast<double>(kernels_.exp_sum(values, top, nullptr, vocab_));
+    const double smallest = top + std::log(total * (1 - s.top_p) / static_cast<double>(vocab_));
+    if (s.min_p == 0 && s.top_k == 0) least = std::max(least, static_cast<float>(smallest - 1e-3));
+  }
+  int64_t n = 0;
+  for (int64_t i = 0; i < vocab_; ++i) {
+    if (values[i] >= least && values[i] != kNever) scratch.ids[n++] = static_cast<int32_t>(i);
+  }
+  if (s.top_k > 0 && s.top_k < n) {
+    std::nth_element(scratch.ids, scratch.ids + s.top_k - 1, scratch.ids + n, better(values));
+    n = s.top_k;
+  }
+  std::sort(scratch.ids, scratch.ids + n, better(values));
+  if (s.top_p >= 1) return n;
+  double total = 0;
+  const bool whole = s.min_p == 0 && s.top_k == 0;  // the mass of all ids counts, also of those left out above as too small
+  if (whole) {
+    total = static_cast<double>(kernels_.exp_sum(values, top, nullptr, vocab_));
+  } else {
+    for (int64_t i = 0; i < n; ++i) total += std::exp(static_cast<double>(values[scratch.ids[i]] - top));
+  }
+  double mass = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    mass += std::exp(static_cast<double>(values[scratch.ids[i]] - top));
+    if (mass >= s.top_p * total) return i + 1;
+  }
+  return n;
+}
+
+TokenId Sampler::draw(const Sequence& sequence, const Scratch& scratch) const {
+  const Sampling& s = *sequence.sampling;
+  float* values = scratch.values;
+  const auto heat = static_cast<float>(s.temperature);
+  for (int64_t i = 0; i < vocab_; ++i) values[i] /= heat;
+  const double u = uniform(s.seed, static_cast<uint32_t>(sequence.choice), static_cast<uint64_t>(sequence.num_generated()));
+  const bool filtered = s.min_p > 0 || s.top_k > 0 || s.top_p < 1;
+  if (!filtered) {
+    const float top = kernels_.maximum(values, vocab_);
+    kernels_.exp_sum(values, top, values, vocab_);
+    double total = 0;
+    for (int64_t i = 0; i < vocab_; ++i) total += values[i];
+    double left = u * total;
+    int64_t last = 0;
+    for (int64_t i = 0; i < vocab_; ++i) {
+      if (!(values[i] > 0)) continue;
+      last = i;
+      left -= values[i];
+      if (left < 0) break;
+    }
+    return static_cast<TokenId>(last);
+  }
+  const int64_t n = keep_candidates(s, scratch);
+  if (n == 0) return argmax(values);
+  const float top = values[scratch.ids[0]];
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i) total += std::exp(static_cast<double>(values[scratch.ids[i]] - top));
+  double left = u * total;
+  for (int64_t i = 0; i < n; ++i) {
+    left -= std::exp(static_cast<double>(values[scratch.ids[i]] - top));
+    if (left < 0) return scratch.ids[i];
+  }
+  return scratch.ids[n - 1];
+}
+
+void Sampler::logprobs(const float* logits, TokenId token, int count, LogprobTable::Entry* out, int worker) {
+  const float top = kernels_.maximum(logits, vocab_);
+  const float log_sum = top + std::log(kernels_.exp_sum(logits, top, nullptr, vocab_));
+  int32_t rank = 1;
+  for (int64_t i = 0; i < vocab_; ++i) rank += logits[i] > logits[token] ? 1 : 0;
+  out[0] = {token, logits[token] - log_sum, rank};
+  const int64_t k = count - 1;
+  if (k == 0) return;
+  int32_t* ids = scratch_[static_cast<size_t>(worker)].ids;
+  for (int64_t i = 0; i < vocab_; ++i) ids[i] = static_cast<int32_t>(i);
+  std::partial_sort(ids, ids + k, ids + vocab_, better(logits));
+  for (int64_t j = 0; j < k; ++j) out[j + 1] = {ids[j], logits[ids[j]] - log_sum, static_cast<int32_t>(j + 1)};
+}
+
+}  // namespace moegen

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/sequence.h"
+#include "kernels/functions.h"
+#include "memory/arena.h"
+
+namespace moegen {
+
+/// Turns rows of logits into tokens and log-probabilities, with the meaning and the order of vLLM's V1 sampler: raw
+/// log-probabilities first; then allowed ids, bad words, minimum length, logit bias, penalties; temperature, min-p, top-k,
+/// top-p; then the draw. The draw uses a counter-based generator (Philox 4x32-10, Salmon et al. 2011) keyed by the request's
+/// seed, counted by choice and position: a token depends on its own sequence only.
+class Sampler {
+ public:
+  /// Bytes that `workers` workers need.
+  static uint64_t bytes_needed(int64_t vocab, int workers);
+  Sampler(const Kernels& kernels, int64_t vocab, int workers);
+
+  /// Picks the next token of a sequence. Calls with different workers may run at the same time.
+  TokenId sample(const Sequence& sequence, const float* logits, int worker);
+
+  /// Writes `count` = 1 + k entries: `token`, then the k best of the raw distribution (all of them for k = vocab).
+  void logprobs(const float* logits, TokenId token, int count, LogprobTable::Entry* out, int worker);
+
+ private:
+  struct Scratch {
+    float* values;    // [vocab]
+    int32_t* ids;     // [vocab]
+    int32_t* counts;  // [vocab], zero between calls
+  };
+
+  void filter(const Sequence& sequence, float* values, const Scratch& scratch) const;
+  void penalize(const Sequence& sequence, float* values, int32_t* counts) const;
+  TokenId draw(const Sequence& sequence, const Scratch& scratch) const;
+  int64_t keep_candidates(const Sampling& s, const Scratch& scratch) const;
+  TokenId argmax(const float* values) const;
+
+  const Kernels& kernels_;
+  int64_t vocab_;
+  Arena arena_;
+  std::vector<Scratch> scratch_;
+};
+
+/// Uniform in [0, 1) from key and counters.
+[[nodiscard]] double uniform(uint64_t key, uint32_t stream, uint64_t position);
+
+}  // namespace moegen

@@ -1,0 +1,173 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/size.h"
+
+namespace moegen {
+namespace {
+
+bool contains(const std::vector<TokenId>& ids, TokenId id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+
+// Appends the sampled token; true if the sequence ends with it.
+bool append_token(Sequence& s) {
+  const TokenId token = s.next_token;
+  s.tokens.push_back(token);
+  const Sampling& sampling = *s.sampling;
+  if (contains(sampling.end_ids, token)) {
+    s.ended_by_id = true;
+  } else if (contains(sampling.stop_ids, token)) {
+    s.ended_by_id = true;
+    s.stop_id = token;
+  }
+  const bool full = s.num_generated() >= sampling.max_tokens || static_cast<int64_t>(s.tokens.size()) >= sampling.max_len;
+  const bool complete = s.stop_rule != nullptr && s.stop_rule->complete(token, s.ended_by_id);
+  s.finish_reason = s.ended_by_id || complete ? FinishReason::stop : FinishReason::length;
+  return s.ended_by_id || complete || full;
+}
+
+}  // namespace
+
+Scheduler::Scheduler(const PassSizes& sizes, int32_t kv_pages) : sizes_(sizes), pool_(kv_pages) {
+  const auto tokens = static_cast<size_t>(sizes.pass_tokens);
+  const auto sequences = static_cast<size_t>(sizes.sequences);
+  tokens_.reserve(tokens);
+  logit_rows_.reserve(tokens);
+  tasks_.reserve(tokens);
+  sequences_.reserve(sequences);
+  parts_.reserve(sequences);
+  running_.reserve(sequences);
+}
+
+Pass Scheduler::schedule() {
+  tokens_.clear();
+  sequences_.clear();
+  parts_.clear();
+  logit_rows_.clear();
+  tasks_.clear();
+  prefill_tokens_ = 0;
+  schedule_decodes();
+  schedule_prefills();
+  admit();
+  return {tokens_, sequences_, logit_rows_};
+}
+
+// Every generated token first: it needs one row, and its sequence holds the most pages.
+void Scheduler::schedule_decodes() {
+  for (size_t i = 0; i < running_.size() && room() > 0; ++i) {
+    if (decoding(*running_[i]) && grow(i)) place(*running_[i], 1);
+  }
+}
+
+void Scheduler::schedule_prefills() {
+  for (size_t i = 0; i < running_.size() && room() > 0; ++i) {
+    Sequence& s = *running_[i];
+    if (!decoding(s)) {
+      const int64_t n = std::min(room(), static_cast<int64_t>(s.tokens.size()) - s.computed);
+      prefill_tokens_ += n;
+      place(s, n);
+    }
+  }
+}
+
+void Scheduler::admit() {
+  while (!waiting_.empty() && room() > 0 && num_running() < sizes_.sequences) {
+    Sequence& s = *waiting_.front();
+    const auto length = static_cast<int64_t>(s.tokens.size());
+    const int64_t pages = ceil_div<int64_t>(length, sizes_.page_tokens);
+    // A page for each running sequence stays free, so that admission does not lead to preemption at once.
+    if (pages + num_running() > pool_.num_free() && !(running_.empty() && pages <= pool_.num_free())) return;
+    for (int64_t i = 0; i < pages; ++i) s.pages.push_back(pool_.reserve());
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+    const int64_t n = std::min(room(), length);
+    prefill_tokens_ += n;
+    place(s, n);
+  }
+}
+
+// Makes sure that the next token of running_[idx] has a page. False if the sequence itself had to go.
+bool Scheduler::grow(size_t idx) {
+  Sequence& s = *running_[idx];
+  if (ceil_div<int64_t>(static_cast<int64_t>(s.tokens.size()), sizes_.page_tokens) <= static_cast<int64_t>(s.pages.size())) return true;
+  while (pool_.num_free() == 0 && running_.size() > idx + 1) preempt_last();
+  if (pool_.num_free() > 0) {
+    s.pages.push_back(pool_.reserve());
+    return true;
+  }
+  if (idx > 0) {
+    preempt_last();
+    return false;
+  }
+  s.error = fmt::format("the KV pages hold {} tokens, and this sequence alone needs more: give the run more --kv-memory or --host-memory", capacity());
+  release_pages(s);
+  failed_.push_back(std::move(running_[idx]));
+  running_.pop_back();  // idx was 0 and the last
+  return false;
+}
+
+void Scheduler::preempt_last() {
+  std::unique_ptr<Sequence> victim = std::move(running_.back());
+  running_.pop_back();
+  release_pages(*victim);
+  victim->computed = 0;
+  waiting_.push_front(std::move(victim));
+  ++preemptions_;
+}
+
+void Scheduler::release_pages(Sequence& sequence) {
+  while (!sequence.pages.empty()) {
+    pool_.release(sequence.pages.back());
+    sequence.pages.pop_back();
+  }
+}
+
+void Scheduler::place(Sequence& s, int64_t num_tokens) {
+  const auto row = static_cast<int32_t>(tokens_.size());
+  sequences_.push_back({row, static_cast<int32_t>(num_tokens), s.computed, s.pages.data()});
+  parts_.push_back({&s, static_cast<int32_t>(num_tokens)});
+  tokens_.insert(tokens_.end(), s.tokens.begin() + s.computed, s.tokens.begin() + s.computed + num_tokens);
+  add_logit_rows(s, row, num_tokens);
+}
+
+void Scheduler::add_logit_rows(Sequence& s, int64_t first_row, int64_t num_tokens) {
+  const auto add = [&](int64_t position, bool sample) {
+    logit_rows_.push_back(static_cast<int32_t>(first_row + position - s.computed));
+    tasks_.push_back({&s, position + 1, sample});
+  };
+  const int64_t end = s.computed + num_tokens;
+  if (s.prompt_logprobs.per_position > 0) {
+    for (int64_t p = std::max(s.computed, s.prompt_logprobs_done); p < std::min(end, s.prompt_len - 1); ++p) add(p, false);
+  }
+  if (end == static_cast<int64_t>(s.tokens.size()) && s.sampling->max_tokens > 0) add(end - 1, true);
+}
+
+void Scheduler::commit(std::vector<std::unique_ptr<Sequence>>& finished) {
+  for (const Part& part : parts_) {
+    Sequence& s = *part.sequence;
+    s.computed += part.num_tokens;
+    s.prompt_logprobs_done = std::max(s.prompt_logprobs_done, std::min(s.computed, s.prompt_len - 1));
+    if (s.computed < static_cast<int64_t>(s.tokens.size())) continue;
+    if (s.sampling->max_tokens == 0 || append_token(s)) {
+      release_pages(s);
+      s.computed = -1;  // marks it as finished
+    }
+  }
+  const auto done = [](const std::unique_ptr<Sequence>& s) { return s->computed < 0; };
+  for (auto& s : running_) {
+    if (done(s)) finished.push_back(std::move(s));
+  }
+  std::erase(running_, nullptr);
+  for (auto& s : failed_) finished.push_back(std::move(s));
+  failed_.clear();
+}
+
+void Scheduler::clear() {
+  for (auto& s : running_) release_pages(*s);
+  running_.clear();
+  waiting_.clear();
+  failed_.clear();
+}
+
+}  // namespace moegen

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "engine/sequence.h"
+#include "memory/page_pool.h"
+#include "model/pass.h"
+#include "plan/plan.h"
+
+namespace moegen {
+
+/// What the logits of a row are for: they speak of position `target` of the sequence.
+struct LogitTask {
+  Sequence* sequence = nullptr;
+  int64_t target = 0;
+  bool sample = false;          ///< the next token; else a log-probability of the prompt
+};
+
+/// Packs passes. A waiting sequence is admitted when pages for all it has are free; it then gets as much of a pass as is left
+/// after all generated tokens. Where a generated token needs a page and none is free, the youngest running sequence gives its
+/// pages back and waits, to be computed again from its own tokens.
+class Scheduler {
+ public:
+  Scheduler(const PassSizes& sizes, int32_t kv_pages);
+
+  void add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
+  [[nodiscard]] bool idle() const { return waiting_.empty() && running_.empty(); }
+  /// Whether it is worth having more sequences waiting.
+  [[nodiscard]] bool wants_more() const { return running_.size() + waiting_.size() < static_cast<size_t>(sizes_.sequences) + kAhead; }
+  /// Longest sequence that the pages can hold, in tokens.
+  [[nodiscard]] int64_t capacity() const { return int64_t{pool_.size()} * sizes_.page_tokens; }
+
+  /// The next pass; valid until the next call. Empty only if no sequence is left (those that can never go on have failed).
+  Pass schedule();
+  /// Beside the pass's logit_rows.
+  [[nodiscard]] const std::vector<LogitTask>& logit_tasks() const { return tasks_; }
+  /// Takes over what the pass computed and sampled, and hands out the sequences that have finished.
+  void commit(std::vector<std::unique_ptr<Sequence>>& finished);
+  /// Drops everything.
+  void clear();
+
+  [[nodiscard]] int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
+  [[nodiscard]] int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  [[nodiscard]] int64_t num_preemptions() const { return preemptions_; }
+  [[nodiscard]] int64_t pages_used() const { return pool_.size() - pool_.num_free(); }
+  /// Of the pass: tokens that were there before it began to generate, and those generated.
+  [[nodiscard]] int64_t prefill_tokens() const { return prefill_tokens_; }
+
+ private:
+  static constexpr size_t kAhead = 64;
+  struct Part {
+    Sequence* sequence;
+    int32_t num_tokens;
+  };
+
+  void schedule_decodes();
+  void schedule_prefills();
+  void admit();
+  bool grow(size_t idx);
+  void preempt_last();
+  void place(Sequence& sequence, int64_t num_tokens);
+  void add_logit_rows(Sequence& sequence, int64_t first_row, int64_t num_tokens);
+  void release_pages(Sequence& sequence);
+  [[nodiscard]] int64_t room() const { return sizes_.pass_tokens - static_cast<int64_t>(tokens_.size()); }
+  [[nodiscard]] static bool decoding(const Sequence& s) { return s.computed + 1 == static_cast<int64_t>(s.tokens.size()) && s.num_generated() > 0; }
+
+  PassSizes sizes_;
+  PagePool pool_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;
+  std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
+  std::vector<std::unique_ptr<Sequence>> failed_;
+  std::vector<int32_t> tokens_;
+  std::vector<PassSequence> sequences_;
+  std::vector<Part> parts_;                         // beside sequences_
+  std::vector<int32_t> logit_rows_;
+  std::vector<LogitTask> tasks_;
+  int64_t preemptions_ = 0;
+  int64_t prefill_tokens_ = 0;
+};
+
+}  // namespace moegen

@@ -1,0 +1,80 @@
+#include "memory/mapped_memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <string>
+
+#include "base/error.h"
+#include "base/size.h"
+
+namespace moegen {
+
+MappedMemory::MappedMemory(size_t bytes, std::string_view purpose) : bytes_(bytes) {
+  if (bytes == 0) return;
+  void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) throw_error(ErrorCode::out_of_memory, "{} for {}: {}", format_bytes(bytes), purpose, std::strerror(errno));
+  ::madvise(p, bytes, MADV_HUGEPAGE);  // a hint: fewer TLB misses where it is taken
+  data_ = static_cast<std::byte*>(p);
+}
+
+MappedMemory::~MappedMemory() {
+  if (data_ != nullptr) ::munmap(data_, bytes_);
+}
+
+namespace {
+
+constexpr uint64_t kNoLimit = std::numeric_limits<uint64_t>::max();
+
+uint64_t read_number(const std::string& path, uint64_t otherwise) {
+  std::ifstream in(path);
+  uint64_t value = 0;
+  return in >> value ? value : otherwise;
+}
+
+// "8:memory:/a/b" (v1) or "0::/a/b" (v2) of /proc/self/cgroup: what the group and all above it leave.
+uint64_t left_in_cgroups(const std::string& root, std::string group, const char* limit_file, const char* usage_file) {
+  uint64_t left = kNoLimit;
+  for (;;) {
+    const std::string dir = root + (group == "/" ? "" : group);
+    const uint64_t limit = read_number(dir + "/" + limit_file, kNoLimit);
+    if (limit < kNoLimit / 4) {
+      const uint64_t used = read_number(dir + "/" + usage_file, 0);
+      left = std::min(left, limit > used ? limit - used : 0);
+    }
+    if (group.empty() || group == "/") return left;
+    group.resize(group.rfind('/'));
+  }
+}
+
+}  // namespace
+
+size_t available_host_memory() {
+  uint64_t available = kNoLimit;
+  std::ifstream meminfo("/proc/meminfo");
+  for (std::string key; meminfo >> key;) {
+    if (key == "MemAvailable:" && meminfo >> available) available *= 1024;
+    meminfo.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  }
+  std::ifstream cgroups("/proc/self/cgroup");
+  for (std::string line; std::getline(cgroups, line);) {
+    const auto first = line.find(':');
+    const auto second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const std::string group = line.substr(second + 1);
+    if (controllers.empty()) {
+      available = std::min(available, left_in_cgroups("/sys/fs/cgroup", group, "memory.max", "memory.current"));
+    } else if (("," + controllers + ",").find(",memory,") != std::string::npos) {
+      available = std::min(available, left_in_cgroups("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes", "memory.usage_in_bytes"));
+    }
+  }
+  return available == kNoLimit ? size_t{1} << 30 : available;
+}
+
+}  // namespace moegen

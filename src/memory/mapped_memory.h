@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+#include <utility>
+
+namespace moegen {
+
+/// Memory from the operating system: zero at first, in huge pages where it likes, touched page by page. Owns the mapping.
+class MappedMemory {
+ public:
+  MappedMemory() = default;
+  /// Throws Error(out_of_memory) naming `purpose`.
+  MappedMemory(size_t bytes, std::string_view purpose);
+  MappedMemory(MappedMemory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  MappedMemory& operator=(MappedMemory&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~MappedMemory();
+
+  [[nodiscard]] std::byte* data() const { return data_; }
+  [[nodiscard]] size_t size() const { return bytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+/// RAM that this process could still take: what the system has available, and what its cgroups (v1, v2) leave.
+size_t available_host_memory();
+
+}  // namespace moegen

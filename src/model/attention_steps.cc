@@ -1,0 +1,165 @@
+#include <algorithm>
+#include <cmath>
+
+#include "base/checked.h"
+#include "model/linear.h"
+#include "model/steps.h"
+
+namespace moegen {
+namespace {
+
+// Position p in float times the frequency in float, as the reference implementations round it; cosine and sine of that, exactly.
+void fill_angles(const StepContext& c, int64_t num_tokens) {
+  const Buffers& b = c.buffers;
+  for (size_t r = 0; r < b.ropes.size(); ++r) {
+    const std::vector<float>& f = c.frequencies[r];
+    const auto pairs = static_cast<int64_t>(f.size());
+    for_blocks(c, num_tokens, 16, [&](Range rows, int) {
+      for (int64_t t = rows.begin; t < rows.end; ++t) {
+        for (int64_t i = 0; i < pairs; ++i) {
+          const double angle = static_cast<float>(b.positions[t]) * f[static_cast<size_t>(i)];
+          b.rope_cos[r][t * pairs + i] = static_cast<float>(std::cos(angle) * b.ropes[r].amplitude);
+          b.rope_sin[r][t * pairs + i] = static_cast<float>(std::sin(angle) * b.ropes[r].amplitude);
+        }
+      }
+    });
+  }
+}
+
+void fill_query_blocks(const StepContext& c, const Pass& pass) {
+  const Buffers& b = c.buffers;
+  int64_t blocks = 0;
+  for (size_t s = 0; s < pass.sequences.size(); ++s) {
+    b.block_begin[s] = blocks;
+    const PassSequence& seq = pass.sequences[s];
+    for (int32_t t = 0; t < seq.num_tokens; ++t) b.positions[seq.first_row + t] = seq.first_position + t;
+    for (int32_t t = 0; t < seq.num_tokens; t += static_cast<int32_t>(Buffers::kQueryBlock)) {
+      b.query_blocks[blocks++] = {static_cast<int32_t>(s), t, std::min(static_cast<int32_t>(Buffers::kQueryBlock), seq.num_tokens - t)};
+    }
+  }
+  b.block_begin[pass.sequences.size()] = blocks;
+}
+
+void clamp(float* x, int64_t count, float limit) {
+  for (int64_t i = 0; i < count; ++i) x[i] = std::clamp(x[i], -limit, limit);
+}
+
+// Norms of q and k of one token, in place.
+void norm_heads(const StepContext& c, const AttentionSpec& a, const LayerWeights& w, float* q, float* k) {
+  const bool whole = a.qk_norm == AttentionSpec::QkNorm::whole;
+  const auto apply = [&](float* x, int heads, const TensorView& weight) {
+    const int64_t width = whole ? static_cast<int64_t>(heads) * a.head_dim : a.head_dim;
+    c.kernels.rms_norm({x, DType::f32, width, weight.data, weight.dtype, x, DType::f32, width, width, c.spec.norm_eps}, {0, whole ? 1 : heads});
+  };
+  apply(q, a.num_heads, w.q_norm);
+  apply(k, a.num_kv_heads, w.k_norm);
+}
+
+struct Row {
+  int64_t token;
+  const PassSequence* sequence;
+};
+
+// One token of qkv: norm, clip, rope; q -> buffer, k and v -> page.
+void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rope) {
+  const AttentionSpec& a = c.spec.layers[layer].attention;
+  const Buffers& b = c.buffers;
+  float* q = b.qkv + row.token * (a.q_width() + 2 * a.kv_width());
+  float* k = q + a.q_width();
+  float* v = k + a.kv_width();
+  if (a.qk_norm != AttentionSpec::QkNorm::none) norm_heads(c, a, c.weights.layers[layer], q, k);
+  if (a.clip_qkv > 0) clamp(q, a.q_width() + 2 * a.kv_width(), a.clip_qkv);
+  const int64_t pairs = a.rope.dim / 2;
+  const float* cos = b.rope_cos[rope] + row.token * pairs;
+  const float* sin = b.rope_sin[rope] + row.token * pairs;
+  for (int head = 0; head < a.num_heads + a.num_kv_heads; ++head) c.kernels.rotate(q + static_cast<int64_t>(head) * a.head_dim, cos, sin, a.rope.dim);
+  c.kernels.convert(q, DType::f32, act_at(c, b.q, row.token * a.q_width()), c.act, a.q_width());
+
+  const int64_t position = b.positions[row.token];
+  const int64_t page = row.sequence->page_table[position / c.kv.page_tokens];
+  std::byte* at = c.kv_pages + static_cast<size_t>(page) * c.kv.page_bytes;
+  const size_t slot = static_cast<size_t>(position % c.kv.page_tokens) * static_cast<size_t>(a.head_dim) * bytes_of(c.kv.dtype);
+  for (int head = 0; head < a.num_kv_heads; ++head) {
+    const int64_t from = static_cast<int64_t>(head) * a.head_dim;
+    c.kernels.convert(k + from, DType::f32, at + c.kv.k_offset(layer, head) + slot, c.kv.dtype, a.head_dim);
+    c.kernels.convert(v + from, DType::f32, at + c.kv.v_offset(layer, head) + slot, c.kv.dtype, a.head_dim);
+  }
+}
+
+}  // namespace
+
+void begin_pass(const StepContext& c, const Pass& pass) {
+  const Buffers& b = c.buffers;
+  fill_query_blocks(c, pass);
+  const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
+  fill_angles(c, num_tokens);
+  const TensorView& e = c.weights.embedding;
+  for_blocks(c, num_tokens, 16, [&](Range rows, int) {
+    for (int64_t t = rows.begin; t < rows.end; ++t) {
+      const auto* from = static_cast<const std::byte*>(e.data) + static_cast<size_t>(pass.tokens[static_cast<size_t>(t)]) * static_cast<size_t>(e.cols) * bytes_of(e.dtype);
+      c.kernels.convert(from, e.dtype, b.hidden + t * e.cols, DType::f32, e.cols);
+    }
+  });
+}
+
+void project_qkv(const StepContext& c, const Pass& pass, size_t layer) {
+  const AttentionSpec& a = c.spec.layers[layer].attention;
+  const LayerWeights& w = c.weights.layers[layer];
+  const Buffers& b = c.buffers;
+  const auto m = static_cast<int64_t>(pass.tokens.size());
+  const int64_t hidden = c.spec.hidden;
+  norm(c, {.x = b.hidden, .x_dtype = DType::f32, .x_stride = hidden, .y = b.normed, .y_dtype = c.act, .y_stride = hidden}, w.attention_norm, m);
+  const int64_t stride = a.q_width() + 2 * a.kv_width();
+  const auto project = [&](const TensorView& weight, const TensorView& bias, int64_t at) {
+    linear(c, {.x = b.normed, .x_dtype = c.act, .x_stride = hidden, .y = b.qkv + at, .y_dtype = DType::f32, .y_stride = stride}, weight, bias, m);
+  };
+  project(w.q, w.q_bias, 0);
+  project(w.k, w.k_bias, a.q_width());
+  project(w.v, w.v_bias, a.q_width() + a.kv_width());
+  const auto rope = static_cast<size_t>(std::find(b.ropes.begin(), b.ropes.end(), a.rope) - b.ropes.begin());
+  c.pool.parallel_for(b.block_begin[pass.sequences.size()], [&](int64_t i, int) {
+    const QueryBlock& block = b.query_blocks[i];
+    const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
+    for (int32_t t = 0; t < block.count; ++t) finish_token(c, layer, {seq.first_row + block.first + t, &seq}, rope);
+  });
+}
+
+void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first, int64_t last) {
+  const AttentionSpec& a = c.spec.layers[layer].attention;
+  const Buffers& b = c.buffers;
+  const int64_t begin = b.block_begin[first];
+  const int heads = a.num_heads / a.num_kv_heads;
+  c.pool.parallel_for((b.block_begin[last] - begin) * a.num_kv_heads, [&](int64_t i, int worker) {
+    const QueryBlock& block = b.query_blocks[begin + i / a.num_kv_heads];
+    const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
+    const auto kv_head = static_cast<int>(i % a.num_kv_heads);
+    const int64_t at = static_cast<int64_t>(seq.first_row + block.first) * a.q_width() + static_cast<int64_t>(kv_head) * heads * a.head_dim;
+    c.kernels.attention({.q = act_at(c, b.q, at),
+                         .out = act_at(c, b.attended, at),
+                         .stride = a.q_width(),
+                         .dtype = c.act,
+                         .heads = heads,
+                         .head_dim = a.head_dim,
+                         .num_queries = block.count,
+                         .first_position = seq.first_position + block.first,
+                         .pages = c.kv_pages,
+                         .page_bytes = c.kv.page_bytes,
+                         .page_table = seq.page_table,
+                         .page_tokens = c.kv.page_tokens,
+                         .k_offset = c.kv.k_offset(layer, kv_head),
+                         .v_offset = c.kv.v_offset(layer, kv_head),
+                         .window = a.window,
+                         .scale = a.scale,
+                         .scratch = b.scratch + worker * b.scratch_floats});
+  });
+}
+
+void project_out(const StepContext& c, int64_t num_tokens, size_t layer) {
+  const LayerWeights& w = c.weights.layers[layer];
+  const Buffers& b = c.buffers;
+  const int64_t hidden = c.spec.hidden;
+  linear(c, {.x = b.attended, .x_dtype = c.act, .x_stride = w.o.cols, .y = b.hidden, .y_dtype = DType::f32, .y_stride = hidden, .add = true}, w.o, w.o_bias, num_tokens);
+  norm(c, {.x = b.hidden, .x_dtype = DType::f32, .x_stride = hidden, .y = b.normed, .y_dtype = c.act, .y_stride = hidden}, w.mlp_norm, num_tokens);
+}
+
+}  // namespace moegen

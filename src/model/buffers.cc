@@ -1,0 +1,53 @@
+#include "model/buffers.h"
+
+#include <algorithm>
+
+#include "kernels/functions.h"
+
+namespace moegen {
+
+Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes) {
+  int64_t q_width = 0, qkv_width = 0, experts = 0, top_k = 0, width = 0, shared = 0, head_dim = 0;
+  for (const LayerSpec& layer : spec.layers) {
+    const AttentionSpec& a = layer.attention;
+    q_width = std::max<int64_t>(q_width, a.q_width());
+    qkv_width = std::max<int64_t>(qkv_width, a.q_width() + 2 * a.kv_width());
+    head_dim = std::max<int64_t>(head_dim, a.head_dim);
+    if (std::find(ropes.begin(), ropes.end(), a.rope) == ropes.end()) ropes.push_back(a.rope);
+    experts = std::max<int64_t>(experts, layer.mlp.num_experts);
+    top_k = std::max<int64_t>(top_k, layer.mlp.top_k);
+    width = std::max<int64_t>({width, layer.mlp.width, layer.mlp.shared_width});
+    shared = std::max<int64_t>(shared, layer.mlp.shared_width);
+  }
+  const int64_t tokens = sizes.pass_tokens;
+  const auto take_act = [&](int64_t count) -> void* { return arena.take_bytes(static_cast<size_t>(count) * bytes_of(act)); };
+  positions = arena.take<int64_t>(tokens);
+  hidden = arena.take<float>(tokens * spec.hidden);
+  normed = take_act(tokens * spec.hidden);
+  qkv = arena.take<float>(tokens * qkv_width);
+  q = take_act(tokens * q_width);
+  attended = take_act(tokens * q_width);
+  for (const RopeSpec& rope : ropes) {
+    rope_cos.push_back(arena.take<float>(tokens * rope.dim / 2));
+    rope_sin.push_back(arena.take<float>(tokens * rope.dim / 2));
+  }
+  query_blocks = arena.take<QueryBlock>(sizes.sequences + tokens / kQueryBlock);
+  block_begin = arena.take<int64_t>(sizes.sequences + 1);
+  router_logits = arena.take<float>(tokens * experts);
+  chosen = arena.take<int32_t>(tokens * top_k);
+  weight = arena.take<float>(tokens * top_k);
+  row_token = arena.take<int32_t>(tokens * top_k);
+  row_of = arena.take<int32_t>(tokens * top_k);
+  expert_begin = arena.take<int32_t>(experts + 1);
+  expert_out = take_act(tokens * top_k * spec.hidden);
+  gate = take_act(sizes.expert_micro_batch * width);
+  up = take_act(sizes.expert_micro_batch * width);
+  shared_out = take_act(shared > 0 ? sizes.expert_micro_batch * spec.hidden : 0);
+  shared_logit = arena.take<float>(shared > 0 ? sizes.expert_micro_batch : 0);
+  logit_in = take_act(sizes.logit_rows * spec.hidden);
+  logits = arena.take<float>(sizes.logit_rows * spec.vocab);
+  scratch_floats = round_up<int64_t>(attention_scratch(static_cast<int>(head_dim), sizes.page_tokens), 16);
+  scratch = arena.take<float>(sizes.threads * scratch_floats);
+}
+
+}  // namespace moegen

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "memory/arena.h"
+#include "spec/model_spec.h"
+
+namespace moegen {
+
+/// The sizes that decide how much a pass needs. All are maxima.
+struct PassSizes {
+  int64_t pass_tokens = 0;
+  int64_t sequences = 0;
+  int64_t attention_micro_batch = 0;  ///< b_a, sequences
+  int64_t expert_micro_batch = 0;     ///< b_e, tokens
+  int64_t logit_rows = 0;             ///< rows whose logits are in memory at a time
+  int page_tokens = 0;
+  int threads = 0;
+};
+
+/// Work of one attention task: some consecutive queries of one sequence.
+struct QueryBlock {
+  int32_t sequence = 0;  ///< of the pass
+  int32_t first = 0;     ///< query within the sequence's tokens of this pass
+  int32_t count = 0;
+};
+
+/// Everything a pass writes, laid out once. T = pass_tokens, H = hidden. "act" is the activation dtype.
+struct Buffers {
+  /// Takes everything from `arena`; with a measuring arena all pointers are null.
+  Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes);
+
+  static constexpr int64_t kQueryBlock = 32;
+
+  int64_t* positions = nullptr;     ///< [T]
+  float* hidden = nullptr;          ///< [T, H] the residual stream, float in every mode
+  void* normed = nullptr;           ///< [T, H] act
+  float* qkv = nullptr;             ///< [T, q_width + 2 kv_width] before norm and rope
+  void* q = nullptr;                ///< [T, q_width] act
+  void* attended = nullptr;         ///< [T, q_width] act
+  std::vector<float*> rope_cos, rope_sin;  ///< for each distinct RopeSpec [T, dim/2]
+  QueryBlock* query_blocks = nullptr;      ///< [sequences + T / kQueryBlock]
+  int64_t* block_begin = nullptr;          ///< [sequences + 1]: query blocks of each sequence
+  float* router_logits = nullptr;   ///< [T, E]
+  int32_t* chosen = nullptr;        ///< [T, k] experts of a token, best first
+  float* weight = nullptr;          ///< [T, k]
+  int32_t* row_token = nullptr;     ///< [T * k] rows sorted by expert: token of a row
+  int32_t* row_of = nullptr;        ///< [T, k] row of a token's j-th expert
+  int32_t* expert_begin = nullptr;  ///< [E + 1] first row of each expert
+  void* expert_out = nullptr;       ///< [T * k, H] act
+  void* gate = nullptr;             ///< [b_e, width] act
+  void* up = nullptr;               ///< [b_e, width] act
+  void* shared_out = nullptr;       ///< [b_e, H] act
+  float* shared_logit = nullptr;    ///< [b_e]
+  void* logit_in = nullptr;         ///< [logit_rows, H] act
+  float* logits = nullptr;          ///< [logit_rows, vocab]
+  float* scratch = nullptr;         ///< [threads, scratch_floats] for attention
+  int64_t scratch_floats = 0;
+  std::vector<RopeSpec> ropes;      ///< the distinct ones
+};
+
+}  // namespace moegen

@@ -1,0 +1,35 @@
+#include "model/linear.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+
+namespace moegen {
+
+void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m) {
+  op.w = w.data;
+  op.w_dtype = w.dtype;
+  op.k = w.cols;
+  op.bias = bias.data;
+  op.bias_dtype = bias.dtype;
+  // A block of rows stays in L2 while the columns' weights go by; few rows are cut finer in columns, so that all threads work.
+  const int64_t row_block = 64;
+  const int64_t col_block = m >= row_block ? 64 : 32;
+  const int64_t row_tiles = ceil_div(m, row_block);
+  const int64_t col_tiles = ceil_div(w.rows, col_block);
+  c.pool.parallel_for(row_tiles * col_tiles, [&](int64_t tile, int) {
+    const int64_t row = tile % row_tiles * row_block;
+    const int64_t col = tile / row_tiles * col_block;
+    c.kernels.gemm(op, {row, std::min(m, row + row_block)}, {col, std::min(w.rows, col + col_block)});
+  });
+}
+
+void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m) {
+  op.weight = weight.data;
+  op.weight_dtype = weight.dtype;
+  op.width = weight.cols;
+  op.eps = c.spec.norm_eps;
+  for_blocks(c, m, 16, [&](Range rows, int) { c.kernels.rms_norm(op, rows); });
+}
+
+}  // namespace moegen

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "model/steps.h"
+
+namespace moegen {
+
+/// y = x w^T (+ bias) over m rows, shared out to the threads in tiles. `x`, `y` and their strides are set in `op`.
+void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m);
+
+/// y = rms_norm(x) * weight over m rows.
+void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m);
+
+/// Calls task(range, worker) over [0, count) in blocks of `block`.
+template <typename Task>
+void for_blocks(const StepContext& c, int64_t count, int64_t block, const Task& task) {
+  c.pool.parallel_for(ceil_div(count, block), [&](int64_t i, int worker) { task(Range{i * block, std::min(count, (i + 1) * block)}, worker); });
+}
+
+/// Element i of an activation buffer.
+inline void* act_at(const StepContext& c, void* buffer, int64_t i) { return static_cast<std::byte*>(buffer) + static_cast<size_t>(i) * bytes_of(c.act); }
+
+}  // namespace moegen

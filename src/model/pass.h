@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace moegen {
+
+/// The tokens of one sequence in a pass: positions [first_position, first_position + num_tokens), in consecutive rows.
+struct PassSequence {
+  int32_t first_row = 0;
+  int32_t num_tokens = 0;
+  int64_t first_position = 0;
+  const int32_t* page_table = nullptr;  ///< pages for all positions up to the last one here
+};
+
+/// One sweep through the layers, over any mix of prompt chunks and single generated tokens, packed without padding.
+struct Pass {
+  std::span<const int32_t> tokens;            ///< one a row
+  std::span<const PassSequence> sequences;
+  std::span<const int32_t> logit_rows;        ///< rows whose logits are wanted, ascending
+};
+
+}  // namespace moegen

@@ -1,0 +1,54 @@
+#include "model/rope.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace moegen {
+namespace {
+
+double llama3(const RopeSpec& s, double f) {
+  const double wavelength = 2 * std::numbers::pi / f;
+  if (wavelength < s.original_len / s.high_freq_factor) return f;
+  if (wavelength > s.original_len / s.low_freq_factor) return f / s.factor;
+  const double smooth = (s.original_len / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+  return (1 - smooth) * f / s.factor + smooth * f;
+}
+
+// The pair that turns `rotations` times over the original context.
+double yarn_pair(const RopeSpec& s, double rotations) {
+  return s.dim * std::log(s.original_len / (rotations * 2 * std::numbers::pi)) / (2 * std::log(s.theta));
+}
+
+double yarn(const RopeSpec& s, double f, int pair) {
+  double low = yarn_pair(s, s.beta_fast);
+  double high = yarn_pair(s, s.beta_slow);
+  if (s.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, s.dim - 1.0);
+  if (low == high) high += 0.001;
+  const double ramp = std::clamp((pair - low) / (high - low), 0.0, 1.0);  // 0: keep, 1: interpolate
+  return f * (1 - ramp) + f / s.factor * ramp;
+}
+
+}  // namespace
+
+std::vector<float> rope_frequencies(const RopeSpec& spec) {
+  std::vector<float> out;
+  for (int i = 0; i < spec.dim / 2; ++i) {
+    double f = std::pow(spec.theta, -2.0 * i / spec.dim);
+    switch (spec.scaling) {
+      case RopeSpec::Scaling::none: break;
+      case RopeSpec::Scaling::linear: f /= spec.factor; break;
+      case RopeSpec::Scaling::llama3: f = llama3(spec, f); break;
+      case RopeSpec::Scaling::yarn: f = yarn(spec, f, i); break;
+    }
+    out.push_back(static_cast<float>(f));
+  }
+  return out;
+}
+
+}  // namespace moegen

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "kernels/functions.h"
+#include "model/buffers.h"
+#include "model/kv_layout.h"
+#include "model/pass.h"
+#include "model/weights.h"
+
+namespace moegen {
+
+/// What every step works with. Owns nothing.
+struct StepContext {
+  const ModelSpec& spec;
+  const ModelWeights& weights;
+  const Kernels& kernels;
+  ThreadPool& pool;
+  const KvLayout& kv;
+  std::byte* kv_pages;      ///< page p begins at kv_pages + p * kv.page_bytes
+  const Buffers& buffers;
+  const PassSizes& sizes;
+  const std::vector<std::vector<float>>& frequencies;  ///< of each distinct RopeSpec of the buffers
+  DType act;                ///< activation dtype
+};
+
+/// The layer steps, shared by all families. None of them allocates, starts threads or knows a model's name; each reads and
+/// writes the buffers named in its comment (shapes: buffers.h). T = tokens of the pass.
+/// @{
+
+/// tokens -> hidden [T, H]; positions, cos and sin, query blocks.
+void begin_pass(const StepContext& c, const Pass& pass);
+
+/// hidden -> normed, qkv -> q (normed, turned); keys and values -> their pages.
+void project_qkv(const StepContext& c, const Pass& pass, size_t layer);
+
+/// q, pages -> attended, for the sequences [first, last) of the pass: one attention micro-batch.
+void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first, int64_t last);
+
+/// attended -> hidden += o(attended); hidden -> normed, by the MLP's norm.
+void project_out(const StepContext& c, int64_t num_tokens, size_t layer);
+
+/// normed -> chosen, weight; tokens sorted by expert: row_token, row_of, expert_begin.
+void route(const StepContext& c, int64_t num_tokens, size_t layer);
+
+/// normed, gathered -> expert_out rows [first, last) of one expert: one expert micro-batch.
+void run_expert(const StepContext& c, const MlpWeights& expert, int64_t first, int64_t last);
+
+/// expert_out -> hidden += sum_j weight_j * out_j, in the order of `chosen`, which no plan changes.
+void combine_experts(const StepContext& c, int64_t num_tokens, size_t layer);
+
+/// normed -> hidden += mlp(normed), for tokens [first, last).
+void run_dense(const StepContext& c, const MlpWeights& mlp, int64_t first, int64_t last);
+
+/// normed -> hidden += sigmoid(shared_router(normed)) * mlp(normed), for tokens [first, last).
+void run_shared(const StepContext& c, const LayerWeights& layer, int64_t first, int64_t last);
+
+/// hidden of the rows -> logits [count, vocab]. count is at most sizes.logit_rows.
+void compute_logits(const StepContext& c, const int32_t* rows, int64_t count);
+/// @}
+
+}  // namespace moegen

@@ -1,0 +1,51 @@
+#include "model/weights.h"
+
+#include "base/check.h"
+
+namespace moegen {
+namespace {
+
+TensorView& place_in(MlpWeights& mlp, Role role) {
+  return role == Role::gate || role == Role::shared_gate ? mlp.gate : role == Role::up || role == Role::shared_up ? mlp.up : mlp.down;
+}
+
+TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
+  if (t.role == Role::embedding) return model.embedding;
+  if (t.role == Role::final_norm) return model.final_norm;
+  if (t.role == Role::lm_head) return model.lm_head;
+  LayerWeights& layer = model.layers[static_cast<size_t>(t.layer)];
+  switch (t.role) {
+    case Role::attention_norm: return layer.attention_norm;
+    case Role::q: return layer.q;
+    case Role::k: return layer.k;
+    case Role::v: return layer.v;
+    case Role::q_bias: return layer.q_bias;
+    case Role::k_bias: return layer.k_bias;
+    case Role::v_bias: return layer.v_bias;
+    case Role::o: return layer.o;
+    case Role::o_bias: return layer.o_bias;
+    case Role::q_norm: return layer.q_norm;
+    case Role::k_norm: return layer.k_norm;
+    case Role::mlp_norm: return layer.mlp_norm;
+    case Role::router: return layer.router;
+    case Role::shared_router: return layer.shared_router;
+    case Role::shared_gate:
+    case Role::shared_up:
+    case Role::shared_down: return place_in(layer.shared, t.role);
+    default: return place_in(t.expert < 0 ? layer.dense : layer.experts[static_cast<size_t>(t.expert)], t.role);
+  }
+}
+
+}  // namespace
+
+ModelWeights assign_weights(const ModelSpec& spec, std::span<const TensorSpec> table, std::span<const TensorView> views) {
+  MOEGEN_CHECK(table.size() == views.size());
+  ModelWeights model;
+  model.layers.resize(spec.layers.size());
+  for (size_t l = 0; l < spec.layers.size(); ++l) model.layers[l].experts.resize(static_cast<size_t>(spec.layers[l].mlp.num_experts));
+  for (size_t i = 0; i < table.size(); ++i) place_of(model, table[i]) = views[i];
+  if (!model.lm_head) model.lm_head = model.embedding;
+  return model;
+}
+
+}  // namespace moegen

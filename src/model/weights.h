@@ -1,0 +1,35 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "spec/model_spec.h"
+#include "spec/tensor_table.h"
+#include "tensor/tensor.h"
+
+namespace moegen {
+
+/// down(silu(gate(x)) * up(x)): an expert, a shared expert or a dense MLP.
+struct MlpWeights {
+  TensorView gate, up;  ///< [width, hidden]
+  TensorView down;      ///< [hidden, width]
+};
+
+/// Absent tensors have a null view.
+struct LayerWeights {
+  TensorView attention_norm, q, k, v, q_bias, k_bias, v_bias, o, o_bias, q_norm, k_norm;
+  TensorView mlp_norm, router, shared_router;
+  MlpWeights dense, shared;
+  std::vector<MlpWeights> experts;
+};
+
+/// The weights by what they are for. Views only.
+struct ModelWeights {
+  TensorView embedding, final_norm, lm_head;
+  std::vector<LayerWeights> layers;
+};
+
+/// `views` stand beside `table`, the table of `spec`.
+[[nodiscard]] ModelWeights assign_weights(const ModelSpec& spec, std::span<const TensorSpec> table, std::span<const TensorView> views);
+
+}  // namespace moegen

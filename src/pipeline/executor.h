@@ -1,0 +1,41 @@
+#pragma once
+
+#include <vector>
+
+#include "memory/mapped_memory.h"
+#include "model/steps.h"
+#include "plan/plan.h"
+
+namespace moegen {
+
+/// Takes the logits of a pass, some rows at a time.
+class LogitsConsumer {
+ public:
+  virtual ~LogitsConsumer() = default;
+  /// Rows pass.logit_rows[first .. first + count); logits [count, vocab] are valid during the call.
+  virtual void take(int64_t first, int64_t count, const float* logits) = 0;
+};
+
+/// Runs passes as the plan says: layer by layer, module by module, micro-batch by micro-batch. Chooses nothing.
+/// Owns the KV pages and the buffers; after construction it allocates nothing.
+class Executor {
+ public:
+  /// Everything that is passed must outlive the executor. Throws Error(out_of_memory).
+  Executor(const ModelSpec& spec, const ModelWeights& weights, const Kernels& kernels, ThreadPool& pool, const Plan& plan, DType act);
+
+  /// One sweep through the layers, then the logits. K and V of the pass's tokens are in their pages afterwards.
+  void run(const Pass& pass, LogitsConsumer& consumer);
+
+ private:
+  void run_mlp(int64_t num_tokens, size_t layer);
+
+  PassSizes sizes_;
+  KvLayout kv_;
+  MappedMemory kv_pages_;
+  Arena arena_;
+  Buffers buffers_;
+  std::vector<std::vector<float>> frequencies_;
+  StepContext context_;
+};
+
+}  // namespace moegen

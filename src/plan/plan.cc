@@ -1,0 +1,121 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/size.h"
+
+namespace moegen {
+namespace {
+
+constexpr int kPageTokens = 32;
+constexpr int64_t kDefaultPassTokens = 4096;  // beyond about this many, no kernel of a CPU gets faster
+constexpr int64_t kLeastPassTokens = 64;
+constexpr int64_t kDefaultSequences = 1024;
+constexpr int64_t kDefaultExpertMicroBatch = 1024;
+constexpr uint64_t kLogitBytes = 128 << 20;
+
+uint64_t activation_bytes(const PlanInput& in, const PassSizes& sizes) {
+  Arena measure;
+  const Buffers buffers(measure, *in.spec, in.act, sizes);
+  return measure.used();
+}
+
+int64_t positive(const std::optional<int64_t>& option, const char* name, int64_t otherwise) {
+  if (option && (*option < 1 || *option > int64_t{1} << 31)) throw_error(ErrorCode::invalid_argument, "{} must be from 1 to 2^31, not {}", name, *option);
+  return option.value_or(otherwise);
+}
+
+PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
+  PassSizes s;
+  s.page_tokens = kPageTokens;
+  s.threads = in.threads;
+  s.pass_tokens = pass_tokens;
+  s.sequences = std::min(positive(in.max_num_seqs, "--max-num-seqs", kDefaultSequences), pass_tokens);
+  s.attention_micro_batch = std::min(positive(in.attention_micro_batch, "--attention-micro-batch", s.sequences), s.sequences);
+  s.expert_micro_batch = std::min(positive(in.expert_micro_batch, "--expert-micro-batch", kDefaultExpertMicroBatch), pass_tokens);
+  const auto row_bytes = static_cast<uint64_t>(in.spec->vocab) * sizeof(float);
+  s.logit_rows = std::min<int64_t>(static_cast<int64_t>(std::clamp<uint64_t>(kLogitBytes / row_bytes, 8, 512)), pass_tokens);
+  return s;
+}
+
+// The context that a run allows: the option's, which may not exceed the model's, else the model's.
+int64_t choose_max_model_len(const PlanInput& in) {
+  const int64_t len = positive(in.max_model_len, "--max-model-len", in.spec->max_positions);
+  if (len > in.spec->max_positions) {
+    throw_error(ErrorCode::invalid_argument, "--max-model-len {} is beyond the {} positions of config.json (max_position_embeddings, rope scaling)", len,
+                in.spec->max_positions);
+  }
+  return len;
+}
+
+[[noreturn]] void too_small(const PlanInput& in, uint64_t needed, const char* what) {
+  throw_error(ErrorCode::out_of_memory,
+              "--host-memory {} is too small{}: at least {} are needed ({} weights, {} the process itself, the rest activations and KV pages)",
+              format_bytes(in.host_memory), what, format_bytes(needed), format_bytes(in.weight_bytes), format_bytes(in.process_bytes));
+}
+
+void check_weight_memory(const PlanInput& in) {
+  if (in.weight_memory && *in.weight_memory < in.weight_bytes) {
+    throw_error(ErrorCode::unsupported, "--weight-memory {} is less than the {} of this model's weights; streaming them from storage is not in this version",
+                format_bytes(*in.weight_memory), format_bytes(in.weight_bytes));
+  }
+}
+
+// Bytes beside the pages that a page's tokens take: token ids, page tables, log-probabilities asked for.
+uint64_t page_cost(const KvLayout& kv) { return kv.page_bytes + static_cast<uint64_t>(kv.page_tokens) * 16; }
+
+}  // namespace
+
+Plan make_plan(const PlanInput& in) {
+  check_weight_memory(in);
+  Plan plan;
+  plan.max_model_len = choose_max_model_len(in);
+  plan.kv = KvLayout(*in.spec, in.act, kPageTokens);
+  const uint64_t fixed = in.weight_bytes + in.process_bytes;
+  const uint64_t least_kv = std::max(in.kv_memory.value_or(0), page_cost(plan.kv));
+  int64_t pass_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kDefaultPassTokens);
+  plan.sizes = choose_sizes(in, pass_tokens);
+  if (!in.max_pass_tokens) {  // shrink until the pass takes at most a third of what KV could have
+    const uint64_t room = in.host_memory > fixed + least_kv ? in.host_memory - fixed - least_kv : 0;
+    while (pass_tokens > kLeastPassTokens && activation_bytes(in, plan.sizes) > room / (in.kv_memory ? 1 : 3)) {
+      pass_tokens /= 2;
+      plan.sizes = choose_sizes(in, pass_tokens);
+    }
+  }
+  const uint64_t activations = activation_bytes(in, plan.sizes);
+  if (fixed + activations + least_kv > in.host_memory) {
+    too_small(in, fixed + activations + least_kv, in.kv_memory ? " for this --kv-memory" : "");
+  }
+  if (in.kv_memory && *in.kv_memory < plan.kv.page_bytes) {
+    throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than one page of {} tokens: at least {} bytes are needed", format_bytes(*in.kv_memory), kPageTokens, plan.kv.page_bytes);
+  }
+  const uint64_t wanted = static_cast<uint64_t>(plan.sizes.sequences) * static_cast<uint64_t>(ceil_div<int64_t>(plan.max_model_len, kPageTokens));
+  const uint64_t fitting = in.kv_memory ? *in.kv_memory / plan.kv.page_bytes : (in.host_memory - fixed - activations) / page_cost(plan.kv);
+  plan.kv_pages = static_cast<int32_t>(std::min<uint64_t>({wanted, fitting, uint64_t{1} << 30}));
+  const auto pages = static_cast<uint64_t>(plan.kv_pages);
+  plan.memory = {{"weights", in.weight_bytes},
+                 {"activations", activations},
+                 {"KV pages", pages * plan.kv.page_bytes},
+                 {"tokens and tables", pages * (page_cost(plan.kv) - plan.kv.page_bytes)},
+                 {"process", in.process_bytes}};
+  return plan;
+}
+
+std::vector<std::string> Plan::describe() const {
+  std::vector<std::string> lines;
+  std::string memory_line = "memory:";
+  uint64_t sum = 0;
+  for (const auto& [purpose, bytes] : memory) {
+    memory_line += fmt::format(" {} {},", purpose, format_bytes(bytes));
+    sum += bytes;
+  }
+  lines.push_back(memory_line + " together " + format_bytes(sum));
+  lines.push_back(fmt::format("pass: up to {} tokens of {} sequences, attention {} sequences at a time, experts {} tokens at a time", sizes.pass_tokens, sizes.sequences,
+                              sizes.attention_micro_batch, sizes.expert_micro_batch));
+  lines.push_back(fmt::format("KV: {} pages of {} tokens ({} each), context {}", kv_pages, sizes.page_tokens, format_bytes(kv.page_bytes), max_model_len));
+  return lines;
+}
+
+}  // namespace moegen

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/buffers.h"
+#include "model/kv_layout.h"
+#include "spec/model_spec.h"
+
+namespace moegen {
+
+/// What a plan is made from. Sizes in bytes; an empty optional is the planner's to choose.
+struct PlanInput {
+  const ModelSpec* spec = nullptr;
+  DType act = DType::bf16;
+  uint64_t weight_bytes = 0;
+  uint64_t process_bytes = 0;  ///< what the process takes beside this plan: program, tokenizer, sampler
+  uint64_t host_memory = 0;
+  std::optional<uint64_t> weight_memory, kv_memory;
+  std::optional<int64_t> max_model_len, max_num_seqs, max_pass_tokens, attention_micro_batch, expert_micro_batch;
+  int threads = 1;
+};
+
+/// Every size of a run, decided before it. All memory that the run takes is in `memory`.
+struct Plan {
+  PassSizes sizes;
+  int64_t max_model_len = 0;
+  int32_t kv_pages = 0;
+  KvLayout kv;
+  std::vector<std::pair<std::string, uint64_t>> memory;  ///< purpose, bytes
+  [[nodiscard]] std::vector<std::string> describe() const;  ///< a line each, for people
+};
+
+/// Pure. Throws Error(out_of_memory) with the numbers where the budgets do not hold the least that would do, and
+/// Error(invalid_argument) for options that contradict the model or each other.
+[[nodiscard]] Plan make_plan(const PlanInput& input);
+
+}  // namespace moegen

@@ -1,0 +1,113 @@
+// Tokens and log-probabilities are the same bits whatever the plan and the order of the input.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+#include "tests/support/run.h"
+
+namespace moegen::testing {
+namespace {
+
+using Answers = std::map<std::string, std::vector<uint32_t>>;
+
+std::vector<Request> requests() {
+  std::mt19937 rng(3);
+  std::vector<Request> out;
+  for (int i = 0; i < 40; ++i) {
+    std::vector<TokenId> prompt;
+    for (size_t n = std::vector<size_t>{1, 5, 30, 90, 150}[rng() % 5]; n > 0; --n) prompt.push_back(static_cast<TokenId>(5 + rng() % 290));
+    Request r = greedy("r" + std::to_string(i), prompt, 4 + i);
+    r.sampling.logprobs = 2;
+    if (i % 4 == 0) r.sampling.prompt_logprobs = 1;
+    if (i % 3 == 1) {
+      r.sampling.temperature = 0.9;
+      r.sampling.top_p = 0.9;
+      r.sampling.repetition_penalty = 1.1;
+      if (i % 2 == 0) r.sampling.seed = static_cast<uint64_t>(i);
+    }
+    if (i % 5 == 2) r.sampling.n = 3;
+    out.push_back(r);
+  }
+  return out;
+}
+
+uint32_t bits(float x) { return std::bit_cast<uint32_t>(x); }
+
+// Everything that an answer says, as bits.
+Answers run(const EngineOptions& options, std::vector<Request> list, Progress* progress = nullptr) {
+  Engine engine(options);
+  ListJob job(std::move(list));
+  EXPECT_TRUE(engine.run(job, job));
+  if (progress != nullptr) *progress = job.progress;
+  Answers out;
+  for (const auto& [id, completion] : job.answers) {
+    EXPECT_FALSE(completion.error) << completion.error->message;
+    auto& words = out[id];
+    for (const Choice& c : completion.choices) {
+      EXPECT_EQ(c.logprobs.size(), c.token_ids.size());
+      for (const TokenId t : c.token_ids) words.push_back(static_cast<uint32_t>(t));
+      for (const auto& l : c.logprobs) {
+        words.push_back(bits(l.token.logprob));
+        for (const auto& t : l.top) words.push_back(bits(t.logprob));
+      }
+    }
+    for (const auto& l : completion.prompts.at(0).logprobs) words.push_back(l ? bits(l->token.logprob) : 0);
+  }
+  return out;
+}
+
+struct Change {
+  std::string name;
+  void (*apply)(EngineOptions&);
+};
+
+const std::vector<Change> kChanges{
+    {"one thread", [](EngineOptions& o) { o.threads = 1; }},
+    {"five threads", [](EngineOptions& o) { o.threads = 5; }},
+    {"one sequence", [](EngineOptions& o) { o.max_num_seqs = 1; }},
+    {"three sequences", [](EngineOptions& o) { o.max_num_seqs = 3; }},
+    {"attention one by one", [](EngineOptions& o) { o.attention_micro_batch = 1; }},
+    {"experts by three", [](EngineOptions& o) { o.expert_micro_batch = 3; }},
+    {"passes of 24", [](EngineOptions& o) { o.max_pass_tokens = 24; }},
+    {"passes of 1", [](EngineOptions& o) { o.max_pass_tokens = 1; }},
+    {"few KV pages", [](EngineOptions& o) { o.kv_memory = 400 << 10; }},
+    {"few of everything", [](EngineOptions& o) {
+       o.kv_memory = 500 << 10;
+       o.max_pass_tokens = 37;
+       o.threads = 3;
+       o.expert_micro_batch = 7;
+       o.attention_micro_batch = 2;
+     }},
+};
+
+class AnyPlan : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
+INSTANTIATE_TEST_SUITE_P(Models, AnyPlan, ::testing::Combine(::testing::Values("mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "mistral"), ::testing::Values("bfloat16", "float32")),
+                         [](const auto& p) { return std::get<0>(p.param) + "_" + std::get<1>(p.param); });
+
+TEST_P(AnyPlan, SameBits) {
+  EngineOptions options = ids_only(kModels / std::get<0>(GetParam()));
+  options.dtype = std::get<1>(GetParam());
+  const Answers want = run(options, requests());
+  for (const Change& change : kChanges) {
+    EngineOptions changed = options;
+    change.apply(changed);
+    EXPECT_TRUE(run(changed, requests()) == want) << change.name;
+  }
+  auto reversed = requests();
+  std::reverse(reversed.begin(), reversed.end());
+  EXPECT_TRUE(run(options, reversed) == want) << "reversed input";
+}
+
+// The test above means something only if the small plans do preempt.
+TEST(AnyPlanSetting, FewPagesPreempt) {
+  EngineOptions options = ids_only(kModels / "qwen3_moe");
+  options.kv_memory = 400 << 10;
+  Progress progress;
+  run(options, requests(), &progress);
+  EXPECT_GT(progress.preemptions, 0);
+}
+
+}  // namespace
+}  // namespace moegen::testing

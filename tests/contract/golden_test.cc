@@ -1,0 +1,91 @@
+// Every golden checkpoint of tests/data/models: transformers computed the tokens and log-probabilities in float32
+// (shared/data/models/README.md says how). In float32 every log-probability is within 2e-3; in bfloat16 within twice the
+// distance that transformers' own bfloat16 has.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "tests/support/run.h"
+
+namespace moegen::testing {
+namespace {
+
+struct Case {
+  std::string model;
+  std::string dtype;
+  std::string cpu_path;
+};
+
+std::vector<Case> all_cases() {
+  std::vector<Case> out;
+  for (const auto& entry : std::filesystem::directory_iterator(kModels)) {
+    for (const char* dtype : {"float32", "bfloat16"}) {
+      for (const char* path : {"auto", "avx2", "reference"}) out.push_back({entry.path().filename().string(), dtype, path});
+    }
+  }
+  std::sort(out.begin(), out.end(), [](const Case& a, const Case& b) { return std::tie(a.model, a.dtype, a.cpu_path) < std::tie(b.model, b.dtype, b.cpu_path); });
+  return out;
+}
+
+class Golden : public ::testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Models, Golden, ::testing::ValuesIn(all_cases()), [](const auto& c) { return c.param.model + "_" + c.param.dtype + "_" + c.param.cpu_path; });
+
+// The largest distance of what the engine says of one case from the golden file.
+double distance(const nlohmann::json& want, const Completion& have) {
+  double worst = 0;
+  const Choice& choice = have.choices.at(0);
+  for (size_t t = 0; t < choice.logprobs.size(); ++t) {
+    const auto& top = want["top5"][t];
+    worst = std::max(worst, std::abs(top[0][1].get<double>() - choice.logprobs[t].token.logprob));
+    for (const auto& best : top) {
+      for (const TokenLogprob& x : choice.logprobs[t].top) {
+        if (x.id == best[0].get<int>()) worst = std::max(worst, std::abs(best[1].get<double>() - x.logprob));
+      }
+    }
+  }
+  const auto& prompt = have.prompts.at(0).logprobs;
+  EXPECT_EQ(prompt.size(), want["prompt_logprobs"].size() + 1);
+  for (size_t i = 1; i < prompt.size(); ++i) worst = std::max(worst, std::abs(want["prompt_logprobs"][i - 1].get<double>() - prompt[i]->token.logprob));
+  return worst;
+}
+
+TEST_P(Golden, TokensAndLogprobs) {
+  const Case& c = GetParam();
+  const auto golden = nlohmann::json::parse(read_text_file(kModels / c.model / "golden.json", 10 << 20));
+  std::vector<Request> requests;
+  for (size_t i = 0; i < golden["cases"].size(); ++i) {
+    const auto& g = golden["cases"][i];
+    requests.push_back(greedy("case" + std::to_string(i), g["prompt_ids"].get<std::vector<TokenId>>(), static_cast<int64_t>(g["generated_ids"].size())));
+    requests.back().sampling.logprobs = 5;
+    requests.back().sampling.prompt_logprobs = 0;
+  }
+  requests.push_back(greedy("eos", golden["eos_case"]["prompt_ids"].get<std::vector<TokenId>>(), 64));
+  requests.back().sampling.ignore_eos = false;
+  EngineOptions options = ids_only(kModels / c.model);
+  options.dtype = c.dtype;
+  options.cpu_path = c.cpu_path;
+  Engine engine(options);
+  ListJob job(requests);
+  ASSERT_TRUE(engine.run(job, job));
+
+  double worst = 0;
+  for (size_t i = 0; i < golden["cases"].size(); ++i) {
+    const auto& g = golden["cases"][i];
+    const Completion& have = job.answers.at("case" + std::to_string(i));
+    ASSERT_FALSE(have.error) << have.error->message;
+    EXPECT_EQ(have.choices.at(0).token_ids, g["generated_ids"].get<std::vector<TokenId>>()) << "case " << i;
+    worst = std::max(worst, distance(g, have));
+  }
+  const double allowed = c.dtype == "float32" ? 2e-3 : 2 * golden["bf16_max_abs_diff"].get<double>();
+  EXPECT_LE(worst, allowed);
+  std::printf("%s: worst log-probability error %.6f, allowed %.4f\n", ::testing::UnitTest::GetInstance()->current_test_info()->name(), worst, allowed);
+  const Choice& end = job.answers.at("eos").choices.at(0);
+  EXPECT_EQ(end.token_ids, golden["eos_case"]["generated_ids"].get<std::vector<TokenId>>());
+  EXPECT_EQ(end.finish_reason, FinishReason::stop);
+}
+
+}  // namespace
+}  // namespace moegen::testing

@@ -1,0 +1,302 @@
+// Every op of every path that this processor runs, against the plain reference, over random and awkward shapes.
+// Tolerances follow from the norms: a sum of n products is off by at most about eps * sqrt(n) * |a| |b| in random order,
+// n * eps in the worst; what is stored as bfloat16 adds half a unit of its eight bits.
+#include "kernels/functions.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels/route.h"
+
+namespace moegen {
+namespace {
+
+constexpr double kFloatEps = 0x1p-23;
+constexpr double kBf16Eps = 0x1p-8;
+
+// Values of one of the three weight types, with what they are as floats.
+class Values {
+ public:
+  Values(DType dtype, size_t count, std::mt19937& rng, float scale = 1) : dtype_(dtype) {
+    std::normal_distribution<float> normal(0, scale);
+    for (size_t i = 0; i < count; ++i) set(normal(rng));
+  }
+  [[nodiscard]] const void* data() const { return dtype_ == DType::f32 ? static_cast<const void*>(floats_.data()) : halves_.data(); }
+  [[nodiscard]] void* data() { return dtype_ == DType::f32 ? static_cast<void*>(floats_.data()) : halves_.data(); }
+  [[nodiscard]] DType dtype() const { return dtype_; }
+  [[nodiscard]] float operator[](size_t i) const {
+    if (dtype_ == DType::f32) return floats_[i];
+    return dtype_ == DType::bf16 ? to_float(bf16{halves_[i]}) : to_float(f16{halves_[i]});
+  }
+
+ private:
+  void set(float x) {
+    if (dtype_ == DType::f32) floats_.push_back(x);
+    if (dtype_ == DType::bf16) halves_.push_back(to_bf16(x).bits);
+    if (dtype_ == DType::f16) halves_.push_back(nearby_half(x));
+  }
+  static uint16_t nearby_half(float x) {  // a normal half near x is enough
+    const auto u = std::bit_cast<uint32_t>(x);
+    const int exponent = static_cast<int>((u >> 23) & 0xff) - 112;
+    if (exponent <= 0) return static_cast<uint16_t>((u >> 16) & 0x8000);
+    return static_cast<uint16_t>(((u >> 16) & 0x8000) | static_cast<uint32_t>(exponent) << 10 | ((u >> 13) & 0x3ff));
+  }
+  DType dtype_;
+  std::vector<float> floats_;
+  std::vector<uint16_t> halves_;
+};
+
+class KernelsTest : public testing::TestWithParam<const Kernels*> {
+ protected:
+  const Kernels& fast() const { return *GetParam(); }
+  const Kernels& plain() const { return reference_kernels(); }
+  std::mt19937 rng{42};
+};
+
+std::vector<const Kernels*> vector_paths() {
+  auto paths = usable_kernels();
+  paths.pop_back();  // the reference itself
+  return paths;
+}
+
+INSTANTIATE_TEST_SUITE_P(Paths, KernelsTest, testing::ValuesIn(vector_paths()), [](const auto& path) { return std::string(path.param->name); });
+
+struct GemmCase {
+  DType x, w, y;
+  int64_t m, n, k;
+  bool gather, bias, add;
+};
+
+TEST_P(KernelsTest, GemmIsTheReference) {
+  const std::vector<GemmCase> cases{
+      {DType::f32, DType::f32, DType::f32, 1, 1, 1, false, false, false},   {DType::bf16, DType::bf16, DType::f32, 5, 7, 33, false, true, false},
+      {DType::bf16, DType::bf16, DType::bf16, 4, 4, 64, true, false, false}, {DType::f32, DType::bf16, DType::f32, 9, 13, 17, true, true, true},
+      {DType::bf16, DType::f16, DType::f32, 3, 70, 100, false, false, true}, {DType::bf16, DType::f32, DType::bf16, 66, 3, 15, false, true, false},
+      {DType::f32, DType::f16, DType::f32, 2, 5, 2047, true, true, false},   {DType::bf16, DType::bf16, DType::f32, 17, 65, 768, true, false, false},
+  };
+  for (const GemmCase& c : cases) {
+    const Values x(c.x, static_cast<size_t>((c.m + 3) * (c.k + 5)), rng);
+    const Values w(c.w, static_cast<size_t>(c.n * c.k), rng);
+    const Values bias(c.w, static_cast<size_t>(c.n), rng);
+    std::vector<int32_t> rows;
+    for (int64_t i = 0; i < c.m; ++i) rows.push_back(static_cast<int32_t>((i * 7 + 2) % (c.m + 3)));
+    Values want(c.y, static_cast<size_t>(c.m * (c.n + 2)), rng);
+    Values have = want;
+    Gemm op{x.data(), c.x, c.k + 5, c.gather ? rows.data() : nullptr, w.data(), c.w, c.bias ? bias.data() : nullptr, c.w, want.data(), c.y, c.n + 2, c.add, c.k};
+    plain().gemm(op, {0, c.m}, {0, c.n});
+    op.y = have.data();
+    fast().gemm(op, {0, c.m}, {0, c.n});
+    const double tolerance = 4 * kFloatEps * static_cast<double>(c.k + 4) + (c.y == DType::bf16 ? kBf16Eps * 4 * std::sqrt(static_cast<double>(c.k)) : 0);
+    for (size_t i = 0; i < static_cast<size_t>(c.m * (c.n + 2)); ++i) ASSERT_NEAR(have[i], want[i], tolerance) << "m n k " << c.m << " " << c.n << " " << c.k << " at " << i;
+  }
+}
+
+// The contract that makes tokens independent of the batch: an output's bits do not depend on the tile it falls into.
+TEST_P(KernelsTest, GemmBitsDoNotDependOnTheRange) {
+  const int64_t m = 23, n = 37, k = 203;
+  const Values x(DType::bf16, static_cast<size_t>(m * k), rng);
+  const Values w(DType::bf16, static_cast<size_t>(n * k), rng);
+  std::vector<float> whole(static_cast<size_t>(m * n));
+  Gemm op{x.data(), DType::bf16, k, nullptr, w.data(), DType::bf16, nullptr, DType::bf16, whole.data(), DType::f32, n, false, k};
+  fast().gemm(op, {0, m}, {0, n});
+  for (int trial = 0; trial < 20; ++trial) {
+    std::vector<float> pieces(whole.size());
+    op.y = pieces.data();
+    const int64_t row = 1 + static_cast<int64_t>(rng() % (m - 1)), col = 1 + static_cast<int64_t>(rng() % (n - 1));
+    for (const Range r : {Range{0, row}, Range{row, m}}) {
+      for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, r, c);
+    }
+    ASSERT_EQ(std::memcmp(pieces.data(), whole.data(), whole.size() * sizeof(float)), 0) << "split at " << row << ", " << col;
+  }
+}
+
+TEST_P(KernelsTest, RmsNormIsTheReference) {
+  for (const int64_t width : {1, 8, 15, 16, 17, 80, 1024, 2049}) {
+    for (const DType y_type : {DType::f32, DType::bf16}) {
+      const Values x(DType::f32, static_cast<size_t>(3 * width), rng, 3);
+      const Values weight(DType::bf16, static_cast<size_t>(width), rng);
+      Values want(y_type, static_cast<size_t>(3 * width), rng);
+      Values have = want;
+      RmsNorm op{x.data(), DType::f32, width, weight.data(), DType::bf16, want.data(), y_type, width, width, 1e-6F};
+      plain().rms_norm(op, {0, 3});
+      op.y = have.data();
+      fast().rms_norm(op, {0, 3});
+      for (size_t i = 0; i < static_cast<size_t>(3 * width); ++i) {
+        ASSERT_NEAR(have[i], want[i], std::abs(want[i]) * (y_type == DType::bf16 ? kBf16Eps : 64 * kFloatEps)) << width;
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, RotateIsTheReference) {
+  for (const int64_t dim : {2, 16, 20, 48, 64, 128}) {
+    const Values cos(DType::f32, static_cast<size_t>(dim / 2), rng), sin(DType::f32, static_cast<size_t>(dim / 2), rng);
+    Values want(DType::f32, static_cast<size_t>(dim), rng);
+    Values have = want;
+    plain().rotate(static_cast<float*>(want.data()), static_cast<const float*>(cos.data()), static_cast<const float*>(sin.data()), dim);
+    fast().rotate(static_cast<float*>(have.data()), static_cast<const float*>(cos.data()), static_cast<const float*>(sin.data()), dim);
+    for (size_t i = 0; i < static_cast<size_t>(dim); ++i) ASSERT_NEAR(have[i], want[i], 32 * kFloatEps);
+  }
+}
+
+TEST_P(KernelsTest, ElementwiseOpsAreTheReference) {
+  for (const size_t count : {1U, 7U, 16U, 31U, 400U}) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      Values want(dtype, count, rng, 4), have = want;
+      const Values up(dtype, count, rng);
+      plain().silu_mul(want.data(), up.data(), dtype, static_cast<int64_t>(count));
+      fast().silu_mul(have.data(), up.data(), dtype, static_cast<int64_t>(count));
+      const double eps = dtype == DType::bf16 ? kBf16Eps : 16 * kFloatEps;
+      for (size_t i = 0; i < count; ++i) ASSERT_NEAR(have[i], want[i], eps * std::abs(want[i]) + 1e-30);
+      Values sum(DType::f32, count, rng), fast_sum = sum;
+      plain().axpy(static_cast<float*>(sum.data()), 0.37F, up.data(), dtype, static_cast<int64_t>(count));
+      fast().axpy(static_cast<float*>(fast_sum.data()), 0.37F, up.data(), dtype, static_cast<int64_t>(count));
+      for (size_t i = 0; i < count; ++i) ASSERT_NEAR(fast_sum[i], sum[i], 4 * kFloatEps * (std::abs(sum[i]) + std::abs(up[i])));
+    }
+  }
+}
+
+// Rounding is exact, so the bits are the reference's: ties, subnormals, infinities and NaN included.
+TEST_P(KernelsTest, ConvertHasTheReferencesBits) {
+  std::vector<float> x{0.0F, -0.0F, 1.0F, 0x1.01p0F, 0x1.03p0F, 0x1.0101p0F, 0x1p-130F, -0x1.8p-127F, 0x1p-149F, 3.4e38F, std::numeric_limits<float>::infinity(),
+                       -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::signaling_NaN()};
+  while (x.size() < 1003) x.push_back(std::bit_cast<float>(static_cast<uint32_t>(rng())));
+  std::vector<uint16_t> want(x.size()), have(x.size());
+  plain().convert(x.data(), DType::f32, want.data(), DType::bf16, static_cast<int64_t>(x.size()));
+  fast().convert(x.data(), DType::f32, have.data(), DType::bf16, static_cast<int64_t>(x.size()));
+  EXPECT_EQ(have, want);
+  std::vector<uint16_t> halves;
+  for (uint32_t i = 0; i < 0x10000; ++i) halves.push_back(static_cast<uint16_t>(i));
+  for (const DType from : {DType::bf16, DType::f16}) {
+    std::vector<float> a(halves.size()), b(halves.size());
+    plain().convert(halves.data(), from, a.data(), DType::f32, static_cast<int64_t>(a.size()));
+    fast().convert(halves.data(), from, b.data(), DType::f32, static_cast<int64_t>(b.size()));
+    for (size_t i = 0; i < a.size(); ++i) ASSERT_TRUE(a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i]))) << name_of(from) << " " << i;
+  }
+}
+
+TEST_P(KernelsTest, MaximumAndExpSumAreTheReference) {
+  for (const size_t count : {1U, 2U, 15U, 16U, 17U, 33U, 1000U}) {
+    const Values x(DType::f32, count, rng, 20);
+    const auto* p = static_cast<const float*>(x.data());
+    const float top = fast().maximum(p, static_cast<int64_t>(count));
+    ASSERT_EQ(top, plain().maximum(p, static_cast<int64_t>(count)));
+    std::vector<float> want(count), have(count);
+    const float sum = plain().exp_sum(p, top, want.data(), static_cast<int64_t>(count));
+    ASSERT_NEAR(fast().exp_sum(p, top, have.data(), static_cast<int64_t>(count)), sum, sum * 32 * kFloatEps);
+    for (size_t i = 0; i < count; ++i) {
+      const double rounded_argument = std::abs(p[i] - top);  // x - top has half a unit of error, which exp multiplies by itself
+      ASSERT_NEAR(have[i], want[i], want[i] * (8 + rounded_argument) * kFloatEps + 1e-38) << p[i];
+    }
+  }
+  const std::vector<float> edges{-1000, -std::numeric_limits<float>::infinity(), -104, -88, -87, 0, 88};
+  std::vector<float> e(edges.size());
+  fast().exp_sum(edges.data(), 0, e.data(), static_cast<int64_t>(edges.size()));
+  for (size_t i = 0; i < edges.size(); ++i) EXPECT_NEAR(e[i], std::exp(edges[i]), std::exp(edges[i]) * 8 * kFloatEps + 0x1p-148F) << edges[i];
+}
+
+struct AttentionCase {
+  int heads, head_dim, page_tokens;
+  int64_t queries, first_position, window;
+  DType dtype;
+};
+
+// Pages in shuffled order, garbage (NaN) in the slots that no query may see.
+class Pages {
+ public:
+  Pages(const AttentionCase& c, std::mt19937& rng) : c_(c) {
+    const int64_t positions = c.first_position + c.queries;
+    const auto count = static_cast<size_t>((positions + c.page_tokens - 1) / c.page_tokens);
+    const auto values = static_cast<size_t>(c.page_tokens) * static_cast<size_t>(c.head_dim);
+    page_bytes = (2 * values * bytes_of(c.dtype) + 63) / 64 * 64;
+    v_offset = values * bytes_of(c.dtype);
+    memory.assign(page_bytes * (count + 2), std::byte{0xff});
+    for (size_t i = 0; i < count; ++i) table.push_back(static_cast<int32_t>((i * 5 + 1) % (count + 2)));
+    if ((count + 2) % 5 == 0) {
+      for (size_t i = 0; i < count; ++i) table[i] = static_cast<int32_t>(count + 1 - i);
+    }
+    for (int64_t p = 0; p < positions; ++p) {
+      for (const size_t offset : {size_t{0}, v_offset}) {
+        const Values row(c.dtype, static_cast<size_t>(c.head_dim), rng);
+        const size_t bytes = static_cast<size_t>(c.head_dim) * bytes_of(c.dtype);
+        std::memcpy(memory.data() + static_cast<size_t>(table[static_cast<size_t>(p / c.page_tokens)]) * page_bytes + offset + static_cast<size_t>(p % c.page_tokens) * bytes, row.data(), bytes);
+      }
+    }
+    scratch.resize(static_cast<size_t>(attention_scratch(c.head_dim, c.page_tokens)));
+  }
+  Attention op(const void* q, void* out) {
+    return {q, out, static_cast<int64_t>(c_.heads) * c_.head_dim + 8, c_.dtype, c_.heads, c_.head_dim, c_.queries, c_.first_position, memory.data(), page_bytes, table.data(),
+            c_.page_tokens, 0, v_offset, c_.window, 1 / std::sqrt(static_cast<float>(c_.head_dim)), scratch.data()};
+  }
+  AttentionCase c_;
+  std::vector<std::byte> memory;
+  std::vector<int32_t> table;
+  std::vector<float> scratch;
+  size_t page_bytes = 0, v_offset = 0;
+};
+
+TEST_P(KernelsTest, AttentionIsTheReference) {
+  for (const AttentionCase& c : {AttentionCase{1, 16, 4, 1, 0, 0, DType::f32}, AttentionCase{3, 32, 16, 20, 0, 0, DType::bf16}, AttentionCase{2, 48, 32, 5, 70, 0, DType::f32},
+                                 AttentionCase{4, 20, 32, 40, 13, 7, DType::f32}, AttentionCase{8, 128, 32, 3, 300, 0, DType::bf16}, AttentionCase{1, 33, 8, 17, 31, 24, DType::bf16}}) {
+    Pages pages(c, rng);
+    const size_t count = static_cast<size_t>(c.queries) * (static_cast<size_t>(c.heads) * static_cast<size_t>(c.head_dim) + 8);
+    const Values q(c.dtype, count, rng, 2);
+    Values want(c.dtype, count, rng), have = want;
+    plain().attention(pages.op(q.data(), want.data()));
+    fast().attention(pages.op(q.data(), have.data()));
+    const double tolerance = c.dtype == DType::bf16 ? 2 * kBf16Eps : 1e-5;
+    for (size_t i = 0; i < count; ++i) ASSERT_NEAR(have[i], want[i], tolerance) << c.head_dim << " " << i;
+  }
+}
+
+// A query alone has the bits that it has in a chunk: what preemption and chunked prefill rest on.
+TEST_P(KernelsTest, AttentionBitsDoNotDependOnTheChunk) {
+  const AttentionCase c{2, 48, 32, 50, 20, 0, DType::bf16};
+  Pages pages(c, rng);
+  const size_t stride = 2 * 48 + 8;
+  const Values q(c.dtype, 50 * stride, rng, 2);
+  Values whole(c.dtype, 50 * stride, rng), single = whole;
+  fast().attention(pages.op(q.data(), whole.data()));
+  for (size_t i = 0; i < 50; ++i) {
+    Attention op = pages.op(static_cast<const uint16_t*>(q.data()) + i * stride, static_cast<uint16_t*>(single.data()) + i * stride);
+    op.num_queries = 1;
+    op.first_position = 20 + static_cast<int64_t>(i);
+    fast().attention(op);
+  }
+  for (size_t i = 0; i < 50 * stride; ++i) ASSERT_EQ(single[i], whole[i]) << i;
+}
+
+TEST(Route, TakesTheBestAndBreaksTiesByIndex) {
+  std::vector<float> logits{1, 3, 3, 0, 2};
+  int32_t experts[3];
+  float weights[3];
+  route_softmax(reference_kernels(), logits.data(), 5, 3, false, experts, weights);
+  EXPECT_EQ(experts[0], 1);
+  EXPECT_EQ(experts[1], 2);
+  EXPECT_EQ(experts[2], 4);
+  const double sum = std::exp(1.0) + 2 * std::exp(3.0) + 1 + std::exp(2.0);
+  EXPECT_NEAR(weights[0], std::exp(3.0) / sum, 1e-6);
+  EXPECT_NEAR(weights[2], std::exp(2.0) / sum, 1e-6);
+  logits = {1, 3, 3, 0, 2};
+  route_softmax(reference_kernels(), logits.data(), 5, 3, true, experts, weights);
+  EXPECT_NEAR(weights[0] + weights[1] + weights[2], 1, 1e-6);
+}
+
+TEST(Route, NanStillGivesDistinctExperts) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const Kernels* kernels : usable_kernels()) {
+    std::vector<float> logits(8, nan);
+    int32_t experts[4];
+    float weights[4];
+    route_softmax(*kernels, logits.data(), 8, 4, true, experts, weights);
+    for (const int32_t e : experts) EXPECT_TRUE(e >= 0 && e < 8);
+  }
+}
+
+}  // namespace
+}  // namespace moegen

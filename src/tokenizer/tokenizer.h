@@ -38,9 +38,10 @@ class Tokenizer {
   [[nodiscard]] bool is_special(int32_t id) const;
   [[nodiscard]] int32_t vocab_size() const;  ///< highest id + 1
 
+  struct Impl;
+
  private:
   friend class StreamDecoder;
-  struct Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -1,0 +1,170 @@
+#include "moegen/tokenizer.h"
+
+#include <string>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/tokenizer.h"
+
+namespace moegen {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr size_t kMaxDepth = 512;
+
+[[noreturn]] void wrong(const std::string& key, const char* what) { throw_error(ErrorCode::invalid_argument, "\"{}\" is not {}", key, what); }
+
+const Json* field(const Json& line, const char* key) {
+  const auto it = line.find(key);
+  return it == line.end() || it->is_null() ? nullptr : &*it;
+}
+
+bool flag(const Json& line, const char* key, bool otherwise) {
+  const Json* v = field(line, key);
+  if (v == nullptr) return otherwise;
+  if (!v->is_boolean()) wrong(key, "true or false");
+  return v->get<bool>();
+}
+
+const std::string& text_of(const Json& line, const char* key) {
+  const Json& v = line.at(key);
+  if (!v.is_string()) wrong(key, "a text");
+  return v.get_ref<const std::string&>();
+}
+
+std::vector<int32_t> ids_of(const Json& line, const char* key) {
+  std::vector<int32_t> ids;
+  const Json* list = field(line, key);
+  if (list == nullptr) return ids;
+  if (!list->is_array()) wrong(key, "an array of token ids");
+  ids.reserve(list->size());
+  for (const Json& v : *list) {
+    if (!v.is_number_integer() || (v.is_number_unsigned() ? v.get<uint64_t>() > INT32_MAX : v.get<int64_t>() < INT32_MIN || v.get<int64_t>() > INT32_MAX)) {
+      wrong(key, "an array of token ids");
+    }
+    ids.push_back(v.get<int32_t>());
+  }
+  return ids;
+}
+
+std::optional<std::string> optional_text(const Json& line, const char* key) {
+  return field(line, key) != nullptr ? std::optional<std::string>(text_of(line, key)) : std::nullopt;
+}
+
+const char* name_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::invalid_argument:
+      return "invalid_argument";
+    case ErrorCode::not_found:
+      return "not_found";
+    case ErrorCode::corrupt:
+      return "corrupt";
+    case ErrorCode::unsupported:
+      return "unsupported";
+    case ErrorCode::out_of_memory:
+      return "out_of_memory";
+    case ErrorCode::io:
+      return "io";
+  }
+  return "internal";
+}
+
+Json error_of(const char* code, const std::string& message) { return Json{{"error", Json{{"code", code}, {"message", message}}}}; }
+
+// A lone surrogate, which UTF-8 cannot hold and the parser refuses, becomes U+FFFD: \uD800 is rewritten before parsing.
+std::string without_lone_surrogates(std::string line) {
+  const auto unit_at = [&](size_t i) -> int {  // of "\uXXXX" at i
+    if (i + 6 > line.size() || line[i] != '\\' || line[i + 1] != 'u') return -1;
+    int unit = 0;
+    for (size_t k = i + 2; k < i + 6; ++k) {
+      const char c = line[k];
+      const int digit = c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
+      if (digit < 0) return -1;
+      unit = unit * 16 + digit;
+    }
+    return unit;
+  };
+  for (size_t i = line.find('\\'); i < line.size(); i = line.find('\\', i)) {
+    const int unit = unit_at(i);
+    if (unit >= 0xD800 && unit < 0xDC00) {
+      const int next = unit_at(i + 6);
+      if (next >= 0xDC00 && next < 0xE000) {
+        i += 12;
+        continue;
+      }
+    }
+    if (unit >= 0xD800 && unit < 0xE000) line.replace(i + 2, 4, "FFFD");
+    i += unit >= 0 ? 6 : 2;
+  }
+  return line;
+}
+
+class Answerer {
+ public:
+  explicit Answerer(const std::filesystem::path& model) : tokenizer_(Tokenizer::load(model)), templates_(ChatTemplate::load(model)) {}
+
+  Json answer(const Json& line) const {
+    if (!line.is_object()) throw_error(ErrorCode::invalid_argument, "a line has to be a JSON object");
+    if (line.contains("text")) return encode(line);
+    if (line.contains("ids")) return flag(line, "stream", false) ? stream(line) : decode(line);
+    if (line.contains("messages")) return chat(line);
+    if (line.contains("template")) return render(line);
+    throw_error(ErrorCode::invalid_argument, "a line has to hold \"text\", \"ids\", \"messages\" or \"template\"");
+  }
+
+ private:
+  Json encode(const Json& line) const {
+    return {{"ids", tokenizer_.encode(text_of(line, "text"), {flag(line, "add_special_tokens", true), flag(line, "parse_special", true)})}};
+  }
+
+  Json decode(const Json& line) const { return {{"text", tokenizer_.decode(ids_of(line, "ids"), flag(line, "skip_special_tokens", true))}}; }
+
+  Json stream(const Json& line) const {
+    StreamDecoder decoder(tokenizer_, flag(line, "skip_special_tokens", true), ids_of(line, "prompt_ids"));
+    Json pieces = Json::array();
+    for (const int32_t id : ids_of(line, "ids")) pieces.push_back(decoder.push(id));
+    pieces.push_back(decoder.finish());
+    return {{"pieces", std::move(pieces)}};
+  }
+
+  Json chat(const Json& line) const {
+    ChatRequest request;
+    request.messages = line.at("messages");
+    if (const Json* v = field(line, "tools")) request.tools = *v;
+    if (const Json* v = field(line, "documents")) request.documents = *v;
+    if (const Json* v = field(line, "chat_template_kwargs")) request.kwargs = *v;
+    request.add_generation_prompt = flag(line, "add_generation_prompt", false);
+    request.continue_final_message = flag(line, "continue_final_message", false);
+    request.chat_template = optional_text(line, "chat_template");
+    request.now = optional_text(line, "now");
+    return {{"text", templates_.render(request)}};
+  }
+
+  static Json render(const Json& line) {
+    const Json* context = field(line, "context");
+    return {{"text", Template::parse(text_of(line, "template")).render(context != nullptr ? *context : Json::object(), optional_text(line, "now"))}};
+  }
+
+  Tokenizer tokenizer_;
+  ChatTemplate templates_;
+};
+
+}  // namespace
+
+void run_tokenize(const std::filesystem::path& model, std::istream& in, std::ostream& out) {
+  const Answerer answerer(model);
+  for (std::string line; std::getline(in, line);) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    Json answer;
+    try {
+      answer = answerer.answer(parse_ordered_json(without_lone_surrogates(std::move(line)), "the line", {.max_depth = kMaxDepth}));
+    } catch (const Error& e) {
+      answer = error_of(name_of(e.code()), e.what());
+    }
+    out << answer.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n' << std::flush;
+  }
+}
+
+}  // namespace moegen

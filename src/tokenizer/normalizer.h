@@ -1,0 +1,30 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "tokenizer/regex.h"
+
+namespace moegen::text {
+
+/// The "normalizer" of tokenizer.json. Immutable.
+class Normalizer {
+ public:
+  /// `spec` may be null: nothing is done. Throws Error(unsupported | corrupt).
+  static Normalizer parse(const nlohmann::json& spec);
+  Normalizer();
+  ~Normalizer();
+  Normalizer(Normalizer&&) noexcept;
+  Normalizer& operator=(Normalizer&&) noexcept;
+  [[nodiscard]] bool empty() const { return steps_.empty(); }
+  void apply(std::string& text, Regex::Scratch& scratch) const;
+
+  struct Step;
+
+ private:
+  std::vector<std::unique_ptr<const Step>> steps_;
+};
+
+}  // namespace moegen::text

@@ -14,15 +14,20 @@
 namespace moegen {
 namespace {
 
-constexpr int kSpins = 4000;  // about 20-100 us: longer than the gap between two kernels of a pass
-
+// Spins as long as the gap between two kernels of a pass may be, giving way to others after a while; then sleeps.
 template <typename Ready>
-void spin_then_wait(std::atomic<uint32_t>& word, uint32_t old, const Ready& ready) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (ready()) return;
-    _mm_pause();
+void wait_until(const std::atomic<uint32_t>& word, const Ready& ready) {
+  constexpr int kPauses = 200;
+  constexpr int kYields = 100;
+  for (int i = 0; i < kPauses + kYields; ++i) {
+    if (ready(word.load(std::memory_order_acquire))) return;
+    if (i < kPauses) {
+      _mm_pause();
+    } else {
+      std::this_thread::yield();
+    }
   }
-  while (!ready()) word.wait(old, std::memory_order_acquire);
+  for (uint32_t now = word.load(std::memory_order_acquire); !ready(now); now = word.load(std::memory_order_acquire)) word.wait(now, std::memory_order_acquire);
 }
 
 }  // namespace
@@ -41,19 +46,27 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::drain(int worker) {
-  for (int64_t index = next_.fetch_add(1, std::memory_order_relaxed); index < count_; index = next_.fetch_add(1, std::memory_order_relaxed)) {
-    call_(context_, index, worker);
+  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+  for (;;) {
+    const uint32_t count = count_.load(std::memory_order_acquire);  // 0 until the job that the ticket names is complete
+    const Call call = call_.load(std::memory_order_acquire);
+    const void* context = context_.load(std::memory_order_acquire);
+    const auto index = static_cast<uint32_t>(ticket);
+    if (index >= count) return;
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+    call(context, index, worker);  // claimed: the job stays until left_ says that this task has ended
+    if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_one();
+    ticket = ticket_.load(std::memory_order_acquire);
   }
 }
 
 void ThreadPool::work(int worker) {
   uint32_t seen = 0;
   for (;;) {
-    spin_then_wait(generation_, seen, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+    wait_until(generation_, [&](uint32_t now) { return now != seen; });
     seen = generation_.load(std::memory_order_acquire);
     if (end_.load(std::memory_order_relaxed)) return;
     drain(worker);
-    if (working_.fetch_sub(1, std::memory_order_acq_rel) == 1) working_.notify_one();
   }
 }
 
@@ -62,18 +75,19 @@ void ThreadPool::run(int64_t count, Call call, const void* context) {
     for (int64_t index = 0; index < count; ++index) call(context, index, 0);
     return;
   }
-  call_ = call;
-  context_ = context;
-  count_ = count;
-  next_.store(0, std::memory_order_relaxed);
-  working_.store(static_cast<int32_t>(threads_.size()), std::memory_order_relaxed);
+  MOEGEN_CHECK(count < int64_t{1} << 32);
+  const uint64_t job = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
+  // No index of the old job is free and none is running, so nobody acts on these before the new ticket is out.
+  count_.store(0, std::memory_order_relaxed);
+  ticket_.store(job << 32, std::memory_order_release);
+  call_.store(call, std::memory_order_release);
+  context_.store(context, std::memory_order_release);
+  left_.store(static_cast<uint32_t>(count), std::memory_order_relaxed);
+  count_.store(static_cast<uint32_t>(count), std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   drain(0);
-  for (int i = 0; i < kSpins && working_.load(std::memory_order_acquire) != 0; ++i) _mm_pause();
-  for (int32_t left = working_.load(std::memory_order_acquire); left != 0; left = working_.load(std::memory_order_acquire)) {
-    working_.wait(left, std::memory_order_acquire);
-  }
+  wait_until(left_, [](uint32_t left) { return left == 0; });
 }
 
 namespace {

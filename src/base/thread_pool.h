@@ -9,7 +9,8 @@
 namespace moegen {
 
 /// A fixed set of threads for fork-join work. One caller at a time; the caller is worker 0 and works too.
-/// Between jobs the workers spin for some microseconds, then sleep on a futex.
+/// Between jobs the workers spin for some microseconds, then sleep on a futex. A job ends when its last task has ended: it never
+/// waits for a worker that has not begun one, so more threads than cores cost little.
 class ThreadPool {
  public:
   /// `num_threads` >= 1, the caller's included.
@@ -33,12 +34,13 @@ class ThreadPool {
   void work(int worker);
   void drain(int worker);
 
-  Call call_ = nullptr;
-  const void* context_ = nullptr;
-  int64_t count_ = 0;
-  alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<uint32_t> generation_{0};  // a new job, or the end
-  alignas(64) std::atomic<int32_t> working_{0};
+  // The job. A worker may read it at any time; what it read counts only if it then claims an index of the ticket it saw before.
+  std::atomic<Call> call_{nullptr};
+  std::atomic<const void*> context_{nullptr};
+  std::atomic<uint32_t> count_{0};
+  alignas(64) std::atomic<uint64_t> ticket_{0};      // number of the job << 32 | next index
+  alignas(64) std::atomic<uint32_t> generation_{0};  // changes with a new job, and at the end: what sleepers wait for
+  alignas(64) std::atomic<uint32_t> left_{0};        // tasks of the job that have not ended
   std::atomic<bool> end_{false};
   std::vector<std::thread> threads_;
 };

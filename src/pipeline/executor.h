@@ -22,9 +22,12 @@ class Executor {
  public:
   /// Everything that is passed must outlive the executor. Throws Error(out_of_memory).
   Executor(const ModelSpec& spec, const ModelWeights& weights, const Kernels& kernels, ThreadPool& pool, const Plan& plan, DType act);
+  Executor(const Executor&) = delete;  // the context points into it
+  Executor& operator=(const Executor&) = delete;
 
   /// One sweep through the layers, then the logits. K and V of the pass's tokens are in their pages afterwards.
   void run(const Pass& pass, LogitsConsumer& consumer);
+
 
  private:
   void run_mlp(int64_t num_tokens, size_t layer);

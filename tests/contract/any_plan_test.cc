@@ -1,4 +1,5 @@
 // Tokens and log-probabilities are the same bits whatever the plan and the order of the input.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,7 +19,7 @@ std::vector<Request> requests() {
   for (int i = 0; i < 40; ++i) {
     std::vector<TokenId> prompt;
     for (size_t n = std::vector<size_t>{1, 5, 30, 90, 150}[rng() % 5]; n > 0; --n) prompt.push_back(static_cast<TokenId>(5 + rng() % 290));
-    Request r = greedy("r" + std::to_string(i), prompt, 4 + i);
+    Request r = greedy(fmt::format("r{}", i), prompt, 4 + i);
     r.sampling.logprobs = 2;
     if (i % 4 == 0) r.sampling.prompt_logprobs = 1;
     if (i % 3 == 1) {

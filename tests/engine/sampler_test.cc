@@ -1,0 +1,225 @@
+#include "engine/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <random>
+
+namespace moegen {
+namespace {
+
+constexpr int64_t kVocab = 50;
+
+class SamplerTest : public testing::Test {
+ protected:
+  SamplerTest() {
+    std::mt19937 rng(5);
+    std::normal_distribution<float> normal(0, 2);
+    for (float& x : logits) x = normal(rng);
+    sequence.tokens = {3, 4, 4, 7};
+    sequence.prompt_len = 4;
+  }
+
+  TokenId sample() {
+    sequence.sampling = std::make_shared<Sampling>(s);
+    return sampler.sample(sequence, logits.data(), 0);
+  }
+
+  // Shares of 20,000 draws, each at a position of its own.
+  std::map<TokenId, double> shares() {
+    std::map<TokenId, double> out;
+    const auto kept = sequence.tokens;
+    for (uint64_t i = 0; i < 20000; ++i) {
+      s.seed = i;
+      out[sample()] += 1.0 / 20000;
+    }
+    sequence.tokens = kept;
+    return out;
+  }
+
+  // What the draw should follow: softmax of some logits over some ids.
+  static std::map<TokenId, double> softmax(const std::vector<float>& x, const std::vector<TokenId>& ids) {
+    std::map<TokenId, double> out;
+    double sum = 0;
+    for (const TokenId id : ids) sum += std::exp(static_cast<double>(x[static_cast<size_t>(id)]));
+    for (const TokenId id : ids) out[id] = std::exp(static_cast<double>(x[static_cast<size_t>(id)])) / sum;
+    return out;
+  }
+
+  static void expect_close(const std::map<TokenId, double>& have, const std::map<TokenId, double>& want) {
+    for (const auto& [id, p] : have) EXPECT_TRUE(want.contains(id)) << id << " was drawn, but is filtered out";
+    for (const auto& [id, p] : want) {
+      const auto it = have.find(id);
+      EXPECT_NEAR(it == have.end() ? 0 : it->second, p, 4 * std::sqrt(p / 20000) + 1e-4) << id;  // four deviations
+    }
+  }
+
+  [[nodiscard]] std::vector<TokenId> sorted_ids() const {
+    std::vector<TokenId> ids(kVocab);
+    for (int64_t i = 0; i < kVocab; ++i) ids[static_cast<size_t>(i)] = static_cast<TokenId>(i);
+    std::sort(ids.begin(), ids.end(), [&](TokenId a, TokenId b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
+    return ids;
+  }
+
+  std::vector<float> logits = std::vector<float>(kVocab);
+  Sampling s;
+  Sequence sequence;
+  Sampler sampler{select_kernels("auto"), kVocab, 1};
+};
+
+TEST_F(SamplerTest, DrawsFromTheSoftmax) { expect_close(shares(), softmax(logits, sorted_ids())); }
+
+TEST_F(SamplerTest, TemperatureDividesTheLogits) {
+  s.temperature = 0.5;
+  std::vector<float> sharper = logits;
+  for (float& x : sharper) x *= 2;
+  expect_close(shares(), softmax(sharper, sorted_ids()));
+}
+
+TEST_F(SamplerTest, TopK) {
+  s.top_k = 3;
+  auto ids = sorted_ids();
+  ids.resize(3);
+  expect_close(shares(), softmax(logits, ids));
+}
+
+TEST_F(SamplerTest, TopPKeepsTheSmallestSetOfThatMass) {
+  s.top_p = 0.7;
+  const auto ids = sorted_ids();
+  const auto all = softmax(logits, ids);
+  std::vector<TokenId> kept;
+  double mass = 0;
+  for (const TokenId id : ids) {
+    kept.push_back(id);
+    mass += all.at(id);
+    if (mass >= 0.7) break;
+  }
+  ASSERT_GT(kept.size(), 1U);
+  expect_close(shares(), softmax(logits, kept));
+}
+
+TEST_F(SamplerTest, TinyTopPIsGreedy) {
+  s.top_p = 1e-6;
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    s.seed = seed;
+    EXPECT_EQ(sample(), sorted_ids()[0]);
+  }
+}
+
+TEST_F(SamplerTest, MinPIsRelativeToTheBest) {
+  s.min_p = 0.2;
+  std::vector<TokenId> kept;
+  for (const TokenId id : sorted_ids()) {
+    if (logits[static_cast<size_t>(id)] >= logits[static_cast<size_t>(sorted_ids()[0])] + std::log(0.2)) kept.push_back(id);
+  }
+  expect_close(shares(), softmax(logits, kept));
+}
+
+TEST_F(SamplerTest, AllFiltersTogether) {
+  s.min_p = 0.01;
+  s.top_k = 6;
+  s.top_p = 0.9;
+  auto kept = sorted_ids();
+  kept.resize(6);
+  const auto k_best = softmax(logits, kept);  // top-p is over what top-k left
+  double mass = 0;
+  size_t n = 0;
+  while (mass < 0.9) mass += k_best.at(kept[n++]);
+  kept.resize(n);
+  expect_close(shares(), softmax(logits, kept));
+}
+
+TEST_F(SamplerTest, GreedyTakesTheLowestOfEqualIds) {
+  s.temperature = 0;
+  logits[9] = logits[30] = 100;
+  EXPECT_EQ(sample(), 9);
+}
+
+TEST_F(SamplerTest, BiasAllowedBadWordsAndMinTokens) {
+  s.temperature = 0;
+  const auto best = sorted_ids();
+  s.logit_bias = {{best[10], 100.0F}};
+  EXPECT_EQ(sample(), best[10]);
+  s.logit_bias.clear();
+  s.allowed = {best[20], best[12]};
+  EXPECT_EQ(sample(), best[12]);
+  EXPECT_EQ(sample(), best[12]);  // the scratch is clean again
+  s.allowed.clear();
+  s.bad_words = {{best[0]}, {8, best[1]}};
+  EXPECT_EQ(sample(), best[1]);  // its word has another beginning
+  sequence.tokens.push_back(8);
+  EXPECT_EQ(sample(), best[2]);
+  s.bad_words.clear();
+  s.end_ids = {best[0]};
+  s.stop_ids = {best[1]};
+  s.min_tokens = 2;  // one is there
+  EXPECT_EQ(sample(), best[2]);
+  sequence.tokens.push_back(8);
+  EXPECT_EQ(sample(), best[0]);
+}
+
+// A bad word must stand in the generated text: the prompt's end does not begin one.
+TEST_F(SamplerTest, BadWordsDoNotBeginInThePrompt) {
+  s.temperature = 0;
+  s.bad_words = {{7, sorted_ids()[0]}};
+  EXPECT_EQ(sample(), sorted_ids()[0]);
+}
+
+TEST_F(SamplerTest, PenaltiesCountAsVllmDoes) {
+  s.temperature = 0;
+  std::fill(logits.begin(), logits.end(), -10.0F);
+  logits[3] = 2.0F;  // in the prompt
+  logits[5] = 1.9F;
+  EXPECT_EQ(sample(), 3);
+  s.presence_penalty = 2;  // generated tokens only
+  EXPECT_EQ(sample(), 3);
+  sequence.tokens.push_back(3);
+  EXPECT_EQ(sample(), 5);
+  sequence.tokens.pop_back();
+  s.presence_penalty = 0;
+  s.repetition_penalty = 1.1;  // prompt too: 2 / 1.1 < 1.9
+  EXPECT_EQ(sample(), 5);
+  s.repetition_penalty = 1;
+  s.frequency_penalty = 0.06;
+  sequence.tokens.push_back(3);
+  EXPECT_EQ(sample(), 3);  // 1.94
+  sequence.tokens.push_back(3);
+  EXPECT_EQ(sample(), 5);  // 1.88: counted twice, subtracted once
+}
+
+TEST_F(SamplerTest, LogprobsAreOfTheRawDistribution) {
+  LogprobTable::Entry out[4];
+  const auto best = sorted_ids();
+  sampler.logprobs(logits.data(), best[7], 4, out, 0);
+  const auto p = softmax(logits, best);
+  EXPECT_EQ(out[0].id, best[7]);
+  EXPECT_EQ(out[0].rank, 8);
+  EXPECT_NEAR(out[0].logprob, std::log(p.at(best[7])), 1e-5);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(out[i + 1].id, best[static_cast<size_t>(i)]);
+    EXPECT_EQ(out[i + 1].rank, i + 1);
+    EXPECT_NEAR(out[i + 1].logprob, std::log(p.at(best[static_cast<size_t>(i)])), 1e-5);
+  }
+}
+
+// Known answers of Philox 4x32-10 (Random123, kat_vectors): counter and key all zero, all ones.
+TEST(Philox, KnownAnswers) {
+  EXPECT_EQ(uniform(0, 0, 0), static_cast<double>((uint64_t{0x6627e8d5} << 32 | 0xe169c58d) >> 11) * 0x1p-53);
+}
+
+TEST(Philox, NoTwoStreamsOrPositionsAgree) {
+  std::map<double, int> seen;
+  for (uint64_t key = 0; key < 4; ++key) {
+    for (uint32_t stream = 0; stream < 8; ++stream) {
+      for (uint64_t position = 0; position < 100; ++position) {
+        const double u = uniform(key, stream, position);
+        EXPECT_TRUE(u >= 0 && u < 1);
+        EXPECT_EQ(seen[u]++, 0);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moegen

@@ -1,0 +1,102 @@
+#include "pipeline/executor.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "checkpoint/weight_store.h"
+
+namespace {
+
+// Counts every allocation of this program while it is on.
+std::atomic<bool> counting{false};
+std::atomic<int> allocations{0};
+
+void* counted(std::size_t bytes) {
+  if (counting) ++allocations;
+  void* p = std::malloc(bytes == 0 ? 1 : bytes);
+  if (p == nullptr) throw std::bad_alloc();
+  return p;
+}
+
+}  // namespace
+
+void* operator new(std::size_t bytes) { return counted(bytes); }
+void* operator new[](std::size_t bytes) { return counted(bytes); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+
+namespace moegen {
+namespace {
+
+ModelSpec small_spec() {
+  ModelSpec s;
+  s.family = "qwen2_moe";
+  s.hidden = 48;
+  s.vocab = 100;
+  s.norm_eps = 1e-6F;
+  s.max_positions = 512;
+  LayerSpec layer;
+  layer.attention.num_heads = 4;
+  layer.attention.num_kv_heads = 2;
+  layer.attention.head_dim = 16;
+  layer.attention.scale = 0.25F;
+  layer.attention.qkv_bias = true;
+  layer.attention.rope.dim = 16;
+  layer.mlp.width = 40;
+  s.layers.push_back(layer);  // dense
+  layer.mlp.num_experts = 6;
+  layer.mlp.top_k = 2;
+  layer.mlp.shared_width = 24;
+  s.layers.push_back(layer);
+  return s;
+}
+
+class Nothing : public LogitsConsumer {
+ public:
+  void take(int64_t, int64_t count, const float* logits) override {
+    rows += count;
+    last = logits[0];
+  }
+  int64_t rows = 0;
+  float last = 0;
+};
+
+TEST(Executor, APassAllocatesNothing) {
+  const ModelSpec spec = small_spec();
+  ThreadPool pool(2);
+  const auto table = tensor_table(spec);
+  const WeightStore store(table, DType::bf16, pool);
+  const ModelWeights weights = assign_weights(spec, table, store.views());
+  PlanInput input;
+  input.spec = &spec;
+  input.host_memory = 256 << 20;
+  input.max_pass_tokens = 64;
+  input.expert_micro_batch = 5;
+  input.threads = 2;
+  const Plan plan = make_plan(input);
+  Executor executor(spec, weights, select_kernels("auto"), pool, plan, DType::bf16);
+
+  std::vector<int32_t> tokens(40);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i);
+  const std::vector<int32_t> first_pages{3, 0};
+  const std::vector<int32_t> second_pages{1};
+  const std::vector<PassSequence> sequences{{0, 35, 0, first_pages.data()}, {35, 5, 0, second_pages.data()}};
+  const std::vector<int32_t> rows{34, 39};
+  Nothing consumer;
+  const Pass pass{tokens, sequences, rows};
+  counting = true;
+  executor.run(pass, consumer);
+  executor.run(pass, consumer);
+  counting = false;
+  EXPECT_EQ(allocations, 0);
+  EXPECT_EQ(consumer.rows, 4);
+  EXPECT_TRUE(consumer.last == consumer.last && consumer.last != 0);
+}
+
+}  // namespace
+}  // namespace moegen

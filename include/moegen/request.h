@@ -84,6 +84,7 @@ struct PromptResult {
   std::vector<TokenId> token_ids;
   std::string text;                                        ///< decoded with special tokens
   std::vector<std::optional<PositionLogprobs>> logprobs;   ///< one per token, the first empty; only if asked for
+  std::string first_token_text;                            ///< what logprobs cannot say; only if these were asked for
 };
 
 struct Choice {

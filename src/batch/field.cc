@@ -25,10 +25,10 @@ int64_t Field::integer(int64_t min, int64_t max) const {
   const double x = value.is_number() ? value.get<double>() : 0;
   const bool huge = value.is_number_float() && std::abs(x) >= 0x1p63 && std::abs(x) < std::numeric_limits<double>::max();
   require(value.is_number_integer() || huge, "an integer");
-  if (x > 0x1p62 ? value.is_number_float() || value.get<uint64_t>() > static_cast<uint64_t>(max) : x >= -0x1p62 && value.get<int64_t>() > max) {
-    refuse("integer_above_max_value", name, "'{}' has to be at most {}", name, max);
-  }
-  if (x < -0x1p62 || value.get<int64_t>() < min) refuse("integer_below_min_value", name, "'{}' has to be at least {}", name, min);
+  const bool above = huge ? x > 0 : value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()};
+  const bool below = huge && x < 0;
+  if (above || (!below && value.get<int64_t>() > max)) refuse("integer_above_max_value", name, "'{}' has to be at most {}", name, max);
+  if (below || value.get<int64_t>() < min) refuse("integer_below_min_value", name, "'{}' has to be at least {}", name, min);
   return value.get<int64_t>();
 }
 
@@ -55,13 +55,12 @@ const std::string& Field::text() const {
 std::vector<std::string> Field::texts(size_t max_count, bool or_one) const {
   const bool one = or_one && value.is_string();
   require(one || value.is_array(), or_one ? "a string or an array of strings" : "an array of strings");
-  if (one) return {value.get<std::string>()};
-  if (value.size() > max_count) refuse("array_above_max_length", name, "'{}' may have at most {} entries, not {}", name, max_count, value.size());
+  if (!one && value.size() > max_count) refuse("array_above_max_length", name, "'{}' may have at most {} entries, not {}", name, max_count, value.size());
   std::vector<std::string> texts;
-  for (const Json& entry : value) {
+  for (const Json& entry : value) {  // a string iterates over itself
     if (!entry.is_string()) refuse("invalid_type", name, "'{}[{}]' has to be a string", name, texts.size());
     texts.push_back(entry.get<std::string>());
-    if (texts.back().empty()) refuse("invalid_value", name, "'{}[{}]' is an empty string", name, texts.size() - 1);
+    if (texts.back().empty()) refuse("invalid_value", name, "'{}' has an empty string", name);
   }
   return texts;
 }

@@ -65,7 +65,8 @@ void AnswerFile::keep_lines(Ledger* ledger) {
   Line line;
   while (reader.next(line)) {
     if (!line.complete) {
-      if (line.text.front() != '{' && line.text.front() != '\0') throw_error(ErrorCode::corrupt, "{}: its last line is no answer: is it the right file?", name_);
+      if (line.text.front() != '{' && line.text.front() != '\0')
+        throw_error(ErrorCode::corrupt, "{}: its last line is no answer: is it the right file?", name_);
       break;
     }
     size_ = line.end;

@@ -11,8 +11,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kMaxLogprobs = 20;      // vLLM's default of max_logprobs
-constexpr int kMaxChoices = 128;      // OpenAI's limit of n
+constexpr int kMaxLogprobs = 20;  // vLLM's default of max_logprobs
+constexpr int kMaxChoices = 128;  // OpenAI's limit of n
 constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxBadWords = 1024;
 constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max();
@@ -113,11 +113,23 @@ constexpr Rule kRules[] = {
     {"max_completion_tokens", kChat, read_max_tokens},
     {"min_tokens", kBoth, [](const Field& f, Body& b) { sampling(b).min_tokens = f.integer(0, kMaxTokens); }},
     {"temperature", kBoth, [](const Field& f, Body& b) { sampling(b).temperature = f.decimal({.min = 0}); }},
-    {"top_p", kBoth, [](const Field& f, Body& b) { sampling(b).top_p = f.decimal({0, 1, true}); }},
+    {"top_p", kBoth,
+     [](const Field& f, Body& b) {
+       sampling(b).top_p = f.decimal({0, 1, true});
+     }},
     {"top_k", kBoth, [](const Field& f, Body& b) { sampling(b).top_k = f.integer(-1, kMaxTokens); }},
-    {"min_p", kBoth, [](const Field& f, Body& b) { sampling(b).min_p = f.decimal({0, 1}); }},
-    {"presence_penalty", kBoth, [](const Field& f, Body& b) { sampling(b).presence_penalty = f.decimal({-2, 2}); }},
-    {"frequency_penalty", kBoth, [](const Field& f, Body& b) { sampling(b).frequency_penalty = f.decimal({-2, 2}); }},
+    {"min_p", kBoth,
+     [](const Field& f, Body& b) {
+       sampling(b).min_p = f.decimal({0, 1});
+     }},
+    {"presence_penalty", kBoth,
+     [](const Field& f, Body& b) {
+       sampling(b).presence_penalty = f.decimal({-2, 2});
+     }},
+    {"frequency_penalty", kBoth,
+     [](const Field& f, Body& b) {
+       sampling(b).frequency_penalty = f.decimal({-2, 2});
+     }},
     {"repetition_penalty", kBoth, [](const Field& f, Body& b) { sampling(b).repetition_penalty = f.decimal({.min = 0, .above_min = true}); }},
     {"seed", kBoth, [](const Field& f, Body& b) { sampling(b).seed = f.seed(); }},
     {"n", kBoth, [](const Field& f, Body& b) { sampling(b).n = static_cast<int>(f.integer(1, kMaxChoices)); }},

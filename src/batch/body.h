@@ -20,7 +20,7 @@ struct Body {
   Chat chat;
   bool chat_logprobs = false;
   std::optional<int> top_logprobs;
-  bool max_completion_tokens = false;      ///< given: wins over max_tokens
+  bool max_completion_tokens = false;  ///< given: wins over max_tokens
 };
 
 /// Reads every member of `json` into `body` and checks what concerns several of them. Throws Refusal.

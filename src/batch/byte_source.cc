@@ -31,7 +31,7 @@ class DescriptorSource : public ByteSource {
   size_t read(char* to, size_t bytes) override {
     while (!stop_) {
       pollfd ready{fd_, POLLIN, 0};
-      if (::poll(&ready, 1, 100) == 0) continue;  // wakes to see stop_; a regular file is always ready
+      if (::poll(&ready, 1, 100) <= 0) continue;  // time or a signal: look at stop_; a regular file is always ready
       const ssize_t got = ::read(fd_, to, bytes);
       if (got >= 0) return static_cast<size_t>(got);
       if (errno != EINTR && errno != EAGAIN) throw_error(ErrorCode::io, "{}: cannot read: {}", name_, std::strerror(errno));

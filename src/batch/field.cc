@@ -55,7 +55,8 @@ const std::string& Field::text() const {
 std::vector<std::string> Field::texts(size_t max_count, bool or_one) const {
   const bool one = or_one && value.is_string();
   require(one || value.is_array(), or_one ? "a string or an array of strings" : "an array of strings");
-  if (!one && value.size() > max_count) refuse("array_above_max_length", name, "'{}' may have at most {} entries, not {}", name, max_count, value.size());
+  if (!one && value.size() > max_count)
+    refuse("array_above_max_length", name, "'{}' may have at most {} entries, not {}", name, max_count, value.size());
   std::vector<std::string> texts;
   for (const Json& entry : value) {  // a string iterates over itself
     if (!entry.is_string()) refuse("invalid_type", name, "'{}[{}]' has to be a string", name, texts.size());
@@ -87,7 +88,8 @@ const Json& Field::object() const {
 TokenId token_id(const Field& field, const Json& value) {
   const double x = value.is_number() ? value.get<double>() : -1;  // exact where it matters
   const bool whole = value.is_number_integer() || (value.is_number_float() && std::abs(x) >= 0x1p63);
-  if (!whole) refuse("invalid_type", field.name, "'{}': a token id is an integer, not {}", field.name, value.is_number() ? "a fraction" : value.type_name());
+  if (!whole)
+    refuse("invalid_type", field.name, "'{}': a token id is an integer, not {}", field.name, value.is_number() ? "a fraction" : value.type_name());
   if (x < 0 || x > std::numeric_limits<TokenId>::max()) refuse("invalid_value", field.name, "'{}': there is no token id {:.0f}", field.name, x);
   return value.get<TokenId>();
 }

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
 #include <limits>
 #include <utility>
 
@@ -23,6 +24,13 @@ int open_input(const std::string& path) {
   const int fd = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) throw_error(errno == ENOENT ? ErrorCode::not_found : ErrorCode::io, "{}: cannot open: {}", path, std::strerror(errno));
   return fd;
+}
+
+// For temporary files: where the output goes there is room, if it goes to a file.
+std::filesystem::path folder_of(const std::string& output) {
+  if (!std::filesystem::is_regular_file(output)) return std::filesystem::temp_directory_path();
+  const std::filesystem::path folder = std::filesystem::path(output).parent_path();
+  return folder.empty() ? "." : folder;
 }
 
 }  // namespace
@@ -54,6 +62,7 @@ void Job::start(const std::string& model_name) {
   output_->start(keep, &ledger_);
   if (errors_) errors_->start(keep, &ledger_);
   if (metrics_) metrics_->start(keep, nullptr);
+  if (options_.ordered) waiting_ = std::make_unique<WaitingAnswers>(folder_of(options_.output));
   input_ = std::make_unique<LineReader>(decompressed(std::move(source_), input_name_));
   start_time_ = std::chrono::steady_clock::now();
   report_ = std::make_unique<ProgressReport>(
@@ -115,22 +124,21 @@ void Job::done(Completion completion) {
   }
 }
 
-void Job::answer(const Place& place, Ready ready) {
-  ++status_.answered;
-  if (ready.failed) ++status_.failed;
-  if (!options_.ordered) {
-    write(ready);
+void Job::answer(const Place& place, AnswerText text) {
+  if (waiting_) {
+    waiting_->put(place.turn, std::move(text));
+    while (const std::optional<AnswerText> next = waiting_->take_next()) write(*next);
   } else {
-    waiting_.emplace(place.turn, std::move(ready));
-    for (auto first = waiting_.begin(); first != waiting_.end() && first->first == turns_written_; first = waiting_.erase(first)) {
-      write(first->second);
-      ++turns_written_;
-    }
+    write(text);
   }
   update_status();
 }
 
-void Job::write(const Ready& ready) { (ready.failed && errors_ ? errors_ : output_)->append(ready.line); }
+void Job::write(const AnswerText& text) {
+  (text.failed && errors_ ? errors_ : output_)->append(text.line);
+  ++status_.answered;
+  if (text.failed) ++status_.failed;
+}
 
 void Job::pass(const Progress& progress) {
   status_.engine = progress;
@@ -145,12 +153,8 @@ void Job::update_status() {
 
 int Job::finish(bool finished) {
   const bool complete = finished && ended_;
-  MOEGEN_CHECK(!complete || (pending_.empty() && waiting_.empty()));
+  MOEGEN_CHECK(!complete || (pending_.empty() && (!waiting_ || waiting_->empty())));
   report_.reset();  // before the last words
-  for (const auto& [turn, ready] : waiting_) {  // an order with gaps is no order: they are redone
-    --status_.answered;
-    if (ready.failed) --status_.failed;
-  }
   status_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_time_).count();
   if (metrics_) metrics_->append(summary_metrics(status_, complete));
   for (const auto* file : {&output_, &errors_, &metrics_}) {

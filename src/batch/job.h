@@ -5,7 +5,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,6 +16,7 @@
 #include "batch/line_reader.h"
 #include "batch/progress.h"
 #include "batch/request_line.h"
+#include "batch/waiting_answers.h"
 #include "moegen/batch.h"
 
 namespace moegen {
@@ -48,20 +48,16 @@ class Job : public RequestSource, public CompletionSink {
     Place place;
     AnswerPlan plan;
   };
-  struct Ready {
-    std::string line;
-    bool failed = false;
-  };
   using Time = std::chrono::steady_clock::time_point;
 
   std::optional<Request> take(const Line& line);
-  void answer(const Place& place, Ready ready);
-  void write(const Ready& ready);
+  void answer(const Place& place, AnswerText text);
+  void write(const AnswerText& text);
   void update_status();
   [[nodiscard]] std::unique_ptr<AnswerFile> open_output(const std::string& path, std::optional<bool> resume) const;
 
   BatchOptions options_;
-  std::atomic<bool> stopping_{false};  // before source_, which looks at it
+  std::atomic<bool> stopping_{false};   // before source_, which looks at it
   std::unique_ptr<ByteSource> source_;  // the input until start()
   std::string input_name_;
   struct stat input_stat_ {};
@@ -73,11 +69,10 @@ class Job : public RequestSource, public CompletionSink {
   std::vector<std::string> models_;
   Ledger ledger_;
   std::unordered_map<std::string, Pending> pending_;  // in the engine, by custom_id
-  std::map<int64_t, Ready> waiting_;                  // ordered: answers whose turn has not come, all of them in memory
+  std::unique_ptr<WaitingAnswers> waiting_;           // null: answers go out as they come
   int64_t turns_given_ = 0;
-  int64_t turns_written_ = 0;
   int64_t lines_taken_ = 0;
-  bool ended_ = false;                                // nothing more in the input
+  bool ended_ = false;  // nothing more in the input
   JobStatus status_;
   Time start_time_;
 };

@@ -10,12 +10,10 @@ using Json = nlohmann::json;
 
 constexpr std::string_view kIdPrefix = "batch_req_";
 
-// By its code alone: answers to a duplicate are the only ones whose custom_id belongs to another line.
+// Answers to a duplicate are the only ones whose custom_id belongs to another line.
 bool is_duplicate_error(const Json& answer) {
-  const Json response = answer.value("response", Json());
-  if (!response.is_object() || !response.contains("body") || !response["body"].is_object()) return false;
-  const Json& body = response["body"];
-  return body.contains("error") && body["error"].is_object() && body["error"].value("code", Json()) == "duplicate_custom_id";
+  const Json::json_pointer code("/response/body/error/code");
+  return answer.contains(code) && answer[code] == "duplicate_custom_id";
 }
 
 }  // namespace

@@ -11,11 +11,11 @@ namespace moegen {
 
 struct Line {
   std::string_view text{};  ///< without the spaces around it; valid until the next call
-  int64_t number = 0;     ///< from 1, blank lines counted
-  int64_t begin = 0;      ///< offset of its first byte
-  int64_t end = 0;        ///< offset behind its line feed
-  bool complete = false;  ///< ends in a line feed
-  bool too_long = false;  ///< text is only its start
+  int64_t number = 0;       ///< from 1, blank lines counted
+  int64_t begin = 0;        ///< offset of its first byte
+  int64_t end = 0;          ///< offset behind its line feed
+  bool complete = false;    ///< ends in a line feed
+  bool too_long = false;    ///< text is only its start
 };
 
 /// The lines of a source that are not blank. Lines end at \n; a byte order mark before the first is dropped.
@@ -34,9 +34,9 @@ class LineReader {
 
   std::unique_ptr<ByteSource> source_;
   size_t max_line_bytes_;
-  std::string buffer_;      // read and not yet given, but for pos_ bytes
+  std::string buffer_;  // read and not yet given, but for pos_ bytes
   size_t pos_ = 0;
-  int64_t base_ = 0;        // offset in the source of buffer_[0]
+  int64_t base_ = 0;  // offset in the source of buffer_[0]
   int64_t number_ = 0;
   std::string long_start_;  // start of a line that was too long to keep
 };

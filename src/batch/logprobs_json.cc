@@ -90,7 +90,8 @@ Json completion_logprobs(const PromptResult* prompt, const std::vector<PositionL
     }
   }
   for (const PositionLogprobs& position : generated) add(position, true);
-  return {{"tokens", std::move(tokens)}, {"token_logprobs", std::move(values)}, {"top_logprobs", std::move(tops)}, {"text_offset", std::move(offsets)}};
+  return {
+      {"tokens", std::move(tokens)}, {"token_logprobs", std::move(values)}, {"top_logprobs", std::move(tops)}, {"text_offset", std::move(offsets)}};
 }
 
 Json chat_logprobs(const std::vector<PositionLogprobs>& generated, int k) {

@@ -1,6 +1,7 @@
 #include "batch/progress.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,7 +28,8 @@ std::string duration_text(double seconds) {
 std::string bar_text(double share) {
   constexpr int kWidth = 24;
   const int full = static_cast<int>(share * kWidth);
-  return fmt::format("[{}{}] {:.0f}% ", std::string(static_cast<size_t>(full), '#'), std::string(static_cast<size_t>(kWidth - full), '.'), share * 100);
+  return fmt::format("[{}{}] {:.0f}% ", std::string(static_cast<size_t>(full), '#'), std::string(static_cast<size_t>(kWidth - full), '.'),
+                     share * 100);
 }
 
 int64_t done(const JobStatus& status) { return status.answered + status.skipped; }
@@ -36,11 +38,11 @@ int64_t done(const JobStatus& status) { return status.answered + status.skipped;
 
 std::string status_text(const JobStatus& now, const JobStatus& before) {
   const double seconds = std::max(now.seconds - before.seconds, 1e-3);
-  const auto rate = [&](int64_t Progress::* tokens) { return static_cast<double>(now.engine.*tokens - before.engine.*tokens) / seconds; };
+  const auto rate = [&](int64_t Progress::*tokens) { return static_cast<double>(now.engine.*tokens - before.engine.*tokens) / seconds; };
   std::string text = now.total ? fmt::format("{} of {} done", done(now), *now.total) : fmt::format("{} done", done(now));
   if (now.failed > 0) text += fmt::format(", {} failed", now.failed);
-  text += fmt::format(", {:.0f} tokens/s in, {:.0f} out, {} running, KV {} of {} pages", rate(&Progress::prompt_tokens), rate(&Progress::generated_tokens),
-                      now.engine.sequences_running, now.engine.kv_pages_used, now.engine.kv_pages);
+  text += fmt::format(", {:.0f} tokens/s in, {:.0f} out, {} running, KV {} of {} pages", rate(&Progress::prompt_tokens),
+                      rate(&Progress::generated_tokens), now.engine.sequences_running, now.engine.kv_pages_used, now.engine.kv_pages);
   text += ", " + duration_text(now.seconds);
   if (now.total && now.answered > 0) {
     const auto left = static_cast<double>(std::max<int64_t>(0, *now.total - done(now)));
@@ -97,8 +99,12 @@ void ProgressReport::run() {
 void ProgressReport::show(const JobStatus& now, const JobStatus& before) const {
   const std::string text = status_text(now, before);
   if (options_.style == ProgressStyle::plain) return log_line("{}", text);
-  const std::string share = now.total ? bar_text(std::min(1.0, static_cast<double>(done(now)) / static_cast<double>(std::max<int64_t>(1, *now.total)))) : "";
-  const std::string line = "\r" + share + text + "\x1b[K";
+  const std::string share =
+      now.total ? bar_text(std::min(1.0, static_cast<double>(done(now)) / static_cast<double>(std::max<int64_t>(1, *now.total)))) : "";
+  std::string line = share + text;
+  winsize window{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1) line.resize(std::min<size_t>(line.size(), window.ws_col - 1U));
+  line = "\r" + line + "\x1b[K";
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 

@@ -36,7 +36,7 @@ class ProgressReport {
  public:
   struct Options {
     ProgressStyle style = ProgressStyle::none;
-    std::string input;                ///< "-": its lines are not counted
+    std::string input;  ///< "-": its lines are not counted
     std::optional<int64_t> limit;
     std::chrono::milliseconds interval{10'000};
   };
@@ -57,9 +57,9 @@ class ProgressReport {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::mutex mutex_;
   std::condition_variable wake_;
-  JobStatus status_;             // under mutex_
+  JobStatus status_;  // under mutex_
   std::atomic<bool> stop_{false};
-  std::thread thread_;           // last: it uses the others
+  std::thread thread_;  // last: it uses the others
 };
 
 }  // namespace moegen

@@ -16,9 +16,7 @@ constexpr size_t kMaxPrompts = 2048;
 // Templates see objects in the order of their keys, and finding a key in such an object takes time in proportion to its size.
 constexpr size_t kMaxMembers = 1024;
 
-std::vector<TokenId> prompt_ids(const Field& field, const Json& value) {
-  return Field{field.name, Field{field.name, value}.list()}.ids();
-}
+std::vector<TokenId> prompt_ids(const Field& field, const Json& value) { return Field{field.name, Field{field.name, value}.list()}.ids(); }
 
 void check_members(const Field& field, const Json& value) {
   if (value.is_object() && value.size() > kMaxMembers) {

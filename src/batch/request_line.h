@@ -20,9 +20,9 @@ struct AnswerPlan {
   std::string model;
   bool echo = false;
   bool return_token_ids = false;
-  std::optional<int> logprobs;            ///< k best for the generated tokens (and with echo the prompt's)
-  std::optional<int> prompt_logprobs;     ///< k best for the prompt's tokens, in vLLM's form
-  std::vector<std::string> echo_texts;    ///< prompts given as text, if echo
+  std::optional<int> logprobs;          ///< k best for the generated tokens (and with echo the prompt's)
+  std::optional<int> prompt_logprobs;   ///< k best for the prompt's tokens, in vLLM's form
+  std::vector<std::string> echo_texts;  ///< prompts given as text, if echo
 };
 
 struct ParsedRequest {

@@ -15,7 +15,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 const std::vector<PositionLogprobs> kGenerated = {
     {{7, -0.1F, 1, "\xe4\xbd"}, {{7, -0.1F, 1, "\xe4\xbd"}, {8, -1.5F, 2, "\xe4\xbe"}}},  // halves of characters: the same text
-    {{9, -3.0F, 5, "\xa0"}, {{8, -0.5F, 1, "x"}, {10, -1.0F, 2, "x"}}},                  // not among the best
+    {{9, -3.0F, 5, "\xa0"}, {{8, -0.5F, 1, "x"}, {10, -1.0F, 2, "x"}}},                   // not among the best
     {{11, -kInfinity, 9, "b"}, {{12, -0.25F, 1, "b"}, {8, -1.0F, 2, "y"}}},               // the best has its text
 };
 
@@ -29,8 +29,9 @@ Completion completion() {
   c.prompts = {prompt};
   Choice choice;
   choice.token_ids = {7, 9, 11};
-  choice.text = "\xe4\xbd\xa0"
-                "b";
+  choice.text =
+      "\xe4\xbd\xa0"
+      "b";
   choice.finish_reason = FinishReason::stop;
   choice.stop_reason = TokenId{11};
   choice.logprobs = kGenerated;

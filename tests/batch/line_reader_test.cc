@@ -6,6 +6,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <csignal>
 #include <thread>
 
 #include "moegen/error.h"
@@ -75,12 +76,14 @@ TEST(LineReader, EveryFormatWithBordersEverywhere) {
 }
 
 TEST(LineReader, NothingInIt) {
-  for (const std::string& text : {std::string(), std::string("\n"), std::string("\n\n  \n"), gzip(""), zstd("")}) EXPECT_TRUE(lines_of(text, 1).empty());
+  for (const std::string& text : {std::string(), std::string("\n"), std::string("\n\n  \n"), gzip(""), zstd("")})
+    EXPECT_TRUE(lines_of(text, 1).empty());
 }
 
 TEST(LineReader, LongLinesAreCutAndTheNextIsWhole) {
   const std::string text = std::string(10, 'x') + "\n" + std::string(5000, 'y') + "\nafter\n" + std::string(11, 'z');
-  const Lines expected = {{1, std::string(10, 'x')}, {2, "too long: " + std::string(10, 'y')}, {3, "after"}, {4, "too long: " + std::string(10, 'z')}};
+  const Lines expected = {
+      {1, std::string(10, 'x')}, {2, "too long: " + std::string(10, 'y')}, {3, "after"}, {4, "too long: " + std::string(10, 'z')}};
   for (const size_t step : {1, 2, 7, 11, 12, 100, 10000}) EXPECT_EQ(lines_of(text, step, 10), expected) << step;
 }
 
@@ -126,7 +129,12 @@ TEST(LineReader, AQuietPipeEndsWhenStopped) {
   Line line;
   ASSERT_TRUE(reader.next(line));
   EXPECT_EQ(line.text, "one");
-  std::thread stopper([&] { stop = true; });
+  std::signal(SIGUSR1, [](int) {});
+  std::thread stopper([&stop, reading = ::pthread_self()] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    stop = true;
+    ::pthread_kill(reading, SIGUSR1);  // as SIGTERM would: the system call ends early
+  });
   EXPECT_FALSE(reader.next(line));
   stopper.join();
   ::close(ends[1]);

@@ -26,7 +26,9 @@ TEST(Signals, HandlersComeBack) {
   struct sigaction before {};
   struct sigaction after {};
   ::sigaction(SIGINT, nullptr, &before);
-  { const StopOnSignal signals([] {}); }
+  {
+    const StopOnSignal signals([] {});
+  }
   ::sigaction(SIGINT, nullptr, &after);
   EXPECT_EQ(before.sa_handler, after.sa_handler);
 }

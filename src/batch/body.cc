@@ -17,6 +17,10 @@ constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxBadWords = 1024;
 constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max();
 
+constexpr DecimalRange kTopP{.min = 0, .max = 1, .above_min = true};
+constexpr DecimalRange kMinP{.min = 0, .max = 1};
+constexpr DecimalRange kPenalty{.min = -2, .max = 2};
+
 constexpr unsigned kText = 1;
 constexpr unsigned kChat = 2;
 constexpr unsigned kBoth = kText | kChat;
@@ -113,23 +117,11 @@ constexpr Rule kRules[] = {
     {"max_completion_tokens", kChat, read_max_tokens},
     {"min_tokens", kBoth, [](const Field& f, Body& b) { sampling(b).min_tokens = f.integer(0, kMaxTokens); }},
     {"temperature", kBoth, [](const Field& f, Body& b) { sampling(b).temperature = f.decimal({.min = 0}); }},
-    {"top_p", kBoth,
-     [](const Field& f, Body& b) {
-       sampling(b).top_p = f.decimal({0, 1, true});
-     }},
+    {"top_p", kBoth, [](const Field& f, Body& b) { sampling(b).top_p = f.decimal(kTopP); }},
     {"top_k", kBoth, [](const Field& f, Body& b) { sampling(b).top_k = f.integer(-1, kMaxTokens); }},
-    {"min_p", kBoth,
-     [](const Field& f, Body& b) {
-       sampling(b).min_p = f.decimal({0, 1});
-     }},
-    {"presence_penalty", kBoth,
-     [](const Field& f, Body& b) {
-       sampling(b).presence_penalty = f.decimal({-2, 2});
-     }},
-    {"frequency_penalty", kBoth,
-     [](const Field& f, Body& b) {
-       sampling(b).frequency_penalty = f.decimal({-2, 2});
-     }},
+    {"min_p", kBoth, [](const Field& f, Body& b) { sampling(b).min_p = f.decimal(kMinP); }},
+    {"presence_penalty", kBoth, [](const Field& f, Body& b) { sampling(b).presence_penalty = f.decimal(kPenalty); }},
+    {"frequency_penalty", kBoth, [](const Field& f, Body& b) { sampling(b).frequency_penalty = f.decimal(kPenalty); }},
     {"repetition_penalty", kBoth, [](const Field& f, Body& b) { sampling(b).repetition_penalty = f.decimal({.min = 0, .above_min = true}); }},
     {"seed", kBoth, [](const Field& f, Body& b) { sampling(b).seed = f.seed(); }},
     {"n", kBoth, [](const Field& f, Body& b) { sampling(b).n = static_cast<int>(f.integer(1, kMaxChoices)); }},

@@ -42,7 +42,7 @@ Job::Job(const BatchOptions& options) : options_(options), input_name_(options.i
   if (::fstat(fd, &input_stat_) == 0 && S_ISDIR(input_stat_.st_mode)) throw_error(ErrorCode::invalid_argument, "{}: is a directory", input_name_);
   output_ = open_output(options.output, options.resume);
   if (!options.error_file.empty()) errors_ = open_output(options.error_file, options.resume);
-  // Metrics are no answers: those of a former run are overwritten without asking.
+  // Metrics are no answers: those of a former run are overwritten without asking, or continued on resume.
   if (!options.metrics_file.empty()) metrics_ = open_output(options.metrics_file, false);
 }
 
@@ -70,16 +70,24 @@ void Job::start(const std::string& model_name) {
 }
 
 std::optional<Request> Job::next() {
-  Line line;
-  while (!stopping_ && !ended_) {
-    if (lines_taken_ == options_.limit.value_or(std::numeric_limits<int64_t>::max()) || !input_->next(line)) {
-      ended_ = !stopping_;  // a pipe ends early when stopped
-      break;
-    }
-    ++lines_taken_;
+  for (Line line; read_line(line);) {
     if (std::optional<Request> request = take(line)) return request;
   }
   return std::nullopt;
+}
+
+// False at the end, and when stopped: a pipe may then be left within a line, or within compressed data.
+bool Job::read_line(Line& line) {
+  if (stopping_ || ended_) return false;
+  try {
+    ended_ = lines_taken_ == options_.limit.value_or(std::numeric_limits<int64_t>::max()) || !input_->next(line);
+  } catch (const Error&) {
+    if (!stopping_) throw;
+  }
+  if (stopping_) ended_ = false;
+  if (stopping_ || ended_) return false;
+  ++lines_taken_;
+  return true;
 }
 
 std::optional<Request> Job::take(const Line& line) {

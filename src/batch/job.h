@@ -50,6 +50,7 @@ class Job : public RequestSource, public CompletionSink {
   };
   using Time = std::chrono::steady_clock::time_point;
 
+  bool read_line(Line& line);
   std::optional<Request> take(const Line& line);
   void answer(const Place& place, AnswerText text);
   void write(const AnswerText& text);

@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <set>
+#include <thread>
 
 #include "moegen/error.h"
 #include "tests/batch/scripted_engine.h"
@@ -197,6 +198,28 @@ TEST(Job, WritesToAPipe) {
   text.resize(static_cast<size_t>(::read(ends[0], text.data(), text.size())));
   ::close(ends[0]);
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
+}
+
+TEST(Job, StoppedWithinALineOfAPipe) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  options.input = "/proc/self/fd/" + std::to_string(ends[0]);
+  const std::string text = request_text("a") + "\n{\"custom_id\":";
+  ASSERT_EQ(::write(ends[1], text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  Job job(options);
+  job.start("m");
+  const auto request = job.next();
+  ASSERT_TRUE(request);
+  job.done(scripted_completion(*request));
+  std::thread stopper([&job] { job.stop(); });
+  EXPECT_FALSE(job.next());
+  stopper.join();
+  EXPECT_EQ(job.finish(true), 130);
+  EXPECT_EQ(read_lines(options.output).size(), 1U) << "half a line is no request";
+  ::close(ends[0]);
+  ::close(ends[1]);
 }
 
 TEST(Job, MetricsHaveALinePerPassAndASummary) {

@@ -25,7 +25,10 @@ Completion completion() {
   prompt.token_ids = {1, 2};
   prompt.text = "<s>Hi";
   prompt.first_token_text = "<s>";
-  prompt.logprobs = {std::nullopt, PositionLogprobs{{2, -2.5F, 3, "Hi"}, {{4, -0.5F, 1, "Ho"}, {5, -0.75F, 2, "Ha"}}}};
+  prompt.logprobs.resize(2);
+  PositionLogprobs& second = prompt.logprobs[1].emplace();
+  second.token = {2, -2.5F, 3, "Hi"};
+  second.top = {{4, -0.5F, 1, "Ho"}, {5, -0.75F, 2, "Ha"}};
   c.prompts = {prompt};
   Choice choice;
   choice.token_ids = {7, 9, 11};

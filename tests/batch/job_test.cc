@@ -19,7 +19,7 @@ using ::testing::HasSubstr;
 
 std::string input_of(int requests) {
   std::string text;
-  for (int i = 0; i < requests; ++i) text += request_text("r" + std::to_string(i)) + "\n";
+  for (int i = 0; i < requests; ++i) text += request_text(fmt::format("r{}", i)) + "\n";
   return text;
 }
 
@@ -86,7 +86,7 @@ TEST(Job, InterruptedAndResumed) {
     EXPECT_EQ(run_job(options, 3), 0);
     const auto lines = read_lines(options.output);
     ASSERT_EQ(lines.size(), 20U);
-    for (size_t i = 0; i < lines.size() && ordered; ++i) EXPECT_EQ(lines[i]["custom_id"], "r" + std::to_string(i));
+    for (size_t i = 0; i < lines.size() && ordered; ++i) EXPECT_EQ(lines[i]["custom_id"], fmt::format("r{}", i));
   }
 }
 
@@ -191,7 +191,7 @@ TEST(Job, WritesToAPipe) {
   write_file(options.input, input_of(3));
   int ends[2];
   ASSERT_EQ(::pipe(ends), 0);
-  options.output = "/proc/self/fd/" + std::to_string(ends[1]);
+  options.output = fmt::format("/proc/self/fd/{}", ends[1]);
   EXPECT_EQ(run_job(options), 0);
   ::close(ends[1]);
   std::string text(100'000, '\0');
@@ -205,7 +205,7 @@ TEST(Job, StoppedWithinALineOfAPipe) {
   BatchOptions options = options_for(scratch);
   int ends[2];
   ASSERT_EQ(::pipe(ends), 0);
-  options.input = "/proc/self/fd/" + std::to_string(ends[0]);
+  options.input = fmt::format("/proc/self/fd/{}", ends[0]);
   const std::string text = request_text("a") + "\n{\"custom_id\":";
   ASSERT_EQ(::write(ends[1], text.data(), text.size()), static_cast<ssize_t>(text.size()));
   Job job(options);

@@ -102,7 +102,7 @@ TEST(LineReader, OffsetsAndCompleteness) {
 
 TEST(LineReader, LargeInputs) {
   std::string text;
-  for (int i = 0; i < 200'000; ++i) text += "line " + std::to_string(i) + "\n";
+  for (int i = 0; i < 200'000; ++i) text += fmt::format("line {}", i) + "\n";
   for (const std::string& bytes : {text, zstd(text)}) {
     const Lines lines = lines_of(bytes, 1 << 20);
     ASSERT_EQ(lines.size(), 200'000U);

@@ -21,9 +21,9 @@ TEST(WaitingAnswers, OrderIsKeptInMemoryAndOnDisk) {
     std::shuffle(turns.begin(), turns.end(), rng);
     int64_t next = 0;
     for (const int64_t turn : turns) {
-      waiting.put(turn, {"answer " + std::to_string(turn), turn % 3 == 0});
+      waiting.put(turn, {fmt::format("answer {}", turn), turn % 3 == 0});
       while (auto answer = waiting.take_next()) {
-        EXPECT_EQ(answer->line, "answer " + std::to_string(next));
+        EXPECT_EQ(answer->line, fmt::format("answer {}", next));
         EXPECT_EQ(answer->failed, next % 3 == 0);
         ++next;
       }

@@ -17,12 +17,13 @@ struct BatchOptions {
   std::string metrics_file;                     ///< JSON lines, one a pass and a summary; empty: none
   std::string progress = "auto";                ///< auto | bar | plain | none
   std::optional<bool> resume;                   ///< empty: refuse to touch an existing output; false: overwrite it
-  bool ordered = false;                         ///< answers in the order of the input
+  bool ordered = false;                         ///< in the order of the input; what waits beyond 64 MiB waits in a temporary file
   std::optional<int64_t> limit;                 ///< only the first so many lines that hold a request
   std::vector<std::string> served_model_names;  ///< further names that a request's `model` may have
 };
 
-/// An OpenAI batch file and its answers.
+/// An OpenAI batch file and its answers. Every answer is written as a whole line when it is ready, so a run that was killed
+/// can be resumed: an answer there with a line's custom_id (or, for a line without one, with its `id`) is not given again.
 class BatchJob {
  public:
   /// Opens the files before any model is loaded: a missing input, an output that would be overwritten, and input and output

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <string>
+
+namespace moegen {
+
+/// Bytes in order, once. Not thread-safe.
+class ByteSource {
+ public:
+  virtual ~ByteSource() = default;
+  /// At most `bytes` bytes into `to`; at least one unless the source is at its end. Throws Error(io | corrupt).
+  virtual size_t read(char* to, size_t bytes) = 0;
+};
+
+/// A descriptor (owned, unless it is stdin). A pipe that has nothing to give ends when `stop` becomes true.
+std::unique_ptr<ByteSource> descriptor_source(int fd, std::string name, const std::atomic<bool>& stop);
+
+/// What `source` gives, decompressed if it starts like gzip or zstd: no line of JSON does, so the name does not matter.
+std::unique_ptr<ByteSource> decompressed(std::unique_ptr<ByteSource> source, const std::string& name);
+
+}  // namespace moegen

@@ -1,0 +1,175 @@
+#include "batch/job.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <limits>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "batch/answer.h"
+#include "batch/metrics.h"
+#include "batch/refusal.h"
+
+namespace moegen {
+namespace {
+
+int open_input(const std::string& path) {
+  const int fd = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) throw_error(errno == ENOENT ? ErrorCode::not_found : ErrorCode::io, "{}: cannot open: {}", path, std::strerror(errno));
+  return fd;
+}
+
+// For temporary files: where the output goes there is room, if it goes to a file.
+std::filesystem::path folder_of(const std::string& output) {
+  if (!std::filesystem::is_regular_file(output)) return std::filesystem::temp_directory_path();
+  const std::filesystem::path folder = std::filesystem::path(output).parent_path();
+  return folder.empty() ? "." : folder;
+}
+
+}  // namespace
+
+Job::Job(const BatchOptions& options) : options_(options), input_name_(options.input == "-" ? "stdin" : options.input) {
+  static_cast<void>(progress_style(options.progress));
+  const int fd = open_input(options.input);
+  source_ = descriptor_source(fd, input_name_, stopping_);
+  if (::fstat(fd, &input_stat_) == 0 && S_ISDIR(input_stat_.st_mode)) throw_error(ErrorCode::invalid_argument, "{}: is a directory", input_name_);
+  output_ = open_output(options.output, options.resume);
+  if (!options.error_file.empty()) errors_ = open_output(options.error_file, options.resume);
+  // Metrics are no answers: those of a former run are overwritten without asking, or continued on resume.
+  if (!options.metrics_file.empty()) metrics_ = open_output(options.metrics_file, false);
+}
+
+std::unique_ptr<AnswerFile> Job::open_output(const std::string& path, std::optional<bool> resume) const {
+  auto file = std::make_unique<AnswerFile>(path);
+  file->refuse_same(input_stat_, "the input " + input_name_);
+  if (output_) file->refuse_same(output_->identity(), output_->name());
+  if (errors_) file->refuse_same(errors_->identity(), errors_->name());
+  file->claim(resume);
+  return file;
+}
+
+void Job::start(const std::string& model_name) {
+  const bool keep = options_.resume.value_or(false);
+  models_ = {model_name};
+  models_.insert(models_.end(), options_.served_model_names.begin(), options_.served_model_names.end());
+  output_->start(keep, &ledger_);
+  if (errors_) errors_->start(keep, &ledger_);
+  if (metrics_) metrics_->start(keep, nullptr);
+  if (options_.ordered) waiting_ = std::make_unique<WaitingAnswers>(folder_of(options_.output));
+  input_ = std::make_unique<LineReader>(decompressed(std::move(source_), input_name_));
+  start_time_ = std::chrono::steady_clock::now();
+  report_ = std::make_unique<ProgressReport>(
+      ProgressReport::Options{.style = progress_style(options_.progress), .input = options_.input, .limit = options_.limit});
+}
+
+std::optional<Request> Job::next() {
+  for (Line line; read_line(line);) {
+    if (std::optional<Request> request = take(line)) return request;
+  }
+  return std::nullopt;
+}
+
+// False at the end, and when stopped: a pipe may then be left within a line, or within compressed data.
+bool Job::read_line(Line& line) {
+  if (stopping_ || ended_) return false;
+  try {
+    ended_ = lines_taken_ == options_.limit.value_or(std::numeric_limits<int64_t>::max()) || !input_->next(line);
+  } catch (const Error&) {
+    if (!stopping_) throw;
+  }
+  if (stopping_) ended_ = false;
+  if (stopping_ || ended_) return false;
+  ++lines_taken_;
+  return true;
+}
+
+std::optional<Request> Job::take(const Line& line) {
+  std::optional<RequestLine> request;
+  std::optional<Refusal> refusal;
+  try {
+    request.emplace(line);
+  } catch (const Refusal& unreadable) {
+    refusal = unreadable;
+  }
+  Place place;
+  if (request) place.custom_id = request->custom_id();
+  const Ledger::Place entry = ledger_.enter(place.custom_id.value_or(""), line.text);
+  if (entry.answered) {
+    ++status_.skipped;
+    update_status();
+    return std::nullopt;
+  }
+  place.key = entry.key;
+  place.turn = turns_given_++;
+  try {
+    if (refusal) throw *refusal;
+    if (entry.duplicate) refuse("duplicate_custom_id", "custom_id", "an earlier line has the same custom_id");
+    ParsedRequest parsed = request->parse(models_);
+    pending_.emplace(parsed.request.id, Pending{std::move(place), std::move(parsed.answer)});
+    return std::move(parsed.request);
+  } catch (const Refusal& refused) {
+    answer(place, {refusal_line(place.key, place.custom_id, refused.error), true});
+    return std::nullopt;
+  }
+}
+
+void Job::done(Completion completion) {
+  auto found = pending_.extract(completion.id);
+  MOEGEN_CHECK(!found.empty());
+  const auto& [place, plan] = found.mapped();
+  if (completion.error) {
+    answer(place, {refusal_line(place.key, place.custom_id, *completion.error), true});
+  } else {
+    MOEGEN_CHECK(!completion.prompts.empty() && completion.choices.size() % completion.prompts.size() == 0);
+    answer(place, {answer_line(place.key, completion.id, plan, completion, std::time(nullptr)), false});
+  }
+}
+
+void Job::answer(const Place& place, AnswerText text) {
+  if (waiting_) {
+    waiting_->put(place.turn, std::move(text));
+    while (const std::optional<AnswerText> next = waiting_->take_next()) write(*next);
+  } else {
+    write(text);
+  }
+  update_status();
+}
+
+void Job::write(const AnswerText& text) {
+  (text.failed && errors_ ? errors_ : output_)->append(text.line);
+  ++status_.answered;
+  if (text.failed) ++status_.failed;
+}
+
+void Job::pass(const Progress& progress) {
+  status_.engine = progress;
+  if (metrics_) metrics_->append(pass_metrics(progress));
+  update_status();
+}
+
+void Job::update_status() {
+  status_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_time_).count();
+  report_->update(status_);
+}
+
+int Job::finish(bool finished) {
+  const bool complete = finished && ended_;
+  MOEGEN_CHECK(!complete || (pending_.empty() && (!waiting_ || waiting_->empty())));
+  report_.reset();  // before the last words
+  status_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_time_).count();
+  if (metrics_) metrics_->append(summary_metrics(status_, complete));
+  for (const auto* file : {&output_, &errors_, &metrics_}) {
+    if (*file) (*file)->flush();
+  }
+  if (options_.progress != "none") log_line("{}", summary_text(status_, complete, output_->name()));
+  return complete ? 0 : 130;
+}
+
+}  // namespace moegen

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <sys/stat.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "batch/answer_file.h"
+#include "batch/ledger.h"
+#include "batch/line_reader.h"
+#include "batch/progress.h"
+#include "batch/request_line.h"
+#include "batch/waiting_answers.h"
+#include "moegen/batch.h"
+
+namespace moegen {
+
+/// A batch file and its answers without the engine between them: BatchJob joins the two, tests put a script in its place.
+/// But for stop(), everything is called on one thread.
+class Job : public RequestSource, public CompletionSink {
+ public:
+  /// As BatchJob's. Touches no existing output yet.
+  explicit Job(const BatchOptions& options);
+
+  /// Makes the outputs ready; on resume, reads what is there. Throws Error.
+  void start(const std::string& model_name);
+  std::optional<Request> next() override;
+  void done(Completion completion) override;
+  void pass(const Progress& progress) override;
+  /// Flushes everything and says how it went. `finished`: what Engine::run returned. Returns the exit status.
+  int finish(bool finished);
+  /// next() gives nothing more. Any thread, or a signal handler.
+  void stop() noexcept { stopping_ = true; }
+
+ private:
+  struct Place {
+    int64_t turn = 0;  // of its answer, among this run's answers
+    Key key{};
+    std::optional<std::string> custom_id{};
+  };
+  struct Pending {
+    Place place;
+    AnswerPlan plan;
+  };
+  using Time = std::chrono::steady_clock::time_point;
+
+  bool read_line(Line& line);
+  std::optional<Request> take(const Line& line);
+  void answer(const Place& place, AnswerText text);
+  void write(const AnswerText& text);
+  void update_status();
+  [[nodiscard]] std::unique_ptr<AnswerFile> open_output(const std::string& path, std::optional<bool> resume) const;
+
+  BatchOptions options_;
+  std::atomic<bool> stopping_{false};   // before source_, which looks at it
+  std::unique_ptr<ByteSource> source_;  // the input until start()
+  std::string input_name_;
+  struct stat input_stat_ {};
+  std::unique_ptr<LineReader> input_;
+  std::unique_ptr<AnswerFile> output_;
+  std::unique_ptr<AnswerFile> errors_;   // null: to output_
+  std::unique_ptr<AnswerFile> metrics_;  // null: none
+  std::unique_ptr<ProgressReport> report_;
+  std::vector<std::string> models_;
+  Ledger ledger_;
+  std::unordered_map<std::string, Pending> pending_;  // in the engine, by custom_id
+  std::unique_ptr<WaitingAnswers> waiting_;           // null: answers go out as they come
+  int64_t turns_given_ = 0;
+  int64_t lines_taken_ = 0;
+  bool ended_ = false;  // nothing more in the input
+  JobStatus status_;
+  Time start_time_;
+};
+
+}  // namespace moegen

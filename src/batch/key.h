@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace moegen {
+
+/// What an input line and its answer are recognised by: a 128-bit hash, the same on every run and machine. Strong enough
+/// against chance (10^9 lines collide with probability 10^-20), not against someone who constructs collisions.
+struct Key {
+  uint64_t high = 0;
+  uint64_t low = 0;
+  bool operator==(const Key&) const = default;
+};
+
+struct KeyHash {
+  size_t operator()(const Key& key) const noexcept { return key.low; }
+};
+
+/// Of `text`; keys of different kinds or occurrences of the same text are different.
+Key make_key(char kind, uint64_t occurrence, std::string_view text);
+
+/// 32 hexadecimal digits, and back.
+std::string key_text(const Key& key);
+std::optional<Key> parse_key(std::string_view text);
+
+}  // namespace moegen

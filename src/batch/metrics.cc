@@ -1,0 +1,65 @@
+#include "batch/metrics.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/json.h"
+
+namespace moegen {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double per_second(int64_t tokens, const JobStatus& status) { return static_cast<double>(tokens) / std::max(status.seconds, 1e-9); }
+
+}  // namespace
+
+std::string pass_metrics(const Progress& progress) {
+  const Json line = {{"passes", progress.passes},
+                     {"seconds", progress.seconds},
+                     {"pass_seconds", progress.pass_seconds},
+                     {"pass_tokens", progress.pass_tokens},
+                     {"pass_prefill_tokens", progress.pass_prefill_tokens},
+                     {"pass_sequences", progress.pass_sequences},
+                     {"requests_finished", progress.requests_finished},
+                     {"requests_failed", progress.requests_failed},
+                     {"sequences_running", progress.sequences_running},
+                     {"sequences_waiting", progress.sequences_waiting},
+                     {"preemptions", progress.preemptions},
+                     {"prompt_tokens", progress.prompt_tokens},
+                     {"generated_tokens", progress.generated_tokens},
+                     {"kv_pages_used", progress.kv_pages_used},
+                     {"kv_pages", progress.kv_pages}};
+  return line.dump() + "\n";
+}
+
+std::string summary_metrics(const JobStatus& status, bool finished) {
+  const Json line = {{"summary", true},
+                     {"finished", finished},
+                     {"seconds", status.seconds},
+                     {"answered", status.answered},
+                     {"failed", status.failed},
+                     {"skipped", status.skipped},
+                     {"passes", status.engine.passes},
+                     {"preemptions", status.engine.preemptions},
+                     {"prompt_tokens", status.engine.prompt_tokens},
+                     {"generated_tokens", status.engine.generated_tokens},
+                     {"prompt_tokens_per_second", per_second(status.engine.prompt_tokens, status)},
+                     {"generated_tokens_per_second", per_second(status.engine.generated_tokens, status)},
+                     {"kv_pages", status.engine.kv_pages}};
+  return line.dump() + "\n";
+}
+
+std::string summary_text(const JobStatus& status, bool finished, const std::string& output) {
+  std::string text = finished ? "" : "interrupted: ";
+  text += fmt::format("{} requests answered in {:.1f} s", status.answered, status.seconds);
+  if (status.failed > 0) text += fmt::format(", {} of them with an error", status.failed);
+  if (status.skipped > 0) text += fmt::format(", {} were answered before", status.skipped);
+  text += fmt::format("; {} prompt tokens ({:.0f}/s), {} generated ({:.0f}/s); {}", status.engine.prompt_tokens,
+                      per_second(status.engine.prompt_tokens, status), status.engine.generated_tokens,
+                      per_second(status.engine.generated_tokens, status), output);
+  return finished ? text : text + "; go on with --resume";
+}
+
+}  // namespace moegen

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "moegen/request.h"
+
+namespace moegen {
+
+/// HTTP status of a line that holds no request: it is answered with `response: null`.
+inline constexpr int kUnreadable = 0;
+
+/// Thrown where a line cannot be run, caught where its answer is written.
+struct Refusal {
+  RequestError error;
+};
+
+template <typename... Args>
+[[noreturn]] void refuse(std::string_view code, std::string_view param, fmt::format_string<Args...> text, Args&&... args) {
+  throw Refusal{{std::string(code), fmt::format(text, std::forward<Args>(args)...), std::string(param), 400}};
+}
+
+}  // namespace moegen

@@ -1,0 +1,87 @@
+#include "batch/request_line.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "batch/body.h"
+#include "batch/json_text.h"
+#include "batch/refusal.h"
+
+namespace moegen {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr JsonLimits kLimits{.max_depth = 64, .unique_keys = true};
+constexpr size_t kMaxMessageBytes = 400;  // the parser quotes what it read, be it a megabyte
+
+[[noreturn]] void unreadable(std::string message) {
+  if (message.size() > kMaxMessageBytes) message = message.substr(0, kMaxMessageBytes) + "...";
+  throw Refusal{{"invalid_json_line", std::move(message), "", kUnreadable}};
+}
+
+bool has_clamped_number(const Json& value) {
+  if (value.is_number_float()) return std::abs(value.get<double>()) >= std::numeric_limits<double>::max();
+  return value.is_structured() && std::any_of(value.begin(), value.end(), has_clamped_number);
+}
+
+Field required(const Json& line, std::string_view name) {
+  const auto found = line.find(name);
+  if (found == line.end()) refuse("missing_required_parameter", name, "'{}' is missing", name);
+  return {name, *found};
+}
+
+Endpoint read_url(const std::string& url) {
+  if (url == "/v1/completions") return Endpoint::completions;
+  if (url == "/v1/chat/completions") return Endpoint::chat;
+  refuse("invalid_url", "url", "'{}' is not served here; /v1/chat/completions and /v1/completions are", url.substr(0, 100));
+}
+
+}  // namespace
+
+RequestLine::RequestLine(const Line& line) : text_(line.text) {
+  const std::string where = fmt::format("line {}", line.number);
+  if (line.too_long) unreadable(fmt::format("{}: longer than the {} bytes a line may have", where, line.text.size()));
+  try {
+    line_ = parse_json(text_, where, kLimits);
+  } catch (const Error& error) {
+    const std::string clamped = clamp_numbers(text_);
+    clamped_ = clamped != text_;
+    if (!clamped_) unreadable(error.what());
+    text_ = clamped;
+  }
+  try {
+    if (clamped_) line_ = parse_json(text_, where, kLimits);
+  } catch (const Error& error) {
+    unreadable(error.what());
+  }
+  if (!line_.is_object()) unreadable(fmt::format("{}: not a JSON object but {}", where, line_.type_name()));
+  const auto id = line_.find("custom_id");
+  if (id != line_.end() && id->is_string()) custom_id_ = id->get<std::string>();
+}
+
+ParsedRequest RequestLine::parse(const std::vector<std::string>& models) const {
+  if (required(line_, "custom_id").text().empty()) refuse("invalid_value", "custom_id", "'custom_id' is an empty string");
+  if (required(line_, "method").text() != "POST") refuse("invalid_method", "method", "'method' has to be POST");
+  const Endpoint endpoint = read_url(required(line_, "url").text());
+  const Json& body = required(line_, "body").object();
+  for (const auto& member : line_.items()) {
+    constexpr std::string_view kKnown[] = {"custom_id", "method", "url", "body"};
+    if (std::find(std::begin(kKnown), std::end(kKnown), member.key()) == std::end(kKnown)) {
+      refuse("unknown_parameter", member.key(), "there is no parameter '{}' beside 'body'", member.key());
+    }
+  }
+  for (const auto& member : body.items()) {
+    if (clamped_ && has_clamped_number(member.value())) {
+      refuse("invalid_value", member.key(), "'{}' holds a number beyond the range of a double", member.key());
+    }
+  }
+  Body draft{.endpoint = endpoint, .text = member_text(text_, "body"), .models = models, .result = {}, .chat = {}, .top_logprobs = {}};
+  read_body(body, draft);
+  draft.result.request.id = *custom_id_;
+  return std::move(draft.result);
+}
+
+}  // namespace moegen

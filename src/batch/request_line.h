@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "batch/line_reader.h"
+#include "moegen/request.h"
+
+namespace moegen {
+
+enum class Endpoint { completions, chat };
+
+/// What an answer needs to know of its request, beside the Completion.
+struct AnswerPlan {
+  Endpoint endpoint = Endpoint::completions;
+  std::string model;
+  bool echo = false;
+  bool return_token_ids = false;
+  std::optional<int> logprobs;          ///< k best for the generated tokens (and with echo the prompt's)
+  std::optional<int> prompt_logprobs;   ///< k best for the prompt's tokens, in vLLM's form
+  std::vector<std::string> echo_texts;  ///< prompts given as text, if echo
+};
+
+struct ParsedRequest {
+  Request request;
+  AnswerPlan answer;
+};
+
+/// A line of a batch file, read in two steps because a line whose custom_id is known to be answered needs no second one.
+class RequestLine {
+ public:
+  /// Reads the line as JSON. Throws Refusal(kUnreadable).
+  explicit RequestLine(const Line& line);
+
+  /// The line's custom_id, if it is a string; an empty one does not identify anything.
+  [[nodiscard]] const std::optional<std::string>& custom_id() const { return custom_id_; }
+  /// The request. `models`: the names the model goes by, its own first. Throws Refusal.
+  [[nodiscard]] ParsedRequest parse(const std::vector<std::string>& models) const;
+
+ private:
+  std::string text_;
+  nlohmann::json line_;
+  std::optional<std::string> custom_id_;
+  bool clamped_ = false;  // a number beyond double was cut to the largest one
+};
+
+}  // namespace moegen

@@ -1,0 +1,23 @@
+#include "batch/job.h"
+#include "batch/signals.h"
+
+namespace moegen {
+
+class BatchJob::Impl : public Job {
+ public:
+  using Job::Job;
+};
+
+BatchJob::BatchJob(const BatchOptions& options) : impl_(std::make_unique<Impl>(options)) {}
+BatchJob::~BatchJob() = default;
+
+int BatchJob::run(Engine& engine) {
+  const StopOnSignal signals([this, &engine] {
+    impl_->stop();
+    engine.request_stop();
+  });
+  impl_->start(engine.info().model_name);
+  return impl_->finish(engine.run(*impl_, *impl_));
+}
+
+}  // namespace moegen

@@ -1,0 +1,256 @@
+#include "batch/job.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <set>
+#include <thread>
+
+#include "moegen/error.h"
+#include "tests/batch/scripted_engine.h"
+
+namespace moegen::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string input_of(int requests) {
+  std::string text;
+  for (int i = 0; i < requests; ++i) text += request_text(fmt::format("r{}", i)) + "\n";
+  return text;
+}
+
+std::string error_of(const BatchOptions& options) {
+  try {
+    run_job(options);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+// Answers without the second in which they were made.
+std::multiset<std::string> answers_of(const std::string& path) {
+  std::multiset<std::string> lines;
+  for (Json line : read_lines(path)) {
+    if (!line["response"].is_null()) line["response"]["body"].erase("created");
+    lines.insert(line.dump());
+  }
+  return lines;
+}
+
+TEST(Job, ResumeAfterACutAtEveryByte) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  const std::string bad = "{\"broken\n";
+  write_file(options.input, request_text("a") + "\n" + bad + request_text("a") + "\n" + bad + request_text("\n\xc3\xa9") + "\n" + request_text(""));
+  ASSERT_EQ(run_job(options, 2), 0);
+  const std::string whole = read_file(options.output);
+  const auto expected = answers_of(options.output);
+  ASSERT_EQ(expected.size(), 6U);
+  options.resume = true;
+  for (size_t cut = 0; cut <= whole.size(); ++cut) {
+    write_file(options.output, whole.substr(0, cut));
+    const size_t kept = whole.substr(0, cut).rfind('\n') + 1;  // npos + 1 is 0
+    ASSERT_EQ(run_job(options, 2), 0);
+    ASSERT_EQ(answers_of(options.output), expected) << "cut at " << cut;
+    ASSERT_EQ(read_file(options.output).substr(0, kept), whole.substr(0, kept));
+  }
+}
+
+TEST(Job, ResumeTakesAnswersOfOthersAndAChangedInput) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  options.resume = true;
+  options.error_file = scratch.path("errors");
+  write_file(options.output, "{\"id\":\"x\",\"custom_id\":\"r1\",\"response\":{\"status_code\":200,\"body\":{}},\"error\":null}\nnot an answer\n");
+  write_file(options.error_file, "{\"id\":\"y\",\"custom_id\":\"r2\",\"response\":null,\"error\":{\"code\":\"batch_expired\"}}\n");
+  write_file(options.input, "\n" + input_of(4));
+  std::set<std::string> ran;
+  EXPECT_EQ(run_job(options, 4, -1, [&](const Request& request) { ran.insert(request.id); }), 0);
+  EXPECT_EQ(ran, (std::set<std::string>{"r0", "r3"}));
+}
+
+TEST(Job, InterruptedAndResumed) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  write_file(options.input, input_of(20));
+  for (const bool ordered : {false, true}) {
+    options.ordered = ordered;
+    options.resume = false;
+    EXPECT_EQ(run_job(options, 3, 7), 130);
+    options.resume = true;
+    EXPECT_EQ(run_job(options, 3), 0);
+    const auto lines = read_lines(options.output);
+    ASSERT_EQ(lines.size(), 20U);
+    for (size_t i = 0; i < lines.size() && ordered; ++i) EXPECT_EQ(lines[i]["custom_id"], fmt::format("r{}", i));
+  }
+}
+
+TEST(Job, OrderedKeepsErrorsInTheirPlace) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  options.ordered = true;
+  write_file(options.input, request_text("a") + "\nbroken\n" + request_text("b") + "\n" + request_text("c", "{}") + "\n" + request_text("d"));
+  EXPECT_EQ(run_job(options, 10), 0);
+  std::string order;
+  for (const Json& line : read_lines(options.output)) order += line["custom_id"].is_null() ? "-" : line["custom_id"].get<std::string>();
+  EXPECT_EQ(order, "a-bcd");
+}
+
+TEST(Job, ErrorFileAndLimit) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  options.error_file = scratch.path("errors");
+  options.limit = 3;
+  write_file(options.input, "\n" + request_text("a") + "\n\nbroken\n" + request_text("b", R"({"prompt":[999]})") + "\n" + request_text("c"));
+  EXPECT_EQ(run_job(options), 0);
+  EXPECT_EQ(read_lines(options.output).size(), 1U);
+  EXPECT_EQ(read_lines(options.error_file).size(), 2U);
+}
+
+TEST(Job, AnExistingOutputIsNotTouchedUnlessAsked) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  write_file(options.input, input_of(1));
+  write_file(options.output, "precious");
+  EXPECT_THAT(error_of(options), AllOf(HasSubstr("--resume"), HasSubstr("--no-resume")));
+  options.resume = true;
+  EXPECT_THAT(error_of(options), HasSubstr("right file"));
+  write_file(options.output, "precious\nmore\n");
+  EXPECT_THAT(error_of(options), HasSubstr("right file"));
+  EXPECT_EQ(read_file(options.output), "precious\nmore\n");
+  options.resume = false;
+  EXPECT_EQ(run_job(options), 0);
+  EXPECT_EQ(read_lines(options.output).size(), 1U);
+}
+
+TEST(Job, SameFilesByWhateverName) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  write_file(options.input, input_of(1));
+  for (const std::optional<bool> resume : {std::optional<bool>(), std::optional(true), std::optional(false)}) {
+    options.resume = resume;
+    options.output = options.input;
+    EXPECT_THAT(error_of(options), HasSubstr("same file"));
+    options.output = scratch.path("link");
+    std::filesystem::remove(options.output);
+    std::filesystem::create_symlink(options.input, options.output);
+    EXPECT_THAT(error_of(options), HasSubstr("same file"));
+    std::filesystem::remove(options.output);
+    std::filesystem::create_hard_link(options.input, options.output);
+    EXPECT_THAT(error_of(options), HasSubstr("same file"));
+    options.output = scratch.path("out");
+    options.error_file = scratch.path("out");
+    EXPECT_THAT(error_of(options), HasSubstr("same file"));
+    options.error_file.clear();
+  }
+  EXPECT_EQ(read_file(options.input), input_of(1));
+}
+
+TEST(Job, ASecondRunOnTheSameOutputIsRefused) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  write_file(options.input, input_of(1));
+  const Job first(options);
+  EXPECT_THAT(error_of(options), HasSubstr("another run"));
+}
+
+TEST(Job, MissingInputMakesNoOutput) {
+  const Scratch scratch;
+  const BatchOptions options = options_for(scratch);
+  EXPECT_THAT(error_of(options), HasSubstr("cannot open"));
+  EXPECT_FALSE(std::filesystem::exists(options.output));
+}
+
+TEST(Job, AFullDiskEndsTheRunAndCanBeResumed) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  write_file(options.input, input_of(20));
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit old{};
+  ::getrlimit(RLIMIT_FSIZE, &old);
+  rlimit small = old;
+  small.rlim_cur = 2000;  // in the middle of an answer
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  const std::string text = error_of(options);
+  ::setrlimit(RLIMIT_FSIZE, &old);
+  EXPECT_THAT(text, AllOf(HasSubstr(options.output), HasSubstr("File too large"), HasSubstr("--resume")));
+  EXPECT_GT(read_lines(options.output).size(), 0U);  // and no torn line
+  options.resume = true;
+  EXPECT_EQ(run_job(options), 0);
+  EXPECT_EQ(read_lines(options.output).size(), 20U);
+}
+
+TEST(Job, WritesToAPipe) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  write_file(options.input, input_of(3));
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  options.output = fmt::format("/proc/self/fd/{}", ends[1]);
+  EXPECT_EQ(run_job(options), 0);
+  ::close(ends[1]);
+  std::string text(100'000, '\0');
+  text.resize(static_cast<size_t>(::read(ends[0], text.data(), text.size())));
+  ::close(ends[0]);
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
+}
+
+TEST(Job, StoppedWithinALineOfAPipe) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  options.input = fmt::format("/proc/self/fd/{}", ends[0]);
+  const std::string text = request_text("a") + "\n{\"custom_id\":";
+  ASSERT_EQ(::write(ends[1], text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  Job job(options);
+  job.start("m");
+  const auto request = job.next();
+  ASSERT_TRUE(request);
+  job.done(scripted_completion(*request));
+  std::thread stopper([&job] { job.stop(); });
+  EXPECT_FALSE(job.next());
+  stopper.join();
+  EXPECT_EQ(job.finish(true), 130);
+  EXPECT_EQ(read_lines(options.output).size(), 1U) << "half a line is no request";
+  ::close(ends[0]);
+  ::close(ends[1]);
+}
+
+TEST(Job, MetricsHaveALinePerPassAndASummary) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  options.metrics_file = scratch.path("metrics");
+  write_file(options.input, input_of(5) + "broken\n");
+  EXPECT_EQ(run_job(options), 0);
+  const auto lines = read_lines(options.metrics_file);
+  ASSERT_EQ(lines.size(), 6U);
+  EXPECT_EQ(lines[4]["passes"], 5);
+  EXPECT_EQ(lines[5]["summary"], true);
+  EXPECT_EQ(lines[5]["answered"], 6);
+  EXPECT_EQ(lines[5]["failed"], 1);
+}
+
+TEST(Job, IdsDependOnTheLineAlone) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  options.resume = false;
+  const auto ids = [&](const std::string& input) {
+    write_file(options.input, input);
+    run_job(options);
+    std::set<std::string> found;
+    for (const Json& line : read_lines(options.output)) found.insert(line["id"]);
+    return found;
+  };
+  const auto first = ids("x\nx\n" + request_text("a") + "\n" + request_text("b"));
+  EXPECT_EQ(first.size(), 4U);
+  EXPECT_EQ(first, ids(request_text("b") + "\nx\n\n" + request_text("a") + "\nx\n"));
+}
+
+}  // namespace
+}  // namespace moegen::testing

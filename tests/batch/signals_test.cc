@@ -1,0 +1,37 @@
+#include "batch/signals.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace moegen {
+namespace {
+
+TEST(Signals, TheFirstStopsTheSecondEndsTheProcess) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int stops = 0;
+    const StopOnSignal signals([&] { ++stops; });
+    std::raise(SIGINT);
+    if (stops != 1) ::_exit(3);
+    std::raise(SIGTERM);
+    ::_exit(4);  // not reached
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status;
+}
+
+TEST(Signals, HandlersComeBack) {
+  struct sigaction before {};
+  struct sigaction after {};
+  ::sigaction(SIGINT, nullptr, &before);
+  {
+    const StopOnSignal signals([] {});
+  }
+  ::sigaction(SIGINT, nullptr, &after);
+  EXPECT_EQ(before.sa_handler, after.sa_handler);
+}
+
+}  // namespace
+}  // namespace moegen

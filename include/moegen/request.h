@@ -88,7 +88,6 @@ struct PromptResult {
   std::string text;                                        ///< decoded with special tokens
   std::string first_token_text;                            ///< what logprobs cannot say; only if these were asked for
   std::vector<std::optional<PositionLogprobs>> logprobs;   ///< one per token, the first empty; only if asked for
-  std::string first_token_text;                            ///< what logprobs cannot say; only if these were asked for
 };
 
 struct Choice {

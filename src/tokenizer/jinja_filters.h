@@ -1,0 +1,31 @@
+#pragma once
+
+#include "tokenizer/jinja_interpreter.h"
+#include "tokenizer/jinja_params.h"
+
+namespace moegen::jinja {
+
+/// A filter: the value on its left and its arguments. `name` is what it was called by: some share their code.
+struct FilterCall {
+  Interpreter& in;
+  const std::string& name;
+  const Value& of;
+  Args& args;
+  [[nodiscard]] Heap& heap() const { return in.heap(); }
+  [[nodiscard]] Params params(std::initializer_list<const char*> names, size_t required = 0) const { return Params(name, args, names, required); }
+};
+using FilterCode = Value (*)(const FilterCall&);
+
+struct FilterEntry {
+  const char* name;
+  FilterCode code;
+};
+
+/// nullptr for a name that the group does not have.
+FilterCode find_text_filter(const std::string& name);
+FilterCode find_sequence_filter(const std::string& name);
+
+/// `a.b.0` of a value, as the attribute arguments of filters name it.
+Value nested_attribute(Interpreter& in, const Value& of, const Value& path);
+
+}  // namespace moegen::jinja

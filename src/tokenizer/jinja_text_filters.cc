@@ -1,0 +1,274 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "tokenizer/jinja_filters.h"
+#include "tokenizer/jinja_format.h"
+#include "tokenizer/jinja_operators.h"
+#include "tokenizer/jinja_text.h"
+#include "tokenizer/python_text.h"
+#include "tokenizer/unicode.h"
+
+namespace moegen::jinja {
+
+std::string replaced(Heap& heap, const std::string& s, const std::string& from, const std::string& to, int64_t max) {
+  heap.charge(s.size());
+  if (from == to || max == 0) return s;
+  std::string out;
+  int64_t left = max < 0 ? INT64_MAX : max;
+  size_t done = 0;
+  if (from.empty()) {  // between all characters
+    for (size_t i = 0; i <= s.size() && left > 0; --left) {
+      heap.charge(to.size() + 4);
+      out.append(s, done, i - done).append(to);
+      done = i;
+      i += i < s.size() ? text::char_bytes(s[i]) : 1;
+    }
+  } else {
+    for (size_t at = s.find(from); at != std::string::npos && left > 0; at = s.find(from, done), --left) {
+      heap.charge(to.size());
+      out.append(s, done, at - done).append(to);
+      done = at + from.size();
+    }
+  }
+  return out.append(s, std::min(done, s.size()));
+}
+
+namespace {
+
+std::string text_of(const FilterCall& c) { return to_text(c.heap(), c.of); }
+
+Value change_case(const FilterCall& c) {
+  const Params p = c.params({});
+  const std::string s = text_of(c);
+  c.heap().charge(s.size() * 4);
+  if (c.name == "upper") return c.heap().text(python::upper(s));
+  if (c.name == "lower") return c.heap().text(python::lower(s));
+  if (c.name == "capitalize") return c.heap().text(python::capitalize(s));
+  std::string out;  // title: words begin behind spaces, hyphens and opening brackets only
+  size_t begin = 0;
+  const auto word = [&](size_t end) {
+    out += python::capitalize(std::string_view(s).substr(begin, end - begin));
+    begin = end;
+  };
+  for (size_t i = 0; i < s.size();) {
+    size_t next = i;
+    const char32_t ch = text::next_char(s, next);
+    if (python::is_space(ch) || ch == '-' || ch == '(' || ch == '{' || ch == '[' || ch == '<') word(next);
+    i = next;
+  }
+  word(s.size());
+  return c.heap().text(std::move(out));
+}
+
+Value trim(const FilterCall& c) {
+  const Params p = c.params({"chars"});
+  const std::string s = text_of(c);
+  c.heap().charge(s.size());
+  if (!p.given(0)) return c.heap().text(std::string(python::strip(s, python::Side::both)));
+  c.heap().step((s.size() / 8 + 1) * (p.text(0).size() / 8 + 1));
+  return c.heap().text(std::string(python::strip(s, p.text(0), python::Side::both)));
+}
+
+Value to_string(const FilterCall& c) {
+  const Params p = c.params({});
+  return c.of.text() != nullptr ? c.of : c.heap().text(text_of(c));
+}
+
+Value escape(const FilterCall& c) {
+  std::string out;
+  const std::string s = text_of(c);
+  c.heap().charge(s.size() * 5);
+  for (const char ch : s) {
+    switch (ch) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&#34;"; break;
+      case '\'': out += "&#39;"; break;
+      default: out += ch;
+    }
+  }
+  return c.heap().text(std::move(out));
+}
+
+Value replace(const FilterCall& c) {
+  const Params p = c.params({"old", "new", "count"}, 2);
+  return c.heap().text(replaced(c.heap(), text_of(c), to_text(c.heap(), p.at(0)), to_text(c.heap(), p.at(1)), p.given(2) ? p.integer(2, -1) : -1));
+}
+
+Value format(const FilterCall& c) {
+  if (!c.args.positional.empty() && !c.args.named.empty()) fail("can't handle positional and keyword arguments at the same time");
+  return c.heap().text(format_percent(c.heap(), text_of(c), c.args));
+}
+
+Value indent(const FilterCall& c) {
+  const Params p = c.params({"width", "first", "blank"});
+  std::string unit;
+  if (p.has(0) && p.at(0).text() != nullptr) {
+    unit = p.text(0);
+  } else {
+    const int64_t width = p.integer(0, 4);
+    c.heap().charge(static_cast<uint64_t>(std::max<int64_t>(width, 0)));
+    unit.assign(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
+  }
+  const std::string s = text_of(c) + "\n";
+  std::string out;
+  const auto lines = python::split_lines(s, false);
+  for (size_t i = 0; i < lines.size(); ++i) {
+    c.heap().charge(unit.size() + lines[i].size() + 1);
+    if (i > 0) out += '\n';
+    const bool wanted = i == 0 ? p.flag(1, false) : p.flag(2, false) || !lines[i].empty();
+    if (wanted) out += unit;
+    out += lines[i];
+  }
+  return c.heap().text(std::move(out));
+}
+
+Value center(const FilterCall& c) {
+  const Params p = c.params({"width"});
+  Args args;
+  args.positional.push_back(Value(p.integer(0, 80)));
+  return c.in.call(method(c.in, c.heap().text(text_of(c)), "center"), args);
+}
+
+Value truncate(const FilterCall& c) {
+  const Params p = c.params({"length", "killwords", "end", "leeway"});
+  const std::u32string s = text::to_utf32(text_of(c));
+  const std::u32string end = text::to_utf32(p.text(2, "..."));
+  const int64_t length = p.integer(0, 255);
+  const int64_t leeway = p.given(3) ? p.integer(3, 5) : 5;
+  if (length < static_cast<int64_t>(end.size()) || leeway < 0) fail("truncate: the length is less than that of the end");
+  if (static_cast<int64_t>(s.size()) <= length || static_cast<int64_t>(s.size()) - length <= leeway) return c.heap().text(text_of(c));
+  std::u32string cut = s.substr(0, static_cast<size_t>(length) - end.size());
+  const size_t space = cut.rfind(U' ');
+  if (!p.flag(1, false) && space != std::u32string::npos) cut.resize(space);
+  std::string out;
+  for (const char32_t ch : cut + end) text::append_utf8(out, ch);
+  return c.heap().text(std::move(out));
+}
+
+Value word_count(const FilterCall& c) {
+  int64_t n = 0;
+  bool inside = false;
+  const std::string s = text_of(c);
+  c.heap().charge(s.size());
+  for (size_t i = 0; i < s.size();) {
+    const bool word = text::is_word(text::next_char(s, i));
+    n += word && !inside ? 1 : 0;
+    inside = word;
+  }
+  return Value(n);
+}
+
+Value url_encode(const FilterCall& c) {
+  static constexpr std::string_view kSafe = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~/";
+  if (c.of.dict() != nullptr || c.of.seq() != nullptr) fail("urlencode of a mapping is not supported");
+  const std::string s = text_of(c);
+  c.heap().charge(s.size() * 3);
+  std::string out;
+  for (const char ch : s) {
+    if (kSafe.find(ch) != std::string_view::npos) {
+      out += ch;
+    } else {
+      out += fmt::format("%{:02X}", static_cast<unsigned>(static_cast<unsigned char>(ch)));
+    }
+  }
+  return c.heap().text(std::move(out));
+}
+
+Value to_integer(const FilterCall& c) {
+  const Params p = c.params({"default", "base"});
+  const Value otherwise = p.has(0) ? p.at(0) : Value(int64_t{0});
+  int64_t v = 0;
+  double d = 0;
+  if (c.of.as_integer(v)) return Value(v);
+  if (c.of.text() != nullptr) {
+    const auto base = static_cast<int>(std::clamp<int64_t>(p.integer(1, 10), 2, 36));
+    if (python::parse_integer(*c.of.text(), base, v)) return Value(v);
+    if (!python::parse_real(*c.of.text(), d)) return otherwise;
+  } else if (!c.of.as_real(d)) {
+    require_defined(c.of);
+    return otherwise;
+  }
+  return std::abs(d) < 9.2e18 ? Value(static_cast<int64_t>(d)) : otherwise;
+}
+
+Value to_real(const FilterCall& c) {
+  const Params p = c.params({"default"});
+  double d = 0;
+  if (c.of.as_real(d)) return Value(d);
+  if (c.of.text() != nullptr && python::parse_real(*c.of.text(), d)) return Value(d);
+  require_defined(c.of);
+  return p.has(0) ? p.at(0) : Value(0.0);
+}
+
+Value absolute(const FilterCall& c) {
+  if (const double* d = c.of.real()) return Value(std::abs(*d));
+  int64_t v = 0;
+  require_defined(c.of);
+  if (!c.of.as_integer(v)) fail("bad operand type for abs(): '" + c.of.type_name() + "'");
+  return v < 0 ? binary(c.heap(), "-", Value(int64_t{0}), Value(v)) : Value(v);
+}
+
+Value round(const FilterCall& c) {
+  const Params p = c.params({"precision", "method"});
+  const int64_t digits = std::clamp<int64_t>(p.integer(0, 0), -300, 300);
+  const std::string how = p.text(1, "common");
+  double d = 0;
+  require_defined(c.of);
+  if (!c.of.as_real(d)) fail("type " + c.of.type_name() + " doesn't define __round__ method");
+  const double scale = std::pow(10.0, static_cast<double>(digits));
+  if (how == "ceil") return Value(std::ceil(d * scale) / scale);
+  if (how == "floor") return Value(std::floor(d * scale) / scale);
+  if (how != "common") fail("method must be common, ceil or floor");
+  if (c.of.real() == nullptr && digits >= 0) return c.of;
+  if (digits < 0) return Value(std::nearbyint(d * scale) / scale);
+  double rounded = d;
+  if (std::abs(d) < 1e16) python::parse_real(python::fixed(d, static_cast<int>(digits)), rounded);  // exact, ties to even
+  return Value(rounded);
+}
+
+Value to_json_text(const FilterCall& c) {
+  const Params p = c.params({"ensure_ascii", "indent", "separators", "sort_keys"});
+  JsonStyle style;
+  style.ensure_ascii = p.flag(0, false);
+  style.sort_keys = p.flag(3, false);
+  if (p.given(1)) {
+    style.item_separator = ",";
+    style.indent = 0;
+    if (p.at(1).text() != nullptr) {
+      style.indent_text = p.text(1);
+    } else {
+      style.indent = std::max<int64_t>(p.integer(1, 0), 0);
+      if (style.indent > 1000) fail("tojson: the indentation is too large");
+    }
+  }
+  if (p.given(2)) {
+    const std::vector<Value> two = c.in.items_of(p.at(2));
+    if (two.size() != 2 || two[0].text() == nullptr || two[1].text() == nullptr) fail("tojson: separators are two texts");
+    style.item_separator = *two[0].text();
+    style.key_separator = *two[1].text();
+  }
+  return c.heap().text(to_json(c.heap(), c.of, style));
+}
+
+constexpr std::array<FilterEntry, 25> kFilters = {{
+    {"upper", change_case}, {"lower", change_case}, {"capitalize", change_case}, {"title", change_case}, {"trim", trim},
+    {"string", to_string}, {"safe", to_string}, {"escape", escape}, {"e", escape}, {"forceescape", escape}, {"replace", replace},
+    {"format", format}, {"indent", indent}, {"center", center}, {"truncate", truncate}, {"wordcount", word_count},
+    {"urlencode", url_encode}, {"int", to_integer}, {"float", to_real}, {"abs", absolute}, {"round", round}, {"tojson", to_json_text},
+}};
+
+}  // namespace
+
+FilterCode find_text_filter(const std::string& name) {
+  for (const FilterEntry& e : kFilters) {
+    if (e.name != nullptr && name == e.name) return e.code;
+  }
+  return nullptr;
+}
+
+}  // namespace moegen::jinja

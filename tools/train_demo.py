@@ -127,6 +127,7 @@ def main():
             print(f"step {step}, {(step + 1) * span / 1e6:.2f} M tokens, {100 * done:.0f} %, loss {loss.item():.3f}", flush=True)
         step += 1
     model.config.output_router_logits = False
+    model.generation_config.update(do_sample=True, temperature=0.7, top_p=0.9)
     model = model.to(torch.bfloat16)
     model.save_pretrained(OUT)
     tok.save_pretrained(OUT)

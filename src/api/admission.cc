@@ -94,7 +94,8 @@ void Admission::check_length(const std::vector<TokenId>& ids, const char* param)
   }
 }
 
-// As vLLM: a word is banned as it stands and behind a space, where that is another token.
+// A word is banned as it stands and behind a space. vLLM bans the second form only where both have as many tokens, which lets
+// most words through behind a space; nobody who bans a word means that.
 std::vector<std::vector<TokenId>> Admission::bad_words(const std::vector<std::string>& words) const {
   std::vector<std::vector<TokenId>> out;
   if (!words.empty() && !model_.tokenizer) refuse("unsupported_value", "bad_words", "words need a tokenizer, and this run has none (--skip-tokenizer-init)");
@@ -103,7 +104,7 @@ std::vector<std::vector<TokenId>> Admission::bad_words(const std::vector<std::st
     auto plain = model_.tokenizer->encode(bare, {.add_special_tokens = false});
     auto spaced = model_.tokenizer->encode(" " + bare, {.add_special_tokens = false});
     if (plain.empty()) refuse("invalid_value", "bad_words", "the word \"{}\" has no tokens", word);
-    const bool another = spaced.size() == plain.size() && spaced[0] != plain[0];
+    const bool another = spaced != plain;
     out.push_back(std::move(plain));
     if (another) out.push_back(std::move(spaced));
   }

@@ -30,15 +30,22 @@ CLI::Option* add_parsed(CLI::App& app, const std::string& name, std::optional<T>
       help);
 }
 
+// A check whose words are in the option's help already.
+CLI::Validator silent(const CLI::Validator& validator) {
+  CLI::Validator out = validator;
+  out.description("");
+  return out;
+}
+
 // The options that every command with a model has.
 void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("-m,--model", o.model, "Hugging Face checkpoint directory, read in place, never the network")->required()->type_name("DIR");
-  app.add_option("--device", o.device, "auto | cpu | cuda[:N]; this version computes on the CPU")->capture_default_str();
-  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | avx512 | avx2 | reference (slow)")->capture_default_str();
-  app.add_option("--dtype", o.dtype, "compute type of activations and KV: auto | bfloat16 | float32")->capture_default_str();
-  app.add_option("--kv-dtype", o.kv_dtype, "how KV pages are stored: auto | bfloat16")->capture_default_str();
-  app.add_option("--load-format", o.load_format, "auto | dummy (random weights of the right shape from config.json)")->capture_default_str();
-  add_parsed(app, "--device-memory", o.device_memory, "HBM the run may use", moegen::parse_size)->type_name("SIZE");
+  app.add_option("--device", o.device, "auto | cpu | cuda[:N]; this version computes on the CPU [auto]")->type_name("NAME");
+  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | avx512 | avx2 | reference (slow) [auto]")->type_name("NAME");
+  app.add_option("--dtype", o.dtype, "compute type of activations and KV: auto | bfloat16 | float32 [auto: float32 for a float32 checkpoint]")->type_name("TYPE");
+  app.add_option("--kv-dtype", o.kv_dtype, "how KV pages are stored: auto | bfloat16 [auto: as computed]")->type_name("TYPE");
+  app.add_option("--load-format", o.load_format, "auto | dummy: random weights of the right shape from config.json [auto]")->type_name("NAME");
+  add_parsed(app, "--device-memory", o.device_memory, "HBM the run may use (GPU runs)", moegen::parse_size)->type_name("SIZE");
   add_parsed(app, "--host-memory", o.host_memory, "RAM for weights, KV and buffers; never exceeded [80 % of available, cgroup limits included]", moegen::parse_size)->type_name("SIZE");
   add_parsed(app, "--weight-memory", o.weight_memory, "part of the above for weights", moegen::parse_size)->type_name("SIZE");
   add_parsed(app, "--kv-memory", o.kv_memory, "part of the above for KV pages [planned]", moegen::parse_size)->type_name("SIZE");
@@ -47,12 +54,12 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
   add_parsed(app, "--max-pass-tokens", o.max_pass_tokens, "tokens in one pass [planned]", moegen::parse_count)->type_name("N");
   add_parsed(app, "--attention-micro-batch", o.attention_micro_batch, "b_a: sequences whose attention runs at a time [planned]", moegen::parse_count)->type_name("N");
   add_parsed(app, "--expert-micro-batch", o.expert_micro_batch, "b_e: tokens an expert takes at a time [planned]", moegen::parse_count)->type_name("N");
-  app.add_option("--threads", o.threads, "[physical cores, cgroup quota included]")->check(CLI::Range(1, 1024))->type_name("N");
+  app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")->check(silent(CLI::Range(1, 1024)))->type_name("N");
   app.add_flag("--skip-tokenizer-init", o.skip_tokenizer_init, "token ids in, token ids out");
-  app.add_option("--seed", o.seed, "used where a request has no seed of its own")->capture_default_str();
+  app.add_option("--seed", o.seed, "used where a request has no seed of its own [0]")->type_name("N");
   app.add_option_function<std::string>("--generation-config", [&o](const std::string& v) { o.use_generation_config = v == "auto"; },
                                        "auto: defaults of generation_config.json; none: without them")
-      ->check(CLI::IsMember({"auto", "none"}))
+      ->check(silent(CLI::IsMember({"auto", "none"})))
       ->type_name("auto|none");
 }
 
@@ -71,12 +78,12 @@ void add_generate_options(CLI::App& app, GenerateOptions& o) {
   auto* prompt = app.add_option("-p,--prompt", o.prompt, "the prompt")->type_name("TEXT");
   app.add_option("--prompt-file", o.prompt_file, "a file that holds the prompt, - for stdin")->excludes(prompt)->type_name("F");
   app.add_flag("--chat", o.chat, "the prompt is a user's message: render it with the model's chat template");
-  app.add_option("--max-tokens", o.sampling.max_tokens, "tokens to generate at most [16, or the rest of the context with --chat]")->check(CLI::PositiveNumber)->type_name("N");
-  app.add_option("--temperature", o.sampling.temperature, "0: greedy [generation_config.json, else 1]")->check(CLI::NonNegativeNumber)->type_name("X");
-  app.add_option("--top-p", o.sampling.top_p, "")->check(CLI::Range(0.0, 1.0))->type_name("X");
-  app.add_option("--top-k", o.sampling.top_k, "0: off")->check(CLI::Range(int64_t{-1}, int64_t{1} << 31))->type_name("N");
-  app.add_option("--min-p", o.sampling.min_p, "")->check(CLI::Range(0.0, 1.0))->type_name("X");
-  app.add_option("--stop", o.sampling.stop, "stop strings")->type_name("TEXT");
+  app.add_option("--max-tokens", o.sampling.max_tokens, "tokens to generate at most [16, or the rest of the context with --chat]")->check(silent(CLI::PositiveNumber))->type_name("N");
+  app.add_option("--temperature", o.sampling.temperature, "0: greedy [generation_config.json, else 1]")->check(silent(CLI::NonNegativeNumber))->type_name("X");
+  app.add_option("--top-p", o.sampling.top_p, "keep the most probable tokens of this mass [generation_config.json, else 1]")->check(silent(CLI::Range(0.0, 1.0)))->type_name("X");
+  app.add_option("--top-k", o.sampling.top_k, "keep so many of the most probable tokens; 0: all [generation_config.json, else 0]")->check(silent(CLI::Range(int64_t{-1}, int64_t{1} << 31)))->type_name("N");
+  app.add_option("--min-p", o.sampling.min_p, "drop tokens less probable than this share of the best [generation_config.json, else 0]")->check(silent(CLI::Range(0.0, 1.0)))->type_name("X");
+  app.add_option("--stop", o.sampling.stop, "ends the text; repeatable")->allow_extra_args(false)->type_name("TEXT");
   app.add_flag("--ignore-eos", o.sampling.ignore_eos, "go on behind the end of the text");
 }
 
@@ -132,13 +139,13 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
   app.add_option("-i,--input-file", o.input, "requests: OpenAI batch JSONL; .gz and .zst are read as such; - is stdin")->required()->type_name("IN.jsonl");
   app.add_option("-o,--output-file", o.output, "answers, appended as requests finish; - is stdout")->required()->type_name("OUT.jsonl");
   app.add_option("--error-file", o.error_file, "failed requests go here instead of to the output")->type_name("F");
-  app.add_flag_function("--resume,!--no-resume", [&o](int64_t n) { o.resume = n > 0; },
-                        "answer what an existing output lacks / overwrite it [refuse to touch an existing output]");
+  auto* resume = app.add_flag_callback("--resume", [&o] { o.resume = true; }, "an output that exists is kept; what it lacks is answered");
+  app.add_flag_callback("--no-resume", [&o] { o.resume = false; }, "an output that exists is overwritten [without either it is not touched]")->excludes(resume);
   app.add_flag("--ordered", o.ordered, "answers in the order of the input");
   app.add_option("--metrics", o.metrics_file, "JSON lines, one a pass and a summary")->type_name("F");
-  app.add_option("--progress", o.progress, "auto | bar | plain (a line every 10 s) | none")->check(CLI::IsMember({"auto", "bar", "plain", "none"}))->capture_default_str();
-  app.add_option("--limit", o.limit, "only the first N requests")->check(CLI::PositiveNumber)->type_name("N");
-  app.add_option("--served-model-name", o.served_model_names, "a further name that requests may call the model; repeatable")->type_name("NAME");
+  app.add_option("--progress", o.progress, "auto | bar | plain (a line every 10 s) | none [auto: a bar on a terminal, else plain]")->check(silent(CLI::IsMember({"auto", "bar", "plain", "none"})))->type_name("KIND");
+  app.add_option("--limit", o.limit, "only the first N requests")->check(silent(CLI::PositiveNumber))->type_name("N");
+  app.add_option("--served-model-name", o.served_model_names, "a further name that requests may call the model; repeatable")->allow_extra_args(false)->type_name("NAME");
 }
 
 int run_batch(const EngineOptions& engine_options, const moegen::BatchOptions& o) {
@@ -172,17 +179,26 @@ int main(int argc, char** argv) {
   CLI::App* tokenize = app.add_subcommand("tokenize", "stdin JSON lines to stdout JSON lines: text to ids, ids to text, chat templates");
   tokenize->add_option("-m,--model", model, "directory with the tokenizer's files")->required()->type_name("DIR");
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
+  batch->footer(
+      "Example: moegen run-batch -m DIR -i requests.jsonl -o answers.jsonl --resume\n"
+      "A request: {\"custom_id\":\"1\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"Once\",\"max_tokens\":50}}\n"
+      "SIZE: 512MiB, 24GB and 8G (binary), 2g (decimal), or bytes. Exit status: 0 all answered, 1 could not start or had to stop, 2 usage, 130 interrupted.");
+  one->footer("Example: moegen generate -m DIR --chat -p \"Why is the sky blue?\" --max-tokens 200");
+  tokenize->footer("Example: echo '{\"text\":\"Hello\"}' | moegen tokenize -m DIR");
+  for (const char* name : {"plan", "simulate", "bench"}) {
+    app.add_subcommand(name, "not in this version")->allow_extras()->callback([name] {
+      throw moegen::Error(moegen::ErrorCode::unsupported, std::string("the command ") + name + " is not in this version");
+    });
   }
   try {
+    app.parse(argc, argv);
     if (batch->parsed()) return run_batch(engine_options, batch_options);
     if (one->parsed()) return generate(engine_options, generate_options);
     if (show->parsed()) std::cout << moegen::inspect(model, json);
     if (tokenize->parsed()) moegen::run_tokenize(model, std::cin, std::cout);
     return 0;
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
   } catch (const std::exception& e) {
     std::cerr << "moegen: " << e.what() << "\n";
     return 1;

@@ -22,10 +22,10 @@ uint64_t hash_bytes(uint64_t hash, const void* data, size_t bytes) {
   return hash;
 }
 
-uint64_t own_seed(uint64_t run_seed, const Request& request, const std::vector<std::vector<TokenId>>& prompts) {
+uint64_t own_seed(uint64_t run_seed, const Request& request, const std::vector<PromptResult>& prompts) {
   uint64_t hash = hash_bytes(0xcbf29ce484222325U, &run_seed, sizeof(run_seed));
   hash = hash_bytes(hash, request.id.data(), request.id.size());
-  for (const auto& ids : prompts) hash = hash_bytes(hash, ids.data(), ids.size() * sizeof(TokenId));
+  for (const PromptResult& p : prompts) hash = hash_bytes(hash, p.token_ids.data(), p.token_ids.size() * sizeof(TokenId));
   return hash;
 }
 
@@ -83,10 +83,10 @@ void Admission::check_ids(const std::vector<TokenId>& ids, const char* param) co
   }
 }
 
-void Admission::check_length(const std::vector<TokenId>& ids, const char* param) const {
+void Admission::check_length(const std::vector<TokenId>& ids, const Sampling& sampling, const char* param) const {
   const auto length = static_cast<int64_t>(ids.size());
   if (length == 0) refuse("invalid_value", param, "the prompt has no tokens");
-  if (length >= model_.plan.max_model_len) {
+  if (length + (sampling.max_tokens > 0 ? 1 : 0) > model_.plan.max_model_len) {
     refuse("context_length_exceeded", param, "the prompt has {} tokens, the context {}: there is no room for an answer", length, model_.plan.max_model_len);
   }
   if (length > capacity_) {
@@ -146,37 +146,35 @@ Sampling Admission::resolve(const Request& request) const {
   return s;
 }
 
-std::unique_ptr<Sequence> Admission::make_sequence(const std::shared_ptr<const Sampling>& sampling, const std::vector<TokenId>& ids, int choice) const {
-  auto s = std::make_unique<Sequence>();
-  s->choice = choice;
-  s->sampling = sampling;
-  s->tokens = ids;
-  s->prompt_len = static_cast<int64_t>(ids.size());
-  s->logprobs = table_for(sampling->logprobs, model_.spec.vocab);
-  s->prompt_logprobs = table_for(sampling->prompt_logprobs, model_.spec.vocab);
-  s->prompt_logprobs.entries.resize(static_cast<size_t>(s->prompt_logprobs.per_position) * (ids.size() - 1));
-  return s;
-}
-
 Admitted Admission::admit(const Request& request) const {
+  constexpr int64_t kMaxSequences = 16384;  // as vLLM's cap on n
   Admitted out;
-  auto sampling = std::make_shared<Sampling>(resolve(request));
-  std::vector<std::vector<TokenId>> prompts;
+  const int64_t sequences = static_cast<int64_t>(request.prompts.size()) * request.sampling.n;
+  if (sequences < 1 || sequences > kMaxSequences) refuse("invalid_value", "n", "{} prompts of {} choices: 1 to {} in all are possible", request.prompts.size(), request.sampling.n, kMaxSequences);
+  Sampling sampling = resolve(request);
   for (const Prompt& prompt : request.prompts) {
     PromptResult& result = out.prompts.emplace_back();
-    prompts.push_back(to_ids(prompt, request, result.text));
-    check_length(prompts.back(), param_of(prompt));
-    result.token_ids = prompts.back();
+    result.token_ids = to_ids(prompt, request, result.text);
+    check_length(result.token_ids, sampling, param_of(prompt));
   }
-  sampling->seed = request.sampling.seed.value_or(own_seed(seed_, request, prompts));
-  auto further = std::make_shared<Sampling>(*sampling);  // choices of one prompt behind the first need no prompt log-probabilities
-  further->prompt_logprobs.reset();
-  for (const auto& ids : prompts) {
-    for (int i = 0; i < request.sampling.n; ++i) {
-      out.sequences.push_back(make_sequence(i == 0 ? sampling : further, ids, static_cast<int>(out.sequences.size())));
-    }
-  }
+  sampling.seed = request.sampling.seed.value_or(own_seed(seed_, request, out.prompts));
+  out.first = std::make_shared<Sampling>(sampling);
+  sampling.prompt_logprobs.reset();
+  out.further = std::make_shared<Sampling>(sampling);
+  out.choices_per_prompt = request.sampling.n;
   return out;
+}
+
+std::unique_ptr<Sequence> Admission::make_sequence(const Admitted& admitted, const std::vector<TokenId>& prompt, int choice) const {
+  auto s = std::make_unique<Sequence>();
+  s->choice = choice;
+  s->sampling = choice % admitted.choices_per_prompt == 0 ? admitted.first : admitted.further;
+  s->tokens = prompt;
+  s->prompt_len = static_cast<int64_t>(prompt.size());
+  s->logprobs = table_for(s->sampling->logprobs, model_.spec.vocab);
+  s->prompt_logprobs = table_for(s->sampling->prompt_logprobs, model_.spec.vocab);
+  s->prompt_logprobs.entries.resize(static_cast<size_t>(s->prompt_logprobs.per_position) * (prompt.size() - 1));
+  return s;
 }
 
 }  // namespace moegen

@@ -15,10 +15,15 @@ struct Refused {
   RequestError error;
 };
 
-/// A request, ready for the scheduler: its sequences in the order of choices, and the prompts as the answer shows them.
+/// A request that was checked. Its sequences are made one by one, so that a request for many choices of many prompts takes
+/// memory for those in flight only.
 struct Admitted {
-  std::vector<PromptResult> prompts;
-  std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<PromptResult> prompts;               ///< as the answer shows them
+  std::shared_ptr<const Sampling> first;           ///< of the first choice of a prompt
+  std::shared_ptr<const Sampling> further;         ///< of the others: no prompt log-probabilities again
+  int choices_per_prompt = 1;
+
+  [[nodiscard]] size_t num_sequences() const { return prompts.size() * static_cast<size_t>(choices_per_prompt); }
 };
 
 /// Requests -> sequences: texts and conversations become ids, defaults are filled in, everything that the model decides is checked.
@@ -29,6 +34,8 @@ class Admission {
 
   /// Throws Refused.
   [[nodiscard]] Admitted admit(const Request& request) const;
+  /// Sequence `choice` of an admitted request; its `prompts` must not have been given away.
+  [[nodiscard]] std::unique_ptr<Sequence> make_sequence(const Admitted& admitted, const std::vector<TokenId>& prompt, int choice) const;
 
  private:
   [[nodiscard]] std::vector<TokenId> to_ids(const Prompt& prompt, const Request& request, std::string& text) const;
@@ -36,8 +43,7 @@ class Admission {
   [[nodiscard]] Sampling resolve(const Request& request) const;
   [[nodiscard]] std::vector<std::vector<TokenId>> bad_words(const std::vector<std::string>& words) const;
   void check_ids(const std::vector<TokenId>& ids, const char* param) const;
-  void check_length(const std::vector<TokenId>& ids, const char* param) const;
-  [[nodiscard]] std::unique_ptr<Sequence> make_sequence(const std::shared_ptr<const Sampling>& sampling, const std::vector<TokenId>& ids, int choice) const;
+  void check_length(const std::vector<TokenId>& ids, const Sampling& sampling, const char* param) const;
 
   const LoadedModel& model_;
   uint64_t seed_;

@@ -14,11 +14,13 @@
 namespace moegen {
 namespace {
 
-// A request whose sequences are on their way.
+// A request whose sequences are on their way, or still to be made.
 struct Pending {
+  Request request;
+  Admitted admitted;           // its prompts are in the completion
   Completion completion;
-  size_t sequences_left = 0;
-  bool failed = false;
+  size_t sequences_made = 0;
+  size_t sequences_left = 0;   // to finish
 };
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -50,52 +52,78 @@ class Engine::Impl {
   void request_stop() noexcept { stop_.store(true); }
 
   bool run(RequestSource& source, CompletionSink& sink) {
+    struct Cleanup {  // also where the source or the sink throws
+      Impl& impl;
+      ~Cleanup() { impl.end_run(); }
+    } cleanup{*this};
     sink_ = &sink;
     progress_ = {};
     progress_.kv_pages = model_.plan.kv_pages;
     const auto start = std::chrono::steady_clock::now();
-    bool more = true;
     std::vector<std::unique_ptr<Sequence>> finished;
     while (!stop_.load()) {
-      while (more && scheduler_.wants_more()) {
-        std::optional<Request> request = source.next();
-        more = request.has_value();
-        if (more) submit(*request);
-      }
-      if (scheduler_.idle()) break;
+      fill_queue(source);
+      if (scheduler_.idle()) return true;
       const auto pass_start = std::chrono::steady_clock::now();
       const Loop::PassCounts counts = loop_.step(finished);
       for (auto& sequence : finished) finish(*sequence);
       finished.clear();
       report(counts, seconds_since(pass_start), seconds_since(start));
     }
-    const bool stopped = stop_.exchange(false);
-    scheduler_.clear();
-    pending_.clear();
-    return !stopped;
+    return false;
   }
 
  private:
-  void submit(const Request& request) {
-    Admitted admitted;
+  void end_run() {
+    stop_.store(false);
+    source_ended_ = false;
+    growing_ = -1;
+    scheduler_.clear();
+    pending_.clear();
+  }
+
+  void fill_queue(RequestSource& source) {
+    while (scheduler_.wants_more()) {
+      if (growing_ >= 0) {
+        add_sequence(pending_.at(growing_));
+      } else if (!source_ended_) {
+        std::optional<Request> request = source.next();
+        source_ended_ = !request.has_value();
+        if (request) submit(std::move(*request));
+      } else {
+        return;
+      }
+    }
+  }
+
+  void submit(Request request) {
+    Pending pending;
     try {
-      admitted = admission_.admit(request);
+      pending.admitted = admission_.admit(request);
     } catch (const Refused& refused) {
       ++progress_.requests_failed;
       sink_->done({request.id, refused.error, {}, {}});
       return;
     }
-    const int64_t key = next_key_++;
-    Pending& pending = pending_[key];
+    pending.sequences_left = pending.admitted.num_sequences();
     pending.completion.id = request.id;
-    pending.completion.prompts = std::move(admitted.prompts);
-    pending.completion.choices.resize(admitted.sequences.size());
-    pending.sequences_left = admitted.sequences.size();
-    for (auto& sequence : admitted.sequences) {
-      sequence->request = key;
-      if (model_.tokenizer) sequence->stop_rule = make_text(request, *sequence);
-      scheduler_.add(std::move(sequence));
-    }
+    pending.completion.prompts = std::move(pending.admitted.prompts);
+    pending.completion.choices.resize(pending.sequences_left);
+    pending.request = std::move(request);
+    pending.request.prompts.clear();
+    growing_ = next_key_++;
+    pending_.emplace(growing_, std::move(pending));
+  }
+
+  // The next sequence of the request whose sequences are being made.
+  void add_sequence(Pending& pending) {
+    const auto per_prompt = static_cast<size_t>(pending.admitted.choices_per_prompt);
+    const size_t choice = pending.sequences_made++;
+    auto sequence = admission_.make_sequence(pending.admitted, pending.completion.prompts[choice / per_prompt].token_ids, static_cast<int>(choice));
+    sequence->request = growing_;
+    if (model_.tokenizer) sequence->stop_rule = make_text(pending.request, *sequence);
+    scheduler_.add(std::move(sequence));
+    if (pending.sequences_made == pending.completion.choices.size()) growing_ = -1;
   }
 
   std::unique_ptr<OutputText> make_text(const Request& request, const Sequence& sequence) {
@@ -114,9 +142,9 @@ class Engine::Impl {
       pending.completion.choices[static_cast<size_t>(s.choice)] = make_choice(s);
     }
     if (s.prompt_logprobs.per_position > 0) {
-      const size_t prompt = static_cast<size_t>(s.choice) * pending.completion.prompts.size() / pending.completion.choices.size();
-      pending.completion.prompts[prompt].logprobs = prompt_table(s.prompt_logprobs);
-      pending.completion.prompts[prompt].first_token_text = token_text(s.tokens[0]);
+      PromptResult& prompt = pending.completion.prompts[static_cast<size_t>(s.choice / pending.admitted.choices_per_prompt)];
+      prompt.logprobs = prompt_table(s.prompt_logprobs);
+      prompt.first_token_text = token_text(s.tokens[0]);
     }
     if (--pending.sequences_left > 0) return;
     ++(pending.completion.error ? progress_.requests_failed : progress_.requests_finished);
@@ -182,6 +210,8 @@ class Engine::Impl {
   EngineInfo info_;
   std::unordered_map<int64_t, Pending> pending_;
   int64_t next_key_ = 0;
+  int64_t growing_ = -1;       // key of the request whose sequences are being made, or -1
+  bool source_ended_ = false;
   CompletionSink* sink_ = nullptr;
   Progress progress_;
   std::atomic<bool> stop_{false};

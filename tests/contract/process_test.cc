@@ -1,0 +1,176 @@
+// The executable as a script sees it: exit status, streams, signals, memory.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "tests/support/run.h"
+
+namespace moegen::testing {
+namespace {
+
+struct Result {
+  int status = -1;  // exit status, or 128 + signal
+  std::string out, err;
+  int64_t peak_bytes = 0;
+};
+
+std::string slurp(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+class Process : public ::testing::Test {
+ protected:
+  Process() {
+    char name[] = "/tmp/moegen-test-XXXXXX";
+    dir = ::mkdtemp(name);
+  }
+  ~Process() override { std::filesystem::remove_all(dir); }
+
+  pid_t start(std::vector<std::string> args) {
+    args.insert(args.begin(), MOEGEN_EXE);
+    std::vector<char*> argv;
+    for (std::string& a : args) argv.push_back(a.data());
+    argv.push_back(nullptr);
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      ::dup2(::open((dir / "stdin").c_str(), O_RDONLY | O_CREAT, 0600), 0);
+      ::dup2(::open((dir / "stdout").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
+      ::dup2(::open((dir / "stderr").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
+      ::execv(MOEGEN_EXE, argv.data());
+      ::_exit(127);
+    }
+    return pid;
+  }
+
+  Result wait(pid_t pid) {
+    int status = 0;
+    rusage usage{};
+    ::wait4(pid, &status, 0, &usage);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(dir / "stdout"), slurp(dir / "stderr"), usage.ru_maxrss * 1024};
+  }
+
+  Result run(std::vector<std::string> args) { return wait(start(std::move(args))); }
+
+  // `count` greedy requests of token ids; the file's name.
+  std::string requests(int count, int max_tokens) {
+    std::ofstream out(dir / "in.jsonl");
+    for (int i = 0; i < count; ++i) {
+      nlohmann::json body{{"prompt", std::vector<int>(static_cast<size_t>(1 + i % 40), 5 + i % 100)}, {"max_tokens", max_tokens}, {"temperature", 0}, {"ignore_eos", true}, {"return_token_ids", true}};
+      out << nlohmann::json{{"custom_id", fmt::format("r{}", i)}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", body}}.dump() << "\n";
+    }
+    return dir / "in.jsonl";
+  }
+
+  std::map<std::string, nlohmann::json> answers(const std::filesystem::path& file) {
+    std::map<std::string, nlohmann::json> out;
+    std::ifstream in(file);
+    for (std::string line; std::getline(in, line);) {
+      const auto j = nlohmann::json::parse(line);
+      EXPECT_TRUE(out.emplace(j["custom_id"].get<std::string>(), j["response"]["body"]["choices"]).second) << "answered twice";
+    }
+    return out;
+  }
+
+  std::filesystem::path dir;
+};
+
+TEST_F(Process, HelpAndVersionTeach) {
+  const Result version = run({"--version"});
+  EXPECT_EQ(version.status, 0);
+  for (const char* word : {"commit", "backends compiled in: cpu", "CPU paths found:", "reference"}) EXPECT_NE(version.out.find(word), std::string::npos) << word;
+  const Result help = run({"run-batch", "--help"});
+  EXPECT_EQ(help.status, 0);
+  for (const char* option : {"--model", "--input-file", "--resume", "--host-memory", "--kv-memory", "--expert-micro-batch", "--generation-config"}) {
+    EXPECT_NE(help.out.find(option), std::string::npos) << option;
+  }
+}
+
+TEST_F(Process, ExitStatus) {
+  EXPECT_EQ(run({}).status, 2);
+  EXPECT_EQ(run({"run-batch"}).status, 2);
+  EXPECT_EQ(run({"run-batch", "-m", kDemo, "-i", "x", "-o", "y", "--kv-memory", "lots"}).status, 2);
+  EXPECT_EQ(run({"frobnicate"}).status, 2);
+  const Result missing = run({"run-batch", "-m", dir / "nowhere", "-i", requests(1, 1), "-o", dir / "out"});
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_NE(missing.err.find("nowhere"), std::string::npos) << missing.err;
+  EXPECT_EQ(run({"generate", "-m", kDemo, "-p", "x", "--device", "cuda"}).status, 1);
+  EXPECT_EQ(run({"generate", "-m", kDemo, "-p", "And God said", "--max-tokens", "3"}).status, 0);
+}
+
+TEST_F(Process, WhatIsRefusedLeavesNoOutput) {
+  std::ofstream(dir / "out") << "precious\n";
+  const Result r = run({"run-batch", "-m", kDemo, "-i", requests(1, 1), "-o", dir / "out"});
+  EXPECT_EQ(r.status, 1);
+  EXPECT_NE(r.err.find("--resume"), std::string::npos) << r.err;
+  EXPECT_NE(r.err.find("--no-resume"), std::string::npos) << r.err;
+  EXPECT_EQ(slurp(dir / "out"), "precious\n");
+}
+
+TEST_F(Process, InspectSaysWhatIsThere) {
+  const Result r = run({"inspect", "-m", kModels / "qwen3_moe", "--json"});
+  EXPECT_EQ(r.status, 0);
+  const auto j = nlohmann::json::parse(r.out);
+  EXPECT_EQ(j["family"], "qwen3_moe");
+  EXPECT_EQ(j["files"], 3);
+  EXPECT_EQ(j["shape"]["experts"], 16);
+  EXPECT_EQ(j["shape"]["moe_layers"], 2);
+  EXPECT_TRUE(j["usable"]);
+  uint64_t sum = 0;
+  for (const auto& [kind, bytes] : j["kinds"].items()) sum += bytes["bytes"].get<uint64_t>();
+  EXPECT_EQ(sum, j["bytes"].get<uint64_t>());
+}
+
+// Memory is fixed before the loop and inside the budget; thousands of requests go through it.
+TEST_F(Process, PeakMemoryIsInsideTheBudget) {
+  if (std::string_view(MOEGEN_SANITIZE) != "") GTEST_SKIP() << "sanitizers bring memory of their own";
+  const std::string in = requests(1000, 20);
+  for (const int64_t mib : {44, 64, 160}) {
+    const Result r = run({"run-batch", "-m", kDemo, "-i", in, "-o", dir / "out", "--no-resume", "--progress", "none", "--host-memory", fmt::format("{}MiB", mib)});
+    EXPECT_EQ(r.status, 0) << r.err;
+    EXPECT_LE(r.peak_bytes, mib << 20);
+  }
+}
+
+TEST_F(Process, AnInterruptedJobIsResumed) {
+  const std::string in = requests(600, 120);
+  const std::vector<std::string> args{"run-batch", "-m", kModels / "mixtral", "-i", in, "-o", dir / "out", "--skip-tokenizer-init", "--max-num-seqs", "16", "--resume"};
+  int interrupted = 0;
+  for (int i = 0; i < 50; ++i) {
+    const pid_t pid = start(args);
+    std::this_thread::sleep_for(std::chrono::milliseconds(60 + 17 * i));
+    ::kill(pid, i % 2 == 0 ? SIGINT : SIGKILL);
+    const Result r = wait(pid);
+    if (r.status == 0) break;
+    ASSERT_TRUE(r.status == 130 || r.status == 128 + SIGKILL || r.status == 128 + SIGINT) << r.status << r.err;  // a signal before it is caught kills
+    interrupted += r.status == 130 ? 1 : 0;
+  }
+  EXPECT_EQ(run(args).status, 0);
+  EXPECT_GT(interrupted, 0);
+  ASSERT_EQ(run({"run-batch", "-m", kModels / "mixtral", "-i", in, "-o", dir / "whole", "--skip-tokenizer-init"}).status, 0);
+  const auto want = answers(dir / "whole");
+  EXPECT_EQ(want.size(), 600U);
+  EXPECT_EQ(answers(dir / "out"), want);
+}
+
+TEST_F(Process, DummyWeightsRun) {
+  std::filesystem::copy(kModels / "qwen2_moe" / "config.json", dir / "config.json");
+  const Result r = run({"run-batch", "-m", dir, "-i", requests(5, 4), "-o", dir / "out", "--load-format", "dummy", "--skip-tokenizer-init"});
+  EXPECT_EQ(r.status, 0) << r.err;
+  EXPECT_EQ(answers(dir / "out").size(), 5U);
+}
+
+}  // namespace
+}  // namespace moegen::testing

@@ -76,6 +76,7 @@ std::string Interpreter::render(const TemplateTree& tree, const Dict& context) {
 
 void Interpreter::write(std::string_view text) {
   heap_.charge(text.size());
+  heap_.check_text(out_.size() + text.size());
   out_ += text;
 }
 

@@ -85,6 +85,7 @@ Value repeat(Heap& heap, const Value& what, int64_t times) {
   const uint64_t n = times > 0 ? static_cast<uint64_t>(times) : 0;
   const size_t unit = what.text() != nullptr ? what.text()->size() : what.seq()->items.size() * sizeof(Value);
   if (n != 0 && unit > std::numeric_limits<uint64_t>::max() / n) fail("the template takes too much: a repetition is too long");
+  if (what.text() != nullptr) heap.check_text(unit * n);
   heap.charge(unit * n);
   if (const std::string* s = what.text()) {
     std::string out;
@@ -117,7 +118,7 @@ Value binary(Heap& heap, const std::string& op, const Value& a, const Value& b) 
   if (a.as_integer(x) && b.as_integer(y)) return of_integers(op, x, y);
   if (a.as_real(p) && b.as_real(q)) return of_reals(op, p, q);
   if (op == "+" && a.text() != nullptr && b.text() != nullptr) {
-    heap.charge(a.text()->size() + b.text()->size());
+    heap.check_text(a.text()->size() + b.text()->size());
     return heap.text(*a.text() + *b.text());
   }
   if (op == "+" && is_list_or_tuple(a) && is_list_or_tuple(b) && a.seq()->kind == b.seq()->kind) {

@@ -70,8 +70,7 @@ Value items(const FilterCall& c) {
 }
 
 Value reverse(const FilterCall& c) {
-  if (const std::string* s = c.of.text()) {
-    (void)s;
+  if (c.of.text() != nullptr) {
     return slice_of(c.heap(), c.of, Value::none(), Value::none(), Value(int64_t{-1}));
   }
   std::vector<Value> all = c.in.items_of(c.of);
@@ -205,9 +204,12 @@ Value batch(const FilterCall& c) {
   return c.heap().list(std::move(out), SeqKind::generator);
 }
 
+// map and select look at their input only if it is true: none and 0 are as good as empty.
+std::vector<Value> items_if_true(const FilterCall& c) { return c.of.truth() ? c.in.items_of(c.of) : std::vector<Value>(); }
+
 Value map(const FilterCall& c) {
   std::vector<Value> out;
-  const std::vector<Value> all = c.in.items_of(c.of);
+  const std::vector<Value> all = items_if_true(c);
   const bool by_attribute = c.args.positional.empty();
   const Params p = by_attribute ? c.params({"attribute", "default"}) : Params(c.name, {}, {"attribute", "default"});
   if (by_attribute && !p.has(0)) fail("map requires a filter argument");
@@ -234,7 +236,7 @@ Value select(const FilterCall& c) {
   const size_t fixed = by_attribute ? 1 : 0;
   if (c.args.positional.size() < fixed) fail(c.name + " needs the name of an attribute");
   std::vector<Value> out;
-  for (const Value& v : c.in.items_of(c.of)) {
+  for (const Value& v : items_if_true(c)) {
     c.heap().step();
     const Value what = by_attribute ? nested_attribute(c.in, v, c.args.positional[0]) : v;
     bool holds = what.truth();

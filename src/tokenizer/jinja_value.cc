@@ -198,6 +198,7 @@ Heap::~Heap() {
 }
 
 Value Heap::text(std::string s) {
+  check_text(s.size());
   charge(s.size() + 48);
   return Value(std::make_shared<const std::string>(std::move(s)));
 }

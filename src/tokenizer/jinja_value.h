@@ -135,7 +135,8 @@ int compare(const Value& a, const Value& b, const char* op);
 /// The budget of one rendering, and where containers and long strings are made. Throws TemplateError when spent.
 class Heap {
  public:
-  Heap(uint64_t max_steps, uint64_t max_bytes) : steps_left_(max_steps), bytes_left_(max_bytes) {}
+  /// `max_text_bytes`: of one text.
+  Heap(uint64_t max_steps, uint64_t max_bytes, uint64_t max_text_bytes) : steps_left_(max_steps), bytes_left_(max_bytes), max_text_(max_text_bytes) {}
   Heap(const Heap&) = delete;
   Heap& operator=(const Heap&) = delete;
   ~Heap();
@@ -151,6 +152,10 @@ class Heap {
     step(bytes / 64);
   }
   Value text(std::string s);
+  /// Before a text of so many bytes is made.
+  void check_text(uint64_t bytes) const {
+    if (bytes > max_text_) spent("text");
+  }
   Value list(std::vector<Value> items, SeqKind kind = SeqKind::list);
   Value dict(Dict dict);
   Value object(std::shared_ptr<Object> object, bool has_state);
@@ -161,6 +166,7 @@ class Heap {
   [[noreturn]] static void spent(const char* what);
   uint64_t steps_left_;
   uint64_t bytes_left_;
+  uint64_t max_text_;
   std::vector<std::shared_ptr<Object>> owned_;
 };
 

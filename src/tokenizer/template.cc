@@ -18,6 +18,7 @@ constexpr size_t kMaxSourceBytes = 4 << 20;
 constexpr uint64_t kMaxSteps = 20'000'000;              // about a second
 constexpr uint64_t kMaxBytes = 128 << 20;               // of all values ever made, and
 constexpr uint64_t kBytesPerContextByte = 64;           // so many more for each byte that comes in
+constexpr uint64_t kMaxTextBytes = 16 << 20;            // of one text, the output included
 constexpr uint64_t kMaxContextDepth = 512;
 
 // Bytes of the values, not more than a rough sum.
@@ -130,7 +131,7 @@ std::string Template::render(const nlohmann::ordered_json& context, const std::o
   if (!context.is_object()) throw_error(ErrorCode::invalid_argument, "the context of a template has to be an object");
   const std::tm time = time_of(now);
   const uint64_t bytes = bytes_of(context, 0);
-  jinja::Heap heap(kMaxSteps + bytes * kBytesPerContextByte / 8, kMaxBytes + bytes * kBytesPerContextByte);
+  jinja::Heap heap(kMaxSteps + bytes * kBytesPerContextByte / 8, kMaxBytes + bytes * kBytesPerContextByte, kMaxTextBytes + 8 * bytes);
   jinja::Interpreter interpreter(heap, time);
   try {
     const jinja::Value variables = to_value(heap, context, 0);

@@ -290,7 +290,8 @@ void parse_into(std::vector<std::unique_ptr<const Step>>& steps, const nlohmann:
   } else if (type != "Fuse") {
     f.refuse("the type " + type);
   }
-  if ((step.kind == Step::strip || step.kind == Step::metaspace) && count_chars(step.content) != 1) f.corrupt("what it looks for is not one character");
+  if ((step.kind == Step::strip || step.kind == Step::metaspace) && count_chars(step.content) != 1)
+    f.corrupt("what it looks for is not one character");
   steps.push_back(std::make_unique<const Step>(std::move(step)));
 }
 

@@ -48,7 +48,8 @@ class ReprWriter {
       const auto at = [&](size_t i) { return *s.items[i].integer(); };
       const int64_t first = s.items.empty() ? 0 : at(0);
       const int64_t step = s.items.size() > 1 ? at(1) - first : 1;
-      out += "range(" + std::to_string(first) + ", " + std::to_string(s.items.empty() ? 0 : at(s.items.size() - 1) + step) + (step == 1 ? "" : ", " + std::to_string(step)) + ")";
+      out += "range(" + std::to_string(first) + ", " + std::to_string(s.items.empty() ? 0 : at(s.items.size() - 1) + step) +
+             (step == 1 ? "" : ", " + std::to_string(step)) + ")";
       return;
     }
     const bool view = kind == SeqKind::keys || kind == SeqKind::values || kind == SeqKind::items;

@@ -180,7 +180,8 @@ void Interpreter::assign(const Target& target, const Value& value) {
   if (!target.parts.empty()) {
     const std::vector<Value> items = items_of(value);
     if (items.size() != target.parts.size()) {
-      fail(items.size() < target.parts.size() ? "not enough values to unpack" : "too many values to unpack (expected " + std::to_string(target.parts.size()) + ")");
+      fail(items.size() < target.parts.size() ? "not enough values to unpack"
+                                              : "too many values to unpack (expected " + std::to_string(target.parts.size()) + ")");
     }
     for (size_t i = 0; i < items.size(); ++i) assign(target.parts[i], items[i]);
     return;

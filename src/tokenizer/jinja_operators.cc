@@ -190,7 +190,7 @@ Range adjusted(const Value& begin, const Value& end, const Value& step, int64_t 
 template <typename Take>
 void walk(const Range& r, Take&& take) {
   if (r.step > 0) {
-    for (int64_t i = r.begin; i < r.end; i = r.step > r.end - i ? r.end : i + r.step) take(static_cast<size_t>(i));
+    for (int64_t i = r.begin; i<r.end; i = r.step> r.end - i ? r.end : i + r.step) take(static_cast<size_t>(i));
   } else {
     for (int64_t i = r.begin; i > r.end; i = r.step < r.end - i ? r.end : i + r.step) take(static_cast<size_t>(i));
   }
@@ -214,7 +214,7 @@ Value slice_of(Heap& heap, const Value& of, const Value& begin, const Value& end
   const Seq* s = of.seq();
   if (s == nullptr || (!is_list_or_tuple(of) && s->kind != SeqKind::range)) {
     require_defined(of);
-    return Value::undefined("'" + of.type_name() + "' object is not subscriptable");
+    fail("'" + of.type_name() + "' object is not subscriptable");
   }
   std::vector<Value> items;
   walk(adjusted(begin, end, step, static_cast<int64_t>(s->items.size())), [&](size_t i) { items.push_back(s->items[i]); });
@@ -255,7 +255,8 @@ std::string converted(Heap& heap, const Value& v, char letter, const Conversion&
   }
   if (letter == 'd' || letter == 'i' || letter == 'x' || letter == 'X') {
     if (!v.as_integer(integer)) {
-      if (!v.as_real(real) || letter == 'x' || letter == 'X' || !(std::abs(real) < 9e18)) fail(std::string("%") + letter + " format: a real number is required, not " + v.type_name());
+      if (!v.as_real(real) || letter == 'x' || letter == 'X' || !(std::abs(real) < 9e18))
+        fail(std::string("%") + letter + " format: a real number is required, not " + v.type_name());
       integer = static_cast<int64_t>(real);
     }
     if (letter == 'd' || letter == 'i') {
@@ -266,7 +267,9 @@ std::string converted(Heap& heap, const Value& v, char letter, const Conversion&
   } else {
     if (!v.as_real(real)) fail("must be real number, not " + v.type_name());
     const int digits = c.precision >= 0 ? c.precision : 6;
-    body = letter == 'f' || letter == 'F' ? python::fixed(real, digits) : letter == 'e' ? fmt::format("{:.{}e}", real, digits) : fmt::format("{:.{}g}", real, digits);
+    body = letter == 'f' || letter == 'F' ? python::fixed(real, digits)
+           : letter == 'e'                ? fmt::format("{:.{}e}", real, digits)
+                                          : fmt::format("{:.{}g}", real, digits);
   }
   if ((c.plus || c.space) && body[0] != '-') body.insert(0, 1, c.plus ? '+' : ' ');
   return body;
@@ -322,7 +325,8 @@ std::string format_percent(Heap& heap, const std::string& pattern, const Args& a
     out += body;
     if (c.left) out.append(pad, ' ');
   }
-  if (next < args.positional.size() && (args.positional.size() != 1 || args.positional[0].dict() == nullptr)) fail("not all arguments converted during string formatting");
+  if (next < args.positional.size() && (args.positional.size() != 1 || args.positional[0].dict() == nullptr))
+    fail("not all arguments converted during string formatting");
   return out;
 }
 

@@ -270,10 +270,10 @@ Value attribute(const FilterCall& c) {
 }
 
 constexpr std::array<FilterEntry, 26> kFilters = {{
-    {"length", length}, {"count", length}, {"first", first_or_last}, {"last", first_or_last}, {"join", join}, {"list", list},
-    {"items", items}, {"reverse", reverse}, {"sort", sort}, {"dictsort", dict_sort}, {"unique", unique}, {"groupby", group_by},
-    {"sum", sum}, {"min", extreme}, {"max", extreme}, {"batch", batch}, {"map", map}, {"select", select}, {"reject", select},
-    {"selectattr", select}, {"rejectattr", select}, {"default", default_value}, {"d", default_value}, {"attr", attribute},
+    {"length", length}, {"count", length},      {"first", first_or_last}, {"last", first_or_last},    {"join", join},       {"list", list},
+    {"items", items},   {"reverse", reverse},   {"sort", sort},           {"dictsort", dict_sort},    {"unique", unique},   {"groupby", group_by},
+    {"sum", sum},       {"min", extreme},       {"max", extreme},         {"batch", batch},           {"map", map},         {"select", select},
+    {"reject", select}, {"selectattr", select}, {"rejectattr", select},   {"default", default_value}, {"d", default_value}, {"attr", attribute},
 }};
 
 }  // namespace

@@ -83,12 +83,23 @@ Value escape(const FilterCall& c) {
   c.heap().charge(s.size() * 5);
   for (const char ch : s) {
     switch (ch) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&#34;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += ch;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&#34;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += ch;
     }
   }
   return c.heap().text(std::move(out));
@@ -114,7 +125,9 @@ Value indent(const FilterCall& c) {
     c.heap().charge(static_cast<uint64_t>(std::max<int64_t>(width, 0)));
     unit.assign(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
   }
-  const std::string s = text_of(c) + "\n";
+  require_defined(c.of);
+  if (c.of.text() == nullptr) fail("indent needs a text, not '" + c.of.type_name() + "'");
+  const std::string s = *c.of.text() + "\n";
   std::string out;
   const auto lines = python::split_lines(s, false);
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -136,7 +149,9 @@ Value center(const FilterCall& c) {
 
 Value truncate(const FilterCall& c) {
   const Params p = c.params({"length", "killwords", "end", "leeway"});
-  const std::u32string s = text::to_utf32(text_of(c));
+  if (c.of.text() == nullptr) fail("truncate needs a text, not '" + c.of.type_name() + "'");
+  const std::u32string s = text::to_utf32(*c.of.text());
+  c.heap().charge(s.size() * 4);
   const std::u32string end = text::to_utf32(p.text(2, "..."));
   const int64_t length = p.integer(0, 255);
   const int64_t leeway = p.given(3) ? p.integer(3, 5) : 5;
@@ -256,10 +271,11 @@ Value to_json_text(const FilterCall& c) {
 }
 
 constexpr std::array<FilterEntry, 25> kFilters = {{
-    {"upper", change_case}, {"lower", change_case}, {"capitalize", change_case}, {"title", change_case}, {"trim", trim},
-    {"string", to_string}, {"safe", to_string}, {"escape", escape}, {"e", escape}, {"forceescape", escape}, {"replace", replace},
-    {"format", format}, {"indent", indent}, {"center", center}, {"truncate", truncate}, {"wordcount", word_count},
-    {"urlencode", url_encode}, {"int", to_integer}, {"float", to_real}, {"abs", absolute}, {"round", round}, {"tojson", to_json_text},
+    {"upper", change_case},    {"lower", change_case},    {"capitalize", change_case}, {"title", change_case}, {"trim", trim},
+    {"string", to_string},     {"safe", to_string},       {"escape", escape},          {"e", escape},          {"forceescape", escape},
+    {"replace", replace},      {"format", format},        {"indent", indent},          {"center", center},     {"truncate", truncate},
+    {"wordcount", word_count}, {"urlencode", url_encode}, {"int", to_integer},         {"float", to_real},     {"abs", absolute},
+    {"round", round},          {"tojson", to_json_text},
 }};
 
 }  // namespace

@@ -31,12 +31,12 @@ struct None {};
 /// UTF-8 and are indexed by code point. Containers come from a Heap, which bounds their number, size and depth.
 class Value {
  public:
-  using Data = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>, std::shared_ptr<const Seq>, std::shared_ptr<const Dict>, std::shared_ptr<Object>>;
+  using Data = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>, std::shared_ptr<const Seq>,
+                            std::shared_ptr<const Dict>, std::shared_ptr<Object>>;
 
   Value() = default;
   template <typename T>
-    requires(!std::is_same_v<std::remove_cvref_t<T>, Value>)
-  explicit Value(T&& v) : data_(std::forward<T>(v)) {}
+  requires(!std::is_same_v<std::remove_cvref_t<T>, Value>) explicit Value(T&& v) : data_(std::forward<T>(v)) {}
 
   static Value none() { return Value(None{}); }
   static Value integer(int64_t v) { return Value(v); }
@@ -58,8 +58,8 @@ class Value {
   /// Integers and booleans; nullopt-like: false where it is something else.
   bool as_integer(int64_t& v) const;
   bool as_real(double& v) const;
-  [[nodiscard]] uint32_t depth() const;   ///< of nested containers
-  [[nodiscard]] uint64_t weight() const;  ///< of the whole tree: what it costs to walk through it
+  [[nodiscard]] uint32_t depth() const;         ///< of nested containers
+  [[nodiscard]] uint64_t weight() const;        ///< of the whole tree: what it costs to walk through it
   [[nodiscard]] std::string type_name() const;  ///< as Python's type(x).__name__
 
  private:

@@ -31,7 +31,8 @@ bool is_printable(char32_t c) {
 std::string without_underscores(std::string_view s) {
   std::string out;
   for (size_t i = 0; i < s.size(); ++i) {
-    const bool between = s[i] == '_' && i > 0 && i + 1 < s.size() && std::isalnum(static_cast<unsigned char>(s[i - 1])) && std::isalnum(static_cast<unsigned char>(s[i + 1]));
+    const bool between = s[i] == '_' && i > 0 && i + 1 < s.size() && std::isalnum(static_cast<unsigned char>(s[i - 1])) &&
+                         std::isalnum(static_cast<unsigned char>(s[i + 1]));
     if (!between) out += s[i];
   }
   return out;

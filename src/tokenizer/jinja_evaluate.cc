@@ -106,7 +106,7 @@ Value Interpreter::concatenation(const Expr& e) {
   std::string all;
   for (const ExprPtr& operand : e.items) {
     const Value v = evaluate(*operand);
-    if (v.text() != nullptr) heap_.charge(v.text()->size());
+    if (v.text() != nullptr) heap_.check_text(all.size() + v.text()->size());
     all += to_text(heap_, v);
   }
   return heap_.text(std::move(all));

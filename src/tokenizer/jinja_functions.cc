@@ -71,6 +71,28 @@ constexpr std::array<const char*, 7> kDays = {"Sunday", "Monday", "Tuesday", "We
 constexpr std::array<const char*, 12> kMonths = {"January", "February", "March",     "April",   "May",      "June",
                                                  "July",    "August",   "September", "October", "November", "December"};
 
+// Letters that stand for several parts.
+std::string compound_time(char letter, const std::tm& t) {
+  switch (letter) {
+    case 'F':
+      return fmt::format("{}-{:02}-{:02}", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday);
+    case 'T':
+      return fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
+    case 'R':
+      return fmt::format("{:02}:{:02}", t.tm_hour, t.tm_min);
+    case 'D':
+    case 'x':
+      return fmt::format("{:02}/{:02}/{:02}", t.tm_mon + 1, t.tm_mday, (t.tm_year + 1900) % 100);
+    case 'X':
+      return fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
+    case 'c':
+      return fmt::format("{} {} {:2} {:02}:{:02}:{:02} {}", std::string_view(kDays[static_cast<size_t>(t.tm_wday)], 3),
+                         std::string_view(kMonths[static_cast<size_t>(t.tm_mon)], 3), t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, t.tm_year + 1900);
+    default:
+      return std::string("%") + letter;
+  }
+}
+
 // As strftime in the C locale; an unknown letter stays as it stands.
 std::string time_part(char letter, const std::tm& t) {
   const auto day = std::string(kDays[static_cast<size_t>(t.tm_wday)]);
@@ -114,20 +136,6 @@ std::string time_part(char letter, const std::tm& t) {
       return fmt::format("{}", t.tm_wday);
     case 'u':
       return fmt::format("{}", t.tm_wday == 0 ? 7 : t.tm_wday);
-    case 'F':
-      return fmt::format("{}-{:02}-{:02}", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday);
-    case 'T':
-      return fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
-    case 'R':
-      return fmt::format("{:02}:{:02}", t.tm_hour, t.tm_min);
-    case 'D':
-    case 'x':
-      return fmt::format("{:02}/{:02}/{:02}", t.tm_mon + 1, t.tm_mday, (t.tm_year + 1900) % 100);
-    case 'X':
-      return fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
-    case 'c':
-      return fmt::format("{} {} {:2} {:02}:{:02}:{:02} {}", day.substr(0, 3), month.substr(0, 3), t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec,
-                         t.tm_year + 1900);
     case 'z':
     case 'Z':
       return "";
@@ -138,7 +146,7 @@ std::string time_part(char letter, const std::tm& t) {
     case '%':
       return "%";
     default:
-      return std::string("%") + letter;
+      return compound_time(letter, t);
   }
 }
 

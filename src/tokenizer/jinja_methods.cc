@@ -165,6 +165,7 @@ Value join(const Call& c) {
   for (const Value& v : c.in.items_of(p.at(0))) {
     if (v.text() == nullptr) fail("sequence item: expected str instance, " + v.type_name() + " found");
     c.heap().charge(v.text()->size() + c.text().size());
+    c.heap().check_text(out.size() + v.text()->size() + c.text().size());
     if (!first) out += c.text();
     first = false;
     out += *v.text();

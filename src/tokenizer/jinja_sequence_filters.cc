@@ -50,6 +50,7 @@ Value join(const FilterCall& c) {
     c.heap().step();
     const std::string part = to_text(c.heap(), p.given(1) ? nested_attribute(c.in, v, p.at(1)) : v);
     c.heap().charge(part.size() + between.size());
+    c.heap().check_text(out.size() + part.size() + between.size());
     if (!first) out += between;
     first = false;
     out += part;

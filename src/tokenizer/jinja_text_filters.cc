@@ -22,6 +22,7 @@ std::string replaced(Heap& heap, const std::string& s, const std::string& from, 
   if (from.empty()) {  // between all characters
     for (size_t i = 0; i <= s.size() && left > 0; --left) {
       heap.charge(to.size() + 4);
+      heap.check_text(out.size() + to.size());
       out.append(s, done, i - done).append(to);
       done = i;
       i += i < s.size() ? text::char_bytes(s[i]) : 1;
@@ -29,6 +30,7 @@ std::string replaced(Heap& heap, const std::string& s, const std::string& from, 
   } else {
     for (size_t at = s.find(from); at != std::string::npos && left > 0; at = s.find(from, done), --left) {
       heap.charge(to.size());
+      heap.check_text(out.size() + (at - done) + to.size());
       out.append(s, done, at - done).append(to);
       done = at + from.size();
     }

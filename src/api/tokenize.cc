@@ -1,9 +1,8 @@
-#include "moegen/tokenizer.h"
-
 #include <string>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "moegen/tokenizer.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
 
@@ -41,7 +40,8 @@ std::vector<int32_t> ids_of(const Json& line, const char* key) {
   if (!list->is_array()) wrong(key, "an array of token ids");
   ids.reserve(list->size());
   for (const Json& v : *list) {
-    if (!v.is_number_integer() || (v.is_number_unsigned() ? v.get<uint64_t>() > INT32_MAX : v.get<int64_t>() < INT32_MIN || v.get<int64_t>() > INT32_MAX)) {
+    if (!v.is_number_integer() ||
+        (v.is_number_unsigned() ? v.get<uint64_t>() > INT32_MAX : v.get<int64_t>() < INT32_MIN || v.get<int64_t>() > INT32_MAX)) {
       wrong(key, "an array of token ids");
     }
     ids.push_back(v.get<int32_t>());

@@ -84,8 +84,13 @@ AddedTokens AddedTokens::parse(const nlohmann::json& list, const TokenTable& voc
   if (list.size() > kMaxTokens) throw_error(ErrorCode::corrupt, "added_tokens: more than {}", kMaxTokens);
   for (size_t i = 0; i < list.size(); ++i) {
     const Fields f(list[i], fmt::format("added_tokens[{}]", i));
-    AddedToken t{f.text("content"), static_cast<int32_t>(f.number("id", TokenTable::kMaxId)), f.flag("special", false),
-                 f.flag("single_word", false), f.flag("lstrip", false), f.flag("rstrip", false), true};
+    AddedToken t{f.text("content"),
+                 static_cast<int32_t>(f.number("id", TokenTable::kMaxId)),
+                 f.flag("special", false),
+                 f.flag("single_word", false),
+                 f.flag("lstrip", false),
+                 f.flag("rstrip", false),
+                 true};
     t.normalized = f.flag("normalized", !t.special);
     if (t.content.empty()) continue;
     if (t.content.size() > kMaxContentBytes) f.corrupt("the content is too long");

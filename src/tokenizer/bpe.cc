@@ -37,7 +37,8 @@ char32_t last_char(std::string_view s) {
 }  // namespace
 
 void MergeList::add(std::string_view left, std::string_view right) {
-  if (size() >= kMaxMerges || bytes.size() + left.size() + right.size() > UINT32_MAX) throw_error(ErrorCode::corrupt, "more than {} merges", kMaxMerges);
+  if (size() >= kMaxMerges || bytes.size() + left.size() + right.size() > UINT32_MAX)
+    throw_error(ErrorCode::corrupt, "more than {} merges", kMaxMerges);
   if (left.empty() || right.empty()) throw_error(ErrorCode::corrupt, "merge {} has an empty part", size());
   bytes += left;
   ends.push_back(static_cast<uint32_t>(bytes.size()));
@@ -62,6 +63,7 @@ Bpe Bpe::build(TokenTable vocab, const MergeList& merges, const nlohmann::json& 
 
 void Bpe::read_options(const nlohmann::json& options) {
   const Fields f(options, "model");
+  if (vocab_.entries() == 0) f.corrupt("there is no vocab");
   if (f.has("dropout") && f.at("dropout") != 0) f.refuse("dropout");
   unk_ = f.text("unk_token", "");
   prefix_ = f.text("continuing_subword_prefix", "");

@@ -3,12 +3,11 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "tokenizer/token_table.h"
 
@@ -16,8 +15,8 @@ namespace moegen::text {
 
 /// The merges as the file lists them, best first.
 struct MergeList {
-  std::string bytes;             // left and right parts, one behind the other
-  std::vector<uint32_t> ends;    // where each part ends; two a merge
+  std::string bytes;           // left and right parts, one behind the other
+  std::vector<uint32_t> ends;  // where each part ends; two a merge
   void add(std::string_view left, std::string_view right);
   [[nodiscard]] size_t size() const { return ends.size() / 2; }
   [[nodiscard]] std::string_view part(size_t i) const;
@@ -60,9 +59,9 @@ class Bpe {
   void set_may_join(char32_t a, char32_t b);
 
   TokenTable vocab_;
-  std::vector<Merge> merges_;        // open addressing by pair
-  std::vector<int32_t> low_chars_;   // id of a character below kLowChars, or kNone
-  std::vector<uint64_t> joins_;      // Bloom filter of one function: pairs of characters side by side inside some merge
+  std::vector<Merge> merges_;       // open addressing by pair
+  std::vector<int32_t> low_chars_;  // id of a character below kLowChars, or kNone
+  std::vector<uint64_t> joins_;     // Bloom filter of one function: pairs of characters side by side inside some merge
   bool cut_at_joins_ = true;
   int32_t byte_ids_[256];
   std::string unk_;

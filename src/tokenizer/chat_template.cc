@@ -144,7 +144,8 @@ bool ChatTemplate::has_template() const { return !impl_->sources.empty(); }
 
 std::string ChatTemplate::render(const ChatRequest& request) const {
   if (!request.messages.is_array()) throw_error(ErrorCode::invalid_argument, "\"messages\" has to be an array");
-  if (!request.kwargs.is_null() && !request.kwargs.is_object()) throw_error(ErrorCode::invalid_argument, "the chat template's variables have to be an object");
+  if (!request.kwargs.is_null() && !request.kwargs.is_object())
+    throw_error(ErrorCode::invalid_argument, "the chat template's variables have to be an object");
   if (request.continue_final_message && request.add_generation_prompt) {
     throw_error(ErrorCode::invalid_argument, "continue_final_message and add_generation_prompt exclude each other");
   }

@@ -288,9 +288,10 @@ void parse_into(std::vector<std::unique_ptr<const Step>>& steps, const nlohmann:
     step.content = f.text("replacement", "\xE2\x96\x81");
     step.drop_first = f.text("prepend_scheme", f.flag("add_prefix_space", true) ? "always" : "never") != "never";
   } else if (type != "Fuse") {
-    f.refuse("the type " + type);
+    f.refuse(std::string("the type ") + type);
   }
-  if ((step.kind == Step::strip || step.kind == Step::metaspace) && count_chars(step.content) != 1) f.corrupt("what it looks for is not one character");
+  if ((step.kind == Step::strip || step.kind == Step::metaspace) && count_chars(step.content) != 1)
+    f.corrupt("what it looks for is not one character");
   steps.push_back(std::make_unique<const Step>(std::move(step)));
 }
 

@@ -14,26 +14,26 @@ using ExprPtr = std::unique_ptr<const Expr>;
 using Body = std::vector<std::unique_ptr<const Stmt>>;
 
 enum class ExprKind : uint8_t {
-  constant,    // value
-  name,        // name
-  list,        // items
-  tuple,       // items
-  dict,        // items: key, value, key, value ..
-  negative,    // items[0]
-  positive,    // items[0]
-  logical_not, // items[0]
-  logical_and, // items
-  logical_or,  // items
-  binary,      // items[0] op items[1]
-  compare,     // items[0] ops[0] items[1] ops[1] items[2] ..
-  concat,      // items
-  condition,   // items[0] if items[1] else items[2]; the third may be null
-  attribute,   // items[0].name
-  item,        // items[0][items[1]]
-  slice,       // items[0][items[1]:items[2]:items[3]]; the last three may be null
-  call,        // items[0](items[1..], named)
-  filter,      // items[0] | name(items[1..], named)
-  test,        // items[0] is name(items[1..], named)
+  constant,     // value
+  name,         // name
+  list,         // items
+  tuple,        // items
+  dict,         // items: key, value, key, value ..
+  negative,     // items[0]
+  positive,     // items[0]
+  logical_not,  // items[0]
+  logical_and,  // items
+  logical_or,   // items
+  binary,       // items[0] op items[1]
+  compare,      // items[0] ops[0] items[1] ops[1] items[2] ..
+  concat,       // items
+  condition,    // items[0] if items[1] else items[2]; the third may be null
+  attribute,    // items[0].name
+  item,         // items[0][items[1]]
+  slice,        // items[0][items[1]:items[2]:items[3]]; the last three may be null
+  call,         // items[0](items[1..], named)
+  filter,       // items[0] | name(items[1..], named)
+  test,         // items[0] is name(items[1..], named)
 };
 
 struct Expr {
@@ -52,11 +52,25 @@ struct Expr {
 /// What an assignment writes to: a name, an attribute of a namespace, or several of them.
 struct Target {
   std::string name;
-  std::string attribute;       ///< of the namespace `name`, where not empty
-  std::vector<Target> parts;   ///< unpacking, where not empty
+  std::string attribute;      ///< of the namespace `name`, where not empty
+  std::vector<Target> parts;  ///< unpacking, where not empty
 };
 
-enum class StmtKind : uint8_t { data, print, conditional, loop, set, set_block, macro, call_block, filter_block, with, scoped, break_loop, continue_loop };
+enum class StmtKind : uint8_t {
+  data,
+  print,
+  conditional,
+  loop,
+  set,
+  set_block,
+  macro,
+  call_block,
+  filter_block,
+  with,
+  scoped,
+  break_loop,
+  continue_loop
+};
 
 struct Branch {
   ExprPtr condition;  ///< null: else
@@ -80,8 +94,8 @@ struct Stmt {
   Target target = {};                 ///< of loop and set
   std::vector<Branch> branches = {};  ///< of conditional
   Body body = {};
-  Body otherwise = {};                ///< a loop's else
-  Parameters parameters = {};         ///< of macro and call_block
+  Body otherwise = {};                                       ///< a loop's else
+  Parameters parameters = {};                                ///< of macro and call_block
   std::vector<std::pair<Target, ExprPtr>> assignments = {};  ///< of with
   bool recursive = false;
 };

@@ -106,7 +106,7 @@ Value Interpreter::concatenation(const Expr& e) {
   std::string all;
   for (const ExprPtr& operand : e.items) {
     const Value v = evaluate(*operand);
-    if (v.text() != nullptr) heap_.charge(v.text()->size());
+    if (v.text() != nullptr) heap_.check_text(all.size() + v.text()->size());
     all += to_text(heap_, v);
   }
   return heap_.text(std::move(all));
@@ -137,7 +137,7 @@ Args Interpreter::arguments(const Expr& e) {
   for (const auto& [name, value] : e.named) args.named.emplace_back(name, evaluate(*value));
   if (e.star_star) {
     const Value v = evaluate(*e.star_star);
-    if (v.dict() == nullptr) fail("argument after ** must be a mapping, not " + v.type_name());
+    if (v.dict() == nullptr) fail(std::string("argument after ** must be a mapping, not ") + v.type_name());
     for (const auto& [key, value] : v.dict()->items()) {
       if (key.text() == nullptr) fail("keywords must be strings");
       args.named.emplace_back(*key.text(), value);
@@ -156,7 +156,7 @@ Value Interpreter::call(const Expr& e, const Value* caller) {
 
 Value Interpreter::call(const Value& callee, Args& args) {
   require_defined(callee);
-  if (callee.object() == nullptr || !callee.object()->callable()) fail("'" + callee.type_name() + "' object is not callable");
+  if (callee.object() == nullptr || !callee.object()->callable()) fail(std::string("'") + callee.type_name() + "' object is not callable");
   return callee.object()->call(*this, args);
 }
 
@@ -171,7 +171,7 @@ Value Interpreter::filter_or_test(const Expr& e) {
 Value Interpreter::attribute(const Value& of, const std::string& name) {
   require_defined(of);
   if (name.size() > 4 && name.starts_with("__") && name.ends_with("__")) {
-    fail("access to attribute '" + name + "' of '" + of.type_name() + "' object is unsafe.");
+    fail(std::string("access to attribute '") + name + "' of '" + of.type_name() + "' object is unsafe.");
   }
   if (of.object() != nullptr) return of.object()->attribute(*this, name);
   Value bound = method(*this, of, name);
@@ -179,8 +179,8 @@ Value Interpreter::attribute(const Value& of, const std::string& name) {
   if (of.dict() != nullptr) {
     if (const Value* v = of.dict()->find(name)) return *v;
   }
-  if (of.is_none()) return Value::undefined("'None' has no attribute '" + name + "'");
-  return Value::undefined("'" + of.type_name() + " object' has no attribute '" + name + "'");
+  if (of.is_none()) return Value::undefined(std::string("'None' has no attribute '") + name + "'");
+  return Value::undefined(std::string("'") + of.type_name() + " object' has no attribute '" + name + "'");
 }
 
 Value Interpreter::item(const Value& of, const Value& key) {
@@ -204,7 +204,7 @@ Value Interpreter::item(const Value& of, const Value& key) {
   }
   if (key.text() != nullptr) {
     if (of.dict() == nullptr || !method(*this, of, *key.text()).is_undefined()) return attribute(of, *key.text());
-    return Value::undefined("'dict object' has no attribute '" + *key.text() + "'");
+    return Value::undefined(std::string("'dict object' has no attribute '") + *key.text() + "'");
   }
   require_defined(key);
   return Value::undefined(of.type_name() + " object has no element " + to_repr(heap_, key));

@@ -18,10 +18,20 @@ ExpressionParser::Nesting::Nesting(ExpressionParser& p) : parser(p) {
 void ExpressionParser::error(const std::string& message) const { throw SyntaxError{message, current().line}; }
 
 void ExpressionParser::unexpected(const char* wanted) const {
-  static constexpr const char* kNames[] = {"template data", "begin of statement block", "end of statement block", "begin of print statement", "end of print statement", "name", "string", "integer", "float", "", "end of template"};
+  static constexpr const char* kNames[] = {"template data",
+                                           "begin of statement block",
+                                           "end of statement block",
+                                           "begin of print statement",
+                                           "end of print statement",
+                                           "name",
+                                           "string",
+                                           "integer",
+                                           "float",
+                                           "",
+                                           "end of template"};
   const Token& t = current();
   const std::string what = t.kind == Token::name || t.kind == Token::op ? t.value : kNames[t.kind];
-  error("unexpected '" + what + "'" + (wanted != nullptr ? std::string(", expected '") + wanted + "'" : ""));
+  error(std::string("unexpected '") + what + "'" + (wanted != nullptr ? std::string(", expected '") + wanted + "'" : ""));
 }
 
 bool ExpressionParser::skip_op(const char* op) {
@@ -89,7 +99,8 @@ ExprPtr ExpressionParser::tuple(bool with_condition, const char* end_name) {
   std::vector<ExprPtr> all;
   bool is_tuple = false;
   for (;;) {
-    const bool ends = current().kind == Token::variable_end || current().kind == Token::block_end || is_op(")") || (end_name != nullptr && is_name(end_name));
+    const bool ends =
+        current().kind == Token::variable_end || current().kind == Token::block_end || is_op(")") || (end_name != nullptr && is_name(end_name));
     if (ends) break;
     all.push_back(expression(with_condition));
     if (!skip_op(",")) break;
@@ -199,7 +210,8 @@ ExprPtr ExpressionParser::primary() {
       take();
       int64_t v = 0;
       const char letter = t.value.size() > 2 ? static_cast<char>(t.value[1] | 0x20) : ' ';
-      if (!python::parse_integer(t.value, letter == 'x' ? 16 : letter == 'o' ? 8 : letter == 'b' ? 2 : 10, v)) error("the integer " + t.value.substr(0, 40) + " is malformed or too large");
+      if (!python::parse_integer(t.value, letter == 'x' ? 16 : letter == 'o' ? 8 : letter == 'b' ? 2 : 10, v))
+        error(std::string("the integer ") + t.value.substr(0, 40) + " is malformed or too large");
       e->value = Value(v);
       return e;
     }
@@ -343,7 +355,7 @@ ExprPtr ExpressionParser::filter(ExprPtr of) {
   auto e = std::make_unique<Expr>(Expr{.kind = ExprKind::filter, .line = current().line});
   expect_op("|");
   e->name = expect_name();
-  while (skip_op(".")) e->name += "." + expect_name();
+  while (skip_op(".")) e->name.append(".").append(expect_name());
   e->items.push_back(std::move(of));
   if (is_op("(")) arguments(*e);
   return seal(std::move(e));
@@ -354,7 +366,7 @@ ExprPtr ExpressionParser::test(ExprPtr of) {
   const bool negated = skip_name("not");
   auto e = std::make_unique<Expr>(Expr{.kind = ExprKind::test, .line = current().line});
   e->name = expect_name();
-  while (skip_op(".")) e->name += "." + expect_name();
+  while (skip_op(".")) e->name.append(".").append(expect_name());
   e->items.push_back(std::move(of));
   const Token& t = current();
   const bool literal = t.kind == Token::text || t.kind == Token::integer || t.kind == Token::real || is_op("[") || is_op("{");

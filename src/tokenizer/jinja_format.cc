@@ -32,7 +32,7 @@ class ReprWriter {
     } else if (v.is_undefined()) {
       out += "Undefined";
     } else {
-      out += "<" + v.type_name() + ">";
+      out += std::string("<") + v.type_name() + ">";
     }
     if (v.seq() == nullptr && v.dict() == nullptr) heap_.charge(out.size() - before + 1);
   }
@@ -48,7 +48,8 @@ class ReprWriter {
       const auto at = [&](size_t i) { return *s.items[i].integer(); };
       const int64_t first = s.items.empty() ? 0 : at(0);
       const int64_t step = s.items.size() > 1 ? at(1) - first : 1;
-      out += "range(" + std::to_string(first) + ", " + std::to_string(s.items.empty() ? 0 : at(s.items.size() - 1) + step) + (step == 1 ? "" : ", " + std::to_string(step)) + ")";
+      out += std::string("range(") + std::to_string(first) + ", " + std::to_string(s.items.empty() ? 0 : at(s.items.size() - 1) + step) +
+             (step == 1 ? "" : std::string(", ") + std::to_string(step)) + ")";
       return;
     }
     const bool view = kind == SeqKind::keys || kind == SeqKind::values || kind == SeqKind::items;
@@ -101,7 +102,7 @@ class JsonWriter {
   }
 
  private:
-  [[noreturn]] static void refuse(const Value& v) { fail("Object of type " + v.type_name() + " is not JSON serializable"); }
+  [[noreturn]] static void refuse(const Value& v) { fail(std::string("Object of type ") + v.type_name() + " is not JSON serializable"); }
 
   static std::string scalar(const Value& v) {
     if (v.is_none()) return "null";
@@ -143,7 +144,7 @@ class JsonWriter {
       const Value& key = items[i]->first;
       if (i > 0) out += style_.item_separator;
       new_line(depth + 1);
-      if (key.text() == nullptr && !key.is_number() && !key.is_none()) fail("keys must be str, int, float, bool or None, not " + key.type_name());
+      if (key.text() == nullptr && !key.is_number() && !key.is_none()) fail(std::string("keys must be str, int, float, bool or None, not ") + key.type_name());
       python::append_json(out, key.text() != nullptr ? *key.text() : scalar(key), style_.ensure_ascii);
       heap_.charge(key.weight() + 4);
       out += style_.key_separator;

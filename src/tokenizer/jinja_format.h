@@ -11,7 +11,7 @@ std::string to_repr(Heap& heap, const Value& v);
 struct JsonStyle {
   bool ensure_ascii = false;
   bool sort_keys = false;
-  int64_t indent = -1;  ///< -1: one line
+  int64_t indent = -1;           ///< -1: one line
   std::string indent_text = {};  ///< in place of so many spaces
   std::string item_separator = ", ";
   std::string key_separator = ": ";

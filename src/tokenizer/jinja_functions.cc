@@ -68,7 +68,30 @@ Value raise_exception(Interpreter& in, Args& args) {
 }
 
 constexpr std::array<const char*, 7> kDays = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
-constexpr std::array<const char*, 12> kMonths = {"January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"};
+constexpr std::array<const char*, 12> kMonths = {"January", "February", "March",     "April",   "May",      "June",
+                                                 "July",    "August",   "September", "October", "November", "December"};
+
+// Letters that stand for several parts.
+std::string compound_time(char letter, const std::tm& t) {
+  switch (letter) {
+    case 'F':
+      return fmt::format("{}-{:02}-{:02}", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday);
+    case 'T':
+      return fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
+    case 'R':
+      return fmt::format("{:02}:{:02}", t.tm_hour, t.tm_min);
+    case 'D':
+    case 'x':
+      return fmt::format("{:02}/{:02}/{:02}", t.tm_mon + 1, t.tm_mday, (t.tm_year + 1900) % 100);
+    case 'X':
+      return fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
+    case 'c':
+      return fmt::format("{} {} {:2} {:02}:{:02}:{:02} {}", std::string_view(kDays[static_cast<size_t>(t.tm_wday)], 3),
+                         std::string_view(kMonths[static_cast<size_t>(t.tm_mon)], 3), t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, t.tm_year + 1900);
+    default:
+      return std::string("%") + letter;
+  }
+}
 
 // As strftime in the C locale; an unknown letter stays as it stands.
 std::string time_part(char letter, const std::tm& t) {
@@ -76,38 +99,54 @@ std::string time_part(char letter, const std::tm& t) {
   const auto month = std::string(kMonths[static_cast<size_t>(t.tm_mon)]);
   const int hour12 = t.tm_hour % 12 == 0 ? 12 : t.tm_hour % 12;
   switch (letter) {
-    case 'Y': return fmt::format("{}", t.tm_year + 1900);
-    case 'y': return fmt::format("{:02}", (t.tm_year + 1900) % 100);
-    case 'm': return fmt::format("{:02}", t.tm_mon + 1);
-    case 'd': return fmt::format("{:02}", t.tm_mday);
-    case 'e': return fmt::format("{:2}", t.tm_mday);
-    case 'H': return fmt::format("{:02}", t.tm_hour);
-    case 'I': return fmt::format("{:02}", hour12);
-    case 'M': return fmt::format("{:02}", t.tm_min);
-    case 'S': return fmt::format("{:02}", t.tm_sec);
-    case 'f': return "000000";
-    case 'j': return fmt::format("{:03}", t.tm_yday + 1);
-    case 'p': return t.tm_hour < 12 ? "AM" : "PM";
-    case 'A': return day;
-    case 'a': return day.substr(0, 3);
-    case 'B': return month;
+    case 'Y':
+      return fmt::format("{}", t.tm_year + 1900);
+    case 'y':
+      return fmt::format("{:02}", (t.tm_year + 1900) % 100);
+    case 'm':
+      return fmt::format("{:02}", t.tm_mon + 1);
+    case 'd':
+      return fmt::format("{:02}", t.tm_mday);
+    case 'e':
+      return fmt::format("{:2}", t.tm_mday);
+    case 'H':
+      return fmt::format("{:02}", t.tm_hour);
+    case 'I':
+      return fmt::format("{:02}", hour12);
+    case 'M':
+      return fmt::format("{:02}", t.tm_min);
+    case 'S':
+      return fmt::format("{:02}", t.tm_sec);
+    case 'f':
+      return "000000";
+    case 'j':
+      return fmt::format("{:03}", t.tm_yday + 1);
+    case 'p':
+      return t.tm_hour < 12 ? "AM" : "PM";
+    case 'A':
+      return day;
+    case 'a':
+      return day.substr(0, 3);
+    case 'B':
+      return month;
     case 'b':
-    case 'h': return month.substr(0, 3);
-    case 'w': return fmt::format("{}", t.tm_wday);
-    case 'u': return fmt::format("{}", t.tm_wday == 0 ? 7 : t.tm_wday);
-    case 'F': return fmt::format("{}-{:02}-{:02}", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday);
-    case 'T': return fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
-    case 'R': return fmt::format("{:02}:{:02}", t.tm_hour, t.tm_min);
-    case 'D':
-    case 'x': return fmt::format("{:02}/{:02}/{:02}", t.tm_mon + 1, t.tm_mday, (t.tm_year + 1900) % 100);
-    case 'X': return fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
-    case 'c': return fmt::format("{} {} {:2} {:02}:{:02}:{:02} {}", day.substr(0, 3), month.substr(0, 3), t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, t.tm_year + 1900);
+    case 'h':
+      return month.substr(0, 3);
+    case 'w':
+      return fmt::format("{}", t.tm_wday);
+    case 'u':
+      return fmt::format("{}", t.tm_wday == 0 ? 7 : t.tm_wday);
     case 'z':
-    case 'Z': return "";
-    case 'n': return "\n";
-    case 't': return "\t";
-    case '%': return "%";
-    default: return std::string("%") + letter;
+    case 'Z':
+      return "";
+    case 'n':
+      return "\n";
+    case 't':
+      return "\t";
+    case '%':
+      return "%";
+    default:
+      return compound_time(letter, t);
   }
 }
 

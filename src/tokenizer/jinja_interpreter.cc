@@ -76,6 +76,7 @@ std::string Interpreter::render(const TemplateTree& tree, const Dict& context) {
 
 void Interpreter::write(std::string_view text) {
   heap_.charge(text.size());
+  heap_.check_text(out_.size() + text.size());
   out_ += text;
 }
 
@@ -179,7 +180,8 @@ void Interpreter::assign(const Target& target, const Value& value) {
   if (!target.parts.empty()) {
     const std::vector<Value> items = items_of(value);
     if (items.size() != target.parts.size()) {
-      fail(items.size() < target.parts.size() ? "not enough values to unpack" : "too many values to unpack (expected " + std::to_string(target.parts.size()) + ")");
+      fail(items.size() < target.parts.size() ? "not enough values to unpack"
+                                              : std::string("too many values to unpack (expected ") + std::to_string(target.parts.size()) + ")");
     }
     for (size_t i = 0; i < items.size(); ++i) assign(target.parts[i], items[i]);
     return;
@@ -247,7 +249,7 @@ void Interpreter::bind_arguments(const Stmt& macro, const std::string& name, Arg
   const Parameters& p = macro.parameters;
   const size_t count = p.names.size();
   if (args.positional.size() > count && !p.takes_varargs) {
-    fail("macro '" + name + "' takes not more than " + std::to_string(count) + " argument(s)");
+    fail(std::string("macro '") + name + "' takes not more than " + std::to_string(count) + " argument(s)");
   }
   std::vector<bool> used(args.named.size());
   for (size_t i = 0; i < count; ++i) {
@@ -255,14 +257,14 @@ void Interpreter::bind_arguments(const Stmt& macro, const std::string& name, Arg
     const size_t first_default = count - p.defaults.size();
     if (named != args.named.end()) used[static_cast<size_t>(named - args.named.begin())] = true;
     if (i < args.positional.size()) {
-      if (named != args.named.end()) fail("macro '" + name + "' got multiple values for argument '" + p.names[i] + "'");
+      if (named != args.named.end()) fail(std::string("macro '") + name + "' got multiple values for argument '" + p.names[i] + "'");
       scope_->set(p.names[i], args.positional[i]);
     } else if (named != args.named.end()) {
       scope_->set(p.names[i], named->second);
     } else if (i >= first_default) {
       scope_->set(p.names[i], evaluate(*p.defaults[i - first_default]));
     } else {
-      scope_->set(p.names[i], Value::undefined("parameter '" + p.names[i] + "' was not provided"));
+      scope_->set(p.names[i], Value::undefined(std::string("parameter '") + p.names[i] + "' was not provided"));
     }
   }
   Dict rest;
@@ -274,7 +276,7 @@ void Interpreter::bind_arguments(const Stmt& macro, const std::string& name, Arg
     } else if (p.takes_kwargs) {
       rest.set(heap_.text(args.named[i].first), args.named[i].second);
     } else {
-      fail("macro '" + name + "' takes no keyword argument '" + args.named[i].first + "'");
+      fail(std::string("macro '") + name + "' takes no keyword argument '" + args.named[i].first + "'");
     }
   }
   if (p.takes_kwargs) scope_->set("kwargs", heap_.dict(std::move(rest)));
@@ -288,7 +290,7 @@ Value Interpreter::lookup(const std::string& name) {
   if (const Value* v = scope_->find(name)) return *v;
   Value v = global_function(*this, name);
   if (!v.is_undefined()) return v;
-  return Value::undefined("'" + name + "' is undefined");
+  return Value::undefined(std::string("'") + name + "' is undefined");
 }
 
 std::vector<Value> Interpreter::items_of(const Value& v) {
@@ -313,7 +315,7 @@ std::vector<Value> Interpreter::items_of(const Value& v) {
     return items;
   }
   if (v.is_undefined()) return items;
-  fail("'" + v.type_name() + "' object is not iterable");
+  fail(std::string("'") + v.type_name() + "' object is not iterable");
 }
 
 std::string Interpreter::text_of(const Value& v) { return to_text(heap_, v); }

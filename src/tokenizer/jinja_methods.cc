@@ -163,8 +163,9 @@ Value join(const Call& c) {
   std::string out;
   bool first = true;
   for (const Value& v : c.in.items_of(p.at(0))) {
-    if (v.text() == nullptr) fail("sequence item: expected str instance, " + v.type_name() + " found");
+    if (v.text() == nullptr) fail(std::string("sequence item: expected str instance, ") + v.type_name() + " found");
     c.heap().charge(v.text()->size() + c.text().size());
+    c.heap().check_text(out.size() + v.text()->size() + c.text().size());
     if (!first) out += c.text();
     first = false;
     out += *v.text();
@@ -177,7 +178,16 @@ Value classify(const Call& c) {
     const char* name;
     python::Is what;
   };
-  static constexpr std::array<Entry, 10> kAll = {{{"isalpha", python::Is::alpha}, {"isdigit", python::Is::digit}, {"isdecimal", python::Is::decimal}, {"isnumeric", python::Is::numeric}, {"isalnum", python::Is::alnum}, {"isspace", python::Is::space}, {"isupper", python::Is::upper}, {"islower", python::Is::lower}, {"istitle", python::Is::title}, {"isidentifier", python::Is::identifier}}};
+  static constexpr std::array<Entry, 10> kAll = {{{"isalpha", python::Is::alpha},
+                                                  {"isdigit", python::Is::digit},
+                                                  {"isdecimal", python::Is::decimal},
+                                                  {"isnumeric", python::Is::numeric},
+                                                  {"isalnum", python::Is::alnum},
+                                                  {"isspace", python::Is::space},
+                                                  {"isupper", python::Is::upper},
+                                                  {"islower", python::Is::lower},
+                                                  {"istitle", python::Is::title},
+                                                  {"isidentifier", python::Is::identifier}}};
   const Params p(c.name, c.args, {});
   c.heap().charge(c.text().size() * 4);
   for (const Entry& e : kAll) {
@@ -232,7 +242,8 @@ Value format(const Call& c) {
       const bool digits = field.size() < 6 && std::all_of(field.begin(), field.end(), [](char d) { return d >= '0' && d <= '9'; });
       const auto named = std::find_if(c.args.named.begin(), c.args.named.end(), [&](const auto& n) { return n.first == field; });
       const size_t index = field.empty() ? next++ : digits ? static_cast<size_t>(std::stoul(field)) : c.args.positional.size();
-      if (named == c.args.named.end() && index >= c.args.positional.size()) fail("str.format: the field {" + field + "} is not supported or has no value");
+      if (named == c.args.named.end() && index >= c.args.positional.size())
+        fail(std::string("str.format: the field {") + field + "} is not supported or has no value");
       out += c.in.text_of(named != c.args.named.end() ? named->second : c.args.positional[index]);
     }
     if (out.size() > (size_t{1} << 20)) c.heap().charge(s.size());
@@ -285,14 +296,46 @@ struct Entry {
   Code code;
 };
 constexpr std::array<Entry, 46> kTextMethods = {{
-    {"upper", change_case}, {"lower", change_case}, {"casefold", change_case}, {"title", change_case}, {"capitalize", change_case}, {"swapcase", change_case},
-    {"strip", strip}, {"lstrip", strip}, {"rstrip", strip}, {"split", split}, {"rsplit", split}, {"splitlines", split_lines},
-    {"partition", partition}, {"rpartition", partition}, {"startswith", starts_or_ends}, {"endswith", starts_or_ends},
-    {"find", find}, {"rfind", find}, {"index", find}, {"rindex", find}, {"count", count}, {"replace", replace}, {"join", join},
-    {"isalpha", classify}, {"isdigit", classify}, {"isdecimal", classify}, {"isnumeric", classify}, {"isalnum", classify},
-    {"isspace", classify}, {"isupper", classify}, {"islower", classify}, {"istitle", classify}, {"isidentifier", classify},
-    {"center", justify}, {"ljust", justify}, {"rjust", justify}, {"zfill", justify},
-    {"removeprefix", remove_affix}, {"removesuffix", remove_affix}, {"format", format},
+    {"upper", change_case},
+    {"lower", change_case},
+    {"casefold", change_case},
+    {"title", change_case},
+    {"capitalize", change_case},
+    {"swapcase", change_case},
+    {"strip", strip},
+    {"lstrip", strip},
+    {"rstrip", strip},
+    {"split", split},
+    {"rsplit", split},
+    {"splitlines", split_lines},
+    {"partition", partition},
+    {"rpartition", partition},
+    {"startswith", starts_or_ends},
+    {"endswith", starts_or_ends},
+    {"find", find},
+    {"rfind", find},
+    {"index", find},
+    {"rindex", find},
+    {"count", count},
+    {"replace", replace},
+    {"join", join},
+    {"isalpha", classify},
+    {"isdigit", classify},
+    {"isdecimal", classify},
+    {"isnumeric", classify},
+    {"isalnum", classify},
+    {"isspace", classify},
+    {"isupper", classify},
+    {"islower", classify},
+    {"istitle", classify},
+    {"isidentifier", classify},
+    {"center", justify},
+    {"ljust", justify},
+    {"rjust", justify},
+    {"zfill", justify},
+    {"removeprefix", remove_affix},
+    {"removesuffix", remove_affix},
+    {"format", format},
 }};
 constexpr std::array<Entry, 5> kDictMethods = {{{"items", dict_view}, {"keys", dict_view}, {"values", dict_view}, {"get", dict_get}, {"copy", same}}};
 constexpr std::array<Entry, 3> kListMethods = {{{"index", list_find}, {"count", list_find}, {"copy", same}}};
@@ -310,7 +353,7 @@ Value bind(Interpreter& in, const Table& table, const Value& of, const std::stri
 template <typename Table>
 void refuse_change(const Table& table, const Value& of, const std::string& name) {
   if (std::any_of(table.begin(), table.end(), [&](const char* n) { return name == n; })) {
-    fail("access to attribute '" + name + "' of '" + of.type_name() + "' object is unsafe.");
+    fail(std::string("access to attribute '") + name + "' of '" + of.type_name() + "' object is unsafe.");
   }
 }
 

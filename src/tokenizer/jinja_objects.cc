@@ -105,20 +105,25 @@ Value LoopObject::attribute(Interpreter& interpreter, const std::string& name) {
   const std::shared_ptr<Object> me = shared_from_this();
   const Value self(me);
   if (name == "cycle") {
-    return interpreter.heap().object(std::make_shared<Bound>(self, [](Interpreter&, const Value& v, Args& args) {
-      if (args.positional.empty()) fail("no items for cycling given");
-      return args.positional[dynamic_cast<LoopObject&>(*v.object()).index % args.positional.size()];
-    }), false);
+    return interpreter.heap().object(
+        std::make_shared<Bound>(self,
+                                [](Interpreter&, const Value& v, Args& args) {
+                                  if (args.positional.empty()) fail("no items for cycling given");
+                                  return args.positional[dynamic_cast<LoopObject&>(*v.object()).index % args.positional.size()];
+                                }),
+        false);
   }
-  return interpreter.heap().object(std::make_shared<Bound>(self, [](Interpreter& i, const Value& v, Args& args) {
-    auto& loop = dynamic_cast<LoopObject&>(*v.object());
-    Value now = i.heap().list(args.positional, SeqKind::tuple);
-    if (!loop.last_seen) i.heap().own(std::get<std::shared_ptr<Object>>(v.data()));
-    i.heap().step(now.weight());
-    if (loop.last_seen && equal(*loop.last_seen, now)) return Value(false);
-    loop.last_seen = std::move(now);
-    return Value(true);
-  }), false);
+  return interpreter.heap().object(std::make_shared<Bound>(self,
+                                                           [](Interpreter& i, const Value& v, Args& args) {
+                                                             auto& loop = dynamic_cast<LoopObject&>(*v.object());
+                                                             Value now = i.heap().list(args.positional, SeqKind::tuple);
+                                                             if (!loop.last_seen) i.heap().own(std::get<std::shared_ptr<Object>>(v.data()));
+                                                             i.heap().step(now.weight());
+                                                             if (loop.last_seen && equal(*loop.last_seen, now)) return Value(false);
+                                                             loop.last_seen = std::move(now);
+                                                             return Value(true);
+                                                           }),
+                                   false);
 }
 
 }  // namespace moegen::jinja

@@ -16,9 +16,9 @@ namespace {
 [[noreturn]] void bad_types(const std::string& op, const Value& a, const Value& b) {
   require_defined(a);
   require_defined(b);
-  if (op == "+" && a.text() != nullptr) fail("can only concatenate str (not \"" + b.type_name() + "\") to str");
-  if (op == "+" && a.seq() != nullptr) fail("can only concatenate " + a.type_name() + " (not \"" + b.type_name() + "\") to " + a.type_name());
-  fail("unsupported operand type(s) for " + op + ": '" + a.type_name() + "' and '" + b.type_name() + "'");
+  if (op == "+" && a.text() != nullptr) fail(std::string("can only concatenate str (not \"") + b.type_name() + "\") to str");
+  if (op == "+" && a.seq() != nullptr) fail(std::string("can only concatenate ") + a.type_name() + " (not \"" + b.type_name() + "\") to " + a.type_name());
+  fail(std::string("unsupported operand type(s) for ") + op + ": '" + a.type_name() + "' and '" + b.type_name() + "'");
 }
 
 [[noreturn]] void too_large() { fail("an integer is too large: this engine has 64 bits"); }
@@ -85,6 +85,7 @@ Value repeat(Heap& heap, const Value& what, int64_t times) {
   const uint64_t n = times > 0 ? static_cast<uint64_t>(times) : 0;
   const size_t unit = what.text() != nullptr ? what.text()->size() : what.seq()->items.size() * sizeof(Value);
   if (n != 0 && unit > std::numeric_limits<uint64_t>::max() / n) fail("the template takes too much: a repetition is too long");
+  if (what.text() != nullptr) heap.check_text(unit * n);
   heap.charge(unit * n);
   if (const std::string* s = what.text()) {
     std::string out;
@@ -117,7 +118,7 @@ Value binary(Heap& heap, const std::string& op, const Value& a, const Value& b) 
   if (a.as_integer(x) && b.as_integer(y)) return of_integers(op, x, y);
   if (a.as_real(p) && b.as_real(q)) return of_reals(op, p, q);
   if (op == "+" && a.text() != nullptr && b.text() != nullptr) {
-    heap.charge(a.text()->size() + b.text()->size());
+    heap.check_text(a.text()->size() + b.text()->size());
     return heap.text(*a.text() + *b.text());
   }
   if (op == "+" && is_list_or_tuple(a) && is_list_or_tuple(b) && a.seq()->kind == b.seq()->kind) {
@@ -144,7 +145,7 @@ bool contains(Heap& heap, const Value& container, const Value& what) {
   if (const std::string* s = container.text()) {
     if (what.text() == nullptr) {
       require_defined(what);
-      fail("'in <string>' requires string as left operand, not " + what.type_name());
+      fail(std::string("'in <string>' requires string as left operand, not ") + what.type_name());
     }
     heap.step(1 + s->size() / 16);
     return s->find(*what.text()) != std::string::npos;
@@ -158,7 +159,7 @@ bool contains(Heap& heap, const Value& container, const Value& what) {
   }
   if (const Dict* d = container.dict()) return d->find(what) != nullptr;
   if (container.is_undefined()) return false;
-  fail("argument of type '" + container.type_name() + "' is not iterable");
+  fail(std::string("argument of type '") + container.type_name() + "' is not iterable");
 }
 
 namespace {
@@ -189,7 +190,7 @@ Range adjusted(const Value& begin, const Value& end, const Value& step, int64_t 
 template <typename Take>
 void walk(const Range& r, Take&& take) {
   if (r.step > 0) {
-    for (int64_t i = r.begin; i < r.end; i = r.step > r.end - i ? r.end : i + r.step) take(static_cast<size_t>(i));
+    for (int64_t i = r.begin; i<r.end; i = r.step> r.end - i ? r.end : i + r.step) take(static_cast<size_t>(i));
   } else {
     for (int64_t i = r.begin; i > r.end; i = r.step < r.end - i ? r.end : i + r.step) take(static_cast<size_t>(i));
   }
@@ -213,7 +214,7 @@ Value slice_of(Heap& heap, const Value& of, const Value& begin, const Value& end
   const Seq* s = of.seq();
   if (s == nullptr || (!is_list_or_tuple(of) && s->kind != SeqKind::range)) {
     require_defined(of);
-    return Value::undefined("'" + of.type_name() + "' object is not subscriptable");
+    fail(std::string("'") + of.type_name() + "' object is not subscriptable");
   }
   std::vector<Value> items;
   walk(adjusted(begin, end, step, static_cast<int64_t>(s->items.size())), [&](size_t i) { items.push_back(s->items[i]); });
@@ -254,7 +255,8 @@ std::string converted(Heap& heap, const Value& v, char letter, const Conversion&
   }
   if (letter == 'd' || letter == 'i' || letter == 'x' || letter == 'X') {
     if (!v.as_integer(integer)) {
-      if (!v.as_real(real) || letter == 'x' || letter == 'X' || !(std::abs(real) < 9e18)) fail(std::string("%") + letter + " format: a real number is required, not " + v.type_name());
+      if (!v.as_real(real) || letter == 'x' || letter == 'X' || !(std::abs(real) < 9e18))
+        fail(std::string("%") + letter + " format: a real number is required, not " + v.type_name());
       integer = static_cast<int64_t>(real);
     }
     if (letter == 'd' || letter == 'i') {
@@ -263,9 +265,11 @@ std::string converted(Heap& heap, const Value& v, char letter, const Conversion&
       body = letter == 'x' ? fmt::format("{:x}", integer) : fmt::format("{:X}", integer);
     }
   } else {
-    if (!v.as_real(real)) fail("must be real number, not " + v.type_name());
+    if (!v.as_real(real)) fail(std::string("must be real number, not ") + v.type_name());
     const int digits = c.precision >= 0 ? c.precision : 6;
-    body = letter == 'f' || letter == 'F' ? python::fixed(real, digits) : letter == 'e' ? fmt::format("{:.{}e}", real, digits) : fmt::format("{:.{}g}", real, digits);
+    body = letter == 'f' || letter == 'F' ? python::fixed(real, digits)
+           : letter == 'e'                ? fmt::format("{:.{}e}", real, digits)
+                                          : fmt::format("{:.{}g}", real, digits);
   }
   if ((c.plus || c.space) && body[0] != '-') body.insert(0, 1, c.plus ? '+' : ' ');
   return body;
@@ -291,7 +295,7 @@ std::string format_percent(Heap& heap, const std::string& pattern, const Args& a
       const Dict* dict = args.positional.size() == 1 ? args.positional[0].dict() : nullptr;
       if (dict != nullptr) v = dict->find(key);
       for (const auto& [name, value] : args.named) v = name == key ? &value : v;
-      if (v == nullptr) fail("the format has no value for '" + key + "'");
+      if (v == nullptr) fail(std::string("the format has no value for '") + key + "'");
       next = args.positional.size();
       i = close + 1;
     }
@@ -321,7 +325,8 @@ std::string format_percent(Heap& heap, const std::string& pattern, const Args& a
     out += body;
     if (c.left) out.append(pad, ' ');
   }
-  if (next < args.positional.size() && (args.positional.size() != 1 || args.positional[0].dict() == nullptr)) fail("not all arguments converted during string formatting");
+  if (next < args.positional.size() && (args.positional.size() != 1 || args.positional[0].dict() == nullptr))
+    fail("not all arguments converted during string formatting");
   return out;
 }
 

@@ -29,7 +29,7 @@ Value length(const FilterCall& c) {
   }
   if (const Dict* d = c.of.dict()) return Value(static_cast<int64_t>(d->size()));
   if (c.of.is_undefined()) return Value(int64_t{0});
-  if (c.of.seq() == nullptr || c.of.seq()->is_generator()) fail("object of type '" + c.of.type_name() + "' has no len()");
+  if (c.of.seq() == nullptr || c.of.seq()->is_generator()) fail(std::string("object of type '") + c.of.type_name() + "' has no len()");
   return Value(static_cast<int64_t>(c.of.seq()->items.size()));
 }
 
@@ -37,7 +37,7 @@ Value first_or_last(const FilterCall& c) {
   const Params p = c.params({});
   if (c.name == "last" && c.of.seq() != nullptr && c.of.seq()->is_generator()) fail("'generator' object is not reversible");
   const std::vector<Value> items = c.in.items_of(c.of);
-  if (items.empty()) return Value::undefined("No " + c.name + " item, sequence was empty.");
+  if (items.empty()) return Value::undefined(std::string("No ") + c.name + " item, sequence was empty.");
   return c.name == "first" ? items.front() : items.back();
 }
 
@@ -50,6 +50,7 @@ Value join(const FilterCall& c) {
     c.heap().step();
     const std::string part = to_text(c.heap(), p.given(1) ? nested_attribute(c.in, v, p.at(1)) : v);
     c.heap().charge(part.size() + between.size());
+    c.heap().check_text(out.size() + part.size() + between.size());
     if (!first) out += between;
     first = false;
     out += part;
@@ -70,8 +71,7 @@ Value items(const FilterCall& c) {
 }
 
 Value reverse(const FilterCall& c) {
-  if (const std::string* s = c.of.text()) {
-    (void)s;
+  if (c.of.text() != nullptr) {
     return slice_of(c.heap(), c.of, Value::none(), Value::none(), Value(int64_t{-1}));
   }
   std::vector<Value> all = c.in.items_of(c.of);
@@ -205,9 +205,12 @@ Value batch(const FilterCall& c) {
   return c.heap().list(std::move(out), SeqKind::generator);
 }
 
+// map and select look at their input only if it is true: none and 0 are as good as empty.
+std::vector<Value> items_if_true(const FilterCall& c) { return c.of.truth() ? c.in.items_of(c.of) : std::vector<Value>(); }
+
 Value map(const FilterCall& c) {
   std::vector<Value> out;
-  const std::vector<Value> all = c.in.items_of(c.of);
+  const std::vector<Value> all = items_if_true(c);
   const bool by_attribute = c.args.positional.empty();
   const Params p = by_attribute ? c.params({"attribute", "default"}) : Params(c.name, {}, {"attribute", "default"});
   if (by_attribute && !p.has(0)) fail("map requires a filter argument");
@@ -234,7 +237,7 @@ Value select(const FilterCall& c) {
   const size_t fixed = by_attribute ? 1 : 0;
   if (c.args.positional.size() < fixed) fail(c.name + " needs the name of an attribute");
   std::vector<Value> out;
-  for (const Value& v : c.in.items_of(c.of)) {
+  for (const Value& v : items_if_true(c)) {
     c.heap().step();
     const Value what = by_attribute ? nested_attribute(c.in, v, c.args.positional[0]) : v;
     bool holds = what.truth();
@@ -263,15 +266,15 @@ Value attribute(const FilterCall& c) {
   if (c.of.object() != nullptr) return c.in.attribute(c.of, p.text(0));
   const Value bound = method(c.in, c.of, p.text(0));  // attributes only, no items
   if (!bound.is_undefined()) return bound;
-  if (p.text(0).starts_with("__")) fail("access to attribute '" + p.text(0) + "' of '" + c.of.type_name() + "' object is unsafe.");
-  return Value::undefined("'" + c.of.type_name() + " object' has no attribute '" + p.text(0) + "'");
+  if (p.text(0).starts_with("__")) fail(std::string("access to attribute '") + p.text(0) + "' of '" + c.of.type_name() + "' object is unsafe.");
+  return Value::undefined(std::string("'") + c.of.type_name() + " object' has no attribute '" + p.text(0) + "'");
 }
 
 constexpr std::array<FilterEntry, 26> kFilters = {{
-    {"length", length}, {"count", length}, {"first", first_or_last}, {"last", first_or_last}, {"join", join}, {"list", list},
-    {"items", items}, {"reverse", reverse}, {"sort", sort}, {"dictsort", dict_sort}, {"unique", unique}, {"groupby", group_by},
-    {"sum", sum}, {"min", extreme}, {"max", extreme}, {"batch", batch}, {"map", map}, {"select", select}, {"reject", select},
-    {"selectattr", select}, {"rejectattr", select}, {"default", default_value}, {"d", default_value}, {"attr", attribute},
+    {"length", length}, {"count", length},      {"first", first_or_last}, {"last", first_or_last},    {"join", join},       {"list", list},
+    {"items", items},   {"reverse", reverse},   {"sort", sort},           {"dictsort", dict_sort},    {"unique", unique},   {"groupby", group_by},
+    {"sum", sum},       {"min", extreme},       {"max", extreme},         {"batch", batch},           {"map", map},         {"select", select},
+    {"reject", select}, {"selectattr", select}, {"rejectattr", select},   {"default", default_value}, {"d", default_value}, {"attr", attribute},
 }};
 
 }  // namespace
@@ -287,7 +290,7 @@ Value Interpreter::filter(const std::string& name, const Value& of, Args& args) 
   const Level level(*this);
   FilterCode code = find_text_filter(name);
   if (code == nullptr) code = find_sequence_filter(name);
-  if (code == nullptr) fail("No filter named '" + name + "'.");
+  if (code == nullptr) fail(std::string("No filter named '") + name + "'.");
   heap_.step();
   return code({*this, name, of, args});
 }

@@ -44,7 +44,7 @@ class Parser : public ExpressionParser {
     for (;;) {
       const Token& t = current();
       if (t.kind == Token::end) {
-        if (ends.size() != 0) error("Unexpected end of template." + looked_for(ends, open));
+        if (ends.size() != 0) error(std::string("Unexpected end of template.") + looked_for(ends, open));
         return all;
       }
       if (t.kind == Token::data) {
@@ -86,9 +86,9 @@ class Parser : public ExpressionParser {
     if (name == "generation") return scoped("endgeneration", "generation");
     if (name == "break" || name == "continue") return jump(name == "break" ? StmtKind::break_loop : StmtKind::continue_loop);
     for (const char* known : {"include", "import", "from", "extends", "block", "do", "autoescape", "trans", "print"}) {
-      if (name == known) error("the tag '" + name + "' is not supported");
+      if (name == known) error(std::string("the tag '") + name + "' is not supported");
     }
-    error("Encountered unknown tag '" + name + "'." + (ends.size() != 0 ? looked_for(ends, open) : ""));
+    error(std::string("Encountered unknown tag '") + name + "'." + (ends.size() != 0 ? looked_for(ends, open) : ""));
   }
 
   StmtPtr conditional() {
@@ -124,7 +124,7 @@ class Parser : public ExpressionParser {
       } else {
         one.name = expect_name();
         for (const char* constant : {"true", "false", "none", "True", "False", "None"}) {
-          if (one.name == constant) error("can't assign to '" + one.name + "'");
+          if (one.name == constant) error(std::string("can't assign to '") + one.name + "'");
         }
         if (with_attribute && skip_op(".")) one.attribute = expect_name();
       }

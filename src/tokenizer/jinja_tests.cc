@@ -33,7 +33,7 @@ bool of_value(const std::string& name, const Value& v, bool& known) {
   if (name == "mapping") return v.dict() != nullptr;
   if (name == "iterable") return v.seq() != nullptr || v.dict() != nullptr || v.text() != nullptr || v.is_undefined();
   if (name == "sequence") return is_sequence(v);
-  if (name == "callable") return v.object() != nullptr && v.object()->callable();
+  if (name == "callable") return v.is_undefined() || (v.object() != nullptr && v.object()->callable());
   if (name == "escaped") return false;
   known = false;
   return false;
@@ -53,13 +53,12 @@ bool compared(Interpreter& in, const std::string& name, const Value& a, const Va
 
 bool same(const Value& a, const Value& b) {
   if (a.data().index() != b.data().index()) return false;
-  if (a.seq() != nullptr || a.dict() != nullptr || a.object() != nullptr) return a.seq() == b.seq() && a.dict() == b.dict() && a.object() == b.object();
+  if (a.seq() != nullptr || a.dict() != nullptr || a.object() != nullptr)
+    return a.seq() == b.seq() && a.dict() == b.dict() && a.object() == b.object();
   return equal(a, b);
 }
 
-bool divides(Interpreter& in, const Value& v, const Value& by) {
-  return equal(binary(in.heap(), "%", v, by), Value(int64_t{0}));
-}
+bool divides(Interpreter& in, const Value& v, const Value& by) { return equal(binary(in.heap(), "%", v, by), Value(int64_t{0})); }
 
 }  // namespace
 
@@ -87,14 +86,15 @@ bool Interpreter::test(const std::string& name, const Value& of, Args& args) {
     of_value(*of.text(), of, is_test);
     return name == "filter" ? find_text_filter(*of.text()) != nullptr || find_sequence_filter(*of.text()) != nullptr : is_test;
   }
-  if (is_one_of(name, {"eq", "equalto", "==", "ne", "!=", "lt", "lessthan", "<", "le", "<=", "gt", "greaterthan", ">", "ge", ">=", "in", "sameas", "divisibleby"})) {
+  if (is_one_of(name, {"eq", "equalto", "==", "ne", "!=", "lt", "lessthan", "<", "le", "<=", "gt", "greaterthan", ">", "ge", ">=", "in", "sameas",
+                       "divisibleby"})) {
     const Params p(name, args, {"other"}, 1);
     if (name == "in") return contains(heap_, p.at(0), of);
     if (name == "sameas") return same(of, p.at(0));
     if (name == "divisibleby") return divides(*this, of, p.at(0));
     return compared(*this, name, of, p.at(0));
   }
-  fail("No test named '" + name + "'.");
+  fail(std::string("No test named '") + name + "'.");
 }
 
 }  // namespace moegen::jinja

@@ -22,6 +22,7 @@ std::string replaced(Heap& heap, const std::string& s, const std::string& from, 
   if (from.empty()) {  // between all characters
     for (size_t i = 0; i <= s.size() && left > 0; --left) {
       heap.charge(to.size() + 4);
+      heap.check_text(out.size() + to.size());
       out.append(s, done, i - done).append(to);
       done = i;
       i += i < s.size() ? text::char_bytes(s[i]) : 1;
@@ -29,6 +30,7 @@ std::string replaced(Heap& heap, const std::string& s, const std::string& from, 
   } else {
     for (size_t at = s.find(from); at != std::string::npos && left > 0; at = s.find(from, done), --left) {
       heap.charge(to.size());
+      heap.check_text(out.size() + (at - done) + to.size());
       out.append(s, done, at - done).append(to);
       done = at + from.size();
     }
@@ -83,12 +85,23 @@ Value escape(const FilterCall& c) {
   c.heap().charge(s.size() * 5);
   for (const char ch : s) {
     switch (ch) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&#34;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += ch;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&#34;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += ch;
     }
   }
   return c.heap().text(std::move(out));
@@ -114,7 +127,9 @@ Value indent(const FilterCall& c) {
     c.heap().charge(static_cast<uint64_t>(std::max<int64_t>(width, 0)));
     unit.assign(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
   }
-  const std::string s = text_of(c) + "\n";
+  require_defined(c.of);
+  if (c.of.text() == nullptr) fail(std::string("indent needs a text, not '") + c.of.type_name() + "'");
+  const std::string s = *c.of.text() + "\n";
   std::string out;
   const auto lines = python::split_lines(s, false);
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -136,7 +151,9 @@ Value center(const FilterCall& c) {
 
 Value truncate(const FilterCall& c) {
   const Params p = c.params({"length", "killwords", "end", "leeway"});
-  const std::u32string s = text::to_utf32(text_of(c));
+  if (c.of.text() == nullptr) fail(std::string("truncate needs a text, not '") + c.of.type_name() + "'");
+  const std::u32string s = text::to_utf32(*c.of.text());
+  c.heap().charge(s.size() * 4);
   const std::u32string end = text::to_utf32(p.text(2, "..."));
   const int64_t length = p.integer(0, 255);
   const int64_t leeway = p.given(3) ? p.integer(3, 5) : 5;
@@ -209,7 +226,7 @@ Value absolute(const FilterCall& c) {
   if (const double* d = c.of.real()) return Value(std::abs(*d));
   int64_t v = 0;
   require_defined(c.of);
-  if (!c.of.as_integer(v)) fail("bad operand type for abs(): '" + c.of.type_name() + "'");
+  if (!c.of.as_integer(v)) fail(std::string("bad operand type for abs(): '") + c.of.type_name() + "'");
   return v < 0 ? binary(c.heap(), "-", Value(int64_t{0}), Value(v)) : Value(v);
 }
 
@@ -219,7 +236,7 @@ Value round(const FilterCall& c) {
   const std::string how = p.text(1, "common");
   double d = 0;
   require_defined(c.of);
-  if (!c.of.as_real(d)) fail("type " + c.of.type_name() + " doesn't define __round__ method");
+  if (!c.of.as_real(d)) fail(std::string("type ") + c.of.type_name() + " doesn't define __round__ method");
   const double scale = std::pow(10.0, static_cast<double>(digits));
   if (how == "ceil") return Value(std::ceil(d * scale) / scale);
   if (how == "floor") return Value(std::floor(d * scale) / scale);
@@ -237,7 +254,7 @@ Value to_json_text(const FilterCall& c) {
   style.ensure_ascii = p.flag(0, false);
   style.sort_keys = p.flag(3, false);
   if (p.given(1)) {
-    style.item_separator = ",";
+    style.item_separator.assign(1, ',');
     style.indent = 0;
     if (p.at(1).text() != nullptr) {
       style.indent_text = p.text(1);
@@ -256,10 +273,11 @@ Value to_json_text(const FilterCall& c) {
 }
 
 constexpr std::array<FilterEntry, 25> kFilters = {{
-    {"upper", change_case}, {"lower", change_case}, {"capitalize", change_case}, {"title", change_case}, {"trim", trim},
-    {"string", to_string}, {"safe", to_string}, {"escape", escape}, {"e", escape}, {"forceescape", escape}, {"replace", replace},
-    {"format", format}, {"indent", indent}, {"center", center}, {"truncate", truncate}, {"wordcount", word_count},
-    {"urlencode", url_encode}, {"int", to_integer}, {"float", to_real}, {"abs", absolute}, {"round", round}, {"tojson", to_json_text},
+    {"upper", change_case},    {"lower", change_case},    {"capitalize", change_case}, {"title", change_case}, {"trim", trim},
+    {"string", to_string},     {"safe", to_string},       {"escape", escape},          {"e", escape},          {"forceescape", escape},
+    {"replace", replace},      {"format", format},        {"indent", indent},          {"center", center},     {"truncate", truncate},
+    {"wordcount", word_count}, {"urlencode", url_encode}, {"int", to_integer},         {"float", to_real},     {"abs", absolute},
+    {"round", round},          {"tojson", to_json_text},
 }};
 
 }  // namespace

@@ -6,8 +6,8 @@
 namespace moegen::jinja {
 namespace {
 
-constexpr uint32_t kMaxDepth = 600;          // of containers in containers: their destructors recurse
-constexpr uint64_t kMaxWeight = 1 << 24;     // a list that holds itself twice, thirty times over, is small but long to walk
+constexpr uint32_t kMaxDepth = 600;       // of containers in containers: their destructors recurse
+constexpr uint64_t kMaxWeight = 1 << 24;  // a list that holds itself twice, thirty times over, is small but long to walk
 constexpr uint64_t kMaxKeyWeight = 1 << 10;
 
 template <typename... Ts>
@@ -47,13 +47,13 @@ bool equal_dicts(const Dict& a, const Dict& b) {
 void fail(const std::string& message) { throw TemplateError(message); }
 
 bool Value::truth() const {
-  return std::visit(Overloaded{[](const Undefined&) { return false; }, [](const None&) { return false; }, [](bool v) { return v; },
-                               [](int64_t v) { return v != 0; }, [](double v) { return v != 0; },
-                               [](const std::shared_ptr<const std::string>& v) { return !v->empty(); },
-                               [](const std::shared_ptr<const Seq>& v) { return v->is_generator() || !v->items.empty(); },
-                               [](const std::shared_ptr<const Dict>& v) { return v->size() != 0; },
-                               [](const std::shared_ptr<Object>&) { return true; }},
-                    data_);
+  return std::visit(
+      Overloaded{[](const Undefined&) { return false; }, [](const None&) { return false; }, [](bool v) { return v; },
+                 [](int64_t v) { return v != 0; }, [](double v) { return v != 0; },
+                 [](const std::shared_ptr<const std::string>& v) { return !v->empty(); },
+                 [](const std::shared_ptr<const Seq>& v) { return v->is_generator() || !v->items.empty(); },
+                 [](const std::shared_ptr<const Dict>& v) { return v->size() != 0; }, [](const std::shared_ptr<Object>&) { return true; }},
+      data_);
 }
 
 bool Value::as_integer(int64_t& v) const {
@@ -85,14 +85,14 @@ uint64_t Value::weight() const {
 }
 
 std::string Value::type_name() const {
-  return std::visit(Overloaded{[](const Undefined&) -> std::string { return "Undefined"; }, [](const None&) -> std::string { return "NoneType"; },
-                               [](bool) -> std::string { return "bool"; }, [](int64_t) -> std::string { return "int"; },
-                               [](double) -> std::string { return "float"; },
-                               [](const std::shared_ptr<const std::string>&) -> std::string { return "str"; },
-                               [](const std::shared_ptr<const Seq>& v) -> std::string { return name_of(v->kind); },
-                               [](const std::shared_ptr<const Dict>&) -> std::string { return "dict"; },
-                               [](const std::shared_ptr<Object>& v) { return v->type_name(); }},
-                    data_);
+  return std::visit(
+      Overloaded{[](const Undefined&) -> std::string { return "Undefined"; }, [](const None&) -> std::string { return "NoneType"; },
+                 [](bool) -> std::string { return "bool"; }, [](int64_t) -> std::string { return "int"; },
+                 [](double) -> std::string { return "float"; }, [](const std::shared_ptr<const std::string>&) -> std::string { return "str"; },
+                 [](const std::shared_ptr<const Seq>& v) -> std::string { return name_of(v->kind); },
+                 [](const std::shared_ptr<const Dict>&) -> std::string { return "dict"; },
+                 [](const std::shared_ptr<Object>& v) { return v->type_name(); }},
+      data_);
 }
 
 size_t Dict::index_of(const Value& key) const {
@@ -130,7 +130,7 @@ void Dict::set(Value key, Value value) {
     by_number_.emplace(static_cast<int64_t>(real), i);
   } else {
     const Seq* tuple = key.seq();
-    if (key.dict() != nullptr || (tuple != nullptr && tuple->kind != SeqKind::tuple)) fail("unhashable type: '" + key.type_name() + "'");
+    if (key.dict() != nullptr || (tuple != nullptr && tuple->kind != SeqKind::tuple)) fail(std::string("unhashable type: '") + key.type_name() + "'");
     if (++others_ > 64 || key.weight() > kMaxKeyWeight) fail("too many keys of unusual types in one dict");
   }
   items_.emplace_back(std::move(key), std::move(value));
@@ -146,8 +146,10 @@ const Value* Dict::find(std::string_view key) const {
   return it == by_text_.end() ? nullptr : &items_[it->second].second;
 }
 
-Value Object::attribute(Interpreter&, const std::string& name) { return Value::undefined("'" + type_name() + " object' has no attribute '" + name + "'"); }
-Value Object::call(Interpreter&, Args&) { fail("'" + type_name() + "' object is not callable"); }
+Value Object::attribute(Interpreter&, const std::string& name) {
+  return Value::undefined(std::string("'") + type_name() + " object' has no attribute '" + name + "'");
+}
+Value Object::call(Interpreter&, Args&) { fail(std::string("'") + type_name() + "' object is not callable"); }
 
 bool equal(const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) {
@@ -198,6 +200,7 @@ Heap::~Heap() {
 }
 
 Value Heap::text(std::string s) {
+  check_text(s.size());
   charge(s.size() + 48);
   return Value(std::make_shared<const std::string>(std::move(s)));
 }

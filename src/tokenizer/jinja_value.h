@@ -31,12 +31,12 @@ struct None {};
 /// UTF-8 and are indexed by code point. Containers come from a Heap, which bounds their number, size and depth.
 class Value {
  public:
-  using Data = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>, std::shared_ptr<const Seq>, std::shared_ptr<const Dict>, std::shared_ptr<Object>>;
+  using Data = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>, std::shared_ptr<const Seq>,
+                            std::shared_ptr<const Dict>, std::shared_ptr<Object>>;
 
   Value() = default;
   template <typename T>
-    requires(!std::is_same_v<std::remove_cvref_t<T>, Value>)
-  explicit Value(T&& v) : data_(std::forward<T>(v)) {}
+  requires(!std::is_same_v<std::remove_cvref_t<T>, Value>) explicit Value(T&& v) : data_(std::forward<T>(v)) {}
 
   static Value none() { return Value(None{}); }
   static Value integer(int64_t v) { return Value(v); }
@@ -58,8 +58,8 @@ class Value {
   /// Integers and booleans; nullopt-like: false where it is something else.
   bool as_integer(int64_t& v) const;
   bool as_real(double& v) const;
-  [[nodiscard]] uint32_t depth() const;   ///< of nested containers
-  [[nodiscard]] uint64_t weight() const;  ///< of the whole tree: what it costs to walk through it
+  [[nodiscard]] uint32_t depth() const;         ///< of nested containers
+  [[nodiscard]] uint64_t weight() const;        ///< of the whole tree: what it costs to walk through it
   [[nodiscard]] std::string type_name() const;  ///< as Python's type(x).__name__
 
  private:
@@ -135,7 +135,8 @@ int compare(const Value& a, const Value& b, const char* op);
 /// The budget of one rendering, and where containers and long strings are made. Throws TemplateError when spent.
 class Heap {
  public:
-  Heap(uint64_t max_steps, uint64_t max_bytes) : steps_left_(max_steps), bytes_left_(max_bytes) {}
+  /// `max_text_bytes`: of one text.
+  Heap(uint64_t max_steps, uint64_t max_bytes, uint64_t max_text_bytes) : steps_left_(max_steps), bytes_left_(max_bytes), max_text_(max_text_bytes) {}
   Heap(const Heap&) = delete;
   Heap& operator=(const Heap&) = delete;
   ~Heap();
@@ -151,6 +152,10 @@ class Heap {
     step(bytes / 64);
   }
   Value text(std::string s);
+  /// Before a text of so many bytes is made.
+  void check_text(uint64_t bytes) const {
+    if (bytes > max_text_) spent("text");
+  }
   Value list(std::vector<Value> items, SeqKind kind = SeqKind::list);
   Value dict(Dict dict);
   Value object(std::shared_ptr<Object> object, bool has_state);
@@ -161,6 +166,7 @@ class Heap {
   [[noreturn]] static void spent(const char* what);
   uint64_t steps_left_;
   uint64_t bytes_left_;
+  uint64_t max_text_;
   std::vector<std::shared_ptr<Object>> owned_;
 };
 

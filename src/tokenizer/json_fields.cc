@@ -46,7 +46,8 @@ bool Fields::flag(const char* key, bool otherwise) const {
 
 int64_t Fields::number(const char* key, int64_t max) const {
   const nlohmann::json& v = at(key);
-  const bool fits = v.is_number_unsigned() ? v.get<uint64_t>() <= static_cast<uint64_t>(max) : v.is_number_integer() && v.get<int64_t>() >= 0 && v.get<int64_t>() <= max;
+  const bool fits = v.is_number_unsigned() ? v.get<uint64_t>() <= static_cast<uint64_t>(max)
+                                           : v.is_number_integer() && v.get<int64_t>() >= 0 && v.get<int64_t>() <= max;
   if (!fits) corrupt(std::string("\"") + key + "\" is no integer from 0 to " + std::to_string(max));
   return v.get<int64_t>();
 }

@@ -131,7 +131,7 @@ void parse_into(std::vector<std::unique_ptr<const Normalizer::Step>>& steps, con
   } else if (type == "ByteLevel") {
     add(Bytes{});
   } else {
-    f.refuse("the type " + type);
+    f.refuse(std::string("the type ") + type);
   }
 }
 

@@ -43,7 +43,7 @@ void parse_into(const nlohmann::json& spec, PostProcessor& to, int depth) {
   } else if (type == "TemplateProcessing") {
     parse_template(f, to);
   } else if (type != "ByteLevel") {  // that one changes offsets only
-    f.refuse("the type " + type);
+    f.refuse(std::string("the type ") + type);
   }
 }
 

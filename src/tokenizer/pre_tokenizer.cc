@@ -181,7 +181,7 @@ Metaspace parse_metaspace(const Fields& f) {
   } else if (scheme == "never") {
     m.prepend = Prepend::never;
   } else if (scheme != "always") {
-    f.refuse("the prepend_scheme " + scheme);
+    f.refuse(std::string("the prepend_scheme ") + scheme);
   }
   return m;
 }
@@ -211,7 +211,7 @@ void parse_into(Steps& steps, const nlohmann::json& spec, int depth) {
     add(CharSplit{is_whitespace, SplitBehavior::removed});
     add(CharSplit{is_word, SplitBehavior::contiguous});
   } else {
-    f.refuse("the type " + type);
+    f.refuse(std::string("the type ") + type);
   }
 }
 

@@ -2,11 +2,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "tokenizer/regex.h"
 
@@ -21,9 +20,7 @@ struct Pieces {
   std::string text;
   std::vector<Span> spans;
   bool first_at_start = false;  ///< the first span starts where the whole input starts
-  [[nodiscard]] std::string_view word(size_t i) const {
-    return std::string_view(text).substr(spans[i].begin, spans[i].end - spans[i].begin);
-  }
+  [[nodiscard]] std::string_view word(size_t i) const { return std::string_view(text).substr(spans[i].begin, spans[i].end - spans[i].begin); }
 };
 
 /// The "pre_tokenizer" of tokenizer.json. Immutable.

@@ -31,7 +31,8 @@ bool is_printable(char32_t c) {
 std::string without_underscores(std::string_view s) {
   std::string out;
   for (size_t i = 0; i < s.size(); ++i) {
-    const bool between = s[i] == '_' && i > 0 && i + 1 < s.size() && std::isalnum(static_cast<unsigned char>(s[i - 1])) && std::isalnum(static_cast<unsigned char>(s[i + 1]));
+    const bool between = s[i] == '_' && i > 0 && i + 1 < s.size() && std::isalnum(static_cast<unsigned char>(s[i - 1])) &&
+                         std::isalnum(static_cast<unsigned char>(s[i + 1]));
     if (!between) out += s[i];
   }
   return out;
@@ -97,7 +98,8 @@ bool parse_integer(std::string_view s, int base, int64_t& v) {
     if ((base == 16 && letter == 'x') || (base == 8 && letter == 'o') || (base == 2 && letter == 'b')) digits.remove_prefix(2);
   }
   if (digits.empty() || digits[0] == '-' || digits[0] == '+') return false;
-  const std::string with_sign = (negative ? "-" : "") + std::string(digits);
+  std::string with_sign(negative ? "-" : "");
+  with_sign += digits;
   const auto [end, error] = std::from_chars(with_sign.data(), with_sign.data() + with_sign.size(), v, base);
   return error == std::errc() && end == with_sign.data() + with_sign.size();
 }

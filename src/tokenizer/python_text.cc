@@ -30,7 +30,11 @@ struct Special {
 };
 // Upper cases that are more than one character (SpecialCasing.txt); those of Greek with iota subscript are left out.
 constexpr std::array<Special, 11> kSpecial = {{{0xDF, "SS", "Ss"},
-                                               {0x149, "\xCA\xBC" "N", "\xCA\xBC" "N"},
+                                               {0x149,
+                                                "\xCA\xBC"
+                                                "N",
+                                                "\xCA\xBC"
+                                                "N"},
                                                {0x1F0, "J\xCC\x8C", "J\xCC\x8C"},
                                                {0x587, "\xD4\xB5\xD5\x92", "\xD4\xB5\xD6\x82"},
                                                {0xFB00, "FF", "Ff"},
@@ -205,7 +209,8 @@ std::vector<std::string_view> split(std::string_view s, int64_t max) {
 std::vector<std::string_view> split(std::string_view s, std::string_view separator, int64_t max) {
   std::vector<std::string_view> parts;
   size_t begin = 0;
-  for (size_t at = s.find(separator); at != std::string_view::npos && (max < 0 || static_cast<int64_t>(parts.size()) < max); at = s.find(separator, begin)) {
+  for (size_t at = s.find(separator); at != std::string_view::npos && (max < 0 || static_cast<int64_t>(parts.size()) < max);
+       at = s.find(separator, begin)) {
     parts.push_back(s.substr(begin, at - begin));
     begin = at + separator.size();
   }

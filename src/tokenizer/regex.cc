@@ -79,9 +79,7 @@ Regex Regex::compile(const std::string& pattern) {
 
 bool Regex::find(std::string_view subject, size_t from, Scratch& scratch, Match& match) const {
   Scratch::Impl& s = *scratch.impl_;
-  const auto attempt = [&] {
-    return pcre2_match(code_->code, bytes_of(subject), subject.size(), from, PCRE2_NO_UTF_CHECK, s.data, s.context);
-  };
+  const auto attempt = [&] { return pcre2_match(code_->code, bytes_of(subject), subject.size(), from, PCRE2_NO_UTF_CHECK, s.data, s.context); };
   int rc = attempt();
   if (rc == PCRE2_ERROR_JIT_STACKLIMIT && s.stack == nullptr) {
     s.stack = pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr);
@@ -89,7 +87,8 @@ bool Regex::find(std::string_view subject, size_t from, Scratch& scratch, Match&
     rc = attempt();
   }
   if (rc == PCRE2_ERROR_NOMATCH) return false;
-  if (rc < 0) throw_error(ErrorCode::invalid_argument, "the tokenizer's pattern {} cannot be matched on this text: {}", code_->pattern, message_of(rc));
+  if (rc < 0)
+    throw_error(ErrorCode::invalid_argument, "the tokenizer's pattern {} cannot be matched on this text: {}", code_->pattern, message_of(rc));
   const PCRE2_SIZE* where = pcre2_get_ovector_pointer(s.data);
   match = {where[0], where[1]};
   return match.begin <= match.end;  // \K inside a lookahead can put the start behind the end

@@ -98,7 +98,7 @@ class Rewriter {
     pos_ = close + 1;
     const bool negated = !name.empty() && name[0] == '^';
     if (negated) name.erase(0, 1);
-    if (name.size() > 2 && name.find_first_of(":=") == std::string::npos && compiles("\\p{sc:" + name + "}")) name.insert(0, "sc:");
+    if (name.size() > 2 && name.find_first_of(":=") == std::string::npos && compiles(std::string("\\p{sc:") + name + "}")) name.insert(0, "sc:");
     return head + "{" + (negated ? "^" : "") + name + "}";
   }
 
@@ -106,12 +106,12 @@ class Rewriter {
     if (pos_ < in_.size() && in_[pos_] == '{') {
       const size_t close = in_.find('}', pos_);
       if (close == std::string_view::npos) refuse("\\u{ without }");
-      std::string out = "\\x" + std::string(in_.substr(pos_, close - pos_ + 1));
+      std::string out = std::string("\\x") + std::string(in_.substr(pos_, close - pos_ + 1));
       pos_ = close + 1;
       return out;
     }
     if (pos_ + 4 > in_.size()) refuse("\\u without four digits");
-    std::string out = "\\x{" + std::string(in_.substr(pos_, 4)) + "}";
+    std::string out = std::string("\\x{") + std::string(in_.substr(pos_, 4)) + "}";
     pos_ += 4;
     return out;
   }
@@ -124,7 +124,7 @@ class Rewriter {
       if (others.empty()) return "[" + plain + "]";
       std::string out = "(?:";
       for (const std::string& o : others) out += (out.size() > 3 ? "|" : "") + o;
-      if (!plain.empty()) out += "|[" + plain + "]";
+      if (!plain.empty()) out += std::string("|[") + plain + "]";
       return out + ")";
     }
   };
@@ -152,9 +152,9 @@ class Rewriter {
   static std::string joined(const std::vector<Operand>& operands, bool negated) {
     if (operands.size() == 1 && operands[0].others.empty()) return (negated ? "[^" : "[") + operands[0].plain + "]";
     std::string all;
-    for (size_t i = 0; i + 1 < operands.size(); ++i) all += "(?=" + operands[i].expression() + ")";
+    for (size_t i = 0; i + 1 < operands.size(); ++i) all += std::string("(?=") + operands[i].expression() + ")";
     all += operands.back().expression();
-    return negated ? "(?:(?!" + all + ")" + std::string(kAnyChar) + ")" : "(?:" + all + ")";
+    return negated ? std::string("(?:(?!") + all + ")" + std::string(kAnyChar) + ")" : std::string("(?:") + all + ")";
   }
 
   void member(Operand& to, int depth) {
@@ -163,7 +163,7 @@ class Rewriter {
       if (e.set.empty()) {
         to.plain += e.text;
       } else if (e.negated) {
-        to.others.push_back("[^" + std::string(e.set) + "]");
+        to.others.push_back(std::string("[^") + std::string(e.set) + "]");
       } else {
         to.plain += e.set;
       }

@@ -40,7 +40,8 @@ std::string Replacer::apply(std::string_view text, Regex::Scratch& scratch) cons
   size_t done = 0;
   pattern_.for_each(text, scratch, [&](Match m) {
     out.append(text.substr(done, m.begin - done)).append(content_);
-    if (out.size() > kMaxTextBytes) throw_error(ErrorCode::invalid_argument, "the tokenizer's replacements make this text longer than {} bytes", kMaxTextBytes);
+    if (out.size() > kMaxTextBytes)
+      throw_error(ErrorCode::invalid_argument, "the tokenizer's replacements make this text longer than {} bytes", kMaxTextBytes);
     done = m.end;
   });
   out.append(text.substr(done));

@@ -9,7 +9,7 @@ SplitBehavior parse_behavior(const Fields& fields, const char* key) {
   if (name == "MergedWithPrevious") return SplitBehavior::merged_with_previous;
   if (name == "MergedWithNext") return SplitBehavior::merged_with_next;
   if (name == "Contiguous") return SplitBehavior::contiguous;
-  fields.refuse("the behavior " + name);
+  fields.refuse(std::string("the behavior ") + name);
 }
 
 void SpanWriter::part(size_t begin, size_t end, bool is_match) {

@@ -15,9 +15,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxSourceBytes = 4 << 20;
-constexpr uint64_t kMaxSteps = 20'000'000;              // about a second
-constexpr uint64_t kMaxBytes = 128 << 20;               // of all values ever made, and
-constexpr uint64_t kBytesPerContextByte = 64;           // so many more for each byte that comes in
+constexpr uint64_t kMaxSteps = 20'000'000;     // about a second
+constexpr uint64_t kMaxBytes = 128 << 20;      // of all values ever made, and
+constexpr uint64_t kBytesPerContextByte = 64;  // so many more for each byte that comes in
+constexpr uint64_t kMaxTextBytes = 16 << 20;   // of one text, the output included
 constexpr uint64_t kMaxContextDepth = 512;
 
 // Bytes of the values, not more than a rough sum.
@@ -63,7 +64,9 @@ uint64_t bytes_of(const Json& v, size_t depth) {
   return n;
 }
 
-[[noreturn]] void bad_time(const std::string& now) { throw_error(ErrorCode::invalid_argument, "\"now\" is not a time as 2027-11-30T23:05:59: {}", now.substr(0, 40)); }
+[[noreturn]] void bad_time(const std::string& now) {
+  throw_error(ErrorCode::invalid_argument, "\"now\" is not a time as 2027-11-30T23:05:59: {}", now.substr(0, 40));
+}
 
 // Checks the range of a number with a fixed number of digits.
 int number(const std::string& now, size_t at, size_t digits, int low, int high) {
@@ -91,7 +94,8 @@ std::tm time_of(const std::optional<std::string>& now) {
     t.tm_min = number(*now, 14, 2, 0, 59);
     t.tm_sec = number(*now, 17, 2, 0, 59);
   }
-  const std::chrono::year_month_day date{std::chrono::year(year), std::chrono::month(static_cast<unsigned>(month)), std::chrono::day(static_cast<unsigned>(day))};
+  const std::chrono::year_month_day date{std::chrono::year(year), std::chrono::month(static_cast<unsigned>(month)),
+                                         std::chrono::day(static_cast<unsigned>(day))};
   if (!date.ok()) bad_time(*now);
   const std::chrono::sys_days days = date;
   t.tm_year = year - 1900;
@@ -130,7 +134,7 @@ std::string Template::render(const nlohmann::ordered_json& context, const std::o
   if (!context.is_object()) throw_error(ErrorCode::invalid_argument, "the context of a template has to be an object");
   const std::tm time = time_of(now);
   const uint64_t bytes = bytes_of(context, 0);
-  jinja::Heap heap(kMaxSteps + bytes * kBytesPerContextByte / 8, kMaxBytes + bytes * kBytesPerContextByte);
+  jinja::Heap heap(kMaxSteps + bytes * kBytesPerContextByte / 8, kMaxBytes + bytes * kBytesPerContextByte, kMaxTextBytes + 8 * bytes);
   jinja::Interpreter interpreter(heap, time);
   try {
     const jinja::Value variables = to_value(heap, context, 0);

@@ -17,7 +17,8 @@ size_t hash_of(std::string_view s) { return std::hash<std::string_view>{}(s); }
 
 void TokenTable::add(std::string_view token, int64_t id) {
   if (id < 0 || id > kMaxId) throw_error(ErrorCode::corrupt, "the token id {} is not between 0 and {}", id, kMaxId);
-  if (entries_.size() >= kMaxEntries || bytes_.size() + token.size() > UINT32_MAX) throw_error(ErrorCode::corrupt, "more than {} tokens", kMaxEntries);
+  if (entries_.size() >= kMaxEntries || bytes_.size() + token.size() > UINT32_MAX)
+    throw_error(ErrorCode::corrupt, "more than {} tokens", kMaxEntries);
   const auto i = static_cast<size_t>(id);
   if (i >= entry_of_.size()) entry_of_.resize(i + 1, -1);
   entry_of_[i] = static_cast<int32_t>(entries_.size());

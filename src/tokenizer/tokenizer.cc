@@ -26,7 +26,7 @@ const nlohmann::json& part(const nlohmann::json& document, const char* key) {
 void check_type(const nlohmann::json& model) {
   const text::Fields f(model, "model");
   const std::string type = f.text("type", "BPE");  // old files do not say
-  if (type != "BPE") f.refuse("the type " + type);
+  if (type != "BPE") f.refuse(std::string("the type ") + type);
 }
 
 // BOS in front is asked for by tokenizer_config.json where the post-processor of tokenizer.json does nothing.
@@ -75,7 +75,8 @@ Tokenizer Tokenizer::load(const std::filesystem::path& dir) {
   return Tokenizer(std::move(impl));
 }
 
-void Tokenizer::Impl::encode_normalized(std::string_view part, bool at_start, bool cut, text::Regex::Scratch& scratch, std::vector<int32_t>& ids) const {
+void Tokenizer::Impl::encode_normalized(std::string_view part, bool at_start, bool cut, text::Regex::Scratch& scratch,
+                                        std::vector<int32_t>& ids) const {
   const auto words = [&](std::string_view piece, bool first) {
     text::Pieces pieces{std::string(piece), {{0, static_cast<uint32_t>(piece.size())}}, first};
     pre_tokenizer.apply(pieces, scratch);
@@ -95,7 +96,8 @@ void Tokenizer::Impl::encode_normalized(std::string_view part, bool at_start, bo
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
-  if (text.size() > kMaxTextBytes) throw_error(ErrorCode::invalid_argument, "a text of {} bytes is longer than the {} that can be encoded at once", text.size(), kMaxTextBytes);
+  if (text.size() > kMaxTextBytes)
+    throw_error(ErrorCode::invalid_argument, "a text of {} bytes is longer than the {} that can be encoded at once", text.size(), kMaxTextBytes);
   std::string repaired;
   if (text::first_invalid(text) != text.size()) {
     repaired = text::valid_utf8(text);

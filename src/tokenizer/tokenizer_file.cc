@@ -26,7 +26,8 @@ class Reader : public nlohmann::json_sax<nlohmann::json> {
       return true;
     }
     const size_t space = v.find(' ');
-    if (space == std::string::npos || v.find(' ', space + 1) != std::string::npos) wrong("the merge \"" + v + "\" is not two parts with a space between");
+    if (space == std::string::npos || v.find(' ', space + 1) != std::string::npos)
+      wrong(std::string("the merge \"") + v + "\" is not two parts with a space between");
     file_.merges.add(std::string_view(v).substr(0, space), std::string_view(v).substr(space + 1));
     return true;
   }
@@ -34,6 +35,7 @@ class Reader : public nlohmann::json_sax<nlohmann::json> {
 
   bool start_object(size_t) override {
     if (part_ != Part::other) wrong("an object stands where none can be");
+    if (at_model_ && key_ == "merges") wrong("merges are no array");
     if (at_model_ && key_ == "vocab") {
       part_ = Part::vocab;
       return true;
@@ -137,7 +139,8 @@ TokenizerFile parse_tokenizer_file(const std::string& text, const std::string& n
   Reader reader(file);
   try {
     nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &reader);
-    if (!file.rest.is_object() || !file.rest.contains("model") || !file.rest["model"].is_object()) throw_error(ErrorCode::corrupt, "no object \"model\"");
+    if (!file.rest.is_object() || !file.rest.contains("model") || !file.rest["model"].is_object())
+      throw_error(ErrorCode::corrupt, "no object \"model\"");
     file.vocab.finish();
   } catch (const Error& e) {
     throw_error(e.code(), "{}: {}", name, e.what());

@@ -10,7 +10,7 @@ namespace {
 unsigned char byte_at(std::string_view text, size_t i) { return static_cast<unsigned char>(text[i]); }
 
 struct Part {
-  size_t bytes;     // of a character, or of the maximal invalid part
+  size_t bytes;  // of a character, or of the maximal invalid part
   bool valid;
   bool incomplete;  // invalid only because the text ends
 };

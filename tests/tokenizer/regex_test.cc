@@ -1,0 +1,82 @@
+#include "tokenizer/regex.h"
+
+#include <gtest/gtest.h>
+
+#include "moegen/error.h"
+#include "tokenizer/regex_dialect.h"
+
+namespace moegen::text {
+namespace {
+
+bool matches(const std::string& pattern, std::string_view text) {
+  const Regex regex = Regex::compile("\\A(?:" + pattern + ")\\z");
+  Regex::Scratch scratch;
+  Match m;
+  return regex.find(text, 0, scratch, m);
+}
+
+TEST(Regex, SpacesAreThoseOfUnicode) {
+  for (const char* s : {" ", "\t", "\n", "\v", "\r", "\u0085", "\u00A0", "\u2028", "\u3000", "\u1680"}) {
+    EXPECT_TRUE(matches(R"(\s)", s)) << s;
+    EXPECT_TRUE(matches(R"([\sx])", s)) << s;
+    EXPECT_FALSE(matches(R"(\S)", s)) << s;
+    EXPECT_FALSE(matches(R"([^\s])", s)) << s;
+    EXPECT_FALSE(matches(R"([x\S])", s)) << s;
+    EXPECT_TRUE(matches(R"([^x\S])", s)) << s;
+  }
+  for (const char* s : {"\u180E", "\u200B", "a"}) {
+    EXPECT_FALSE(matches(R"(\s)", s)) << s;
+    EXPECT_TRUE(matches(R"(\S)", s)) << s;
+    EXPECT_TRUE(matches(R"([1\S])", s)) << s;
+  }
+}
+
+TEST(Regex, IntersectionsOfClasses) {
+  EXPECT_TRUE(matches(R"([\p{L}&&[^\p{Han}]]+)", "abcé"));
+  EXPECT_FALSE(matches(R"([\p{L}&&[^\p{Han}]])", "你"));
+  EXPECT_FALSE(matches(R"([\p{L}&&[^\p{Han}]])", "1"));
+  EXPECT_TRUE(matches(R"([^\p{L}&&[^\p{Han}]])", "你"));
+  EXPECT_TRUE(matches(R"([a-f[x-z]]+)", "afxz"));
+  EXPECT_FALSE(matches(R"([a-f[x-z]])", "g"));
+  EXPECT_TRUE(matches(R"([a-z&&[^aeiou]&&[^xyz]]+)", "bcd"));
+}
+
+TEST(Regex, ScriptsAreScriptsNotTheirExtensions) {
+  EXPECT_FALSE(matches(R"(\p{Han})", "\u3001"));  // a comma that several scripts share
+  EXPECT_TRUE(matches(R"(\P{Han})", "\u3001"));
+}
+
+TEST(Regex, OtherDifferences) {
+  EXPECT_TRUE(matches(R"(\u4f60\u{597d})", "你好"));
+  EXPECT_TRUE(matches(R"(\h+)", "0aF"));
+  EXPECT_TRUE(matches(R"(\w+)", "a_1\u0301\u203F"));
+  EXPECT_TRUE(matches(R"([[:alpha:]]+)", "abc"));
+  EXPECT_TRUE(matches(R"([\]\[]+)", "[]"));
+  EXPECT_TRUE(matches("(?i:'s)", "'\u017F"));
+}
+
+TEST(Regex, RefusesWhatItCannotDo) {
+  const std::string bomb = std::string(1000, '[') + "a" + std::string(1000, ']');
+  for (const std::string& p : {std::string("("), std::string("[a"), std::string("\\"), std::string("\\p{Nope}"), std::string("\\X"),
+                               std::string(1000, '('), bomb, std::string(100'000, 'a')}) {
+    EXPECT_THROW(Regex::compile(p), Error) << p.substr(0, 20);
+  }
+}
+
+TEST(Regex, WorkIsBounded) {
+  const Regex regex = Regex::compile("(a|aa)+$");
+  Regex::Scratch scratch;
+  Match m;
+  EXPECT_THROW((void)regex.find(std::string(200, 'a') + "b", 0, scratch, m), Error);
+}
+
+TEST(Regex, EmptyMatchesMoveOn) {
+  const Regex regex = Regex::compile("x*");
+  Regex::Scratch scratch;
+  std::vector<size_t> found;
+  for_each_match(regex, "éxx你", scratch, [&](Match m) { found.insert(found.end(), {m.begin, m.end}); });
+  EXPECT_EQ(found, (std::vector<size_t>{0, 0, 2, 4, 7, 7}));
+}
+
+}  // namespace
+}  // namespace moegen::text

@@ -1,0 +1,157 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <random>
+
+#include "moegen/error.h"
+#include "tests/tokenizer/small_tokenizer.h"
+#include "tokenizer/chat_template.h"
+
+namespace moegen {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string render(const std::string& source, const Json& context = Json::object()) {
+  return Template::parse(source).render(context, "2027-11-30T23:05:59");
+}
+
+std::string error_of(const std::string& source, const Json& context = Json::object()) {
+  try {
+    return "rendered: " + render(source, context).substr(0, 200);
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::invalid_argument);
+    return e.what();
+  }
+}
+
+TEST(Template, GoldenCases) {
+  for (const Json& c : testing::read_json(MOEGEN_SOURCE_DIR "/tests/data/jinja.json")) {
+    const std::optional<std::string> now = c.contains("now") ? std::optional<std::string>(c["now"].get<std::string>()) : std::nullopt;
+    std::string text;
+    std::string error;
+    const auto start = std::chrono::steady_clock::now();
+    try {
+      text = Template::parse(c["template"]).render(c["context"], now);
+    } catch (const Error& e) {
+      error = e.what();
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    EXPECT_LT(seconds, 20) << c["name"];
+    if (c.contains("error")) {
+      EXPECT_FALSE(error.empty()) << c["name"] << " renders " << text.substr(0, 200);
+      if (c["error_kind"] == "raise") {
+        EXPECT_THAT(error, ::testing::HasSubstr(c["error"].get<std::string>()));
+      }
+    } else if (error.empty() || !c.value("or_error", false)) {
+      EXPECT_EQ(error, "") << c["name"];
+      EXPECT_EQ(text, c["rendered"].get<std::string>()) << c["name"];
+    }
+  }
+}
+
+TEST(Template, ErrorsNameTheLine) {
+  EXPECT_THAT(error_of("a\nb\n{{ nope.x }}"), ::testing::HasSubstr("line 3: 'nope' is undefined"));
+  EXPECT_THAT(error_of("a\n{% if %}"), ::testing::HasSubstr("line 2"));
+  EXPECT_THAT(error_of("{{ raise_exception('Wörd for word: ' ~ 7) }}"), ::testing::EndsWith("Wörd for word: 7"));
+}
+
+TEST(Template, GeneratorsAreReadOnce) {
+  EXPECT_EQ(render("{% set g = [1, 2] | map('string') %}{{ g | list }}{{ g | list }}{{ 'true' if g }}"), "['1', '2'][]true");
+}
+
+TEST(Template, FloatsPrintAsPythonPrintsThem) {
+  EXPECT_EQ(render("{{ 1e15 }} {{ 1e16 }} {{ 123456.789 }} {{ 0.0001 }} {{ 0.00001 }} {{ 1e300 * 1e10 }} {{ 5e-324 }} {{ 2.50 }}"),
+            "1000000000000000.0 1e+16 123456.789 0.0001 1e-05 inf 5e-324 2.5");
+}
+
+TEST(Template, BombsAreRefusedQuickly) {
+  const auto repeat = [](const std::string& s, size_t n) {
+    std::string out;
+    for (size_t i = 0; i < n; ++i) out += s;
+    return out;
+  };
+  const std::vector<std::string> bombs = {
+      "{{ " + repeat("(", 100'000) + "1" + repeat(")", 100'000) + " }}",
+      "{{ " + repeat("[", 100'000),
+      "{{ 1" + repeat("+1", 100'000) + " }}",
+      "{{ x" + repeat(".a", 100'000) + " }}",
+      "{{ x" + repeat("|trim", 100'000) + " }}",
+      "{{ " + repeat("not ", 100'000) + "1 }}",
+      "{{ " + repeat("-", 100'000) + "1 }}",
+      "{{ 1" + repeat(" if 1 else 1", 100'000) + " }}",
+      repeat("{% for x in y %}", 10'000),
+      "{% set ns = namespace(x=[]) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+      "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x == ns.x }}",
+      "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x "
+      "== ns.y }}",
+      "{% set ns = namespace(x=1) %}{% for i in range(100000) %}{% set ns.x = [ns.x].count %}{% endfor %}",
+      "{{ 'x'.center(99999999999) }}",
+      "{{ 'x'.zfill(99999999999) }}",
+      "{{ [1] | batch(99999999999, 0) | list }}",
+      "{{ '%.999999999f' % 1.5 }}",
+      "{{ ('a' * 1000000).split('') }}",
+      "{{ ('a' * 9000000) | list | length }}",
+      "{{ ['a' * 1000000] * 100000 | join }}",
+      "{{ ('a' * 1000000) | replace('', 'b' * 1000000) }}",
+      "{{ range(99999) | list | tojson(indent='x' * 1000000) }}",
+      "{{ -9223372036854775807 - 9 }}",
+      "{{ 99999999999999999999 }}",
+      "{{ range(-9223372036854775807, 9223372036854775807, 9223372036854775807) | list | length / 0 }}",
+      "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
+      "{% macro f(x) %}{{ caller() }}{% endmacro %}{% call f(1) %}{{ caller() }}{% endcall %}",
+      "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+      "{% for i in range(99999) %}{{ 'abc' * 10000 }}{% endfor %}"};
+  for (const std::string& bomb : bombs) {
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_THAT(error_of(bomb), ::testing::StartsWith("template")) << bomb.substr(0, 100);
+    EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 20) << bomb.substr(0, 100);
+  }
+}
+
+TEST(Template, CyclesDoNotOutliveARendering) {  // the leak checker of the asan build looks at this
+  EXPECT_EQ(render("{% set ns = namespace() %}{% set ns.me = ns %}{% set ns.l = [ns] %}ok"), "ok");
+  EXPECT_EQ(render("{% set ns = namespace() %}{% for i in [1] %}{% macro f() %}{{ ns }}{% endmacro %}{% set ns.f = f %}{% set x = loop.changed(loop) "
+                   "%}{% endfor %}ok"),
+            "ok");
+  EXPECT_EQ(render("{% for i in [1] recursive %}{% set me = loop %}{% set y = [me, loop.cycle] %}ok{% endfor %}"), "ok");
+}
+
+TEST(Template, DeepContextsAreRefused) {
+  Json deep = Json::array();
+  for (int i = 0; i < 2000; ++i) {
+    Json outer = Json::array();
+    outer.push_back(std::move(deep));
+    deep = std::move(outer);
+  }
+  EXPECT_THAT(error_of("{{ x }}", {{"x", deep}}), ::testing::HasSubstr("nested too deep"));
+  EXPECT_THROW((void)Template::parse("x").render(Json::array()), Error);
+  EXPECT_THROW((void)Template::parse("x").render(Json::object(), "yesterday"), Error);
+  EXPECT_THROW((void)Template::parse("x").render(Json::object(), "2027-02-30T00:00:00"), Error);
+}
+
+TEST(Template, SurvivesRandomChanges) {
+  const Json cases = testing::read_json(MOEGEN_SOURCE_DIR "/tests/data/jinja.json");
+  std::mt19937 random(4);
+  static constexpr std::string_view kBytes = "{}%-+#()[]'\"|.,:=~ \nax0\\";
+  for (int i = 0; i < 4000; ++i) {
+    const Json& c = cases[random() % cases.size()];
+    std::string source = c["template"];
+    if (c["name"].get<std::string>().starts_with("attack")) continue;
+    for (size_t n = 1 + random() % 4; n > 0 && !source.empty(); --n) {
+      const size_t at = random() % source.size();
+      const char byte = kBytes[random() % kBytes.size()];
+      if (random() % 3 == 0)
+        source.erase(at, 1 + random() % 3);
+      else if (random() % 2 == 0)
+        source.insert(at, 1, byte);
+      else
+        source[at] = byte;
+    }
+    (void)error_of(source, c["context"]);
+  }
+}
+
+}  // namespace
+}  // namespace moegen

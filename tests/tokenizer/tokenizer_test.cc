@@ -1,0 +1,272 @@
+#include "tokenizer/tokenizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "moegen/error.h"
+#include "tests/tokenizer/small_tokenizer.h"
+#include "tokenizer/unicode.h"
+
+namespace moegen {
+namespace {
+
+using testing::byte_fallback_tokenizer;
+using testing::byte_level_tokenizer;
+using ::testing::ElementsAre;
+using testing::load;
+using Ids = std::vector<int32_t>;
+
+constexpr EncodeOptions kPlain{.add_special_tokens = false};
+
+std::string random_text(std::mt19937& random, size_t max) {
+  static const std::u32string kChars = U"aaabbbcd  \n\té你\U0001F600\u0301\u2581<s>";
+  std::string s;
+  for (size_t n = random() % (max + 1); n > 0; --n) text::append_utf8(s, kChars[random() % kChars.size()]);
+  return s;
+}
+
+std::string random_bytes(std::mt19937& random, size_t max) {
+  std::string s;
+  for (size_t n = random() % (max + 1); n > 0; --n) s.push_back(static_cast<char>(random() % 256));
+  return s;
+}
+
+// Merging as the definition says: again and again the leftmost pair of the best rank.
+Ids merged_by_definition(const nlohmann::json& file, const std::string& text) {
+  std::vector<std::string> symbols;
+  const std::string word = text::ByteAlphabet::get().to_text(text);
+  for (size_t i = 0; i < word.size(); i += text::char_bytes(word[i])) symbols.push_back(word.substr(i, text::char_bytes(word[i])));
+  const auto& merges = file["model"]["merges"];
+  for (;;) {
+    size_t rank = merges.size();
+    size_t at = 0;
+    for (size_t i = 0; i + 1 < symbols.size(); ++i) {
+      for (size_t r = 0; r < rank; ++r) {
+        if (merges[r].get<std::string>() == symbols[i] + " " + symbols[i + 1]) rank = r, at = i;
+      }
+    }
+    if (rank == merges.size()) break;
+    symbols[at] += symbols[at + 1];
+    symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+  }
+  Ids ids;
+  for (const std::string& s : symbols) ids.push_back(file["model"]["vocab"][s].get<int32_t>());
+  return ids;
+}
+
+const std::vector<std::string> kMerges = {"a a", "b b", "aa a", "a b", "aa aa", "ab b", "c d", "aaaa aa", "ab ab", "b a", "bb bb", "abab a"};
+
+TEST(Bpe, MergesAsTheDefinitionSaysShortAndLong) {
+  const nlohmann::json file = byte_level_tokenizer(kMerges);
+  const Tokenizer tokenizer = load(file);
+  std::mt19937 random(1);
+  for (int i = 0; i < 600; ++i) {
+    std::string s;
+    const size_t length = i % 2 == 0 ? random() % 20 : random() % 120;
+    for (size_t n = 0; n < length; ++n) s.push_back("aaabbcd"[random() % 7]);
+    ASSERT_EQ(tokenizer.encode(s, kPlain), merged_by_definition(file, s)) << s;
+    ASSERT_EQ(tokenizer.encode(s, kPlain), merged_by_definition(file, s)) << "once more, from the memo: " << s;
+  }
+}
+
+TEST(Bpe, LongRunsTakeTimeInProportion) {
+  const Tokenizer tokenizer = load(byte_level_tokenizer(kMerges));
+  EXPECT_EQ(tokenizer.encode(std::string(4'000'000, 'a'), kPlain).size(), 4'000'000U / 4);
+  EXPECT_EQ(tokenizer.encode(std::string(1'000'000, 'z'), kPlain).size(), 1'000'000U);
+}
+
+TEST(Bpe, IgnoreMergesTakesTheWholeWord) {
+  nlohmann::json file = byte_level_tokenizer({"a b", "c d", "ab cd"});
+  file["model"]["vocab"]["xyz"] = 300;
+  EXPECT_THAT(load(file).encode("xyz", kPlain), ElementsAre('x', 'y', 'z'));
+  file["model"]["ignore_merges"] = true;
+  EXPECT_THAT(load(file).encode("xyz", kPlain), ElementsAre(300));
+  EXPECT_THAT(load(file).encode("xyzx", kPlain), ElementsAre('x', 'y', 'z', 'x'));
+}
+
+TEST(Tokenizer, RoundTripsRandomTexts) {
+  const Tokenizer byte_level = load(byte_level_tokenizer(kMerges));
+  const Tokenizer fallback = load(byte_fallback_tokenizer());
+  std::mt19937 random(2);
+  for (int i = 0; i < 2000; ++i) {
+    const std::string s = random_text(random, 30);
+    ASSERT_EQ(byte_level.decode(byte_level.encode(s), false), s);
+    if (s.find("\u2581") != std::string::npos || s.starts_with(' ') || s.find("<s>") != std::string::npos) continue;
+    ASSERT_EQ(fallback.decode(fallback.encode(s, kPlain), false), s);
+  }
+}
+
+TEST(Tokenizer, InvalidUtf8BecomesReplacementCharacters) {
+  const Tokenizer tokenizer = load(byte_level_tokenizer({}));
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode("a\xFF\xE4\xBD"
+                                              "b\xED\xA0\x80"),
+                             false),
+            "a\uFFFD\uFFFDb\uFFFD\uFFFD\uFFFD");
+}
+
+TEST(Tokenizer, PutsBosWhereTheConfigAsksAndNobodyElseDid) {
+  const nlohmann::json config = {{"add_bos_token", true}, {"bos_token", {{"content", "<s>"}}}};
+  const Tokenizer with_template = load(byte_fallback_tokenizer(), config);
+  EXPECT_EQ(with_template.encode("ab").front(), 1);
+  EXPECT_NE(with_template.encode("ab")[1], 1);
+  EXPECT_NE(with_template.encode("ab", kPlain).front(), 1);
+  nlohmann::json file = byte_fallback_tokenizer();
+  file["post_processor"] = nullptr;
+  EXPECT_EQ(load(file, config).encode("ab").front(), 1);
+  EXPECT_NE(load(file).encode("ab").front(), 1);
+}
+
+TEST(Tokenizer, AddedTokens) {
+  nlohmann::json file = byte_level_tokenizer({});
+  file["added_tokens"] = {{{"id", 300}, {"content", "<x>"}, {"special", true}},
+                          {{"id", 301}, {"content", "<x>y"}, {"special", false}, {"normalized", false}},
+                          {{"id", 302}, {"content", "word"}, {"single_word", true}},
+                          {{"id", 303}, {"content", "<l>"}, {"lstrip", true}},
+                          {{"id", 304}, {"content", "<r>"}, {"rstrip", true}}};
+  const Tokenizer t = load(file);
+  EXPECT_THAT(t.encode("a<x>b"), ElementsAre('a', 300, 'b'));
+  EXPECT_THAT(t.encode("<x>y<x>"), ElementsAre(301, 300));
+  EXPECT_THAT(t.encode("(word)"), ElementsAre('(', 302, ')'));
+  EXPECT_EQ(t.encode("swords").size(), 6U);
+  EXPECT_THAT(t.encode("a \u3000<l> b"), ElementsAre('a', 303, ' ', 'b'));
+  EXPECT_THAT(t.encode("a <r>  b"), ElementsAre('a', ' ', 304, 'b'));
+  EXPECT_THAT(t.encode("<x>", {.parse_special = false}), ElementsAre('<', 'x', '>'));
+  EXPECT_EQ(t.decode(Ids{'a', 300, 301, 9999, -5, 'b'}, true), "a<x>yb");
+  EXPECT_EQ(t.decode(Ids{'a', 300, 301, 9999, -5, 'b'}, false), "a<x><x>yb");
+  EXPECT_TRUE(t.is_special(300));
+  EXPECT_FALSE(t.is_special(301));
+  EXPECT_EQ(t.vocab_size(), 305);
+  EXPECT_EQ(t.id_of("<x>"), 300);
+  EXPECT_EQ(t.id_of("nothing"), std::nullopt);
+  EXPECT_EQ(t.token_bytes(0xC3), "\xC3");
+}
+
+TEST(Tokenizer, NormalizedAddedTokensAreFoundBehindTheNormalizer) {
+  nlohmann::json file = byte_level_tokenizer({});
+  file["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "NFKC"}}, {{"type", "Lowercase"}}}}};
+  file["added_tokens"] = {{{"id", 300}, {"content", "Tool"}, {"normalized", true}}, {{"id", 301}, {"content", "Raw"}, {"normalized", false}}};
+  const Tokenizer t = load(file);
+  EXPECT_THAT(t.encode("TOOL"), ElementsAre(300));
+  EXPECT_THAT(t.encode("RAW"), ElementsAre('r', 'a', 'w'));
+  EXPECT_THAT(t.encode("Raw"), ElementsAre(301));
+  EXPECT_EQ(t.decode(t.encode("ＡＢ\uFB01"), false), "abfi");
+}
+
+TEST(Tokenizer, RunsOfCombiningMarksTakeTimeInProportion) {
+  nlohmann::json file = byte_level_tokenizer({});
+  file["normalizer"] = {{"type", "NFC"}};
+  std::string s = "e";
+  for (int i = 0; i < 300'000; ++i) s += i % 2 == 0 ? "\u0301" : "\u0316";
+  EXPECT_EQ(load(file).encode(s, kPlain).size(), s.size() - 1);  // e and the first acute are one character of two bytes
+}
+
+void expect_refused(const nlohmann::json& file, ErrorCode code, const std::string& words) {
+  try {
+    load(file);
+    FAIL() << "loads: " << words;
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), code) << e.what();
+    EXPECT_THAT(e.what(), ::testing::HasSubstr(words));
+    EXPECT_THAT(e.what(), ::testing::HasSubstr("tokenizer.json"));
+  }
+}
+
+TEST(TokenizerFile, RefusesUnknownTypesByName) {
+  const auto with = [](const char* part, nlohmann::json value) {
+    nlohmann::json file = byte_level_tokenizer({});
+    file[part] = std::move(value);
+    return file;
+  };
+  for (const char* type : {"Unigram", "WordPiece", "WordLevel", "Strange"}) {
+    nlohmann::json file = byte_level_tokenizer({});
+    file["model"]["type"] = type;
+    expect_refused(file, ErrorCode::unsupported, type);
+  }
+  expect_refused(with("normalizer", {{"type", "BertNormalizer"}}), ErrorCode::unsupported, "BertNormalizer");
+  expect_refused(with("pre_tokenizer", {{"type", "UnicodeScripts"}}), ErrorCode::unsupported, "UnicodeScripts");
+  expect_refused(with("post_processor", {{"type", "RobertaProcessing"}}), ErrorCode::unsupported, "RobertaProcessing");
+  expect_refused(with("decoder", {{"type", "CTC"}}), ErrorCode::unsupported, "CTC");
+  expect_refused(with("pre_tokenizer", {{"type", "Split"}, {"pattern", {{"Regex", "(?<"}}}}), ErrorCode::unsupported, "(?<");
+}
+
+TEST(TokenizerFile, RefusesWhatIsMalformed) {
+  nlohmann::json file = byte_level_tokenizer({"a b"});
+  const auto changed = [&](const char* pointer, nlohmann::json value) {
+    nlohmann::json copy = file;
+    copy[nlohmann::json::json_pointer(pointer)] = std::move(value);
+    return copy;
+  };
+  expect_refused(changed("/model/merges/0", "a z\u0001"), ErrorCode::corrupt, "merge 0");
+  expect_refused(changed("/model/merges/0", "ab"), ErrorCode::corrupt, "two parts");
+  expect_refused(changed("/model/merges/0", {"a"}), ErrorCode::corrupt, "two parts");
+  expect_refused(changed("/model/merges/0", 7), ErrorCode::corrupt, "does not belong");
+  expect_refused(changed("/model/vocab/a", "x"), ErrorCode::corrupt, "does not belong");
+  expect_refused(changed("/model/vocab/a", -1), ErrorCode::corrupt, "id -1");
+  expect_refused(changed("/model/vocab/a", 1'000'000'000), ErrorCode::corrupt, "1000000000");
+  expect_refused(changed("/added_tokens", {{{"id", 5'000'000'000}, {"content", "x"}}}), ErrorCode::corrupt, "\"id\"");
+  expect_refused(changed("/added_tokens", {{{"id", 5}}}), ErrorCode::corrupt, "content");
+  expect_refused(changed("/decoder", 5), ErrorCode::corrupt, "decoder");
+  expect_refused(changed("/model", nullptr), ErrorCode::corrupt, "model");
+  nlohmann::json deep = {{"type", "NFC"}};
+  for (int i = 0; i < 12; ++i) deep = {{"type", "Sequence"}, {"normalizers", {deep}}};
+  expect_refused(changed("/normalizer", deep), ErrorCode::unsupported, "nested");
+}
+
+TEST(TokenizerFile, RefusesBombsAndTornFiles) {
+  const testing::ScratchDir dir;
+  for (const std::string& text :
+       {std::string("{\"a\":") + std::string(100'000, '['), std::string(), std::string("[]"), std::string("{\"model\":{\"vocab\":{\"a\":1}"),
+        std::string("{\"model\":{\"vocab\":[1],\"merges\":{}}}"), std::string("{\"model\":{\"vocab\":{\"a\":{}}}}"), std::string("\xFF\xFE")}) {
+    dir.write("tokenizer.json", text);
+    EXPECT_THROW(Tokenizer::load(dir.path()), Error) << text.substr(0, 60);
+  }
+}
+
+void expect_stream_equals_whole(const Tokenizer& t, const Ids& ids, bool skip, size_t prompt) {
+  const std::span<const int32_t> all(ids);
+  const std::string before = t.decode(all.first(prompt), skip);
+  const std::string whole = t.decode(all, skip);
+  if (!whole.starts_with(before)) return;  // the prompt ends inside a character
+  StreamDecoder stream(t, skip, all.first(prompt));
+  std::string out;
+  for (const int32_t id : all.subspan(prompt)) {
+    const std::string piece = stream.push(id);
+    ASSERT_EQ(text::first_invalid(piece), piece.size());
+    out += piece;
+  }
+  out += stream.finish();
+  ASSERT_EQ(before + out, whole);
+}
+
+TEST(StreamDecoder, PiecesTogetherAreTheWhole) {
+  nlohmann::json byte_level = byte_level_tokenizer(kMerges);
+  byte_level["added_tokens"] = {{{"id", 2}, {"content", "<s>"}, {"special", true}}};
+  std::mt19937 random(3);
+  for (const nlohmann::json& file : {byte_level, byte_fallback_tokenizer()}) {
+    const Tokenizer t = load(file);
+    for (int i = 0; i < 3000; ++i) {
+      Ids ids;
+      for (size_t n = random() % 12; n > 0; --n) ids.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(t.vocab_size() + 2)));
+      const std::string bytes = i % 2 == 0 ? random_text(random, 5) : random_bytes(random, 5);
+      for (const char b : bytes) ids.push_back((t.id_of("<0x00>") ? 3 : 0) + static_cast<unsigned char>(b));
+      expect_stream_equals_whole(t, ids, i % 3 == 0, ids.empty() ? 0 : random() % ids.size());
+    }
+  }
+}
+
+TEST(StreamDecoder, GivesCharactersAsSoonAsTheyAreWhole) {
+  const Tokenizer t = load(byte_level_tokenizer({}));
+  StreamDecoder s(t, true);
+  EXPECT_EQ(s.push(0xF0), "");
+  EXPECT_EQ(s.push(0x9F), "");
+  EXPECT_EQ(s.push(0x98), "");
+  EXPECT_EQ(s.push(0x80), "\U0001F600");
+  EXPECT_EQ(s.push('a'), "a");
+  EXPECT_EQ(s.push(0xE4), "");
+  EXPECT_EQ(s.finish(), "\uFFFD");
+}
+
+}  // namespace
+}  // namespace moegen

@@ -12,7 +12,7 @@ namespace moegen {
 /// Between jobs the workers spin for some microseconds, then sleep on a futex.
 class ThreadPool {
  public:
-  /// `num_threads` >= 1, the caller's included.
+  /// `num_threads` >= 1, the caller's included. Throws Error(out_of_memory) where the system does not give as many.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -32,6 +32,7 @@ class ThreadPool {
   void run(int64_t count, Call call, const void* context);
   void work(int worker);
   void drain(int worker);
+  void stop();
 
   Call call_ = nullptr;
   const void* context_ = nullptr;

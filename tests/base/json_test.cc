@@ -36,6 +36,12 @@ TEST(ParseJson, IsStrict) {
   }
 }
 
+TEST(ParseJson, AZeroByteIsNotTheEnd) {
+  EXPECT_ERROR(parse_json(std::string_view("{}\0", 3), "t"), ErrorCode::corrupt, "zero byte at offset 2");
+  EXPECT_ERROR(parse_json(std::string_view("{}\0{}", 5), "t"), ErrorCode::corrupt, "zero byte");
+  EXPECT_EQ(parse_json(R"(["\u0000"])", "t")[0], std::string(1, '\0')) << "escaped it is a character like others";
+}
+
 TEST(ParseJson, OrderedKeepsTheOrderOfTheText) { EXPECT_EQ(parse_ordered_json(R"({"z":1,"a":2})", "t").dump(), R"({"z":1,"a":2})"); }
 
 }  // namespace

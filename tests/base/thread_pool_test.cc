@@ -69,6 +69,19 @@ TEST(ThreadPool, WorkersRunTogether) {
   EXPECT_EQ(arrived.load(), 4);
 }
 
+TEST(ThreadPool, ReturnsOnlyWhenTheSlowestIsDone) {
+  ThreadPool pool(2);
+  std::atomic<int> arrived{0};
+  bool done[2] = {false, false};
+  pool.parallel_for(2, [&](int64_t i, int worker) {
+    arrived.fetch_add(1);
+    while (arrived.load() < 2) std::this_thread::yield();                         // one index each
+    if (worker != 0) std::this_thread::sleep_for(std::chrono::milliseconds(50));  // far beyond the caller's spinning
+    done[i] = true;
+  });
+  EXPECT_TRUE(done[0] && done[1]);
+}
+
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 [[noreturn]] void start_more_threads_than_fit() {
   rlimit limit{};

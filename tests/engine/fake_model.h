@@ -34,6 +34,7 @@ class FakeModel {
 
   /// One pass; checks everything that holds of any pass. Returns the requests that finished with it.
   std::vector<std::unique_ptr<Sequence>> step() {
+    const bool idle = scheduler.idle();
     const Pass pass = scheduler.schedule();
     check(pass);
     for (const LogitTask& task : scheduler.logit_tasks()) {
@@ -43,7 +44,7 @@ class FakeModel {
     max_sequences_seen = std::max(max_sequences_seen, static_cast<int64_t>(pass.sequences.size()));
     std::vector<std::unique_ptr<Sequence>> finished;
     scheduler.commit(finished);
-    EXPECT_TRUE(!pass.tokens.empty() || !finished.empty()) << "a pass that does nothing: the engine would turn for ever";
+    EXPECT_TRUE(idle || !pass.tokens.empty() || !finished.empty()) << "a pass that does nothing: the engine would turn for ever";
     return finished;
   }
 

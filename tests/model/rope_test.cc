@@ -90,7 +90,7 @@ double yarn_wanted(const RopeSpec& s, int pair) {
 
 TEST(Rope, YarnRampsBetweenKeepingAndInterpolating) {
   for (const bool truncate : {true, false}) {
-    for (const double original : {64.0, 1024.0, 32768.0}) {
+    for (const double original : {64.0, 1024.0, 32768.0, 1048576.0, 1e15}) {
       RopeSpec s = spec(RopeSpec::Scaling::yarn);
       s.original_len = original;
       s.truncate = truncate;

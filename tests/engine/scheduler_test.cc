@@ -207,7 +207,7 @@ TEST(Scheduler, PreemptionAsksForNoPromptLogprobTwice) {
 TEST(Scheduler, AdmissionLeavesAPageForEachThatRuns) {
   FakeModel model(sizes(64, 8), 4);
   model.scheduler.add(sequence({0, 4, 8}));
-  model.scheduler.add(sequence({1, 12, 1}));  // would fit into the three free pages, and be preempted at once
+  model.scheduler.add(sequence({1, 12, 2}));  // would fit into the three free pages, and be preempted at once
   const Finished finished = run(model);
   EXPECT_EQ(finished.size(), 2U);
   EXPECT_EQ(model.scheduler.num_preemptions(), 0);

@@ -181,6 +181,17 @@ TEST(Bind, AWholeModelFits) {
   for (size_t i = 0; i < binding.table.size(); ++i) ASSERT_EQ(binding.tensors[i]->name, binding.table[i].name);
 }
 
+TEST(Bind, EveryGoldenModelFits) {
+  for (const char* name : {"llama", "mistral", "mixtral", "olmoe", "qwen2_moe", "qwen3", "qwen3_moe"}) {
+    const fs::path dir = fs::path(MOEGEN_SOURCE_DIR) / "tests/data/models" / name;
+    const ModelSpec spec = load_spec(dir);
+    EXPECT_EQ(spec.family, name);
+    const Checkpoint checkpoint = Checkpoint::open(dir);
+    EXPECT_NO_THROW(check_fits(bind(spec, checkpoint), dir));
+    EXPECT_FALSE(load_generation_defaults(dir).eos_ids.empty());
+  }
+}
+
 TEST(Bind, AllThatIsWrongIsInOneMessage) {
   const TempDir dir;
   dir.write("config.json", llama_config().dump());

@@ -111,7 +111,8 @@ bool Scheduler::grow(size_t idx) {
 }
 
 void Scheduler::fail(std::unique_ptr<Sequence> sequence) {
-  sequence->error = fmt::format("the KV pages hold {} tokens, and this sequence alone needs more: give the run more --kv-memory or --host-memory", capacity());
+  sequence->error =
+      fmt::format("the KV pages hold {} tokens, and this sequence alone needs more: give the run more --kv-memory or --host-memory", capacity());
   release_pages(*sequence);
   failed_.push_back(std::move(sequence));
 }

@@ -76,8 +76,8 @@ Plan make_plan(const PlanInput& in) {
   plan.max_model_len = choose_max_model_len(in);
   plan.kv = KvLayout(*in.spec, in.act, kPageTokens);
   if (in.kv_memory && *in.kv_memory < plan.kv.page_bytes) {
-    throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than one page of {} tokens: at least {} bytes are needed", format_bytes(*in.kv_memory),
-                kPageTokens, plan.kv.page_bytes);
+    throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than one page of {} tokens: at least {} bytes are needed",
+                format_bytes(*in.kv_memory), kPageTokens, plan.kv.page_bytes);
   }
   const uint64_t fixed = in.weight_bytes + in.process_bytes;
   const uint64_t asked = std::min(in.kv_memory.value_or(0), kMaxKvBytes) / plan.kv.page_bytes;

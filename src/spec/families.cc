@@ -46,7 +46,8 @@ void read_llama3(const Config& r, RopeSpec& rope) {
   rope.low_freq_factor = r.number("low_freq_factor", 1e-6, 1e6);
   rope.high_freq_factor = r.number("high_freq_factor", 1e-6, 1e6);
   if (rope.low_freq_factor >= rope.high_freq_factor) {
-    throw_error(ErrorCode::corrupt, "{}: low_freq_factor {} is not below high_freq_factor {}", r.where(), rope.low_freq_factor, rope.high_freq_factor);
+    throw_error(ErrorCode::corrupt, "{}: low_freq_factor {} is not below high_freq_factor {}", r.where(), rope.low_freq_factor,
+                rope.high_freq_factor);
   }
 }
 
@@ -246,7 +247,8 @@ ModelSpec read_spec(const Config& config) {
   family.read(config, spec);
   int64_t mlps = 0;
   for (const LayerSpec& layer : spec.layers) mlps += std::max(1, layer.mlp.num_experts);
-  if (mlps > kMaxMlps) throw_error(ErrorCode::corrupt, "{}: {} experts in all layers together: at most {} are possible", config.where(), mlps, kMaxMlps);
+  if (mlps > kMaxMlps)
+    throw_error(ErrorCode::corrupt, "{}: {} experts in all layers together: at most {} are possible", config.where(), mlps, kMaxMlps);
   return spec;
 }
 

@@ -14,7 +14,7 @@
 namespace moegen {
 
 FileReader::FileReader(const std::filesystem::path& path) : path_(path) {
-  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // or a pipe of that name would wait for a writer
   if (fd_ < 0) {
     throw_error(errno == ENOENT ? ErrorCode::not_found : ErrorCode::io, "{}: cannot open: {}", path.string(), std::strerror(errno));
   }

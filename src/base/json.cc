@@ -39,6 +39,9 @@ class Limiter {
 
 template <typename Json>
 Json parse(std::string_view text, std::string_view what, const JsonLimits& limits) {
+  if (const auto zero = text.find('\0'); zero != std::string_view::npos) {  // the parser would take it for the end
+    throw_error(ErrorCode::corrupt, "{}: a zero byte at offset {}", what, zero);
+  }
   Limiter limiter(what, limits);
   try {
     return Json::parse(text.begin(), text.end(), [&](int depth, typename Json::parse_event_t event, Json& value) {

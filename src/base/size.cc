@@ -35,9 +35,11 @@ double factor_of(std::string_view unit) {
 uint64_t parse(std::string_view text, double limit) {
   std::string_view unit;
   const double number = number_and_unit(text, unit);
-  const double value = number * factor_of(unit);
-  if ((value == 0 && number != 0) || value >= limit) {
-    throw_error(ErrorCode::invalid_argument, "\"{}\" is no size: the unit must be one of KiB MiB GiB TiB, K M G T (binary), k m g t (decimal), and the value must fit", text);
+  const double factor = factor_of(unit);
+  const double value = number * factor;
+  if (factor == 0 || value >= limit) {
+    throw_error(ErrorCode::invalid_argument,
+                "\"{}\" is no size: the unit must be one of KiB MiB GiB TiB, K M G T (binary), k m g t (decimal), and the value must fit", text);
   }
   return static_cast<uint64_t>(value);
 }

@@ -8,8 +8,10 @@
 #include <fstream>
 #include <set>
 #include <string>
+#include <system_error>
 
 #include "base/check.h"
+#include "base/error.h"
 
 namespace moegen {
 namespace {
@@ -35,10 +37,18 @@ void wait_until(const std::atomic<uint32_t>& word, const Ready& ready) {
 ThreadPool::ThreadPool(int num_threads) {
   MOEGEN_CHECK(num_threads >= 1);
   threads_.reserve(static_cast<size_t>(num_threads - 1));
-  for (int worker = 1; worker < num_threads; ++worker) threads_.emplace_back([this, worker] { work(worker); });
+  try {
+    for (int worker = 1; worker < num_threads; ++worker) threads_.emplace_back([this, worker] { work(worker); });
+  } catch (const std::system_error& e) {
+    const size_t started = threads_.size() + 1;
+    stop();
+    throw_error(ErrorCode::out_of_memory, "{} threads were asked for, the system gave {}: {}", num_threads, started, e.what());
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   end_.store(true, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();

@@ -13,7 +13,7 @@ namespace moegen {
 /// waits for a worker that has not begun one, so more threads than cores cost little.
 class ThreadPool {
  public:
-  /// `num_threads` >= 1, the caller's included.
+  /// `num_threads` >= 1, the caller's included. Throws Error(out_of_memory) where the system does not give as many.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -33,6 +33,7 @@ class ThreadPool {
   void run(int64_t count, Call call, const void* context);
   void work(int worker);
   void drain(int worker);
+  void stop();
 
   // The job. A worker may read it at any time; what it read counts only if it then claims an index of the ticket it saw before.
   std::atomic<Call> call_{nullptr};

@@ -16,6 +16,19 @@ namespace fs = std::filesystem;
 constexpr uint64_t kMaxConfigBytes = 16 << 20;
 constexpr uint64_t kMaxIndexBytes = 512 << 20;
 
+// Unlike the one-argument fs::exists() this throws nothing: a loop of links or a directory without permission is "not there".
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+void check_directory(const fs::path& dir) {
+  std::error_code ignored;
+  if (!fs::is_directory(dir, ignored)) {
+    throw_error(ErrorCode::not_found, "{}: no such directory (a Hugging Face checkpoint directory is expected)", dir.string());
+  }
+}
+
 Config load_config(const fs::path& path) {
   const std::string text = read_text_file(path, kMaxConfigBytes);
   return {parse_json(text, path.string()), path.string()};
@@ -23,7 +36,8 @@ Config load_config(const fs::path& path) {
 
 // What else a person may have put where safetensors belong: said by name, so that they know what to convert.
 std::string other_weights(const fs::path& dir) {
-  for (const auto& entry : fs::directory_iterator(dir)) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(dir, ignored)) {
     const fs::path ext = entry.path().extension();
     const std::string name = entry.path().filename().string();
     if (ext == ".bin" || ext == ".pt" || ext == ".pth" || ext == ".ckpt" || ext == ".pkl") {
@@ -38,21 +52,22 @@ std::string other_weights(const fs::path& dir) {
 void check_shard_name(const fs::path& index, const std::string& name) {
   const bool plain = name.find('/') == std::string::npos && name.find('\0') == std::string::npos && name.size() < 256 && name.ends_with(".safetensors");
   if (!plain || name.starts_with('.')) {
-    throw_error(ErrorCode::corrupt, "{}: weight_map names the file \"{}\": expected the plain name of a .safetensors file beside it", index.string(), name);
+    throw_error(ErrorCode::corrupt, "{}: weight_map names the file {:?}: expected the plain name of a .safetensors file beside it", index.string(),
+                name);
   }
 }
 
 }  // namespace
 
 ModelSpec load_spec(const fs::path& dir) {
-  if (!fs::is_directory(dir)) throw_error(ErrorCode::not_found, "{}: no such directory (a Hugging Face checkpoint directory is expected)", dir.string());
+  check_directory(dir);
   return read_spec(load_config(dir / "config.json"));
 }
 
 GenerationDefaults load_generation_defaults(const fs::path& dir) {
   GenerationDefaults out;
   const fs::path path = dir / "generation_config.json";
-  if (!fs::exists(path)) return out;
+  if (!is_there(path)) return out;
   const Config c = load_config(path);
   for (const int64_t id : c.integers("eos_token_id", 0, 1 << 24)) out.eos_ids.push_back(static_cast<int32_t>(id));
   const auto number = [&](std::string_view field, double low, double high) {
@@ -79,14 +94,15 @@ void Checkpoint::add_file(const fs::path& path) {
 }
 
 Checkpoint Checkpoint::open(const fs::path& dir) {
+  check_directory(dir);
   Checkpoint out;
   const fs::path single = dir / "model.safetensors";
   const fs::path index = dir / "model.safetensors.index.json";
-  if (!fs::exists(index)) {
-    if (!fs::exists(single)) throw_error(ErrorCode::not_found, "{}: no weights: {}", dir.string(), other_weights(dir));
+  if (is_there(single)) {  // before the index, as transformers does
     out.add_file(single);
     return out;
   }
+  if (!is_there(index)) throw_error(ErrorCode::not_found, "{}: no weights: {}", dir.string(), other_weights(dir));
   const std::string text = read_text_file(index, kMaxIndexBytes);
   const nlohmann::json json = parse_json(text, index.string(), {.max_depth = 4, .unique_keys = true});
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {

@@ -29,7 +29,8 @@ GenerationDefaults load_generation_defaults(const std::filesystem::path& dir);
 /// The safetensors files of a directory, open, and what is in them.
 class Checkpoint {
  public:
-  /// Single file or sharded with an index. Throws Error: not found, corrupt, or pickle files in their place.
+  /// Single file, or sharded with an index; the single one where both are. Throws Error: not found, corrupt, or pickle files
+  /// in their place.
   static Checkpoint open(const std::filesystem::path& dir);
 
   [[nodiscard]] const std::vector<TensorInfo>& tensors() const { return tensors_; }

@@ -56,6 +56,8 @@ class HeaderReader {
 
   TensorInfo read_tensor(const std::string& name, const nlohmann::json& value) {
     if (name.size() > kMaxNameBytes) bad("a tensor name of {} bytes", name.size());
+    const auto control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };  // would garble every message that has the name
+    if (std::any_of(name.begin(), name.end(), control)) bad("the tensor name {:?} has control characters", name);
     if (!value.is_object() || !value.contains("dtype") || !value.contains("shape") || !value.contains("data_offsets")) {
       bad("tensor {}: expected an object with dtype, shape, data_offsets", name);
     }

@@ -76,6 +76,11 @@ void Scheduler::admit() {
     Sequence& s = *waiting_.front();
     const auto length = static_cast<int64_t>(s.tokens.size());
     const int64_t pages = ceil_div<int64_t>(length, sizes_.page_tokens);
+    if (pages > pool_.size()) {  // it would wait for ever
+      fail(std::move(waiting_.front()));
+      waiting_.pop_front();
+      continue;
+    }
     // A page for each running sequence stays free, so that admission does not lead to preemption at once.
     if (pages + num_running() > pool_.num_free() && !(running_.empty() && pages <= pool_.num_free())) return;
     for (int64_t i = 0; i < pages; ++i) s.pages.push_back(pool_.reserve());
@@ -100,11 +105,16 @@ bool Scheduler::grow(size_t idx) {
     preempt_last();
     return false;
   }
-  s.error = fmt::format("the KV pages hold {} tokens, and this sequence alone needs more: give the run more --kv-memory or --host-memory", capacity());
-  release_pages(s);
-  failed_.push_back(std::move(running_[idx]));
+  fail(std::move(running_[idx]));
   running_.pop_back();  // idx was 0 and the last
   return false;
+}
+
+void Scheduler::fail(std::unique_ptr<Sequence> sequence) {
+  sequence->error =
+      fmt::format("the KV pages hold {} tokens, and this sequence alone needs more: give the run more --kv-memory or --host-memory", capacity());
+  release_pages(*sequence);
+  failed_.push_back(std::move(sequence));
 }
 
 void Scheduler::preempt_last() {

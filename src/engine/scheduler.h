@@ -60,6 +60,7 @@ class Scheduler {
   void schedule_prefills();
   void admit();
   bool grow(size_t idx);
+  void fail(std::unique_ptr<Sequence> sequence);
   void preempt_last();
   void place(Sequence& sequence, int64_t num_tokens);
   void add_logit_rows(Sequence& sequence, int64_t first_row, int64_t num_tokens);

@@ -12,9 +12,11 @@ namespace {
 constexpr int kPageTokens = 32;
 constexpr int64_t kDefaultPassTokens = 4096;  // beyond about this many, no kernel of a CPU gets faster
 constexpr int64_t kLeastPassTokens = 64;
+constexpr int64_t kMaxPassTokens = 1 << 24;  // with the bounds of config.json, no size of a pass overflows
 constexpr int64_t kDefaultSequences = 1024;
 constexpr int64_t kDefaultExpertMicroBatch = 1024;
 constexpr uint64_t kLogitBytes = 128 << 20;
+constexpr uint64_t kMaxKvBytes = uint64_t{1} << 60;  // and sums with it stay below 2^64
 
 uint64_t activation_bytes(const PlanInput& in, const PassSizes& sizes) {
   Arena measure;
@@ -22,8 +24,8 @@ uint64_t activation_bytes(const PlanInput& in, const PassSizes& sizes) {
   return measure.used();
 }
 
-int64_t positive(const std::optional<int64_t>& option, const char* name, int64_t otherwise) {
-  if (option && (*option < 1 || *option > int64_t{1} << 31)) throw_error(ErrorCode::invalid_argument, "{} must be from 1 to 2^31, not {}", name, *option);
+int64_t positive(const std::optional<int64_t>& option, const char* name, int64_t otherwise, int64_t limit = int64_t{1} << 31) {
+  if (option && (*option < 1 || *option > limit)) throw_error(ErrorCode::invalid_argument, "{} must be from 1 to {}, not {}", name, limit, *option);
   return option.value_or(otherwise);
 }
 
@@ -73,9 +75,14 @@ Plan make_plan(const PlanInput& in) {
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
   plan.kv = KvLayout(*in.spec, in.act, kPageTokens);
+  if (in.kv_memory && *in.kv_memory < plan.kv.page_bytes) {
+    throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than one page of {} tokens: at least {} bytes are needed",
+                format_bytes(*in.kv_memory), kPageTokens, plan.kv.page_bytes);
+  }
   const uint64_t fixed = in.weight_bytes + in.process_bytes;
-  const uint64_t least_kv = std::max(in.kv_memory.value_or(0), page_cost(plan.kv));
-  int64_t pass_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kDefaultPassTokens);
+  const uint64_t asked = std::min(in.kv_memory.value_or(0), kMaxKvBytes) / plan.kv.page_bytes;
+  const uint64_t least_kv = std::max<uint64_t>(asked, 1) * page_cost(plan.kv);
+  int64_t pass_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kDefaultPassTokens, kMaxPassTokens);
   plan.sizes = choose_sizes(in, pass_tokens);
   if (!in.max_pass_tokens) {  // shrink until the pass takes at most a third of what KV could have
     const uint64_t room = in.host_memory > fixed + least_kv ? in.host_memory - fixed - least_kv : 0;
@@ -88,11 +95,8 @@ Plan make_plan(const PlanInput& in) {
   if (fixed + activations + least_kv > in.host_memory) {
     too_small(in, fixed + activations + least_kv, in.kv_memory ? " for this --kv-memory" : "");
   }
-  if (in.kv_memory && *in.kv_memory < plan.kv.page_bytes) {
-    throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than one page of {} tokens: at least {} bytes are needed", format_bytes(*in.kv_memory), kPageTokens, plan.kv.page_bytes);
-  }
   const uint64_t wanted = static_cast<uint64_t>(plan.sizes.sequences) * static_cast<uint64_t>(ceil_div<int64_t>(plan.max_model_len, kPageTokens));
-  const uint64_t fitting = in.kv_memory ? *in.kv_memory / plan.kv.page_bytes : (in.host_memory - fixed - activations) / page_cost(plan.kv);
+  const uint64_t fitting = in.kv_memory ? asked : (in.host_memory - fixed - activations) / page_cost(plan.kv);
   plan.kv_pages = static_cast<int32_t>(std::min<uint64_t>({wanted, fitting, uint64_t{1} << 30}));
   const auto pages = static_cast<uint64_t>(plan.kv_pages);
   plan.memory = {{"weights", in.weight_bytes},

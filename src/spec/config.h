@@ -18,6 +18,9 @@ class Config {
   Config(nlohmann::json json, std::string where);
 
   [[nodiscard]] bool has(std::string_view field) const;
+  /// Whether the field is there, be it null: where null means "none" and absence a default.
+  [[nodiscard]] bool mentions(std::string_view field) const { return json_.contains(field); }
+  [[nodiscard]] bool empty() const { return json_.empty(); }
   [[nodiscard]] int64_t integer(std::string_view field, int64_t low, int64_t high) const;
   [[nodiscard]] int64_t integer(std::string_view field, int64_t low, int64_t high, int64_t otherwise) const;
   [[nodiscard]] double number(std::string_view field, double low, double high) const;

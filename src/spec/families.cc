@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 
@@ -14,6 +15,7 @@ constexpr int64_t kMaxWidth = 1 << 20;
 constexpr int64_t kMaxVocab = 1 << 24;
 constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxExperts = 1 << 14;
+constexpr int64_t kMaxMlps = 1 << 19;  // experts of all layers: a table of tensors is built from these
 constexpr int64_t kMaxPositions = int64_t{1} << 31;
 
 [[noreturn]] void unsupported(const Config& c, const std::string& what) { throw_error(ErrorCode::unsupported, "{}: {} is not supported", c.where(), what); }
@@ -24,59 +26,79 @@ void read_yarn(const Config& r, RopeSpec& rope) {
   rope.beta_fast = r.number("beta_fast", 1e-6, 1e6, 32);
   rope.beta_slow = r.number("beta_slow", 1e-6, 1e6, 1);
   rope.truncate = r.flag("truncate", true);
-  const auto mscale = [&](double m) { return rope.factor <= 1 ? 1.0 : 0.1 * m * std::log(rope.factor) + 1; };
-  rope.amplitude = mscale(1);
-  if (r.has("mscale") && r.has("mscale_all_dim")) {
-    rope.amplitude = mscale(r.number("mscale", 0, 1e3)) / mscale(r.number("mscale_all_dim", 0, 1e3));
-  }
+  const auto amplitude = [&](double m) { return rope.factor <= 1 ? 1.0 : 0.1 * m * std::log(rope.factor) + 1; };
+  const double mscale = r.number("mscale", 0, 1e3, 0);
+  const double mscale_all_dim = r.number("mscale_all_dim", 0, 1e3, 0);
+  rope.amplitude = mscale != 0 && mscale_all_dim != 0 ? amplitude(mscale) / amplitude(mscale_all_dim) : amplitude(1);
   rope.amplitude = r.number("attention_factor", 1e-6, 1e6, rope.amplitude);
 }
 
-// rope_theta + rope_scaling (transformers 4) or rope_parameters (5).
-RopeSpec read_rope(const Config& c, int head_dim, double default_theta) {
-  RopeSpec rope;
-  const auto scaling = c.object(c.first_of({"rope_parameters", "rope_scaling"}));
-  rope.theta = c.number("rope_theta", 1e-3, 1e15, default_theta);
-  const double part = c.number("partial_rotary_factor", 1e-3, 1, 1);
-  rope.dim = static_cast<int>(head_dim * part);
-  if (!scaling) return rope;
-  const Config& r = *scaling;
-  rope.theta = r.number("rope_theta", 1e-3, 1e15, rope.theta);
-  rope.dim = static_cast<int>(head_dim * r.number("partial_rotary_factor", 1e-3, 1, part));
+RopeSpec::Scaling scaling_of(const Config& r) {
   const std::string type = r.text(r.first_of({"rope_type", "type"}), "default");
-  if (type == "default") return rope;
-  rope.factor = r.number("factor", 1e-6, 1e6);
-  if (type == "linear") {
-    rope.scaling = RopeSpec::Scaling::linear;
-    return rope;
+  if (type == "default") return RopeSpec::Scaling::none;
+  if (type == "linear") return RopeSpec::Scaling::linear;
+  if (type == "llama3") return RopeSpec::Scaling::llama3;
+  if (type == "yarn") return RopeSpec::Scaling::yarn;
+  unsupported(r, "rope type \"" + type + "\"");
+}
+
+void read_llama3(const Config& r, RopeSpec& rope) {
+  rope.low_freq_factor = r.number("low_freq_factor", 1e-6, 1e6);
+  rope.high_freq_factor = r.number("high_freq_factor", 1e-6, 1e6);
+  if (rope.low_freq_factor >= rope.high_freq_factor) {
+    throw_error(ErrorCode::corrupt, "{}: low_freq_factor {} is not below high_freq_factor {}", r.where(), rope.low_freq_factor,
+                rope.high_freq_factor);
   }
-  const double positions = c.number("max_position_embeddings", 1, static_cast<double>(kMaxPositions));
-  rope.original_len = r.number("original_max_position_embeddings", 1, static_cast<double>(kMaxPositions), positions);
-  if (type == "llama3") {
-    rope.scaling = RopeSpec::Scaling::llama3;
-    rope.low_freq_factor = r.number("low_freq_factor", 1e-6, 1e6);
-    rope.high_freq_factor = r.number("high_freq_factor", 1e-6, 1e6);
-  } else if (type == "yarn") {
-    rope.scaling = RopeSpec::Scaling::yarn;
-    read_yarn(r, rope);
-  } else {
-    unsupported(r, "rope type \"" + type + "\"");
+}
+
+// rope_theta + rope_scaling (transformers 4) or rope_parameters (5). Where both are, rope_scaling says how to scale, as there.
+RopeSpec read_rope(const Config& c, int head_dim, int64_t positions, double default_theta) {
+  constexpr double kMinTheta = 2, kMaxTheta = 1e15;
+  const Config none(nlohmann::json::object(), c.where());
+  const Config v4 = c.object("rope_scaling").value_or(none);
+  const Config v5 = c.object("rope_parameters").value_or(none);
+  const Config& r = v4.empty() ? v5 : v4;
+  for (const std::string_view type : {"full_attention", "sliding_attention", "chunked_attention"}) {
+    if (r.has(type)) unsupported(r, "rope for each layer type (\"" + std::string(type) + "\")");
   }
+  RopeSpec rope;
+  rope.theta = c.number("rope_theta", kMinTheta, kMaxTheta, default_theta);
+  rope.theta = r.number("rope_theta", kMinTheta, kMaxTheta, v5.number("rope_theta", kMinTheta, kMaxTheta, rope.theta));
+  rope.dim = static_cast<int>(head_dim * r.number("partial_rotary_factor", 1e-3, 1, c.number("partial_rotary_factor", 1e-3, 1, 1)));
+  rope.scaling = scaling_of(r);
+  if (rope.scaling == RopeSpec::Scaling::none) return rope;
+  const auto max_len = static_cast<double>(positions);
+  rope.original_len = r.number("original_max_position_embeddings", 1, static_cast<double>(kMaxPositions), max_len);
+  const bool derived = rope.scaling == RopeSpec::Scaling::yarn && !r.has("factor");
+  rope.factor = derived ? max_len / rope.original_len : r.number("factor", 1e-6, 1e6);
+  if (rope.scaling == RopeSpec::Scaling::llama3) read_llama3(r, rope);
+  if (rope.scaling == RopeSpec::Scaling::yarn) read_yarn(r, rope);
   return rope;
 }
 
-// The sliding window of layer i: layer_types says (newer configs), else use_sliding_window and max_window_layers.
-int window_of(const Config& c, int layer, bool on_by_default) {
-  if (!c.has("sliding_window") || !c.flag("use_sliding_window", on_by_default)) return 0;
-  const auto window = to_int(c.integer("sliding_window", 1, kMaxPositions - 1));
-  if (const auto types = c.texts("layer_types"); !types.empty()) {
-    if (static_cast<size_t>(layer) >= types.size()) throw_error(ErrorCode::corrupt, "{}: layer_types has {} entries, fewer than layers", c.where(), types.size());
-    return types[static_cast<size_t>(layer)] == "sliding_attention" ? window : 0;
+// Gives the window to the layers that layer_types names; without it, to those of the family's rule.
+void set_windows(const Config& c, ModelSpec& s, int64_t window, const auto& rule) {
+  const auto types = c.texts("layer_types");
+  if (!types.empty() && types.size() != s.layers.size()) {
+    throw_error(ErrorCode::corrupt, "{}: layer_types has {} entries for {} layers", c.where(), types.size(), s.layers.size());
   }
-  return layer >= c.integer("max_window_layers", 0, kMaxLayers, 0) ? window : 0;
+  for (size_t i = 0; i < s.layers.size(); ++i) {
+    const bool slides = types.empty() ? rule(static_cast<int64_t>(i)) : types[i] == "sliding_attention";
+    if (!types.empty() && !slides && types[i] != "full_attention") unsupported(c, "layer type \"" + types[i] + "\"");
+    s.layers[i].attention.window = slides ? to_int(window) : 0;
+  }
 }
 
-AttentionSpec read_attention(const Config& c, int hidden, double default_theta) {
+// sliding_window, 0 for none; `otherwise` where config.json does not mention it.
+int64_t read_window(const Config& c, int64_t otherwise) {
+  return c.mentions("sliding_window") ? c.integer("sliding_window", 1, kMaxPositions - 1, 0) : otherwise;
+}
+
+int64_t read_qwen_window(const Config& c) { return c.flag("use_sliding_window", false) ? read_window(c, 4096) : 0; }
+
+constexpr auto kEveryLayer = [](int64_t) { return true; };
+
+AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, double default_theta) {
   AttentionSpec a;
   a.num_heads = to_int(c.integer("num_attention_heads", 1, kMaxWidth));
   a.num_kv_heads = to_int(c.integer("num_key_value_heads", 1, kMaxWidth, a.num_heads));
@@ -86,27 +108,27 @@ AttentionSpec read_attention(const Config& c, int hidden, double default_theta) 
   }
   if (int64_t{a.num_heads} * a.head_dim > kMaxWidth) throw_error(ErrorCode::corrupt, "{}: {} heads of {} are too wide", c.where(), a.num_heads, a.head_dim);
   a.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(a.head_dim)));
-  a.rope = read_rope(c, a.head_dim, default_theta);
+  a.rope = read_rope(c, a.head_dim, positions, default_theta);
   if (a.rope.dim < 2 || a.rope.dim % 2 != 0) throw_error(ErrorCode::corrupt, "{}: a rotated width of {} is not even", c.where(), a.rope.dim);
   return a;
 }
 
 // The parts that all families share; each layer gets the same attention and a dense MLP.
-ModelSpec read_common(const Config& c, double default_theta) {
+ModelSpec read_common(const Config& c, const Family& family) {
   ModelSpec s;
   s.hidden = to_int(c.integer("hidden_size", 1, kMaxWidth));
   s.vocab = to_int(c.integer("vocab_size", 1, kMaxVocab));
-  s.norm_eps = static_cast<float>(c.number("rms_norm_eps", 0, 1, 1e-6));
+  s.norm_eps = static_cast<float>(c.number("rms_norm_eps", 0, 1, family.default_norm_eps));
   s.tied_embeddings = c.flag("tie_word_embeddings", false);
   s.max_positions = c.integer("max_position_embeddings", 1, kMaxPositions, 2048);
   const std::string dtype = c.text(c.first_of({"dtype", "torch_dtype"}), "bfloat16");
   s.dtype = dtype == "float32" ? DType::f32 : dtype == "float16" ? DType::f16 : DType::bf16;
   for (const int64_t id : c.integers("eos_token_id", 0, kMaxVocab)) s.eos_ids.push_back(static_cast<int32_t>(id));
-  if (const std::string act = c.text("hidden_act", "silu"); act != "silu") unsupported(c, "hidden_act \"" + act + "\"");
+  if (const std::string act = c.text("hidden_act", "silu"); act != "silu" && act != "swish") unsupported(c, "hidden_act \"" + act + "\"");
   if (c.has("quantization_config")) unsupported(c, "quantization_config (quant_method \"" + c.object("quantization_config")->text("quant_method", "?") + "\")");
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
   LayerSpec layer;
-  layer.attention = read_attention(c, s.hidden, default_theta);
+  layer.attention = read_attention(c, s.hidden, s.max_positions, family.default_rope_theta);
   const RopeSpec& rope = layer.attention.rope;
   if (rope.scaling == RopeSpec::Scaling::yarn) s.max_positions = std::max(s.max_positions, static_cast<int64_t>(rope.original_len * rope.factor));
   layer.mlp.width = to_int(c.integer("intermediate_size", 1, kMaxWidth));
@@ -125,60 +147,61 @@ MlpSpec read_experts(const Config& c, std::string_view count_field, std::string_
 
 // Qwen: layer i has experts unless listed in mlp_only_layers or passed over by decoder_sparse_step.
 void set_sparse_layers(const Config& c, ModelSpec& s, const MlpSpec& experts) {
-  const auto dense = c.integers("mlp_only_layers", 0, kMaxLayers);
+  const auto listed = c.integers("mlp_only_layers", 0, kMaxLayers);
+  const std::set<int64_t> dense(listed.begin(), listed.end());
   const int64_t step = c.integer("decoder_sparse_step", 1, kMaxLayers, 1);
   for (size_t i = 0; i < s.layers.size(); ++i) {
-    const bool listed = std::find(dense.begin(), dense.end(), static_cast<int64_t>(i)) != dense.end();
-    if (!listed && (static_cast<int64_t>(i) + 1) % step == 0) s.layers[i].mlp = experts;
+    const auto layer = static_cast<int64_t>(i);
+    if (!dense.contains(layer) && (layer + 1) % step == 0) s.layers[i].mlp = experts;
   }
 }
 
 void each_attention(ModelSpec& s, const auto& change) {
-  for (size_t i = 0; i < s.layers.size(); ++i) change(s.layers[i].attention, to_int(static_cast<int64_t>(i)));
+  for (LayerSpec& layer : s.layers) change(layer.attention);
 }
 
 void read_llama(const Config& c, ModelSpec& s) {
-  each_attention(s, [&](AttentionSpec& a, int) { a.qkv_bias = a.o_bias = c.flag("attention_bias", false); });
+  each_attention(s, [bias = c.flag("attention_bias", false)](AttentionSpec& a) { a.qkv_bias = a.o_bias = bias; });
 }
 
-void read_mistral(const Config& c, ModelSpec& s) {
-  each_attention(s, [&](AttentionSpec& a, int i) { a.window = window_of(c, i, true); });
+void read_mistral(const Config& c, ModelSpec& s) { set_windows(c, s, read_window(c, 4096), kEveryLayer); }
+
+void read_qwen3_attention(const Config& c, ModelSpec& s) {
+  read_llama(c, s);
+  each_attention(s, [](AttentionSpec& a) { a.qk_norm = AttentionSpec::QkNorm::per_head; });
 }
 
 void read_qwen3(const Config& c, ModelSpec& s) {
-  each_attention(s, [&](AttentionSpec& a, int i) {
-    a.qkv_bias = a.o_bias = c.flag("attention_bias", false);
-    a.qk_norm = AttentionSpec::QkNorm::per_head;
-    a.window = window_of(c, i, false);
-  });
+  read_qwen3_attention(c, s);
+  set_windows(c, s, read_qwen_window(c), [first = c.integer("max_window_layers", 0, kMaxLayers, 28)](int64_t i) { return i >= first; });
 }
 
 void read_qwen3_moe(const Config& c, ModelSpec& s) {
-  read_qwen3(c, s);
+  read_qwen3_attention(c, s);
+  set_windows(c, s, read_qwen_window(c), kEveryLayer);
   set_sparse_layers(c, s, read_experts(c, c.first_of({"num_experts", "num_local_experts"}), "moe_intermediate_size", c.flag("norm_topk_prob", false)));
 }
 
 void read_qwen2_moe(const Config& c, ModelSpec& s) {
-  each_attention(s, [&](AttentionSpec& a, int i) {
-    a.qkv_bias = c.flag("qkv_bias", true);
-    a.window = window_of(c, i, false);
-  });
+  each_attention(s, [bias = c.flag("qkv_bias", true)](AttentionSpec& a) { a.qkv_bias = bias; });
+  const int64_t end = c.integer("max_window_layers", 0, kMaxLayers, 28);
+  set_windows(c, s, read_qwen_window(c), [&](int64_t i) { return i % 2 == 0 && i < end; });
   MlpSpec experts = read_experts(c, c.first_of({"num_experts", "num_local_experts"}), "moe_intermediate_size", c.flag("norm_topk_prob", false));
   experts.shared_width = to_int(c.integer("shared_expert_intermediate_size", 1, kMaxWidth));
   set_sparse_layers(c, s, experts);
 }
 
 void read_mixtral(const Config& c, ModelSpec& s) {
-  read_mistral(c, s);
+  set_windows(c, s, read_window(c, 0), kEveryLayer);
   const MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", true);
   for (LayerSpec& layer : s.layers) layer.mlp = experts;
 }
 
 void read_olmoe(const Config& c, ModelSpec& s) {
-  each_attention(s, [&](AttentionSpec& a, int) {
-    a.qkv_bias = a.o_bias = c.flag("attention_bias", false);
+  read_llama(c, s);
+  each_attention(s, [clip = static_cast<float>(c.number("clip_qkv", 0, 1e6, 0))](AttentionSpec& a) {
     a.qk_norm = AttentionSpec::QkNorm::whole;
-    a.clip_qkv = static_cast<float>(c.number("clip_qkv", 0, 1e6, 0));
+    a.clip_qkv = clip;
   });
   const MlpSpec experts = read_experts(c, c.first_of({"num_experts", "num_local_experts"}), "intermediate_size", c.flag("norm_topk_prob", false));
   for (LayerSpec& layer : s.layers) layer.mlp = experts;
@@ -192,13 +215,13 @@ constexpr std::array kMixtralNames{
 };
 
 constexpr std::array kFamilies{
-    Family{"llama", "LlamaForCausalLM", 1e4, read_llama, {}},
-    Family{"mistral", "MistralForCausalLM", 1e4, read_mistral, {}},
-    Family{"qwen3", "Qwen3ForCausalLM", 1e4, read_qwen3, {}},
-    Family{"mixtral", "MixtralForCausalLM", 1e6, read_mixtral, kMixtralNames},
-    Family{"qwen2_moe", "Qwen2MoeForCausalLM", 1e4, read_qwen2_moe, {}},
-    Family{"qwen3_moe", "Qwen3MoeForCausalLM", 1e4, read_qwen3_moe, {}},
-    Family{"olmoe", "OlmoeForCausalLM", 1e4, read_olmoe, {}},
+    Family{"llama", "LlamaForCausalLM", 1e4, 1e-6, read_llama, {}},
+    Family{"mistral", "MistralForCausalLM", 1e4, 1e-6, read_mistral, {}},
+    Family{"qwen3", "Qwen3ForCausalLM", 1e4, 1e-6, read_qwen3, {}},
+    Family{"mixtral", "MixtralForCausalLM", 1e6, 1e-5, read_mixtral, kMixtralNames},
+    Family{"qwen2_moe", "Qwen2MoeForCausalLM", 1e4, 1e-6, read_qwen2_moe, {}},
+    Family{"qwen3_moe", "Qwen3MoeForCausalLM", 1e4, 1e-6, read_qwen3_moe, {}},
+    Family{"olmoe", "OlmoeForCausalLM", 1e4, 1e-5, read_olmoe, {}},
 };
 
 }  // namespace
@@ -219,9 +242,13 @@ const Family& find_family(const Config& config) {
 
 ModelSpec read_spec(const Config& config) {
   const Family& family = find_family(config);
-  ModelSpec spec = read_common(config, family.default_rope_theta);
+  ModelSpec spec = read_common(config, family);
   spec.family = family.model_type;
   family.read(config, spec);
+  int64_t mlps = 0;
+  for (const LayerSpec& layer : spec.layers) mlps += std::max(1, layer.mlp.num_experts);
+  if (mlps > kMaxMlps)
+    throw_error(ErrorCode::corrupt, "{}: {} experts in all layers together: at most {} are possible", config.where(), mlps, kMaxMlps);
   return spec;
 }
 

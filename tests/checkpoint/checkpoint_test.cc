@@ -1,0 +1,271 @@
+#include "checkpoint/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/checkpoint/safetensors_writer.h"
+#include "tests/spec/configs.h"
+#include "tests/support/errors.h"
+#include "tests/support/temp_dir.h"
+
+namespace moegen {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+std::string shard(const std::vector<std::string>& names) {
+  SafetensorsWriter w;
+  for (const std::string& name : names) w.add(name, DType::bf16, {4});
+  return w.file();
+}
+
+std::string index_of(const json& weight_map) { return json{{"metadata", {{"total_size", 1}}}, {"weight_map", weight_map}}.dump(); }
+
+std::vector<std::string> names_in(const Checkpoint& checkpoint) {
+  std::vector<std::string> out;
+  for (const TensorInfo& t : checkpoint.tensors()) out.push_back(t.name);
+  return out;
+}
+
+// A whole model as its table wants it; a test changes what the writer then writes.
+SafetensorsWriter whole_model(const ModelSpec& spec) {
+  SafetensorsWriter w;
+  for (const TensorSpec& t : tensor_table(spec)) w.add(t.name, DType::bf16, t.shape);
+  return w;
+}
+
+TEST(CheckpointOpen, ASingleFile) {
+  const TempDir dir;
+  dir.write("model.safetensors", shard({"a", "b"}));
+  const Checkpoint c = Checkpoint::open(dir.path());
+  EXPECT_THAT(names_in(c), ::testing::ElementsAre("a", "b"));
+  EXPECT_NE(c.find("b"), nullptr);
+  EXPECT_EQ(c.find("c"), nullptr);
+}
+
+TEST(CheckpointOpen, Shards) {
+  const TempDir dir;
+  dir.write("model-00001-of-00002.safetensors", shard({"a"}));
+  dir.write("model-00002-of-00002.safetensors", shard({"b", "c"}));
+  dir.write(
+      "model.safetensors.index.json",
+      index_of({{"a", "model-00001-of-00002.safetensors"}, {"b", "model-00002-of-00002.safetensors"}, {"c", "model-00002-of-00002.safetensors"}}));
+  const Checkpoint c = Checkpoint::open(dir.path());
+  EXPECT_EQ(c.files().size(), 2U);
+  EXPECT_EQ(c.files()[c.find("c")->file_idx].path().filename(), "model-00002-of-00002.safetensors");
+}
+
+TEST(CheckpointOpen, TheSingleFileComesBeforeAnIndexAsInTransformers) {
+  const TempDir dir;
+  dir.write("model.safetensors", shard({"a"}));
+  dir.write("model.safetensors.index.json", index_of({{"a", "model-00001-of-00099.safetensors"}}));
+  EXPECT_THAT(names_in(Checkpoint::open(dir.path())), ::testing::ElementsAre("a"));
+}
+
+// As the cache of huggingface_hub lays it out: every file of a snapshot is a link to a blob named by its hash.
+TEST(CheckpointOpen, LinksAsInTheHuggingFaceCache) {
+  const TempDir dir;
+  dir.write("blobs/1f3a", shard({"a"}));
+  dir.write("blobs/77aa", shard({"b"}));
+  dir.write("blobs/c0de", index_of({{"a", "model-00001-of-00002.safetensors"}, {"b", "model-00002-of-00002.safetensors"}}));
+  dir.write("blobs/beef", mixtral_config().dump());
+  const fs::path snapshot = dir.path() / "snapshots" / "0123456789abcdef";
+  fs::create_directories(snapshot);
+  fs::create_symlink("../../blobs/1f3a", snapshot / "model-00001-of-00002.safetensors");
+  fs::create_symlink("../../blobs/77aa", snapshot / "model-00002-of-00002.safetensors");
+  fs::create_symlink("../../blobs/c0de", snapshot / "model.safetensors.index.json");
+  fs::create_symlink("../../blobs/beef", snapshot / "config.json");
+  EXPECT_EQ(names_in(Checkpoint::open(snapshot)).size(), 2U);
+  EXPECT_EQ(load_spec(snapshot).family, "mixtral");
+  fs::create_directory_symlink(snapshot, dir.path() / "model");
+  EXPECT_EQ(names_in(Checkpoint::open(dir.path() / "model")).size(), 2U);
+}
+
+TEST(CheckpointOpen, ALinkToNowhereOrToItselfIsAnError) {
+  const TempDir dir;
+  fs::create_symlink("blobs/gone", dir.path() / "model.safetensors");
+  EXPECT_ERROR(Checkpoint::open(dir.path()), ErrorCode::not_found, "no weights");
+  const TempDir loop;
+  fs::create_symlink("model.safetensors", loop.path() / "model.safetensors");
+  EXPECT_ERROR(Checkpoint::open(loop.path()), ErrorCode::not_found, "no weights");
+  fs::create_symlink("generation_config.json", loop.path() / "generation_config.json");
+  EXPECT_FALSE(load_generation_defaults(loop.path()).top_k);
+}
+
+TEST(CheckpointOpen, NoDirectory) {
+  const TempDir dir;
+  EXPECT_ERROR(Checkpoint::open(dir.path() / "none"), ErrorCode::not_found, "no such directory");
+  EXPECT_ERROR(load_spec(dir.path() / "none"), ErrorCode::not_found, "no such directory");
+  EXPECT_ERROR(Checkpoint::open(dir.write("file", "x")), ErrorCode::not_found, "no such directory");
+  EXPECT_ERROR(load_spec(dir.path()), ErrorCode::not_found, "config.json");
+}
+
+TEST(CheckpointOpen, AnIndexThatNamesFilesElsewhereIsRefused) {
+  const TempDir outside;
+  outside.write("x.safetensors", shard({"a"}));
+  const std::string absolute = (outside.path() / "x.safetensors").string();
+  for (const std::string& name :
+       {std::string("../x.safetensors"), std::string("/etc/passwd"), absolute, std::string("sub/x.safetensors"), std::string("."), std::string(".."),
+        std::string(""), std::string("..safetensors"), std::string(".hidden.safetensors"), std::string("x.safetensors\0.bin", 18),
+        std::string("x\0.safetensors", 14), std::string("pytorch_model.bin"), std::string(300, 'x') + ".safetensors"}) {
+    const TempDir dir;
+    dir.write("model.safetensors.index.json", index_of({{"a", name}}));
+    EXPECT_ERROR(Checkpoint::open(dir.path()), ErrorCode::corrupt, "expected the plain name of a .safetensors file");
+  }
+}
+
+TEST(CheckpointOpen, AnIndexOfTheWrongForm) {
+  for (const std::string& text :
+       {std::string("{}"), std::string("[]"), std::string(R"({"weight_map":[]})"), std::string(R"({"weight_map":null})"),
+        std::string(R"({"weight_map":{"a":1}})"), std::string("{"), std::string(R"({"weight_map":{"a":"x.safetensors","a":"y.safetensors"}})")}) {
+    const TempDir dir;
+    dir.write("model.safetensors.index.json", text);
+    EXPECT_ERROR(Checkpoint::open(dir.path()), ErrorCode::corrupt, "model.safetensors.index.json");
+  }
+}
+
+TEST(CheckpointOpen, AMissingShardIsNamed) {
+  const TempDir dir;
+  dir.write("x.safetensors", shard({"a"}));
+  dir.write("model.safetensors.index.json", index_of({{"a", "x.safetensors"}, {"b", "y.safetensors"}}));
+  EXPECT_ERROR(Checkpoint::open(dir.path()), ErrorCode::not_found, "y.safetensors");
+}
+
+TEST(CheckpointOpen, ATensorInTwoShardsIsRefused) {
+  const TempDir dir;
+  dir.write("x.safetensors", shard({"a", "twice"}));
+  dir.write("y.safetensors", shard({"b", "twice"}));
+  dir.write("model.safetensors.index.json", index_of({{"a", "x.safetensors"}, {"b", "y.safetensors"}}));
+  EXPECT_ERROR(Checkpoint::open(dir.path()), ErrorCode::corrupt, "tensor twice is also in");
+}
+
+TEST(CheckpointOpen, AnIndexThatDisagreesWithItsShardsIsRefused) {
+  const TempDir dir;
+  dir.write("x.safetensors", shard({"a"}));
+  dir.write("y.safetensors", shard({"b"}));
+  dir.write("model.safetensors.index.json", index_of({{"a", "y.safetensors"}, {"b", "x.safetensors"}}));
+  EXPECT_ERROR(Checkpoint::open(dir.path()), ErrorCode::corrupt, "tensor a should be in y.safetensors, but is not");
+  dir.write("model.safetensors.index.json", index_of({{"a", "x.safetensors"}, {"ghost", "y.safetensors"}}));
+  EXPECT_ERROR(Checkpoint::open(dir.path()), ErrorCode::corrupt, "tensor ghost should be in");
+}
+
+TEST(CheckpointOpen, PicklesAreRefusedByName) {
+  for (const char* name : {"pytorch_model.bin", "consolidated.00.pth", "model.pt", "model.ckpt", "weights.pkl"}) {
+    const TempDir dir;
+    dir.write(name, "\x80\x02.");
+    EXPECT_ERROR(Checkpoint::open(dir.path()), ErrorCode::not_found, std::string(name) + " is a pickle file");
+  }
+  const TempDir both;
+  both.write("pytorch_model.bin", "\x80\x02.");
+  both.write("model.safetensors", shard({"a"}));
+  EXPECT_NO_THROW(Checkpoint::open(both.path())) << "beside safetensors it is not looked at";
+}
+
+TEST(CheckpointOpen, GgufIsRefusedByName) {
+  const TempDir dir;
+  dir.write("model-Q4_K_M.gguf", "GGUF");
+  EXPECT_ERROR(Checkpoint::open(dir.path()), ErrorCode::not_found, "model-Q4_K_M.gguf is a GGUF file");
+}
+
+TEST(Bind, AWholeModelFits) {
+  const TempDir dir;
+  dir.write("config.json", qwen2_moe_config().dump());
+  const ModelSpec spec = load_spec(dir.path());
+  dir.write("model.safetensors", whole_model(spec).file());
+  const Checkpoint checkpoint = Checkpoint::open(dir.path());
+  const Binding binding = bind(spec, checkpoint);
+  EXPECT_TRUE(binding.fits());
+  EXPECT_NO_THROW(check_fits(binding, dir.path()));
+  for (size_t i = 0; i < binding.table.size(); ++i) ASSERT_EQ(binding.tensors[i]->name, binding.table[i].name);
+}
+
+TEST(Bind, EveryGoldenModelFits) {
+  for (const char* name : {"llama", "mistral", "mixtral", "olmoe", "qwen2_moe", "qwen3", "qwen3_moe"}) {
+    const fs::path dir = fs::path(MOEGEN_SOURCE_DIR) / "tests/data/models" / name;
+    const ModelSpec spec = load_spec(dir);
+    EXPECT_EQ(spec.family, name);
+    const Checkpoint checkpoint = Checkpoint::open(dir);
+    EXPECT_NO_THROW(check_fits(bind(spec, checkpoint), dir));
+    EXPECT_FALSE(load_generation_defaults(dir).eos_ids.empty());
+  }
+}
+
+TEST(Bind, AllThatIsWrongIsInOneMessage) {
+  const TempDir dir;
+  dir.write("config.json", llama_config().dump());
+  const ModelSpec spec = load_spec(dir.path());
+  SafetensorsWriter w;
+  for (const TensorSpec& t : tensor_table(spec)) {
+    if (t.name == "model.norm.weight" || t.name == "model.layers.1.mlp.up_proj.weight") continue;
+    const bool turned = t.name == "model.layers.0.mlp.down_proj.weight";
+    const bool integers = t.name == "lm_head.weight";
+    w.add(t.name, integers ? DType::i8 : DType::f32, turned ? std::vector<int64_t>{t.shape[1], t.shape[0]} : t.shape);
+  }
+  w.add("model.layers.3.input_layernorm.weight", DType::bf16, {64});
+  w.add("model.layers.0.self_attn.q_proj.bias", DType::bf16, {64});
+  w.add("model.layers.0.self_attn.rotary_emb.inv_freq", DType::f32, {8});
+  dir.write("model.safetensors", w.file());
+  const Checkpoint checkpoint = Checkpoint::open(dir.path());
+  const Binding binding = bind(spec, checkpoint);
+  const std::string text = error_of([&] { check_fits(binding, dir.path()); }).what();
+  EXPECT_THAT(text, HasSubstr("2 missing:"));
+  EXPECT_THAT(text, HasSubstr("model.norm.weight [64]"));
+  EXPECT_THAT(text, HasSubstr("model.layers.1.mlp.up_proj.weight [96,64]"));
+  EXPECT_THAT(text, HasSubstr("2 superfluous:"));
+  EXPECT_THAT(text, HasSubstr("model.layers.3.input_layernorm.weight"));
+  EXPECT_THAT(text, HasSubstr("model.layers.0.self_attn.q_proj.bias"));
+  EXPECT_THAT(text, HasSubstr("2 of the wrong shape or type:"));
+  EXPECT_THAT(text, HasSubstr("model.layers.0.mlp.down_proj.weight: expected [64,96], found [96,64]"));
+  EXPECT_THAT(text, HasSubstr("lm_head.weight: dtype I8"));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("inv_freq")));
+  EXPECT_EQ(binding.skipped.size(), 1U);
+}
+
+TEST(Bind, AThousandFaultsAreCountedButNotAllListed) {
+  const TempDir dir;
+  dir.write("config.json", mixtral_config().dump());
+  const ModelSpec spec = load_spec(dir.path());
+  SafetensorsWriter w;
+  for (int i = 0; i < 1000; ++i) w.add("junk." + std::to_string(i), DType::u8, {1});
+  dir.write("model.safetensors", w.file());
+  const Checkpoint checkpoint = Checkpoint::open(dir.path());
+  const std::string text = error_of([&] { check_fits(bind(spec, checkpoint), dir.path()); }).what();
+  EXPECT_THAT(text, HasSubstr("1000 superfluous:"));
+  EXPECT_THAT(text, HasSubstr("and 800 more"));
+  EXPECT_LT(text.size(), 60000U);
+}
+
+TEST(GenerationDefaults, EosAsAnIntegerOrAListAndTheSamplingDefaults) {
+  const TempDir dir;
+  EXPECT_TRUE(load_generation_defaults(dir.path()).eos_ids.empty()) << "no file: nothing";
+  dir.write("generation_config.json",
+            R"({"eos_token_id": 5, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "do_sample": true, "repetition_penalty": 1.05})");
+  const GenerationDefaults one = load_generation_defaults(dir.path());
+  EXPECT_EQ(one.eos_ids, (std::vector<int32_t>{5}));
+  EXPECT_EQ(one.temperature, 0.6);
+  EXPECT_EQ(one.top_p, 0.95);
+  EXPECT_EQ(one.top_k, 20);
+  EXPECT_EQ(one.repetition_penalty, 1.05);
+  EXPECT_FALSE(one.min_p);
+  dir.write("generation_config.json", R"({"eos_token_id": [5, 6], "temperature": null, "top_k": 50.0, "max_new_tokens": 2048, "min_p": 0.1})");
+  const GenerationDefaults list = load_generation_defaults(dir.path());
+  EXPECT_EQ(list.eos_ids, (std::vector<int32_t>{5, 6}));
+  EXPECT_FALSE(list.temperature);
+  EXPECT_EQ(list.top_k, 50);
+  EXPECT_EQ(list.max_new_tokens, 2048);
+  EXPECT_EQ(list.min_p, 0.1);
+}
+
+TEST(GenerationDefaults, NonsenseIsRefusedWithItsField) {
+  for (const char* text : {R"({"eos_token_id": "</s>"})", R"({"eos_token_id": [1, -2]})", R"({"temperature": -1})", R"({"top_p": 1.5})",
+                           R"({"top_k": 1.5})", R"({"repetition_penalty": 0})", R"({"max_new_tokens": 0})", R"([])", R"({"eos_token_id":)"}) {
+    const TempDir dir;
+    dir.write("generation_config.json", text);
+    EXPECT_ERROR(load_generation_defaults(dir.path()), ErrorCode::corrupt, "generation_config.json");
+  }
+}
+
+}  // namespace
+}  // namespace moegen

@@ -1,0 +1,232 @@
+#include "spec/families.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/spec/configs.h"
+#include "tests/support/errors.h"
+
+namespace moegen {
+namespace {
+
+using nlohmann::json;
+using QkNorm = AttentionSpec::QkNorm;
+
+ModelSpec spec_of(const json& config) { return read_spec(Config(config, "config.json")); }
+
+json with(json config, const json& patch) {
+  config.merge_patch(patch);  // a null removes the field
+  return config;
+}
+
+json with_null(json config, const char* field) {
+  config[field] = nullptr;
+  return config;
+}
+
+TEST(Llama, Transformers4) {
+  const ModelSpec s = spec_of(llama_config());
+  EXPECT_EQ(s.family, "llama");
+  EXPECT_EQ(s.hidden, 64);
+  EXPECT_EQ(s.vocab, 320);
+  EXPECT_EQ(s.layers.size(), 3U);
+  EXPECT_FLOAT_EQ(s.norm_eps, 1e-5F);
+  EXPECT_EQ(s.max_positions, 4096);
+  EXPECT_EQ(s.eos_ids, (std::vector<int32_t>{2}));
+  EXPECT_EQ(s.dtype, DType::bf16);
+  for (const LayerSpec& layer : s.layers) {
+    const AttentionSpec& a = layer.attention;
+    EXPECT_EQ(a.num_heads, 4);
+    EXPECT_EQ(a.num_kv_heads, 2);
+    EXPECT_EQ(a.head_dim, 16);
+    EXPECT_FLOAT_EQ(a.scale, 0.25F);
+    EXPECT_EQ(a.window, 0);
+    EXPECT_FALSE(a.qkv_bias || a.o_bias);
+    EXPECT_EQ(a.qk_norm, QkNorm::none);
+    EXPECT_TRUE(layer.mlp.dense());
+    EXPECT_EQ(layer.mlp.width, 96);
+    EXPECT_EQ(a.rope.scaling, RopeSpec::Scaling::llama3);
+    EXPECT_EQ(a.rope.theta, 500000);
+    EXPECT_EQ(a.rope.factor, 32);
+    EXPECT_EQ(a.rope.original_len, 512);
+    EXPECT_EQ(a.rope.high_freq_factor, 4);
+  }
+}
+
+// The same model as save_pretrained of transformers 5 writes it.
+TEST(Llama, Transformers5IsTheSameModel) {
+  const json v4 = llama_config();
+  const ModelSpec a = spec_of(v4);
+  const ModelSpec b = spec_of(as_transformers5(v4));
+  EXPECT_EQ(a.layers, b.layers);
+  EXPECT_EQ(a.dtype, b.dtype);
+  EXPECT_EQ(a.max_positions, b.max_positions);
+}
+
+TEST(EveryFamily, ReadsAlikeInBothSpellings) {
+  for (json v4 : {llama_config(), mistral_config(), mixtral_config(), qwen3_config(), qwen2_moe_config(), qwen3_moe_config(), olmoe_config()}) {
+    for (const char* dtype : {"float32", "float16", "bfloat16"}) {
+      v4["torch_dtype"] = dtype;
+      const ModelSpec a = spec_of(v4);
+      const ModelSpec b = spec_of(as_transformers5(v4));
+      EXPECT_EQ(a.layers, b.layers) << v4["model_type"];
+      EXPECT_EQ(a.dtype, b.dtype);
+      EXPECT_EQ(a.family, v4["model_type"].get<std::string>());
+      EXPECT_EQ(name_of(a.dtype), std::string_view(dtype) == "float32" ? "F32" : std::string_view(dtype) == "float16" ? "F16" : "BF16");
+    }
+  }
+}
+
+TEST(EveryFamily, IsFoundByModelTypeWhereArchitecturesAreMissing) {
+  for (json c : {llama_config(), mistral_config(), mixtral_config(), qwen3_config(), qwen2_moe_config(), qwen3_moe_config(), olmoe_config()}) {
+    c["architectures"] = nullptr;
+    EXPECT_EQ(spec_of(c).family, c["model_type"].get<std::string>());
+  }
+}
+
+TEST(EveryFamily, AnArchitectureThatIsNotThereIsRefusedByName) {
+  EXPECT_ERROR(spec_of(with(llama_config(), {{"architectures", {"MambaForCausalLM"}}})), ErrorCode::unsupported, "MambaForCausalLM");
+  EXPECT_ERROR(spec_of(with(llama_config(), {{"architectures", {"LlamaForSequenceClassification"}}})), ErrorCode::unsupported,
+               "(it has LlamaForCausalLM");
+  EXPECT_ERROR(spec_of(json::object()), ErrorCode::unsupported, "architecture \"\"");
+}
+
+TEST(Llama, BiasesOnAllFourProjections) {
+  const ModelSpec s = spec_of(with(llama_config(), {{"attention_bias", true}}));
+  EXPECT_TRUE(s.layers[2].attention.qkv_bias);
+  EXPECT_TRUE(s.layers[2].attention.o_bias);
+}
+
+TEST(Mixtral, EveryLayerHasRenormalisedExperts) {
+  const ModelSpec s = spec_of(mixtral_config());
+  for (const LayerSpec& layer : s.layers) {
+    EXPECT_EQ(layer.mlp, (MlpSpec{8, 2, 80, true, 0}));
+    EXPECT_EQ(layer.attention.window, 0);
+  }
+  EXPECT_EQ(s.layers[0].attention.rope.theta, 1e6);
+}
+
+TEST(Mixtral, DefaultsAreThoseOfItsConfigClass) {
+  json c = mixtral_config();
+  for (const char* field : {"rope_theta", "rms_norm_eps", "sliding_window"}) c.erase(field);
+  const ModelSpec s = spec_of(c);
+  EXPECT_EQ(s.layers[0].attention.rope.theta, 1e6);
+  EXPECT_FLOAT_EQ(s.norm_eps, 1e-5F);
+  EXPECT_EQ(s.layers[0].attention.window, 0);
+}
+
+TEST(Qwen2Moe, SharedExpertBiasAndDenseLayers) {
+  const ModelSpec s = spec_of(qwen2_moe_config());
+  EXPECT_EQ(s.layers[0].mlp, (MlpSpec{10, 4, 48, false, 144}));
+  EXPECT_EQ(s.layers[1].mlp, (MlpSpec{0, 0, 208, false, 0})) << "mlp_only_layers";
+  EXPECT_EQ(s.layers[2].mlp, s.layers[0].mlp);
+  EXPECT_TRUE(s.layers[0].attention.qkv_bias) << "the default of qkv_bias";
+  EXPECT_FALSE(s.layers[0].attention.o_bias);
+}
+
+TEST(Qwen3Moe, SparseStepCountsFromOne) {
+  const ModelSpec s = spec_of(qwen3_moe_config());
+  for (const int dense : {0, 2}) EXPECT_TRUE(s.layers[static_cast<size_t>(dense)].mlp.dense()) << dense;
+  for (const int sparse : {1, 3}) EXPECT_EQ(s.layers[static_cast<size_t>(sparse)].mlp, (MlpSpec{16, 4, 32, true, 0})) << sparse;
+  EXPECT_EQ(s.layers[0].attention.qk_norm, QkNorm::per_head);
+  EXPECT_EQ(s.layers[0].attention.q_width(), 128) << "head_dim is not hidden / heads";
+}
+
+TEST(Qwen3Moe, MlpOnlyLayersMayBeNullAndExpertsHaveTwoNames) {
+  json c = with_null(qwen3_moe_config(), "mlp_only_layers");
+  c["num_local_experts"] = c["num_experts"];
+  c.erase("num_experts");
+  EXPECT_EQ(spec_of(c).layers, spec_of(qwen3_moe_config()).layers);
+}
+
+TEST(Olmoe, WholeNormAndClipping) {
+  const ModelSpec s = spec_of(olmoe_config());
+  EXPECT_EQ(s.layers[0].mlp, (MlpSpec{16, 4, 32, false, 0}));
+  EXPECT_EQ(s.layers[0].attention.qk_norm, QkNorm::whole);
+  EXPECT_FLOAT_EQ(s.layers[0].attention.clip_qkv, 1.5F);
+  EXPECT_EQ(spec_of(with_null(olmoe_config(), "clip_qkv")).layers[0].attention.clip_qkv, 0);
+}
+
+TEST(Qwen3, TiedDenseWithNormPerHead) {
+  const ModelSpec s = spec_of(qwen3_config());
+  EXPECT_TRUE(s.tied_embeddings);
+  EXPECT_EQ(s.layers[0].attention.qk_norm, QkNorm::per_head);
+  EXPECT_TRUE(s.layers[0].mlp.dense());
+}
+
+TEST(CommonFields, NullsTakeTheirDefaults) {
+  json c = llama_config();
+  for (const char* field :
+       {"head_dim", "num_key_value_heads", "tie_word_embeddings", "eos_token_id", "rope_scaling", "attention_bias", "torch_dtype"})
+    c[field] = nullptr;
+  const ModelSpec s = spec_of(c);
+  EXPECT_EQ(s.layers[0].attention.head_dim, 16) << "hidden / heads";
+  EXPECT_EQ(s.layers[0].attention.num_kv_heads, 4) << "as many as heads";
+  EXPECT_FALSE(s.tied_embeddings);
+  EXPECT_TRUE(s.eos_ids.empty());
+  EXPECT_EQ(s.layers[0].attention.rope.scaling, RopeSpec::Scaling::none);
+  EXPECT_EQ(s.dtype, DType::bf16);
+}
+
+TEST(CommonFields, EosMayBeAListAndNumbersFloats) {
+  EXPECT_EQ(spec_of(with(llama_config(), {{"eos_token_id", {3, 7.0}}})).eos_ids, (std::vector<int32_t>{3, 7}));
+  EXPECT_EQ(spec_of(with(llama_config(), {{"hidden_size", 64.0}, {"max_position_embeddings", 4.096e3}})).max_positions, 4096);
+}
+
+TEST(CommonFields, FeaturesThatAreNotThereAreRefusedByName) {
+  const json c = llama_config();
+  EXPECT_ERROR(spec_of(with(c, {{"hidden_act", "gelu"}})), ErrorCode::unsupported, "hidden_act \"gelu\"");
+  EXPECT_ERROR(spec_of(with(c, {{"mlp_bias", true}})), ErrorCode::unsupported, "mlp_bias");
+  EXPECT_ERROR(spec_of(with(c, {{"quantization_config", {{"quant_method", "gptq"}}}})), ErrorCode::unsupported, "gptq");
+  EXPECT_NO_THROW(spec_of(with(c, {{"hidden_act", "swish"}})));
+}
+
+TEST(HostileNumbers, AreRefusedWithTheirField) {
+  const std::vector<std::pair<const char*, json>> cases = {{"hidden_size", 0},
+                                                           {"hidden_size", -64},
+                                                           {"hidden_size", 1e18},
+                                                           {"hidden_size", "64"},
+                                                           {"vocab_size", 4294967296},
+                                                           {"vocab_size", 0},
+                                                           {"num_hidden_layers", 1e9},
+                                                           {"num_hidden_layers", 0},
+                                                           {"num_attention_heads", 0},
+                                                           {"num_attention_heads", -1},
+                                                           {"num_key_value_heads", 0},
+                                                           {"num_key_value_heads", 3},
+                                                           {"head_dim", 1},
+                                                           {"head_dim", 1e6},
+                                                           {"intermediate_size", -1},
+                                                           {"rms_norm_eps", -1e-5},
+                                                           {"rms_norm_eps", "x"},
+                                                           {"max_position_embeddings", 1e300},
+                                                           {"max_position_embeddings", 0},
+                                                           {"eos_token_id", -5},
+                                                           {"eos_token_id", 1e10},
+                                                           {"rope_theta", 0},
+                                                           {"rope_theta", -1},
+                                                           {"tie_word_embeddings", 1},
+                                                           {"architectures", "LlamaForCausalLM"},
+                                                           {"rope_scaling", "linear"},
+                                                           {"partial_rotary_factor", 1.5}};
+  for (const auto& [field, value] : cases)
+    EXPECT_ERROR(spec_of(with(with(llama_config(), {{"rope_scaling", nullptr}}), {{field, value}})), ErrorCode::corrupt, field);
+}
+
+TEST(HostileNumbers, ProductsAreBoundedToo) {
+  EXPECT_ERROR(spec_of(with(llama_config(), {{"num_attention_heads", 1 << 20}, {"num_key_value_heads", 1}, {"head_dim", 4096}})), ErrorCode::corrupt,
+               "too wide");
+  EXPECT_ERROR(spec_of(with(llama_config(), {{"head_dim", 15}})), ErrorCode::corrupt, "rotated width of 15");
+  // Each is possible, but together they are 67 million experts, and a tensor table of 200 million rows.
+  const json many = {{"num_hidden_layers", 4096}, {"num_local_experts", 16384}};
+  EXPECT_ERROR(spec_of(with(mixtral_config(), many)), ErrorCode::corrupt, "67108864 experts in all layers together");
+}
+
+TEST(HostileNumbers, ExpertsAreBoundedByOneAnother) {
+  EXPECT_ERROR(spec_of(with(mixtral_config(), {{"num_experts_per_tok", 9}})), ErrorCode::corrupt, "num_experts_per_tok");
+  EXPECT_ERROR(spec_of(with(mixtral_config(), {{"num_local_experts", 0}})), ErrorCode::corrupt, "num_local_experts");
+  EXPECT_ERROR(spec_of(with(qwen3_moe_config(), {{"decoder_sparse_step", 0}})), ErrorCode::corrupt, "decoder_sparse_step");
+  EXPECT_ERROR(spec_of(with(qwen3_moe_config(), {{"moe_intermediate_size", nullptr}})), ErrorCode::corrupt, "moe_intermediate_size is missing");
+}
+
+}  // namespace
+}  // namespace moegen

@@ -42,23 +42,32 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("-m,--model", o.model, "Hugging Face checkpoint directory, read in place, never the network")->required()->type_name("DIR");
   app.add_option("--device", o.device, "auto | cpu | cuda[:N]; this version computes on the CPU [auto]")->type_name("NAME");
   app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | avx512 | avx2 | reference (slow) [auto]")->type_name("NAME");
-  app.add_option("--dtype", o.dtype, "compute type of activations and KV: auto | bfloat16 | float32 [auto: float32 for a float32 checkpoint]")->type_name("TYPE");
+  app.add_option("--dtype", o.dtype, "compute type of activations and KV: auto | bfloat16 | float32 [auto: float32 for a float32 checkpoint]")
+      ->type_name("TYPE");
   app.add_option("--kv-dtype", o.kv_dtype, "how KV pages are stored: auto | bfloat16 [auto: as computed]")->type_name("TYPE");
   app.add_option("--load-format", o.load_format, "auto | dummy: random weights of the right shape from config.json [auto]")->type_name("NAME");
   add_parsed(app, "--device-memory", o.device_memory, "HBM the run may use (GPU runs)", moegen::parse_size)->type_name("SIZE");
-  add_parsed(app, "--host-memory", o.host_memory, "RAM for weights, KV and buffers; never exceeded [80 % of available, cgroup limits included]", moegen::parse_size)->type_name("SIZE");
+  add_parsed(app, "--host-memory", o.host_memory, "RAM for weights, KV and buffers; never exceeded [80 % of available, cgroup limits included]",
+             moegen::parse_size)
+      ->type_name("SIZE");
   add_parsed(app, "--weight-memory", o.weight_memory, "part of the above for weights", moegen::parse_size)->type_name("SIZE");
   add_parsed(app, "--kv-memory", o.kv_memory, "part of the above for KV pages [planned]", moegen::parse_size)->type_name("SIZE");
-  add_parsed(app, "--max-model-len", o.max_model_len, "context limit in tokens, 32k and 32K are fine [the model's]", moegen::parse_count)->type_name("N");
+  add_parsed(app, "--max-model-len", o.max_model_len, "context limit in tokens, 32k and 32K are fine [the model's]", moegen::parse_count)
+      ->type_name("N");
   add_parsed(app, "--max-num-seqs", o.max_num_seqs, "sequences in flight [planned]", moegen::parse_count)->type_name("N");
   add_parsed(app, "--max-pass-tokens", o.max_pass_tokens, "tokens in one pass [planned]", moegen::parse_count)->type_name("N");
-  add_parsed(app, "--attention-micro-batch", o.attention_micro_batch, "b_a: sequences whose attention runs at a time [planned]", moegen::parse_count)->type_name("N");
-  add_parsed(app, "--expert-micro-batch", o.expert_micro_batch, "b_e: tokens an expert takes at a time [planned]", moegen::parse_count)->type_name("N");
-  app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")->check(silent(CLI::Range(1, 1024)))->type_name("N");
+  add_parsed(app, "--attention-micro-batch", o.attention_micro_batch, "b_a: sequences whose attention runs at a time [planned]", moegen::parse_count)
+      ->type_name("N");
+  add_parsed(app, "--expert-micro-batch", o.expert_micro_batch, "b_e: tokens an expert takes at a time [planned]", moegen::parse_count)
+      ->type_name("N");
+  app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")
+      ->check(silent(CLI::Range(1, 1024)))
+      ->type_name("N");
   app.add_flag("--skip-tokenizer-init", o.skip_tokenizer_init, "token ids in, token ids out");
   app.add_option("--seed", o.seed, "used where a request has no seed of its own [0]")->type_name("N");
-  app.add_option_function<std::string>("--generation-config", [&o](const std::string& v) { o.use_generation_config = v == "auto"; },
-                                       "auto: defaults of generation_config.json; none: without them")
+  app.add_option_function<std::string>(
+         "--generation-config", [&o](const std::string& v) { o.use_generation_config = v == "auto"; },
+         "auto: defaults of generation_config.json; none: without them")
       ->check(silent(CLI::IsMember({"auto", "none"})))
       ->type_name("auto|none");
 }
@@ -78,11 +87,21 @@ void add_generate_options(CLI::App& app, GenerateOptions& o) {
   auto* prompt = app.add_option("-p,--prompt", o.prompt, "the prompt")->type_name("TEXT");
   app.add_option("--prompt-file", o.prompt_file, "a file that holds the prompt, - for stdin")->excludes(prompt)->type_name("F");
   app.add_flag("--chat", o.chat, "the prompt is a user's message: render it with the model's chat template");
-  app.add_option("--max-tokens", o.sampling.max_tokens, "tokens to generate at most [16, or the rest of the context with --chat]")->check(silent(CLI::PositiveNumber))->type_name("N");
-  app.add_option("--temperature", o.sampling.temperature, "0: greedy [generation_config.json, else 1]")->check(silent(CLI::NonNegativeNumber))->type_name("X");
-  app.add_option("--top-p", o.sampling.top_p, "keep the most probable tokens of this mass [generation_config.json, else 1]")->check(silent(CLI::Range(0.0, 1.0)))->type_name("X");
-  app.add_option("--top-k", o.sampling.top_k, "keep so many of the most probable tokens; 0: all [generation_config.json, else 0]")->check(silent(CLI::Range(int64_t{-1}, int64_t{1} << 31)))->type_name("N");
-  app.add_option("--min-p", o.sampling.min_p, "drop tokens less probable than this share of the best [generation_config.json, else 0]")->check(silent(CLI::Range(0.0, 1.0)))->type_name("X");
+  app.add_option("--max-tokens", o.sampling.max_tokens, "tokens to generate at most [16, or the rest of the context with --chat]")
+      ->check(silent(CLI::PositiveNumber))
+      ->type_name("N");
+  app.add_option("--temperature", o.sampling.temperature, "0: greedy [generation_config.json, else 1]")
+      ->check(silent(CLI::NonNegativeNumber))
+      ->type_name("X");
+  app.add_option("--top-p", o.sampling.top_p, "keep the most probable tokens of this mass [generation_config.json, else 1]")
+      ->check(silent(CLI::Range(0.0, 1.0)))
+      ->type_name("X");
+  app.add_option("--top-k", o.sampling.top_k, "keep so many of the most probable tokens; 0: all [generation_config.json, else 0]")
+      ->check(silent(CLI::Range(int64_t{-1}, int64_t{1} << 31)))
+      ->type_name("N");
+  app.add_option("--min-p", o.sampling.min_p, "drop tokens less probable than this share of the best [generation_config.json, else 0]")
+      ->check(silent(CLI::Range(0.0, 1.0)))
+      ->type_name("X");
   app.add_option("--stop", o.sampling.stop, "ends the text; repeatable")->allow_extra_args(false)->type_name("TEXT");
   app.add_flag("--ignore-eos", o.sampling.ignore_eos, "go on behind the end of the text");
 }
@@ -136,16 +155,25 @@ int generate(const EngineOptions& engine_options, const GenerateOptions& o) {
 }
 
 void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
-  app.add_option("-i,--input-file", o.input, "requests: OpenAI batch JSONL; .gz and .zst are read as such; - is stdin")->required()->type_name("IN.jsonl");
+  app.add_option("-i,--input-file", o.input, "requests: OpenAI batch JSONL; .gz and .zst are read as such; - is stdin")
+      ->required()
+      ->type_name("IN.jsonl");
   app.add_option("-o,--output-file", o.output, "answers, appended as requests finish; - is stdout")->required()->type_name("OUT.jsonl");
   app.add_option("--error-file", o.error_file, "failed requests go here instead of to the output")->type_name("F");
-  auto* resume = app.add_flag_callback("--resume", [&o] { o.resume = true; }, "an output that exists is kept; what it lacks is answered");
-  app.add_flag_callback("--no-resume", [&o] { o.resume = false; }, "an output that exists is overwritten [without either it is not touched]")->excludes(resume);
+  auto* resume = app.add_flag_callback(
+      "--resume", [&o] { o.resume = true; }, "an output that exists is kept; what it lacks is answered");
+  app.add_flag_callback(
+         "--no-resume", [&o] { o.resume = false; }, "an output that exists is overwritten [without either it is not touched]")
+      ->excludes(resume);
   app.add_flag("--ordered", o.ordered, "answers in the order of the input");
   app.add_option("--metrics", o.metrics_file, "JSON lines, one a pass and a summary")->type_name("F");
-  app.add_option("--progress", o.progress, "auto | bar | plain (a line every 10 s) | none [auto: a bar on a terminal, else plain]")->check(silent(CLI::IsMember({"auto", "bar", "plain", "none"})))->type_name("KIND");
+  app.add_option("--progress", o.progress, "auto | bar | plain (a line every 10 s) | none [auto: a bar on a terminal, else plain]")
+      ->check(silent(CLI::IsMember({"auto", "bar", "plain", "none"})))
+      ->type_name("KIND");
   app.add_option("--limit", o.limit, "only the first N requests")->check(silent(CLI::PositiveNumber))->type_name("N");
-  app.add_option("--served-model-name", o.served_model_names, "a further name that requests may call the model; repeatable")->allow_extra_args(false)->type_name("NAME");
+  app.add_option("--served-model-name", o.served_model_names, "a further name that requests may call the model; repeatable")
+      ->allow_extra_args(false)
+      ->type_name("NAME");
 }
 
 int run_batch(const EngineOptions& engine_options, const moegen::BatchOptions& o) {
@@ -182,7 +210,8 @@ int main(int argc, char** argv) {
   batch->footer(
       "Example: moegen run-batch -m DIR -i requests.jsonl -o answers.jsonl --resume\n"
       "A request: {\"custom_id\":\"1\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"Once\",\"max_tokens\":50}}\n"
-      "SIZE: 512MiB, 24GB and 8G (binary), 2g (decimal), or bytes. Exit status: 0 all answered, 1 could not start or had to stop, 2 usage, 130 interrupted.");
+      "SIZE: 512MiB, 24GB and 8G (binary), 2g (decimal), or bytes. Exit status: 0 all answered, 1 could not start or had to stop, 2 usage, 130 "
+      "interrupted.");
   one->footer("Example: moegen generate -m DIR --chat -p \"Why is the sky blue?\" --max-tokens 200");
   tokenize->footer("Example: echo '{\"text\":\"Hello\"}' | moegen tokenize -m DIR");
   for (const char* name : {"plan", "simulate", "bench"}) {

@@ -23,17 +23,17 @@ class RequestSource {
 /// Counters of a run, as they stand after a pass. Tokens are totals since the start of the run.
 struct Progress {
   int64_t passes = 0;
-  double seconds = 0;                 ///< since the start of the run
-  double pass_seconds = 0;            ///< of the last pass
-  int64_t pass_tokens = 0;            ///< tokens the last pass carried
-  int64_t pass_prefill_tokens = 0;    ///< of these, prompt tokens
-  int64_t pass_sequences = 0;         ///< sequences the last pass carried
+  double seconds = 0;               ///< since the start of the run
+  double pass_seconds = 0;          ///< of the last pass
+  int64_t pass_tokens = 0;          ///< tokens the last pass carried
+  int64_t pass_prefill_tokens = 0;  ///< of these, prompt tokens
+  int64_t pass_sequences = 0;       ///< sequences the last pass carried
   int64_t requests_finished = 0;
   int64_t requests_failed = 0;
   int64_t sequences_running = 0;
   int64_t sequences_waiting = 0;
   int64_t preemptions = 0;
-  int64_t prompt_tokens = 0;          ///< computed, recomputation included
+  int64_t prompt_tokens = 0;  ///< computed, recomputation included
   int64_t generated_tokens = 0;
   int64_t kv_pages_used = 0;
   int64_t kv_pages = 0;
@@ -51,14 +51,14 @@ class CompletionSink {
 
 /// What a caller may want to know about a loaded model.
 struct EngineInfo {
-  std::string model_name;             ///< base name of the directory
+  std::string model_name;  ///< base name of the directory
   std::string family;
   std::string dtype;
   std::string cpu_path;
   int64_t vocab_size = 0;
   int64_t max_model_len = 0;
   int threads = 0;
-  std::vector<std::string> plan;      ///< what was decided and why, a line each
+  std::vector<std::string> plan;  ///< what was decided and why, a line each
 };
 
 /// A model in memory and the loop that runs requests through it. Not thread-safe, but for request_stop().

@@ -9,25 +9,25 @@ namespace moegen {
 
 /// Everything that decides how an Engine is set up. Sizes in bytes; an empty optional means "the plan decides".
 struct EngineOptions {
-  std::filesystem::path model;              ///< Hugging Face checkpoint directory, read in place
-  std::string device = "auto";              ///< auto | cpu | cuda[:N]
-  std::string cpu_path = "auto";            ///< auto | reference | avx2 | avx512: which kernels run
-  std::string dtype = "auto";               ///< auto | bfloat16 | float32: activations and KV
-  std::string kv_dtype = "auto";            ///< auto | bfloat16: how KV pages are stored
-  std::string load_format = "auto";         ///< auto | dummy: random weights from config.json alone
-  std::optional<uint64_t> device_memory;    ///< HBM the run may use
-  std::optional<uint64_t> host_memory;      ///< RAM for weights, KV and buffers; never exceeded
-  std::optional<uint64_t> weight_memory;    ///< part of host_memory for weights
-  std::optional<uint64_t> kv_memory;        ///< part of host_memory for KV pages
-  std::optional<int64_t> max_model_len;     ///< context limit in tokens, at most the config's
-  std::optional<int64_t> max_num_seqs;      ///< sequences in flight
-  std::optional<int64_t> max_pass_tokens;   ///< tokens in one pass
+  std::filesystem::path model;                   ///< Hugging Face checkpoint directory, read in place
+  std::string device = "auto";                   ///< auto | cpu | cuda[:N]
+  std::string cpu_path = "auto";                 ///< auto | reference | avx2 | avx512: which kernels run
+  std::string dtype = "auto";                    ///< auto | bfloat16 | float32: activations and KV
+  std::string kv_dtype = "auto";                 ///< auto | bfloat16: how KV pages are stored
+  std::string load_format = "auto";              ///< auto | dummy: random weights from config.json alone
+  std::optional<uint64_t> device_memory;         ///< HBM the run may use
+  std::optional<uint64_t> host_memory;           ///< RAM for weights, KV and buffers; never exceeded
+  std::optional<uint64_t> weight_memory;         ///< part of host_memory for weights
+  std::optional<uint64_t> kv_memory;             ///< part of host_memory for KV pages
+  std::optional<int64_t> max_model_len;          ///< context limit in tokens, at most the config's
+  std::optional<int64_t> max_num_seqs;           ///< sequences in flight
+  std::optional<int64_t> max_pass_tokens;        ///< tokens in one pass
   std::optional<int64_t> attention_micro_batch;  ///< b_a, sequences
   std::optional<int64_t> expert_micro_batch;     ///< b_e, tokens
-  int threads = 0;                          ///< 0: physical cores this process may use
-  uint64_t seed = 0;                        ///< for requests without a seed of their own
-  bool skip_tokenizer_init = false;         ///< token ids in, token ids out
-  bool use_generation_config = true;        ///< defaults of generation_config.json
+  int threads = 0;                               ///< 0: physical cores this process may use
+  uint64_t seed = 0;                             ///< for requests without a seed of their own
+  bool skip_tokenizer_init = false;              ///< token ids in, token ids out
+  bool use_generation_config = true;             ///< defaults of generation_config.json
 };
 
 }  // namespace moegen

@@ -23,15 +23,15 @@ struct SamplingParams {
   double presence_penalty = 0;               ///< over generated tokens
   double frequency_penalty = 0;              ///< over generated tokens
   std::optional<uint64_t> seed;
-  int64_t min_tokens = 0;                    ///< end-of-sequence and stop ids are banned until then
-  int n = 1;                                 ///< choices per prompt
+  int64_t min_tokens = 0;  ///< end-of-sequence and stop ids are banned until then
+  int n = 1;               ///< choices per prompt
   std::vector<std::string> stop;
   std::vector<TokenId> stop_token_ids;
   std::vector<std::string> bad_words;
   std::optional<std::vector<TokenId>> allowed_token_ids;
   std::map<TokenId, double> logit_bias;
-  std::optional<int> logprobs;               ///< k best beside the chosen token; -1: all
-  std::optional<int> prompt_logprobs;        ///< the same for the prompt's tokens
+  std::optional<int> logprobs;         ///< k best beside the chosen token; -1: all
+  std::optional<int> prompt_logprobs;  ///< the same for the prompt's tokens
   bool ignore_eos = false;
   bool skip_special_tokens = true;
   bool include_stop_str_in_output = false;
@@ -43,7 +43,7 @@ struct Chat {
   std::string tools;
   std::string documents;
   std::string template_kwargs;
-  std::string chat_template;                 ///< in place of the checkpoint's
+  std::string chat_template;  ///< in place of the checkpoint's
   bool add_generation_prompt = true;
   bool continue_final_message = false;
 };
@@ -55,16 +55,16 @@ using Prompt = std::variant<std::string, std::vector<TokenId>, Chat>;
 
 struct Request {
   std::string id;
-  std::vector<Prompt> prompts;               ///< choices of prompt p are p*n .. p*n + n-1
+  std::vector<Prompt> prompts;  ///< choices of prompt p are p*n .. p*n + n-1
   SamplingParams sampling;
-  bool add_special_tokens = true;            ///< text prompts only; a chat template brings its own
+  bool add_special_tokens = true;  ///< text prompts only; a chat template brings its own
 };
 
 /// Why a request was refused: the fields of OpenAI's error object and the HTTP status that goes with them.
 struct RequestError {
   std::string code;
   std::string message;
-  std::string param;                         ///< empty: null
+  std::string param;  ///< empty: null
   int status = 400;
 };
 
@@ -72,9 +72,9 @@ enum class FinishReason { stop, length };
 
 struct TokenLogprob {
   TokenId id = 0;
-  float logprob = 0;                         ///< natural log of the raw distribution
-  int64_t rank = 0;                          ///< from 1
-  std::string text;                          ///< the token's bytes, maybe half a character; "token_id:17" without a tokenizer
+  float logprob = 0;  ///< natural log of the raw distribution
+  int64_t rank = 0;   ///< from 1
+  std::string text;   ///< the token's bytes, maybe half a character; "token_id:17" without a tokenizer
 };
 
 /// One position: the token that stands there, and the k best, best first.
@@ -85,18 +85,18 @@ struct PositionLogprobs {
 
 struct PromptResult {
   std::vector<TokenId> token_ids;
-  std::string text;                                        ///< decoded with special tokens
-  std::string first_token_text;                            ///< what logprobs cannot say; only if these were asked for
-  std::vector<std::optional<PositionLogprobs>> logprobs;   ///< one per token, the first empty; only if asked for
+  std::string text;                                       ///< decoded with special tokens
+  std::string first_token_text;                           ///< what logprobs cannot say; only if these were asked for
+  std::vector<std::optional<PositionLogprobs>> logprobs;  ///< one per token, the first empty; only if asked for
 };
 
 struct Choice {
   int index = 0;
-  std::vector<TokenId> token_ids;                          ///< the generated ones, EOS included
+  std::vector<TokenId> token_ids;  ///< the generated ones, EOS included
   std::string text;
   FinishReason finish_reason = FinishReason::length;
   std::variant<std::monostate, std::string, TokenId> stop_reason;  ///< the stop string or stop id that ended it
-  std::vector<PositionLogprobs> logprobs;                  ///< one per generated token; only if asked for
+  std::vector<PositionLogprobs> logprobs;                          ///< one per generated token; only if asked for
 };
 
 /// The answer to a Request: all choices, or why there are none.

@@ -45,7 +45,8 @@ LogprobTable table_for(const std::optional<int>& wanted, int64_t vocab) {
 std::string Admission::render(const Chat& chat) const {
   if (!model_.chat_template) refuse("unsupported_value", "messages", "conversations need a tokenizer, and this run has none (--skip-tokenizer-init)");
   if (!model_.chat_template->has_template() && chat.chat_template.empty()) {
-    refuse("unsupported_value", "messages", "this checkpoint has no chat template: send /v1/completions with a prompt, or chat_template in the request");
+    refuse("unsupported_value", "messages",
+           "this checkpoint has no chat template: send /v1/completions with a prompt, or chat_template in the request");
   }
   try {
     ChatRequest r;
@@ -72,7 +73,8 @@ std::vector<TokenId> Admission::to_ids(const Prompt& prompt, const Request& requ
     text = render(*chat);
     return model_.tokenizer->encode(text, {.add_special_tokens = false, .parse_special = true});
   }
-  if (!model_.tokenizer) refuse("unsupported_value", "prompt", "a text prompt needs a tokenizer, and this run has none (--skip-tokenizer-init): send token ids");
+  if (!model_.tokenizer)
+    refuse("unsupported_value", "prompt", "a text prompt needs a tokenizer, and this run has none (--skip-tokenizer-init): send token ids");
   text = std::get<std::string>(prompt);
   return model_.tokenizer->encode(text, {.add_special_tokens = request.add_special_tokens, .parse_special = true});
 }
@@ -87,10 +89,12 @@ void Admission::check_length(const std::vector<TokenId>& ids, const Sampling& sa
   const auto length = static_cast<int64_t>(ids.size());
   if (length == 0) refuse("invalid_value", param, "the prompt has no tokens");
   if (length + (sampling.max_tokens > 0 ? 1 : 0) > model_.plan.max_model_len) {
-    refuse("context_length_exceeded", param, "the prompt has {} tokens, the context {}: there is no room for an answer", length, model_.plan.max_model_len);
+    refuse("context_length_exceeded", param, "the prompt has {} tokens, the context {}: there is no room for an answer", length,
+           model_.plan.max_model_len);
   }
   if (length > capacity_) {
-    refuse("context_length_exceeded", param, "the prompt has {} tokens, but the KV pages of this run hold {}: give it more --kv-memory or --host-memory", length, capacity_);
+    refuse("context_length_exceeded", param,
+           "the prompt has {} tokens, but the KV pages of this run hold {}: give it more --kv-memory or --host-memory", length, capacity_);
   }
 }
 
@@ -98,7 +102,8 @@ void Admission::check_length(const std::vector<TokenId>& ids, const Sampling& sa
 // most words through behind a space; nobody who bans a word means that.
 std::vector<std::vector<TokenId>> Admission::bad_words(const std::vector<std::string>& words) const {
   std::vector<std::vector<TokenId>> out;
-  if (!words.empty() && !model_.tokenizer) refuse("unsupported_value", "bad_words", "words need a tokenizer, and this run has none (--skip-tokenizer-init)");
+  if (!words.empty() && !model_.tokenizer)
+    refuse("unsupported_value", "bad_words", "words need a tokenizer, and this run has none (--skip-tokenizer-init)");
   for (const std::string& word : words) {
     const std::string bare = word.substr(std::min(word.size(), word.find_first_not_of(' ')));
     auto plain = model_.tokenizer->encode(bare, {.add_special_tokens = false});
@@ -139,7 +144,8 @@ Sampling Admission::resolve(const Request& request) const {
     check_ids({id}, "logit_bias");
     s.logit_bias.emplace_back(id, static_cast<float>(bias));
   }
-  if (!p.stop.empty() && !model_.tokenizer) refuse("unsupported_value", "stop", "stop strings need a tokenizer, and this run has none: use stop_token_ids");
+  if (!p.stop.empty() && !model_.tokenizer)
+    refuse("unsupported_value", "stop", "stop strings need a tokenizer, and this run has none: use stop_token_ids");
   s.bad_words = bad_words(p.bad_words);
   s.logprobs = p.logprobs;
   s.prompt_logprobs = p.prompt_logprobs;
@@ -150,7 +156,8 @@ Admitted Admission::admit(const Request& request) const {
   constexpr int64_t kMaxSequences = 16384;  // as vLLM's cap on n
   Admitted out;
   const int64_t sequences = static_cast<int64_t>(request.prompts.size()) * request.sampling.n;
-  if (sequences < 1 || sequences > kMaxSequences) refuse("invalid_value", "n", "{} prompts of {} choices: 1 to {} in all are possible", request.prompts.size(), request.sampling.n, kMaxSequences);
+  if (sequences < 1 || sequences > kMaxSequences)
+    refuse("invalid_value", "n", "{} prompts of {} choices: 1 to {} in all are possible", request.prompts.size(), request.sampling.n, kMaxSequences);
   Sampling sampling = resolve(request);
   for (const Prompt& prompt : request.prompts) {
     PromptResult& result = out.prompts.emplace_back();

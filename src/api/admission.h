@@ -18,9 +18,9 @@ struct Refused {
 /// A request that was checked. Its sequences are made one by one, so that a request for many choices of many prompts takes
 /// memory for those in flight only.
 struct Admitted {
-  std::vector<PromptResult> prompts;               ///< as the answer shows them
-  std::shared_ptr<const Sampling> first;           ///< of the first choice of a prompt
-  std::shared_ptr<const Sampling> further;         ///< of the others: no prompt log-probabilities again
+  std::vector<PromptResult> prompts;        ///< as the answer shows them
+  std::shared_ptr<const Sampling> first;    ///< of the first choice of a prompt
+  std::shared_ptr<const Sampling> further;  ///< of the others: no prompt log-probabilities again
   int choices_per_prompt = 1;
 
   [[nodiscard]] size_t num_sequences() const { return prompts.size() * static_cast<size_t>(choices_per_prompt); }

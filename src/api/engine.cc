@@ -17,10 +17,10 @@ namespace {
 // A request whose sequences are on their way, or still to be made.
 struct Pending {
   Request request;
-  Admitted admitted;           // its prompts are in the completion
+  Admitted admitted;  // its prompts are in the completion
   Completion completion;
   size_t sequences_made = 0;
-  size_t sequences_left = 0;   // to finish
+  size_t sequences_left = 0;  // to finish
 };
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -130,7 +130,8 @@ class Engine::Impl {
     const SamplingParams& p = request.sampling;
     StreamDecoder decoder(*model_.tokenizer, p.skip_special_tokens, sequence.tokens);
     auto piece = [this, id = request.id, choice = sequence.choice](std::string_view text) { sink_->text(id, choice, text); };
-    return std::make_unique<OutputText>(std::move(decoder), OutputText::Options{p.stop, p.min_tokens, p.include_stop_str_in_output, std::move(piece)});
+    return std::make_unique<OutputText>(std::move(decoder),
+                                        OutputText::Options{p.stop, p.min_tokens, p.include_stop_str_in_output, std::move(piece)});
   }
 
   void finish(Sequence& s) {
@@ -165,7 +166,8 @@ class Engine::Impl {
       if (text->stopped_by() != nullptr) c.stop_reason = *text->stopped_by();
     }
     const auto per_position = static_cast<size_t>(s.logprobs.per_position);
-    for (size_t i = 0; per_position > 0 && i < s.logprobs.entries.size(); i += per_position) c.logprobs.push_back(position(&s.logprobs.entries[i], per_position));
+    for (size_t i = 0; per_position > 0 && i < s.logprobs.entries.size(); i += per_position)
+      c.logprobs.push_back(position(&s.logprobs.entries[i], per_position));
     return c;
   }
 
@@ -210,7 +212,7 @@ class Engine::Impl {
   EngineInfo info_;
   std::unordered_map<int64_t, Pending> pending_;
   int64_t next_key_ = 0;
-  int64_t growing_ = -1;       // key of the request whose sequences are being made, or -1
+  int64_t growing_ = -1;  // key of the request whose sequences are being made, or -1
   bool source_ended_ = false;
   CompletionSink* sink_ = nullptr;
   Progress progress_;

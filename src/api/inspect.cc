@@ -15,22 +15,29 @@ using nlohmann::ordered_json;
 // What the bytes of a tensor are spent on, in a reader's words.
 std::string kind_of(const TensorSpec& t) {
   switch (t.role) {
-    case Role::embedding: return "embedding";
-    case Role::lm_head: return "lm_head";
-    case Role::router: return "router";
+    case Role::embedding:
+      return "embedding";
+    case Role::lm_head:
+      return "lm_head";
+    case Role::router:
+      return "router";
     case Role::gate:
     case Role::up:
-    case Role::down: return t.expert >= 0 ? "experts" : "dense MLP";
+    case Role::down:
+      return t.expert >= 0 ? "experts" : "dense MLP";
     case Role::shared_gate:
     case Role::shared_up:
     case Role::shared_down:
-    case Role::shared_router: return "shared experts";
+    case Role::shared_router:
+      return "shared experts";
     case Role::final_norm:
     case Role::attention_norm:
     case Role::mlp_norm:
     case Role::q_norm:
-    case Role::k_norm: return "norms";
-    default: return "attention";
+    case Role::k_norm:
+      return "norms";
+    default:
+      return "attention";
   }
 }
 

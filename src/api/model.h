@@ -31,7 +31,7 @@ struct LoadedModel {
   Plan plan;
   std::optional<WeightStore> store;
   ModelWeights weights;
-  std::vector<int32_t> end_ids;          ///< generation_config.json's, else config.json's
+  std::vector<int32_t> end_ids;  ///< generation_config.json's, else config.json's
 };
 
 }  // namespace moegen

@@ -15,8 +15,8 @@ class OutputText : public StopRule {
  public:
   struct Options {
     std::vector<std::string> stop;
-    int64_t min_tokens = 0;       ///< stop strings count only behind so many tokens
-    bool include_stop = false;    ///< the text keeps the stop string, or the stop token's text
+    int64_t min_tokens = 0;                       ///< stop strings count only behind so many tokens
+    bool include_stop = false;                    ///< the text keeps the stop string, or the stop token's text
     std::function<void(std::string_view)> piece;  ///< gets text that no stop string can take back; may be empty
   };
   OutputText(StreamDecoder decoder, Options options);

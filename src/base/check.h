@@ -15,5 +15,4 @@ namespace moegen {
 }  // namespace moegen
 
 /// For our own bugs only, in every build: bad input, files and machines throw Error.
-#define MOEGEN_CHECK(condition) \
-  ((condition) ? static_cast<void>(0) : ::moegen::check_failed(__FILE__, __LINE__, #condition))
+#define MOEGEN_CHECK(condition) ((condition) ? static_cast<void>(0) : ::moegen::check_failed(__FILE__, __LINE__, #condition))

@@ -9,7 +9,26 @@ namespace moegen {
 
 /// Element types of checkpoints (all that safetensors knows) and of activations (f32, bf16).
 enum class DType : uint8_t {
-  f64, f32, f16, bf16, f8_e4m3, f8_e5m2, f8_e8m0, f6_e2m3, f6_e3m2, f4, i64, i32, i16, i8, u64, u32, u16, u8, boolean, c64
+  f64,
+  f32,
+  f16,
+  bf16,
+  f8_e4m3,
+  f8_e5m2,
+  f8_e8m0,
+  f6_e2m3,
+  f6_e3m2,
+  f4,
+  i64,
+  i32,
+  i16,
+  i8,
+  u64,
+  u32,
+  u16,
+  u8,
+  boolean,
+  c64
 };
 
 [[nodiscard]] int bits_of(DType dtype);

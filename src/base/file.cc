@@ -26,8 +26,7 @@ FileReader::FileReader(const std::filesystem::path& path) : path_(path) {
   size_ = static_cast<uint64_t>(st.st_size);
 }
 
-FileReader::FileReader(FileReader&& other) noexcept
-    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
+FileReader::FileReader(FileReader&& other) noexcept : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
 
 FileReader::~FileReader() {
   if (fd_ >= 0) ::close(fd_);
@@ -41,7 +40,8 @@ void FileReader::read(uint64_t offset, void* to, size_t bytes) const {
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw_error(ErrorCode::io, "{}: reading {} bytes at offset {}: {}", path_.string(), bytes, offset, std::strerror(errno));
     if (got == 0) {
-      throw_error(ErrorCode::io, "{}: the file ends at offset {}, {} bytes before it should: was it changed while in use?", path_.string(), offset, bytes);
+      throw_error(ErrorCode::io, "{}: the file ends at offset {}, {} bytes before it should: was it changed while in use?", path_.string(), offset,
+                  bytes);
     }
     p += got;
     offset += static_cast<uint64_t>(got);

@@ -44,9 +44,8 @@ Json parse(std::string_view text, std::string_view what, const JsonLimits& limit
   }
   Limiter limiter(what, limits);
   try {
-    return Json::parse(text.begin(), text.end(), [&](int depth, typename Json::parse_event_t event, Json& value) {
-      return limiter.operator()<Json>(depth, event, value);
-    });
+    return Json::parse(text.begin(), text.end(),
+                       [&](int depth, typename Json::parse_event_t event, Json& value) { return limiter.operator()<Json>(depth, event, value); });
   } catch (const typename Json::exception& e) {
     throw_error(ErrorCode::corrupt, "{}: {}", what, e.what());
   }

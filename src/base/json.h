@@ -1,15 +1,14 @@
 #pragma once
 
 #include <cstddef>
-#include <string_view>
-
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 namespace moegen {
 
 struct JsonLimits {
-  size_t max_depth = 64;      ///< nested arrays and objects
-  bool unique_keys = false;   ///< the same key twice in one object is an error
+  size_t max_depth = 64;     ///< nested arrays and objects
+  bool unique_keys = false;  ///< the same key twice in one object is an error
 };
 
 /// Parses one JSON value that fills `text`. Strict: UTF-8, no NaN, nothing behind it. `what` names the text in the

@@ -29,7 +29,8 @@ void wait_until(const std::atomic<uint32_t>& word, const Ready& ready) {
       std::this_thread::yield();
     }
   }
-  for (uint32_t now = word.load(std::memory_order_acquire); !ready(now); now = word.load(std::memory_order_acquire)) word.wait(now, std::memory_order_acquire);
+  for (uint32_t now = word.load(std::memory_order_acquire); !ready(now); now = word.load(std::memory_order_acquire))
+    word.wait(now, std::memory_order_acquire);
 }
 
 }  // namespace

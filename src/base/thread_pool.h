@@ -25,7 +25,8 @@ class ThreadPool {
   /// Results must not depend on who did what. The task must not throw and must not call the pool.
   template <typename Task>
   void parallel_for(int64_t count, const Task& task) {
-    run(count, [](const void* context, int64_t index, int worker) { (*static_cast<const Task*>(context))(index, worker); }, &task);
+    run(
+        count, [](const void* context, int64_t index, int worker) { (*static_cast<const Task*>(context))(index, worker); }, &task);
   }
 
  private:

@@ -50,7 +50,8 @@ std::string other_weights(const fs::path& dir) {
 
 // weight_map's values are file names from a stranger: one path component, of the right kind.
 void check_shard_name(const fs::path& index, const std::string& name) {
-  const bool plain = name.find('/') == std::string::npos && name.find('\0') == std::string::npos && name.size() < 256 && name.ends_with(".safetensors");
+  const bool plain =
+      name.find('/') == std::string::npos && name.find('\0') == std::string::npos && name.size() < 256 && name.ends_with(".safetensors");
   if (!plain || name.starts_with('.')) {
     throw_error(ErrorCode::corrupt, "{}: weight_map names the file {:?}: expected the plain name of a .safetensors file beside it", index.string(),
                 name);

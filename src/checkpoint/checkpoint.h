@@ -48,7 +48,7 @@ class Checkpoint {
 /// How a checkpoint fits a model: for every TensorSpec of the table the tensor in the files, and everything that is wrong.
 struct Binding {
   std::vector<TensorSpec> table;
-  std::vector<const TensorInfo*> tensors;  ///< beside `table`; null where missing
+  std::vector<const TensorInfo*> tensors;                    ///< beside `table`; null where missing
   std::vector<std::pair<std::string, std::string>> skipped;  ///< name, why
   std::vector<std::string> missing, superfluous, misshapen;  ///< a line each
 

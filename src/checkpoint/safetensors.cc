@@ -98,7 +98,8 @@ class HeaderReader {
     std::vector<const TensorInfo*> sorted;
     sorted.reserve(tensors.size());
     for (const TensorInfo& t : tensors) sorted.push_back(&t);
-    std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return std::pair(a->offset, a->bytes) < std::pair(b->offset, b->bytes); });
+    std::sort(sorted.begin(), sorted.end(),
+              [](const auto* a, const auto* b) { return std::pair(a->offset, a->bytes) < std::pair(b->offset, b->bytes); });
     uint64_t at = data_begin_;
     for (const TensorInfo* t : sorted) {
       if (t->offset != at) bad("tensor {} begins at byte {} of the file, {} was expected: tensors overlap or leave a gap", t->name, t->offset, at);

@@ -15,8 +15,8 @@ struct TensorInfo {
   std::string name;
   DType dtype = DType::f32;
   std::vector<int64_t> shape;
-  size_t file_idx = 0;   ///< of the checkpoint's files
-  uint64_t offset = 0;   ///< from the start of the file
+  size_t file_idx = 0;  ///< of the checkpoint's files
+  uint64_t offset = 0;  ///< from the start of the file
   uint64_t bytes = 0;
 };
 

@@ -16,7 +16,7 @@ struct Gpu {
 /// What a GPU backend found. The folder that implements it is chosen by the build: cuda/ or no_cuda/.
 struct GpuBackend {
   bool compiled_in = false;
-  std::string problem;         ///< why there are no GPUs, in the driver's words; empty where there are
+  std::string problem;  ///< why there are no GPUs, in the driver's words; empty where there are
   std::vector<Gpu> gpus;
 };
 

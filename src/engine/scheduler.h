@@ -16,7 +16,7 @@ namespace moegen {
 struct LogitTask {
   Sequence* sequence = nullptr;
   int64_t target = 0;
-  bool sample = false;          ///< the next token; else a log-probability of the prompt
+  bool sample = false;  ///< the next token; else a log-probability of the prompt
 };
 
 /// Packs passes. A waiting sequence is admitted when pages for all it has are free; it then gets as much of a pass as is left
@@ -75,7 +75,7 @@ class Scheduler {
   std::vector<std::unique_ptr<Sequence>> failed_;
   std::vector<int32_t> tokens_;
   std::vector<PassSequence> sequences_;
-  std::vector<Part> parts_;                         // beside sequences_
+  std::vector<Part> parts_;  // beside sequences_
   std::vector<int32_t> logit_rows_;
   std::vector<LogitTask> tasks_;
   int64_t preemptions_ = 0;

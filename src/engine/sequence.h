@@ -13,9 +13,9 @@ namespace moegen {
 
 /// The sampling of a request with every default filled in and every word turned into ids. Shared by its sequences.
 struct Sampling {
-  double temperature = 1;    ///< 0: greedy
+  double temperature = 1;  ///< 0: greedy
   double top_p = 1;
-  int64_t top_k = 0;         ///< 0: off
+  int64_t top_k = 0;  ///< 0: off
   double min_p = 0;
   double repetition_penalty = 1;
   double presence_penalty = 0;
@@ -23,13 +23,13 @@ struct Sampling {
   uint64_t seed = 0;
   int64_t min_tokens = 0;
   int64_t max_tokens = 0;
-  int64_t max_len = 0;       ///< prompt and generated tokens together
-  std::vector<TokenId> end_ids;        ///< end of sequence, unless ignored
+  int64_t max_len = 0;           ///< prompt and generated tokens together
+  std::vector<TokenId> end_ids;  ///< end of sequence, unless ignored
   std::vector<TokenId> stop_ids;
   std::vector<std::vector<TokenId>> bad_words;
-  std::vector<TokenId> allowed;        ///< empty: all
+  std::vector<TokenId> allowed;  ///< empty: all
   std::vector<std::pair<TokenId, float>> logit_bias;
-  std::optional<int> logprobs;         ///< k best, -1: all
+  std::optional<int> logprobs;  ///< k best, -1: all
   std::optional<int> prompt_logprobs;
 };
 
@@ -40,7 +40,7 @@ struct LogprobTable {
     float logprob = 0;
     int32_t rank = 0;
   };
-  int per_position = 0;        ///< 1 + k; 0: not wanted
+  int per_position = 0;  ///< 1 + k; 0: not wanted
   std::vector<Entry> entries;
 };
 
@@ -54,24 +54,24 @@ class StopRule {
 
 /// One choice of one request on its way through the engine. Owned by the scheduler until it has finished.
 struct Sequence {
-  int64_t request = 0;         ///< the owner's key
+  int64_t request = 0;  ///< the owner's key
   int choice = 0;
   std::shared_ptr<const Sampling> sampling;
   std::unique_ptr<StopRule> stop_rule;  ///< or null
   std::vector<TokenId> tokens;          ///< prompt, then generated
   int64_t prompt_len = 0;
 
-  int64_t computed = 0;                 ///< positions whose K and V are in pages
+  int64_t computed = 0;  ///< positions whose K and V are in pages
   std::vector<int32_t> pages;
-  LogprobTable prompt_logprobs;         ///< from position 1 on
-  int64_t prompt_logprobs_done = 0;     ///< positions
+  LogprobTable prompt_logprobs;      ///< from position 1 on
+  int64_t prompt_logprobs_done = 0;  ///< positions
   LogprobTable logprobs;
-  TokenId next_token = 0;               ///< sampled in this pass, not yet committed
+  TokenId next_token = 0;  ///< sampled in this pass, not yet committed
 
   FinishReason finish_reason = FinishReason::length;
-  std::optional<TokenId> stop_id;       ///< which of stop_ids ended it
-  bool ended_by_id = false;             ///< the last token is an end or stop id
-  std::string error;                    ///< not empty: failed
+  std::optional<TokenId> stop_id;  ///< which of stop_ids ended it
+  bool ended_by_id = false;        ///< the last token is an end or stop id
+  std::string error;               ///< not empty: failed
 
   [[nodiscard]] int64_t num_generated() const { return static_cast<int64_t>(tokens.size()) - prompt_len; }
 };

@@ -20,29 +20,29 @@ struct Range {
 /// y[i, n] (+)= sum_k x[row(i), k] * w[n, k] + bias[n]. row(i) is rows[i], or i where rows is null.
 /// Weights are used as the checkpoint has them: row-major [n, k], rows k elements apart.
 struct Gemm {
-  const void* x = nullptr;          ///< [*, k], float or bf16
+  const void* x = nullptr;  ///< [*, k], float or bf16
   DType x_dtype = DType::f32;
-  int64_t x_stride = 0;             ///< elements
-  const int32_t* rows = nullptr;    ///< gather, or null
-  const void* w = nullptr;          ///< [n, k], float, bf16 or f16
+  int64_t x_stride = 0;           ///< elements
+  const int32_t* rows = nullptr;  ///< gather, or null
+  const void* w = nullptr;        ///< [n, k], float, bf16 or f16
   DType w_dtype = DType::bf16;
-  const void* bias = nullptr;       ///< [n] in w's dtype, or null
+  const void* bias = nullptr;  ///< [n] in w's dtype, or null
   DType bias_dtype = DType::bf16;
-  void* y = nullptr;                ///< [m, n], float or bf16
+  void* y = nullptr;  ///< [m, n], float or bf16
   DType y_dtype = DType::f32;
-  int64_t y_stride = 0;             ///< elements
-  bool add = false;                 ///< y += instead of y = ; float y only
+  int64_t y_stride = 0;  ///< elements
+  bool add = false;      ///< y += instead of y = ; float y only
   int64_t k = 0;
 };
 
 /// y[i] = x[i] * rsqrt(mean(x[i]^2) + eps) * weight, the mean in float. x and y may be the same.
 struct RmsNorm {
-  const void* x = nullptr;          ///< [*, width], float or bf16
+  const void* x = nullptr;  ///< [*, width], float or bf16
   DType x_dtype = DType::f32;
   int64_t x_stride = 0;
-  const void* weight = nullptr;     ///< [width], float, bf16 or f16
+  const void* weight = nullptr;  ///< [width], float, bf16 or f16
   DType weight_dtype = DType::bf16;
-  void* y = nullptr;                ///< [*, width], float or bf16
+  void* y = nullptr;  ///< [*, width], float or bf16
   DType y_dtype = DType::f32;
   int64_t y_stride = 0;
   int64_t width = 0;
@@ -53,23 +53,23 @@ struct RmsNorm {
 /// Softmax in float, online over the pages in order of position: the bits of a query's result depend on nothing but the query
 /// and the keys it sees, whichever queries are computed beside it.
 struct Attention {
-  const void* q = nullptr;          ///< [queries, heads, head_dim], float or bf16
-  void* out = nullptr;              ///< likewise
-  int64_t stride = 0;               ///< elements from one query to the next, of q and out
-  DType dtype = DType::f32;         ///< of q, out, keys and values
+  const void* q = nullptr;   ///< [queries, heads, head_dim], float or bf16
+  void* out = nullptr;       ///< likewise
+  int64_t stride = 0;        ///< elements from one query to the next, of q and out
+  DType dtype = DType::f32;  ///< of q, out, keys and values
   int heads = 0;
   int head_dim = 0;
   int64_t num_queries = 0;
-  int64_t first_position = 0;       ///< of the first query
-  const std::byte* pages = nullptr; ///< page p begins at pages + p * page_bytes
+  int64_t first_position = 0;        ///< of the first query
+  const std::byte* pages = nullptr;  ///< page p begins at pages + p * page_bytes
   size_t page_bytes = 0;
   const int32_t* page_table = nullptr;  ///< page of positions [i * page_tokens, (i + 1) * page_tokens)
   int page_tokens = 0;
-  size_t k_offset = 0;              ///< within a page: keys [page_tokens, head_dim] of this layer and KV head
-  size_t v_offset = 0;              ///< values, likewise
-  int64_t window = 0;               ///< keys a query sees, itself included; 0: all
+  size_t k_offset = 0;  ///< within a page: keys [page_tokens, head_dim] of this layer and KV head
+  size_t v_offset = 0;  ///< values, likewise
+  int64_t window = 0;   ///< keys a query sees, itself included; 0: all
   float scale = 0;
-  float* scratch = nullptr;         ///< attention_scratch() floats
+  float* scratch = nullptr;  ///< attention_scratch() floats
 };
 
 [[nodiscard]] inline int64_t attention_scratch(int head_dim, int page_tokens) { return 2 * static_cast<int64_t>(head_dim) + page_tokens; }

@@ -96,7 +96,8 @@ void begin_pass(const StepContext& c, const Pass& pass) {
   const TensorView& e = c.weights.embedding;
   for_blocks(c, num_tokens, 16, [&](Range rows, int) {
     for (int64_t t = rows.begin; t < rows.end; ++t) {
-      const auto* from = static_cast<const std::byte*>(e.data) + static_cast<size_t>(pass.tokens[static_cast<size_t>(t)]) * static_cast<size_t>(e.cols) * bytes_of(e.dtype);
+      const auto* from = static_cast<const std::byte*>(e.data) +
+                         static_cast<size_t>(pass.tokens[static_cast<size_t>(t)]) * static_cast<size_t>(e.cols) * bytes_of(e.dtype);
       c.kernels.convert(from, e.dtype, b.hidden + t * e.cols, DType::f32, e.cols);
     }
   });
@@ -158,7 +159,8 @@ void project_out(const StepContext& c, int64_t num_tokens, size_t layer) {
   const LayerWeights& w = c.weights.layers[layer];
   const Buffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden;
-  linear(c, {.x = b.attended, .x_dtype = c.act, .x_stride = w.o.cols, .y = b.hidden, .y_dtype = DType::f32, .y_stride = hidden, .add = true}, w.o, w.o_bias, num_tokens);
+  linear(c, {.x = b.attended, .x_dtype = c.act, .x_stride = w.o.cols, .y = b.hidden, .y_dtype = DType::f32, .y_stride = hidden, .add = true}, w.o,
+         w.o_bias, num_tokens);
   norm(c, {.x = b.hidden, .x_dtype = DType::f32, .x_stride = hidden, .y = b.normed, .y_dtype = c.act, .y_stride = hidden}, w.mlp_norm, num_tokens);
 }
 

@@ -33,31 +33,31 @@ struct Buffers {
 
   static constexpr int64_t kQueryBlock = 32;
 
-  int64_t* positions = nullptr;     ///< [T]
-  float* hidden = nullptr;          ///< [T, H] the residual stream, float in every mode
-  void* normed = nullptr;           ///< [T, H] act
-  float* qkv = nullptr;             ///< [T, q_width + 2 kv_width] before norm and rope
-  void* q = nullptr;                ///< [T, q_width] act
-  void* attended = nullptr;         ///< [T, q_width] act
+  int64_t* positions = nullptr;            ///< [T]
+  float* hidden = nullptr;                 ///< [T, H] the residual stream, float in every mode
+  void* normed = nullptr;                  ///< [T, H] act
+  float* qkv = nullptr;                    ///< [T, q_width + 2 kv_width] before norm and rope
+  void* q = nullptr;                       ///< [T, q_width] act
+  void* attended = nullptr;                ///< [T, q_width] act
   std::vector<float*> rope_cos, rope_sin;  ///< for each distinct RopeSpec [T, dim/2]
   QueryBlock* query_blocks = nullptr;      ///< [sequences + T / kQueryBlock]
   int64_t* block_begin = nullptr;          ///< [sequences + 1]: query blocks of each sequence
-  float* router_logits = nullptr;   ///< [T, E]
-  int32_t* chosen = nullptr;        ///< [T, k] experts of a token, best first
-  float* weight = nullptr;          ///< [T, k]
-  int32_t* row_token = nullptr;     ///< [T * k] rows sorted by expert: token of a row
-  int32_t* row_of = nullptr;        ///< [T, k] row of a token's j-th expert
-  int32_t* expert_begin = nullptr;  ///< [E + 1] first row of each expert
-  void* expert_out = nullptr;       ///< [T * k, H] act
-  void* gate = nullptr;             ///< [b_e, width] act
-  void* up = nullptr;               ///< [b_e, width] act
-  void* shared_out = nullptr;       ///< [b_e, H] act
-  float* shared_logit = nullptr;    ///< [b_e]
-  void* logit_in = nullptr;         ///< [logit_rows, H] act
-  float* logits = nullptr;          ///< [logit_rows, vocab]
-  float* scratch = nullptr;         ///< [threads, scratch_floats] for attention
+  float* router_logits = nullptr;          ///< [T, E]
+  int32_t* chosen = nullptr;               ///< [T, k] experts of a token, best first
+  float* weight = nullptr;                 ///< [T, k]
+  int32_t* row_token = nullptr;            ///< [T * k] rows sorted by expert: token of a row
+  int32_t* row_of = nullptr;               ///< [T, k] row of a token's j-th expert
+  int32_t* expert_begin = nullptr;         ///< [E + 1] first row of each expert
+  void* expert_out = nullptr;              ///< [T * k, H] act
+  void* gate = nullptr;                    ///< [b_e, width] act
+  void* up = nullptr;                      ///< [b_e, width] act
+  void* shared_out = nullptr;              ///< [b_e, H] act
+  float* shared_logit = nullptr;           ///< [b_e]
+  void* logit_in = nullptr;                ///< [logit_rows, H] act
+  float* logits = nullptr;                 ///< [logit_rows, vocab]
+  float* scratch = nullptr;                ///< [threads, scratch_floats] for attention
   int64_t scratch_floats = 0;
-  std::vector<RopeSpec> ropes;      ///< the distinct ones
+  std::vector<RopeSpec> ropes;  ///< the distinct ones
 };
 
 }  // namespace moegen

@@ -20,6 +20,8 @@ void for_blocks(const StepContext& c, int64_t count, int64_t block, const Task& 
 }
 
 /// Element i of an activation buffer.
-inline void* act_at(const StepContext& c, void* buffer, int64_t i) { return static_cast<std::byte*>(buffer) + static_cast<size_t>(i) * bytes_of(c.act); }
+inline void* act_at(const StepContext& c, void* buffer, int64_t i) {
+  return static_cast<std::byte*>(buffer) + static_cast<size_t>(i) * bytes_of(c.act);
+}
 
 }  // namespace moegen

@@ -38,7 +38,8 @@ void route(const StepContext& c, int64_t num_tokens, size_t layer) {
          c.weights.layers[layer].router, {}, num_tokens);
   for_blocks(c, num_tokens, 64, [&](Range tokens, int) {
     for (int64_t t = tokens.begin; t < tokens.end; ++t) {
-      route_softmax(c.kernels, b.router_logits + t * spec.num_experts, spec.num_experts, spec.top_k, spec.renormalize, b.chosen + t * k, b.weight + t * k);
+      route_softmax(c.kernels, b.router_logits + t * spec.num_experts, spec.num_experts, spec.top_k, spec.renormalize, b.chosen + t * k,
+                    b.weight + t * k);
     }
   });
   // Counting sort by expert; within an expert by token.
@@ -57,7 +58,13 @@ void route(const StepContext& c, int64_t num_tokens, size_t layer) {
 void run_expert(const StepContext& c, const MlpWeights& expert, int64_t first, int64_t last) {
   const Buffers& b = c.buffers;
   gate_and_up(c, expert, b.row_token + first, 0, last - first);
-  linear(c, {.x = b.gate, .x_dtype = c.act, .x_stride = expert.down.cols, .y = act_at(c, b.expert_out, first * c.spec.hidden), .y_dtype = c.act, .y_stride = c.spec.hidden},
+  linear(c,
+         {.x = b.gate,
+          .x_dtype = c.act,
+          .x_stride = expert.down.cols,
+          .y = act_at(c, b.expert_out, first * c.spec.hidden),
+          .y_dtype = c.act,
+          .y_stride = c.spec.hidden},
          expert.down, {}, last - first);
 }
 
@@ -75,7 +82,14 @@ void combine_experts(const StepContext& c, int64_t num_tokens, size_t layer) {
 void run_dense(const StepContext& c, const MlpWeights& mlp, int64_t first, int64_t last) {
   const Buffers& b = c.buffers;
   gate_and_up(c, mlp, nullptr, first, last - first);
-  linear(c, {.x = b.gate, .x_dtype = c.act, .x_stride = mlp.down.cols, .y = b.hidden + first * c.spec.hidden, .y_dtype = DType::f32, .y_stride = c.spec.hidden, .add = true},
+  linear(c,
+         {.x = b.gate,
+          .x_dtype = c.act,
+          .x_stride = mlp.down.cols,
+          .y = b.hidden + first * c.spec.hidden,
+          .y_dtype = DType::f32,
+          .y_stride = c.spec.hidden,
+          .add = true},
          mlp.down, {}, last - first);
 }
 
@@ -84,8 +98,11 @@ void run_shared(const StepContext& c, const LayerWeights& layer, int64_t first, 
   const int64_t hidden = c.spec.hidden;
   const int64_t m = last - first;
   gate_and_up(c, layer.shared, nullptr, first, m);
-  linear(c, {.x = b.gate, .x_dtype = c.act, .x_stride = layer.shared.down.cols, .y = b.shared_out, .y_dtype = c.act, .y_stride = hidden}, layer.shared.down, {}, m);
-  linear(c, {.x = act_at(c, b.normed, first * hidden), .x_dtype = c.act, .x_stride = hidden, .y = b.shared_logit, .y_dtype = DType::f32, .y_stride = 1}, layer.shared_router, {}, m);
+  linear(c, {.x = b.gate, .x_dtype = c.act, .x_stride = layer.shared.down.cols, .y = b.shared_out, .y_dtype = c.act, .y_stride = hidden},
+         layer.shared.down, {}, m);
+  linear(c,
+         {.x = act_at(c, b.normed, first * hidden), .x_dtype = c.act, .x_stride = hidden, .y = b.shared_logit, .y_dtype = DType::f32, .y_stride = 1},
+         layer.shared_router, {}, m);
   for_blocks(c, m, 16, [&](Range rows, int) {
     for (int64_t i = rows.begin; i < rows.end; ++i) {
       const float share = 1.0F / (1.0F + std::exp(-b.shared_logit[i]));
@@ -100,10 +117,13 @@ void compute_logits(const StepContext& c, const int32_t* rows, int64_t count) {
   const TensorView& weight = c.weights.final_norm;
   for_blocks(c, count, 4, [&](Range r, int) {
     for (int64_t i = r.begin; i < r.end; ++i) {
-      c.kernels.rms_norm({b.hidden + rows[i] * hidden, DType::f32, hidden, weight.data, weight.dtype, act_at(c, b.logit_in, i * hidden), c.act, hidden, hidden, c.spec.norm_eps}, {0, 1});
+      c.kernels.rms_norm({b.hidden + rows[i] * hidden, DType::f32, hidden, weight.data, weight.dtype, act_at(c, b.logit_in, i * hidden), c.act,
+                          hidden, hidden, c.spec.norm_eps},
+                         {0, 1});
     }
   });
-  linear(c, {.x = b.logit_in, .x_dtype = c.act, .x_stride = hidden, .y = b.logits, .y_dtype = DType::f32, .y_stride = c.spec.vocab}, c.weights.lm_head, {}, count);
+  linear(c, {.x = b.logit_in, .x_dtype = c.act, .x_stride = hidden, .y = b.logits, .y_dtype = DType::f32, .y_stride = c.spec.vocab},
+         c.weights.lm_head, {}, count);
 }
 
 }  // namespace moegen

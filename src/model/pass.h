@@ -15,9 +15,9 @@ struct PassSequence {
 
 /// One sweep through the layers, over any mix of prompt chunks and single generated tokens, packed without padding.
 struct Pass {
-  std::span<const int32_t> tokens;            ///< one a row
+  std::span<const int32_t> tokens;  ///< one a row
   std::span<const PassSequence> sequences;
-  std::span<const int32_t> logit_rows;        ///< rows whose logits are wanted, ascending
+  std::span<const int32_t> logit_rows;  ///< rows whose logits are wanted, ascending
 };
 
 }  // namespace moegen

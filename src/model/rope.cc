@@ -41,10 +41,17 @@ std::vector<float> rope_frequencies(const RopeSpec& spec) {
   for (int i = 0; i < spec.dim / 2; ++i) {
     double f = std::pow(spec.theta, -2.0 * i / spec.dim);
     switch (spec.scaling) {
-      case RopeSpec::Scaling::none: break;
-      case RopeSpec::Scaling::linear: f /= spec.factor; break;
-      case RopeSpec::Scaling::llama3: f = llama3(spec, f); break;
-      case RopeSpec::Scaling::yarn: f = yarn(spec, f, i); break;
+      case RopeSpec::Scaling::none:
+        break;
+      case RopeSpec::Scaling::linear:
+        f /= spec.factor;
+        break;
+      case RopeSpec::Scaling::llama3:
+        f = llama3(spec, f);
+        break;
+      case RopeSpec::Scaling::yarn:
+        f = yarn(spec, f, i);
+        break;
     }
     out.push_back(static_cast<float>(f));
   }

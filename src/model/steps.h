@@ -19,11 +19,11 @@ struct StepContext {
   const Kernels& kernels;
   ThreadPool& pool;
   const KvLayout& kv;
-  std::byte* kv_pages;      ///< page p begins at kv_pages + p * kv.page_bytes
+  std::byte* kv_pages;  ///< page p begins at kv_pages + p * kv.page_bytes
   const Buffers& buffers;
   const PassSizes& sizes;
   const std::vector<std::vector<float>>& frequencies;  ///< of each distinct RopeSpec of the buffers
-  DType act;                ///< activation dtype
+  DType act;                                           ///< activation dtype
 };
 
 /// The layer steps, shared by all families. None of them allocates, starts threads or knows a model's name; each reads and

@@ -15,24 +15,40 @@ TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
   if (t.role == Role::lm_head) return model.lm_head;
   LayerWeights& layer = model.layers[static_cast<size_t>(t.layer)];
   switch (t.role) {
-    case Role::attention_norm: return layer.attention_norm;
-    case Role::q: return layer.q;
-    case Role::k: return layer.k;
-    case Role::v: return layer.v;
-    case Role::q_bias: return layer.q_bias;
-    case Role::k_bias: return layer.k_bias;
-    case Role::v_bias: return layer.v_bias;
-    case Role::o: return layer.o;
-    case Role::o_bias: return layer.o_bias;
-    case Role::q_norm: return layer.q_norm;
-    case Role::k_norm: return layer.k_norm;
-    case Role::mlp_norm: return layer.mlp_norm;
-    case Role::router: return layer.router;
-    case Role::shared_router: return layer.shared_router;
+    case Role::attention_norm:
+      return layer.attention_norm;
+    case Role::q:
+      return layer.q;
+    case Role::k:
+      return layer.k;
+    case Role::v:
+      return layer.v;
+    case Role::q_bias:
+      return layer.q_bias;
+    case Role::k_bias:
+      return layer.k_bias;
+    case Role::v_bias:
+      return layer.v_bias;
+    case Role::o:
+      return layer.o;
+    case Role::o_bias:
+      return layer.o_bias;
+    case Role::q_norm:
+      return layer.q_norm;
+    case Role::k_norm:
+      return layer.k_norm;
+    case Role::mlp_norm:
+      return layer.mlp_norm;
+    case Role::router:
+      return layer.router;
+    case Role::shared_router:
+      return layer.shared_router;
     case Role::shared_gate:
     case Role::shared_up:
-    case Role::shared_down: return place_in(layer.shared, t.role);
-    default: return place_in(t.expert < 0 ? layer.dense : layer.experts[static_cast<size_t>(t.expert)], t.role);
+    case Role::shared_down:
+      return place_in(layer.shared, t.role);
+    default:
+      return place_in(t.expert < 0 ? layer.dense : layer.experts[static_cast<size_t>(t.expert)], t.role);
   }
 }
 

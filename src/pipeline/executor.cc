@@ -65,7 +65,8 @@ void Executor::run_mlp(int64_t num_tokens, size_t layer) {
   route(context_, num_tokens, layer);
   for (int e = 0; e < spec.num_experts; ++e) {
     const MlpWeights& expert = weights.experts[static_cast<size_t>(e)];
-    in_steps(buffers_.expert_begin[e], buffers_.expert_begin[e + 1], step, [&](int64_t first, int64_t last) { run_expert(context_, expert, first, last); });
+    in_steps(buffers_.expert_begin[e], buffers_.expert_begin[e + 1], step,
+             [&](int64_t first, int64_t last) { run_expert(context_, expert, first, last); });
   }
   combine_experts(context_, num_tokens, layer);
   if (spec.shared_width > 0) {

@@ -28,7 +28,6 @@ class Executor {
   /// One sweep through the layers, then the logits. K and V of the pass's tokens are in their pages afterwards.
   void run(const Pass& pass, LogitsConsumer& consumer);
 
-
  private:
   void run_mlp(int64_t num_tokens, size_t layer);
 

@@ -46,8 +46,8 @@ PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
 int64_t choose_max_model_len(const PlanInput& in) {
   const int64_t len = positive(in.max_model_len, "--max-model-len", in.spec->max_positions);
   if (len > in.spec->max_positions) {
-    throw_error(ErrorCode::invalid_argument, "--max-model-len {} is beyond the {} positions of config.json (max_position_embeddings, rope scaling)", len,
-                in.spec->max_positions);
+    throw_error(ErrorCode::invalid_argument, "--max-model-len {} is beyond the {} positions of config.json (max_position_embeddings, rope scaling)",
+                len, in.spec->max_positions);
   }
   return len;
 }
@@ -60,7 +60,8 @@ int64_t choose_max_model_len(const PlanInput& in) {
 
 void check_weight_memory(const PlanInput& in) {
   if (in.weight_memory && *in.weight_memory < in.weight_bytes) {
-    throw_error(ErrorCode::unsupported, "--weight-memory {} is less than the {} of this model's weights; streaming them from storage is not in this version",
+    throw_error(ErrorCode::unsupported,
+                "--weight-memory {} is less than the {} of this model's weights; streaming them from storage is not in this version",
                 format_bytes(*in.weight_memory), format_bytes(in.weight_bytes));
   }
 }
@@ -116,9 +117,10 @@ std::vector<std::string> Plan::describe() const {
     sum += bytes;
   }
   lines.push_back(memory_line + " together " + format_bytes(sum));
-  lines.push_back(fmt::format("pass: up to {} tokens of {} sequences, attention {} sequences at a time, experts {} tokens at a time", sizes.pass_tokens, sizes.sequences,
-                              sizes.attention_micro_batch, sizes.expert_micro_batch));
-  lines.push_back(fmt::format("KV: {} pages of {} tokens ({} each), context {}", kv_pages, sizes.page_tokens, format_bytes(kv.page_bytes), max_model_len));
+  lines.push_back(fmt::format("pass: up to {} tokens of {} sequences, attention {} sequences at a time, experts {} tokens at a time",
+                              sizes.pass_tokens, sizes.sequences, sizes.attention_micro_batch, sizes.expert_micro_batch));
+  lines.push_back(
+      fmt::format("KV: {} pages of {} tokens ({} each), context {}", kv_pages, sizes.page_tokens, format_bytes(kv.page_bytes), max_model_len));
   return lines;
 }
 

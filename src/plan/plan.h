@@ -30,7 +30,7 @@ struct Plan {
   int64_t max_model_len = 0;
   int32_t kv_pages = 0;
   KvLayout kv;
-  std::vector<std::pair<std::string, uint64_t>> memory;  ///< purpose, bytes
+  std::vector<std::pair<std::string, uint64_t>> memory;     ///< purpose, bytes
   [[nodiscard]] std::vector<std::string> describe() const;  ///< a line each, for people
 };
 

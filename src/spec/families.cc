@@ -18,7 +18,9 @@ constexpr int64_t kMaxExperts = 1 << 14;
 constexpr int64_t kMaxMlps = 1 << 19;  // experts of all layers: a table of tensors is built from these
 constexpr int64_t kMaxPositions = int64_t{1} << 31;
 
-[[noreturn]] void unsupported(const Config& c, const std::string& what) { throw_error(ErrorCode::unsupported, "{}: {} is not supported", c.where(), what); }
+[[noreturn]] void unsupported(const Config& c, const std::string& what) {
+  throw_error(ErrorCode::unsupported, "{}: {} is not supported", c.where(), what);
+}
 
 int to_int(int64_t x) { return static_cast<int>(x); }
 
@@ -106,7 +108,8 @@ AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, dou
   if (a.num_heads % a.num_kv_heads != 0) {
     throw_error(ErrorCode::corrupt, "{}: num_attention_heads {} is no multiple of num_key_value_heads {}", c.where(), a.num_heads, a.num_kv_heads);
   }
-  if (int64_t{a.num_heads} * a.head_dim > kMaxWidth) throw_error(ErrorCode::corrupt, "{}: {} heads of {} are too wide", c.where(), a.num_heads, a.head_dim);
+  if (int64_t{a.num_heads} * a.head_dim > kMaxWidth)
+    throw_error(ErrorCode::corrupt, "{}: {} heads of {} are too wide", c.where(), a.num_heads, a.head_dim);
   a.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(a.head_dim)));
   a.rope = read_rope(c, a.head_dim, positions, default_theta);
   if (a.rope.dim < 2 || a.rope.dim % 2 != 0) throw_error(ErrorCode::corrupt, "{}: a rotated width of {} is not even", c.where(), a.rope.dim);
@@ -125,7 +128,8 @@ ModelSpec read_common(const Config& c, const Family& family) {
   s.dtype = dtype == "float32" ? DType::f32 : dtype == "float16" ? DType::f16 : DType::bf16;
   for (const int64_t id : c.integers("eos_token_id", 0, kMaxVocab)) s.eos_ids.push_back(static_cast<int32_t>(id));
   if (const std::string act = c.text("hidden_act", "silu"); act != "silu" && act != "swish") unsupported(c, "hidden_act \"" + act + "\"");
-  if (c.has("quantization_config")) unsupported(c, "quantization_config (quant_method \"" + c.object("quantization_config")->text("quant_method", "?") + "\")");
+  if (c.has("quantization_config"))
+    unsupported(c, "quantization_config (quant_method \"" + c.object("quantization_config")->text("quant_method", "?") + "\")");
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
   LayerSpec layer;
   layer.attention = read_attention(c, s.hidden, s.max_positions, family.default_rope_theta);
@@ -179,7 +183,8 @@ void read_qwen3(const Config& c, ModelSpec& s) {
 void read_qwen3_moe(const Config& c, ModelSpec& s) {
   read_qwen3_attention(c, s);
   set_windows(c, s, read_qwen_window(c), kEveryLayer);
-  set_sparse_layers(c, s, read_experts(c, c.first_of({"num_experts", "num_local_experts"}), "moe_intermediate_size", c.flag("norm_topk_prob", false)));
+  set_sparse_layers(c, s,
+                    read_experts(c, c.first_of({"num_experts", "num_local_experts"}), "moe_intermediate_size", c.flag("norm_topk_prob", false)));
 }
 
 void read_qwen2_moe(const Config& c, ModelSpec& s) {

@@ -12,10 +12,10 @@ namespace moegen {
 
 /// One architecture: its names in config.json, how its spec is read, how its tensors are called.
 struct Family {
-  std::string_view model_type;    ///< "mixtral"
-  std::string_view architecture;  ///< "MixtralForCausalLM"
-  double default_rope_theta;      ///< where config.json has none
-  double default_norm_eps;        ///< likewise
+  std::string_view model_type;                          ///< "mixtral"
+  std::string_view architecture;                        ///< "MixtralForCausalLM"
+  double default_rope_theta;                            ///< where config.json has none
+  double default_norm_eps;                              ///< likewise
   void (*read)(const Config& config, ModelSpec& spec);  ///< fills what differs from the common parts
   std::span<const TensorName> names;                    ///< where they differ from the common ones
 };

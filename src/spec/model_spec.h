@@ -11,15 +11,15 @@ namespace moegen {
 /// How position enters queries and keys. Frequencies of pair i: theta^(-2i/dim), then scaled.
 struct RopeSpec {
   enum class Scaling { none, linear, llama3, yarn };
-  int dim = 0;               ///< rotated width of a head, its first `dim` values; even
+  int dim = 0;  ///< rotated width of a head, its first `dim` values; even
   double theta = 10000;
   Scaling scaling = Scaling::none;
   double factor = 1;
-  double original_len = 0;   ///< llama3, yarn: context of the first training
-  double low_freq_factor = 1, high_freq_factor = 4;             ///< llama3
-  double beta_fast = 32, beta_slow = 1;                         ///< yarn
-  double amplitude = 1;      ///< cos and sin are multiplied by it (yarn's attention factor)
-  bool truncate = true;      ///< yarn: ramp borders rounded to whole pairs
+  double original_len = 0;                           ///< llama3, yarn: context of the first training
+  double low_freq_factor = 1, high_freq_factor = 4;  ///< llama3
+  double beta_fast = 32, beta_slow = 1;              ///< yarn
+  double amplitude = 1;                              ///< cos and sin are multiplied by it (yarn's attention factor)
+  bool truncate = true;                              ///< yarn: ramp borders rounded to whole pairs
 
   bool operator==(const RopeSpec&) const = default;
 };
@@ -31,12 +31,12 @@ struct AttentionSpec {
   int num_heads = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
-  int window = 0;            ///< a query sees this many keys, itself included; 0: all
+  int window = 0;  ///< a query sees this many keys, itself included; 0: all
   bool qkv_bias = false;
   bool o_bias = false;
   QkNorm qk_norm = QkNorm::none;
-  float clip_qkv = 0;        ///< q, k, v are clamped to [-c, c] after the norm; 0: not
-  float scale = 0;           ///< of the scores
+  float clip_qkv = 0;  ///< q, k, v are clamped to [-c, c] after the norm; 0: not
+  float scale = 0;     ///< of the scores
   RopeSpec rope;
 
   [[nodiscard]] int q_width() const { return num_heads * head_dim; }
@@ -65,13 +65,13 @@ struct LayerSpec {
 
 /// A model as data: everything the engine knows about an architecture, from config.json.
 struct ModelSpec {
-  std::string family;        ///< "qwen3_moe"
+  std::string family;  ///< "qwen3_moe"
   int hidden = 0;
   int vocab = 0;
   float norm_eps = 0;
   bool tied_embeddings = false;
   int64_t max_positions = 0;
-  DType dtype = DType::bf16; ///< what the checkpoint calls its own
+  DType dtype = DType::bf16;  ///< what the checkpoint calls its own
   std::vector<LayerSpec> layers;
   std::vector<int32_t> eos_ids;  ///< of config.json; generation_config.json may say otherwise
 };

@@ -40,8 +40,9 @@ constexpr std::array kCommonNames{
 };
 
 constexpr std::array<std::string_view, 23> kRoleNames{
-    "embedding", "final norm", "lm_head", "attention norm", "q",  "k",    "v",           "q bias",    "k bias",      "v bias",        "o",  "o bias", "q norm",
-    "k norm",    "mlp norm",   "router",  "gate",           "up", "down", "shared gate", "shared up", "shared down", "shared router",
+    "embedding", "final norm",  "lm_head",       "attention norm", "q",        "k",      "v",    "q bias", "k bias", "v bias",
+    "o",         "o bias",      "q norm",        "k norm",         "mlp norm", "router", "gate", "up",     "down",   "shared gate",
+    "shared up", "shared down", "shared router",
 };
 
 std::string fill(std::string_view pattern, std::string_view mark, int number) {

@@ -11,20 +11,28 @@ namespace moegen {
 
 /// What a tensor is for. Matrices are [out, in].
 enum class Role : uint8_t {
-  embedding,      ///< [vocab, hidden]
-  final_norm,     ///< [hidden]
-  lm_head,        ///< [vocab, hidden]; absent where tied to the embedding
-  attention_norm, ///< [hidden]
-  q, k, v,        ///< [q_width | kv_width, hidden]
-  q_bias, k_bias, v_bias,
-  o,              ///< [hidden, q_width]
+  embedding,       ///< [vocab, hidden]
+  final_norm,      ///< [hidden]
+  lm_head,         ///< [vocab, hidden]; absent where tied to the embedding
+  attention_norm,  ///< [hidden]
+  q,
+  k,
+  v,  ///< [q_width | kv_width, hidden]
+  q_bias,
+  k_bias,
+  v_bias,
+  o,  ///< [hidden, q_width]
   o_bias,
-  q_norm, k_norm, ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
-  mlp_norm,       ///< [hidden]
-  router,         ///< [experts, hidden]
-  gate, up,       ///< [width, hidden], of an expert or of the dense MLP
-  down,           ///< [hidden, width]
-  shared_gate, shared_up, shared_down,
+  q_norm,
+  k_norm,    ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
+  mlp_norm,  ///< [hidden]
+  router,    ///< [experts, hidden]
+  gate,
+  up,    ///< [width, hidden], of an expert or of the dense MLP
+  down,  ///< [hidden, width]
+  shared_gate,
+  shared_up,
+  shared_down,
   shared_router,  ///< [1, hidden]: sigmoid of it weighs the shared expert
 };
 
@@ -33,7 +41,7 @@ enum class Role : uint8_t {
 /// How a family calls a role; {L} and {E} stand for layer and expert.
 struct TensorName {
   Role role;
-  bool expert;              ///< of a routed expert, not of a dense MLP
+  bool expert;  ///< of a routed expert, not of a dense MLP
   std::string_view pattern;
 };
 

@@ -144,7 +144,8 @@ class JsonWriter {
       const Value& key = items[i]->first;
       if (i > 0) out += style_.item_separator;
       new_line(depth + 1);
-      if (key.text() == nullptr && !key.is_number() && !key.is_none()) fail(std::string("keys must be str, int, float, bool or None, not ") + key.type_name());
+      if (key.text() == nullptr && !key.is_number() && !key.is_none())
+        fail(std::string("keys must be str, int, float, bool or None, not ") + key.type_name());
       python::append_json(out, key.text() != nullptr ? *key.text() : scalar(key), style_.ensure_ascii);
       heap_.charge(key.weight() + 4);
       out += style_.key_separator;

@@ -17,7 +17,8 @@ namespace {
   require_defined(a);
   require_defined(b);
   if (op == "+" && a.text() != nullptr) fail(std::string("can only concatenate str (not \"") + b.type_name() + "\") to str");
-  if (op == "+" && a.seq() != nullptr) fail(std::string("can only concatenate ") + a.type_name() + " (not \"" + b.type_name() + "\") to " + a.type_name());
+  if (op == "+" && a.seq() != nullptr)
+    fail(std::string("can only concatenate ") + a.type_name() + " (not \"" + b.type_name() + "\") to " + a.type_name());
   fail(std::string("unsupported operand type(s) for ") + op + ": '" + a.type_name() + "' and '" + b.type_name() + "'");
 }
 

@@ -74,7 +74,8 @@ const std::vector<Change> kChanges{
     {"passes of 24", [](EngineOptions& o) { o.max_pass_tokens = 24; }},
     {"passes of 1", [](EngineOptions& o) { o.max_pass_tokens = 1; }},
     {"few KV pages", [](EngineOptions& o) { o.kv_memory = 400 << 10; }},
-    {"few of everything", [](EngineOptions& o) {
+    {"few of everything",
+     [](EngineOptions& o) {
        o.kv_memory = 500 << 10;
        o.max_pass_tokens = 37;
        o.threads = 3;
@@ -84,7 +85,9 @@ const std::vector<Change> kChanges{
 };
 
 class AnyPlan : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
-INSTANTIATE_TEST_SUITE_P(Models, AnyPlan, ::testing::Combine(::testing::Values("mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "mistral"), ::testing::Values("bfloat16", "float32")),
+INSTANTIATE_TEST_SUITE_P(Models, AnyPlan,
+                         ::testing::Combine(::testing::Values("mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "mistral"),
+                                            ::testing::Values("bfloat16", "float32")),
                          [](const auto& p) { return std::get<0>(p.param) + "_" + std::get<1>(p.param); });
 
 TEST_P(AnyPlan, SameBits) {

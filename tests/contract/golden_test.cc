@@ -26,12 +26,14 @@ std::vector<Case> all_cases() {
       for (const char* path : {"auto", "avx2", "reference"}) out.push_back({entry.path().filename().string(), dtype, path});
     }
   }
-  std::sort(out.begin(), out.end(), [](const Case& a, const Case& b) { return std::tie(a.model, a.dtype, a.cpu_path) < std::tie(b.model, b.dtype, b.cpu_path); });
+  std::sort(out.begin(), out.end(),
+            [](const Case& a, const Case& b) { return std::tie(a.model, a.dtype, a.cpu_path) < std::tie(b.model, b.dtype, b.cpu_path); });
   return out;
 }
 
 class Golden : public ::testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(Models, Golden, ::testing::ValuesIn(all_cases()), [](const auto& c) { return c.param.model + "_" + c.param.dtype + "_" + c.param.cpu_path; });
+INSTANTIATE_TEST_SUITE_P(Models, Golden, ::testing::ValuesIn(all_cases()),
+                         [](const auto& c) { return c.param.model + "_" + c.param.dtype + "_" + c.param.cpu_path; });
 
 // The largest distance of what the engine says of one case from the golden file.
 double distance(const nlohmann::json& want, const Completion& have) {
@@ -48,7 +50,8 @@ double distance(const nlohmann::json& want, const Completion& have) {
   }
   const auto& prompt = have.prompts.at(0).logprobs;
   EXPECT_EQ(prompt.size(), want["prompt_logprobs"].size() + 1);
-  for (size_t i = 1; i < prompt.size(); ++i) worst = std::max(worst, std::abs(want["prompt_logprobs"][i - 1].get<double>() - prompt[i]->token.logprob));
+  for (size_t i = 1; i < prompt.size(); ++i)
+    worst = std::max(worst, std::abs(want["prompt_logprobs"][i - 1].get<double>() - prompt[i]->token.logprob));
   return worst;
 }
 
@@ -58,7 +61,8 @@ TEST_P(Golden, TokensAndLogprobs) {
   std::vector<Request> requests;
   for (size_t i = 0; i < golden["cases"].size(); ++i) {
     const auto& g = golden["cases"][i];
-    requests.push_back(greedy("case" + std::to_string(i), g["prompt_ids"].get<std::vector<TokenId>>(), static_cast<int64_t>(g["generated_ids"].size())));
+    requests.push_back(
+        greedy("case" + std::to_string(i), g["prompt_ids"].get<std::vector<TokenId>>(), static_cast<int64_t>(g["generated_ids"].size())));
     requests.back().sampling.logprobs = 5;
     requests.back().sampling.prompt_logprobs = 0;
   }
@@ -81,7 +85,8 @@ TEST_P(Golden, TokensAndLogprobs) {
   }
   const double allowed = c.dtype == "float32" ? 2e-3 : 2 * golden["bf16_max_abs_diff"].get<double>();
   EXPECT_LE(worst, allowed);
-  std::printf("%s: worst log-probability error %.6f, allowed %.4f\n", ::testing::UnitTest::GetInstance()->current_test_info()->name(), worst, allowed);
+  std::printf("%s: worst log-probability error %.6f, allowed %.4f\n", ::testing::UnitTest::GetInstance()->current_test_info()->name(), worst,
+              allowed);
   const Choice& end = job.answers.at("eos").choices.at(0);
   EXPECT_EQ(end.token_ids, golden["eos_case"]["generated_ids"].get<std::vector<TokenId>>());
   EXPECT_EQ(end.finish_reason, FinishReason::stop);

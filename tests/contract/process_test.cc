@@ -68,7 +68,11 @@ class Process : public ::testing::Test {
   std::string requests(int count, int max_tokens) {
     std::ofstream out(dir / "in.jsonl");
     for (int i = 0; i < count; ++i) {
-      nlohmann::json body{{"prompt", std::vector<int>(static_cast<size_t>(1 + i % 40), 5 + i % 100)}, {"max_tokens", max_tokens}, {"temperature", 0}, {"ignore_eos", true}, {"return_token_ids", true}};
+      nlohmann::json body{{"prompt", std::vector<int>(static_cast<size_t>(1 + i % 40), 5 + i % 100)},
+                          {"max_tokens", max_tokens},
+                          {"temperature", 0},
+                          {"ignore_eos", true},
+                          {"return_token_ids", true}};
       out << nlohmann::json{{"custom_id", fmt::format("r{}", i)}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", body}}.dump() << "\n";
     }
     return dir / "in.jsonl";
@@ -90,7 +94,8 @@ class Process : public ::testing::Test {
 TEST_F(Process, HelpAndVersionTeach) {
   const Result version = run({"--version"});
   EXPECT_EQ(version.status, 0);
-  for (const char* word : {"commit", "backends compiled in: cpu", "CPU paths found:", "reference"}) EXPECT_NE(version.out.find(word), std::string::npos) << word;
+  for (const char* word : {"commit", "backends compiled in: cpu", "CPU paths found:", "reference"})
+    EXPECT_NE(version.out.find(word), std::string::npos) << word;
   const Result help = run({"run-batch", "--help"});
   EXPECT_EQ(help.status, 0);
   for (const char* option : {"--model", "--input-file", "--resume", "--host-memory", "--kv-memory", "--expert-micro-batch", "--generation-config"}) {
@@ -138,7 +143,8 @@ TEST_F(Process, PeakMemoryIsInsideTheBudget) {
   if (std::string_view(MOEGEN_SANITIZE) != "") GTEST_SKIP() << "sanitizers bring memory of their own";
   const std::string in = requests(1000, 20);
   for (const int64_t mib : {44, 64, 160}) {
-    const Result r = run({"run-batch", "-m", kDemo, "-i", in, "-o", dir / "out", "--no-resume", "--progress", "none", "--host-memory", fmt::format("{}MiB", mib)});
+    const Result r =
+        run({"run-batch", "-m", kDemo, "-i", in, "-o", dir / "out", "--no-resume", "--progress", "none", "--host-memory", fmt::format("{}MiB", mib)});
     EXPECT_EQ(r.status, 0) << r.err;
     EXPECT_LE(r.peak_bytes, mib << 20);
   }
@@ -146,7 +152,8 @@ TEST_F(Process, PeakMemoryIsInsideTheBudget) {
 
 TEST_F(Process, AnInterruptedJobIsResumed) {
   const std::string in = requests(600, 120);
-  const std::vector<std::string> args{"run-batch", "-m", kModels / "mixtral", "-i", in, "-o", dir / "out", "--skip-tokenizer-init", "--max-num-seqs", "16", "--resume"};
+  const std::vector<std::string> args{"run-batch",      "-m", kModels / "mixtral", "-i", in, "-o", dir / "out", "--skip-tokenizer-init",
+                                      "--max-num-seqs", "16", "--resume"};
   int interrupted = 0;
   for (int i = 0; i < 50; ++i) {
     const pid_t pid = start(args);

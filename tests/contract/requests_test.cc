@@ -239,8 +239,8 @@ TEST(Memory, TooLongForThePagesIsAnErrorOfItsOwn) {
   EngineOptions o = ids_only(kDemo);
   o.kv_memory = 5 * 48 << 10;  // five pages: 160 tokens
   Engine engine(o);
-  ListJob job({greedy("fits", std::vector<TokenId>(100, 5), 20), greedy("prompt", std::vector<TokenId>(161, 5), 1), greedy("grows", std::vector<TokenId>(100, 7), 200),
-               greedy("last", std::vector<TokenId>(160, 5), 1)});
+  ListJob job({greedy("fits", std::vector<TokenId>(100, 5), 20), greedy("prompt", std::vector<TokenId>(161, 5), 1),
+               greedy("grows", std::vector<TokenId>(100, 7), 200), greedy("last", std::vector<TokenId>(160, 5), 1)});
   ASSERT_TRUE(engine.run(job, job));
   EXPECT_EQ(job.answers.at("fits").choices.at(0).token_ids.size(), 20U);
   EXPECT_EQ(job.answers.at("prompt").error->code, "context_length_exceeded");

@@ -204,9 +204,7 @@ TEST_F(SamplerTest, LogprobsAreOfTheRawDistribution) {
 }
 
 // Known answers of Philox 4x32-10 (Random123, kat_vectors): counter and key all zero, all ones.
-TEST(Philox, KnownAnswers) {
-  EXPECT_EQ(uniform(0, 0, 0), static_cast<double>((uint64_t{0x6627e8d5} << 32 | 0xe169c58d) >> 11) * 0x1p-53);
-}
+TEST(Philox, KnownAnswers) { EXPECT_EQ(uniform(0, 0, 0), static_cast<double>((uint64_t{0x6627e8d5} << 32 | 0xe169c58d) >> 11) * 0x1p-53); }
 
 TEST(Philox, NoTwoStreamsOrPositionsAgree) {
   std::map<double, int> seen;

@@ -1,8 +1,6 @@
 // Every op of every path that this processor runs, against the plain reference, over random and awkward shapes.
 // Tolerances follow from the norms: a sum of n products is off by at most about eps * sqrt(n) * |a| |b| in random order,
 // n * eps in the worst; what is stored as bfloat16 adds half a unit of its eight bits.
-#include "kernels/functions.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -11,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/functions.h"
 #include "kernels/route.h"
 
 namespace moegen {
@@ -74,7 +73,7 @@ struct GemmCase {
 
 TEST_P(KernelsTest, GemmIsTheReference) {
   const std::vector<GemmCase> cases{
-      {DType::f32, DType::f32, DType::f32, 1, 1, 1, false, false, false},   {DType::bf16, DType::bf16, DType::f32, 5, 7, 33, false, true, false},
+      {DType::f32, DType::f32, DType::f32, 1, 1, 1, false, false, false},    {DType::bf16, DType::bf16, DType::f32, 5, 7, 33, false, true, false},
       {DType::bf16, DType::bf16, DType::bf16, 4, 4, 64, true, false, false}, {DType::f32, DType::bf16, DType::f32, 9, 13, 17, true, true, true},
       {DType::bf16, DType::f16, DType::f32, 3, 70, 100, false, false, true}, {DType::bf16, DType::f32, DType::bf16, 66, 3, 15, false, true, false},
       {DType::f32, DType::f16, DType::f32, 2, 5, 2047, true, true, false},   {DType::bf16, DType::bf16, DType::f32, 17, 65, 768, true, false, false},
@@ -87,12 +86,15 @@ TEST_P(KernelsTest, GemmIsTheReference) {
     for (int64_t i = 0; i < c.m; ++i) rows.push_back(static_cast<int32_t>((i * 7 + 2) % (c.m + 3)));
     Values want(c.y, static_cast<size_t>(c.m * (c.n + 2)), rng);
     Values have = want;
-    Gemm op{x.data(), c.x, c.k + 5, c.gather ? rows.data() : nullptr, w.data(), c.w, c.bias ? bias.data() : nullptr, c.w, want.data(), c.y, c.n + 2, c.add, c.k};
+    Gemm op{x.data(), c.x,   c.k + 5, c.gather ? rows.data() : nullptr, w.data(), c.w, c.bias ? bias.data() : nullptr, c.w, want.data(), c.y,
+            c.n + 2,  c.add, c.k};
     plain().gemm(op, {0, c.m}, {0, c.n});
     op.y = have.data();
     fast().gemm(op, {0, c.m}, {0, c.n});
-    const double tolerance = 4 * kFloatEps * static_cast<double>(c.k + 4) + (c.y == DType::bf16 ? kBf16Eps * 4 * std::sqrt(static_cast<double>(c.k)) : 0);
-    for (size_t i = 0; i < static_cast<size_t>(c.m * (c.n + 2)); ++i) ASSERT_NEAR(have[i], want[i], tolerance) << "m n k " << c.m << " " << c.n << " " << c.k << " at " << i;
+    const double tolerance =
+        4 * kFloatEps * static_cast<double>(c.k + 4) + (c.y == DType::bf16 ? kBf16Eps * 4 * std::sqrt(static_cast<double>(c.k)) : 0);
+    for (size_t i = 0; i < static_cast<size_t>(c.m * (c.n + 2)); ++i)
+      ASSERT_NEAR(have[i], want[i], tolerance) << "m n k " << c.m << " " << c.n << " " << c.k << " at " << i;
   }
 }
 
@@ -163,8 +165,20 @@ TEST_P(KernelsTest, ElementwiseOpsAreTheReference) {
 
 // Rounding is exact, so the bits are the reference's: ties, subnormals, infinities and NaN included.
 TEST_P(KernelsTest, ConvertHasTheReferencesBits) {
-  std::vector<float> x{0.0F, -0.0F, 1.0F, 0x1.01p0F, 0x1.03p0F, 0x1.0101p0F, 0x1p-130F, -0x1.8p-127F, 0x1p-149F, 3.4e38F, std::numeric_limits<float>::infinity(),
-                       -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::signaling_NaN()};
+  std::vector<float> x{0.0F,
+                       -0.0F,
+                       1.0F,
+                       0x1.01p0F,
+                       0x1.03p0F,
+                       0x1.0101p0F,
+                       0x1p-130F,
+                       -0x1.8p-127F,
+                       0x1p-149F,
+                       3.4e38F,
+                       std::numeric_limits<float>::infinity(),
+                       -std::numeric_limits<float>::infinity(),
+                       std::numeric_limits<float>::quiet_NaN(),
+                       std::numeric_limits<float>::signaling_NaN()};
   while (x.size() < 1003) x.push_back(std::bit_cast<float>(static_cast<uint32_t>(rng())));
   std::vector<uint16_t> want(x.size()), have(x.size());
   plain().convert(x.data(), DType::f32, want.data(), DType::bf16, static_cast<int64_t>(x.size()));
@@ -224,14 +238,31 @@ class Pages {
       for (const size_t offset : {size_t{0}, v_offset}) {
         const Values row(c.dtype, static_cast<size_t>(c.head_dim), rng);
         const size_t bytes = static_cast<size_t>(c.head_dim) * bytes_of(c.dtype);
-        std::memcpy(memory.data() + static_cast<size_t>(table[static_cast<size_t>(p / c.page_tokens)]) * page_bytes + offset + static_cast<size_t>(p % c.page_tokens) * bytes, row.data(), bytes);
+        std::memcpy(memory.data() + static_cast<size_t>(table[static_cast<size_t>(p / c.page_tokens)]) * page_bytes + offset +
+                        static_cast<size_t>(p % c.page_tokens) * bytes,
+                    row.data(), bytes);
       }
     }
     scratch.resize(static_cast<size_t>(attention_scratch(c.head_dim, c.page_tokens)));
   }
   Attention op(const void* q, void* out) {
-    return {q, out, static_cast<int64_t>(c_.heads) * c_.head_dim + 8, c_.dtype, c_.heads, c_.head_dim, c_.queries, c_.first_position, memory.data(), page_bytes, table.data(),
-            c_.page_tokens, 0, v_offset, c_.window, 1 / std::sqrt(static_cast<float>(c_.head_dim)), scratch.data()};
+    return {q,
+            out,
+            static_cast<int64_t>(c_.heads) * c_.head_dim + 8,
+            c_.dtype,
+            c_.heads,
+            c_.head_dim,
+            c_.queries,
+            c_.first_position,
+            memory.data(),
+            page_bytes,
+            table.data(),
+            c_.page_tokens,
+            0,
+            v_offset,
+            c_.window,
+            1 / std::sqrt(static_cast<float>(c_.head_dim)),
+            scratch.data()};
   }
   AttentionCase c_;
   std::vector<std::byte> memory;
@@ -241,8 +272,9 @@ class Pages {
 };
 
 TEST_P(KernelsTest, AttentionIsTheReference) {
-  for (const AttentionCase& c : {AttentionCase{1, 16, 4, 1, 0, 0, DType::f32}, AttentionCase{3, 32, 16, 20, 0, 0, DType::bf16}, AttentionCase{2, 48, 32, 5, 70, 0, DType::f32},
-                                 AttentionCase{4, 20, 32, 40, 13, 7, DType::f32}, AttentionCase{8, 128, 32, 3, 300, 0, DType::bf16}, AttentionCase{1, 33, 8, 17, 31, 24, DType::bf16}}) {
+  for (const AttentionCase& c : {AttentionCase{1, 16, 4, 1, 0, 0, DType::f32}, AttentionCase{3, 32, 16, 20, 0, 0, DType::bf16},
+                                 AttentionCase{2, 48, 32, 5, 70, 0, DType::f32}, AttentionCase{4, 20, 32, 40, 13, 7, DType::f32},
+                                 AttentionCase{8, 128, 32, 3, 300, 0, DType::bf16}, AttentionCase{1, 33, 8, 17, 31, 24, DType::bf16}}) {
     Pages pages(c, rng);
     const size_t count = static_cast<size_t>(c.queries) * (static_cast<size_t>(c.heads) * static_cast<size_t>(c.head_dim) + 8);
     const Values q(c.dtype, count, rng, 2);

@@ -191,7 +191,8 @@ void silu_mul(void* gate, const void* up, DType dtype, int64_t count) {
 void axpy(float* y, float a, const void* x, DType x_dtype, int64_t count) {
   with_activation_type(x_dtype, [&](auto* type) {
     const auto* p = static_cast<const std::remove_pointer_t<decltype(type)>*>(x);
-    for (int64_t i = 0; i < count; i += kW) store_some(y + i, Simd::fma(Simd::set(a), load_some(p + i, count - i), load_some(y + i, count - i)), count - i);
+    for (int64_t i = 0; i < count; i += kW)
+      store_some(y + i, Simd::fma(Simd::set(a), load_some(p + i, count - i), load_some(y + i, count - i)), count - i);
   });
 }
 
@@ -208,7 +209,8 @@ void convert(const void* x, DType x_dtype, void* y, DType y_dtype, int64_t count
 float maximum(const float* x, int64_t count) {
   const V least = Simd::set(-std::numeric_limits<float>::infinity());
   V top = least;
-  for (int64_t i = 0; i < count; i += kW) top = Simd::max(top, count - i >= kW ? Simd::load(x + i) : Simd::keep(Simd::load(x + i, count - i), count - i, least));
+  for (int64_t i = 0; i < count; i += kW)
+    top = Simd::max(top, count - i >= kW ? Simd::load(x + i) : Simd::keep(Simd::load(x + i, count - i), count - i, least));
   return Simd::largest(top);
 }
 

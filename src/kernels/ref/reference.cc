@@ -11,10 +11,14 @@ namespace {
 
 double read(const void* p, DType dtype, int64_t i) {
   switch (dtype) {
-    case DType::f32: return static_cast<const float*>(p)[i];
-    case DType::bf16: return to_float(static_cast<const bf16*>(p)[i]);
-    case DType::f16: return to_float(static_cast<const f16*>(p)[i]);
-    default: MOEGEN_CHECK(false);
+    case DType::f32:
+      return static_cast<const float*>(p)[i];
+    case DType::bf16:
+      return to_float(static_cast<const bf16*>(p)[i]);
+    case DType::f16:
+      return to_float(static_cast<const f16*>(p)[i]);
+    default:
+      MOEGEN_CHECK(false);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace moegen {
 namespace {
@@ -21,6 +22,14 @@ uint64_t layout(Arena& arena, int64_t vocab, int workers, std::vector<std::array
 // More probable first; the lower id where equal, so that the order is total.
 auto better(const float* values) {
   return [values](int32_t a, int32_t b) { return values[a] > values[b] || (values[a] == values[b] && a < b); };
+}
+
+double weight_of(float value, float top) { return std::exp(static_cast<double>(value) - static_cast<double>(top)); }
+
+// Nothing changes the logits of such a sequence, and the best one is taken.
+bool greedy_as_is(const Sampling& s) {
+  return s.temperature == 0 && s.allowed.empty() && s.bad_words.empty() && s.min_tokens == 0 && s.logit_bias.empty() && s.repetition_penalty == 1 &&
+         s.presence_penalty == 0 && s.frequency_penalty == 0;
 }
 
 bool ends_with(const std::vector<TokenId>& tokens, int64_t from, const std::vector<TokenId>& word) {
@@ -57,6 +66,10 @@ Sampler::Sampler(const Kernels& kernels, int64_t vocab, int workers)
   for (const auto& p : places) scratch_.push_back({static_cast<float*>(p[0]), static_cast<int32_t*>(p[1]), static_cast<int32_t*>(p[2])});
 }
 
+double Sampler::mass_of(const Scratch& scratch, int64_t n, float top) {
+  return std::accumulate(scratch.ids, scratch.ids + n, 0.0, [&](double sum, int32_t id) { return sum + weight_of(scratch.values[id], top); });
+}
+
 TokenId Sampler::argmax(const float* values) const {
   const float top = kernels_.maximum(values, vocab_);
   for (int64_t i = 0; i < vocab_; ++i) {
@@ -67,6 +80,7 @@ TokenId Sampler::argmax(const float* values) const {
 
 TokenId Sampler::sample(const Sequence& sequence, const float* logits, int worker) {
   const Sampling& s = *sequence.sampling;
+  if (greedy_as_is(s)) return argmax(logits);
   const Scratch& scratch = scratch_[static_cast<size_t>(worker)];
   std::copy(logits, logits + vocab_, scratch.values);
   filter(sequence, scratch.values, scratch);
@@ -116,16 +130,15 @@ void Sampler::penalize(const Sequence& sequence, float* values, int32_t* counts)
 }
 
 // Candidates that min-p, top-k and top-p leave, best first, in scratch.ids; their number. values are logits over temperature.
-int64_t Sampler::keep_candidates(const Sampling& s, const Scratch& scratch) const {
+int64_t Sampler::keep_candidates(const Sampling& s, const Scratch& scratch, float top) const {
   const float* values = scratch.values;
-  const float top = kernels_.maximum(values, vocab_);
-  float least = kNever;
-  if (s.min_p > 0) least = top + static_cast<float>(std::log(s.min_p));
-  if (s.top_p < 1) {
+  const bool nucleus_of_all = s.min_p == 0 && s.top_k == 0;
+  double total = 0;
+  float least = s.min_p > 0 ? top + static_cast<float>(std::log(s.min_p)) : kNever;
+  if (nucleus_of_all) {
     // Ids less probable than (1 - p) / vocab weigh less than 1 - p together: none of them is in the nucleus. This leaves few to sort.
-    const double total = static_cast<double>(kernels_.exp_sum(values, top, nullptr, vocab_));
-    const double smallest = top + std::log(total * (1 - s.top_p) / static_cast<double>(vocab_));
-    if (s.min_p == 0 && s.top_k == 0) least = std::max(least, static_cast<float>(smallest - 1e-3));
+    total = static_cast<double>(kernels_.exp_sum(values, top, nullptr, vocab_));
+    least = static_cast<float>(top + std::log(total * (1 - s.top_p) / static_cast<double>(vocab_)) - 1e-3);
   }
   int64_t n = 0;
   for (int64_t i = 0; i < vocab_; ++i) {
@@ -137,19 +150,24 @@ int64_t Sampler::keep_candidates(const Sampling& s, const Scratch& scratch) cons
   }
   std::sort(scratch.ids, scratch.ids + n, better(values));
   if (s.top_p >= 1) return n;
-  double total = 0;
-  const bool whole = s.min_p == 0 && s.top_k == 0;  // the mass of all ids counts, also of those left out above as too small
-  if (whole) {
-    total = static_cast<double>(kernels_.exp_sum(values, top, nullptr, vocab_));
-  } else {
-    for (int64_t i = 0; i < n; ++i) total += std::exp(static_cast<double>(values[scratch.ids[i]] - top));
-  }
+  if (!nucleus_of_all) total = mass_of(scratch, n, top);
   double mass = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    mass += std::exp(static_cast<double>(values[scratch.ids[i]] - top));
-    if (mass >= s.top_p * total) return i + 1;
+  int64_t kept = 0;
+  while (kept < n && mass < s.top_p * total) mass += weight_of(values[scratch.ids[kept++]], top);
+  return kept;
+}
+
+// Inverse of the cumulative weights, in the order of ids.
+TokenId Sampler::draw_any(float* values, float top, double u) const {
+  kernels_.exp_sum(values, top, values, vocab_);
+  double left = u * std::accumulate(values, values + vocab_, 0.0);
+  int64_t last = 0;
+  for (int64_t i = 0; i < vocab_ && left >= 0; ++i) {
+    if (!(values[i] > 0)) continue;
+    last = i;
+    left -= static_cast<double>(values[i]);
   }
-  return n;
+  return static_cast<TokenId>(last);
 }
 
 TokenId Sampler::draw(const Sequence& sequence, const Scratch& scratch) const {
@@ -157,34 +175,15 @@ TokenId Sampler::draw(const Sequence& sequence, const Scratch& scratch) const {
   float* values = scratch.values;
   const auto heat = static_cast<float>(s.temperature);
   for (int64_t i = 0; i < vocab_; ++i) values[i] /= heat;
+  const float top = kernels_.maximum(values, vocab_);
   const double u = uniform(s.seed, static_cast<uint32_t>(sequence.choice), static_cast<uint64_t>(sequence.num_generated()));
-  const bool filtered = s.min_p > 0 || s.top_k > 0 || s.top_p < 1;
-  if (!filtered) {
-    const float top = kernels_.maximum(values, vocab_);
-    kernels_.exp_sum(values, top, values, vocab_);
-    double total = 0;
-    for (int64_t i = 0; i < vocab_; ++i) total += values[i];
-    double left = u * total;
-    int64_t last = 0;
-    for (int64_t i = 0; i < vocab_; ++i) {
-      if (!(values[i] > 0)) continue;
-      last = i;
-      left -= values[i];
-      if (left < 0) break;
-    }
-    return static_cast<TokenId>(last);
-  }
-  const int64_t n = keep_candidates(s, scratch);
-  if (n == 0) return argmax(values);
-  const float top = values[scratch.ids[0]];
-  double total = 0;
-  for (int64_t i = 0; i < n; ++i) total += std::exp(static_cast<double>(values[scratch.ids[i]] - top));
-  double left = u * total;
-  for (int64_t i = 0; i < n; ++i) {
-    left -= std::exp(static_cast<double>(values[scratch.ids[i]] - top));
-    if (left < 0) return scratch.ids[i];
-  }
-  return scratch.ids[n - 1];
+  if (s.min_p == 0 && s.top_k == 0 && s.top_p >= 1) return draw_any(values, top, u);
+  const int64_t n = keep_candidates(s, scratch, top);
+  if (n == 0) return argmax(values);  // only NaN
+  double left = u * mass_of(scratch, n, top);
+  int64_t i = 0;
+  while (i < n - 1 && (left -= weight_of(values[scratch.ids[i]], top)) >= 0) ++i;
+  return scratch.ids[i];
 }
 
 void Sampler::logprobs(const float* logits, TokenId token, int count, LogprobTable::Entry* out, int worker) {

@@ -35,7 +35,9 @@ class Sampler {
   void filter(const Sequence& sequence, float* values, const Scratch& scratch) const;
   void penalize(const Sequence& sequence, float* values, int32_t* counts) const;
   TokenId draw(const Sequence& sequence, const Scratch& scratch) const;
-  int64_t keep_candidates(const Sampling& s, const Scratch& scratch) const;
+  int64_t keep_candidates(const Sampling& s, const Scratch& scratch, float top) const;
+  TokenId draw_any(float* values, float top, double u) const;
+  static double mass_of(const Scratch& scratch, int64_t n, float top);
   TokenId argmax(const float* values) const;
 
   const Kernels& kernels_;

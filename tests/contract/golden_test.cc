@@ -19,6 +19,8 @@ struct Case {
   std::string cpu_path;
 };
 
+void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.dtype << " " << c.cpu_path; }
+
 std::vector<Case> all_cases() {
   std::vector<Case> out;
   for (const auto& entry : std::filesystem::directory_iterator(kModels)) {

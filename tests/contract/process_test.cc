@@ -172,6 +172,23 @@ TEST_F(Process, AnInterruptedJobIsResumed) {
   EXPECT_EQ(answers(dir / "out"), want);
 }
 
+// 164 real prompts with stop strings; the file is other people's text and stays in shared/.
+TEST_F(Process, HumanEvalRunsToTheEnd) {
+  const char* shared = std::getenv("MOEGEN_SHARED");
+  const std::filesystem::path file =
+      std::filesystem::path(shared != nullptr ? shared : MOEGEN_SOURCE_DIR "/../shared") / "data/workloads/humaneval.jsonl.xz";
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "no " << file << ": set MOEGEN_SHARED";
+  ASSERT_EQ(std::system(fmt::format("xz -dc '{}' > '{}'", file.string(), (dir / "in.jsonl").string()).c_str()), 0);
+  const Result r = run({"run-batch", "-m", kDemo, "-i", dir / "in.jsonl", "-o", dir / "out", "--progress", "none"});
+  EXPECT_EQ(r.status, 0) << r.err;
+  const auto all = answers(dir / "out");
+  EXPECT_EQ(all.size(), 164U);
+  for (const auto& [id, choices] : all) {
+    for (const char* stop : {"\nclass", "\ndef", "\nif", "\nprint"})
+      EXPECT_EQ(choices[0]["text"].get<std::string>().find(stop), std::string::npos) << id;
+  }
+}
+
 TEST_F(Process, DummyWeightsRun) {
   std::filesystem::copy(kModels / "qwen2_moe" / "config.json", dir / "config.json");
   const Result r = run({"run-batch", "-m", dir, "-i", requests(5, 4), "-o", dir / "out", "--load-format", "dummy", "--skip-tokenizer-init"});

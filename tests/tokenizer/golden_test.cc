@@ -96,9 +96,7 @@ void expect_chats(const ChatTemplate& t, const Json& cases) {
   }
 }
 
-TEST_P(GoldenChats, Chats) {
-  expect_chats(ChatTemplate::load(dir_.path()), read_json(from_ / "chat.json"));
-}
+TEST_P(GoldenChats, Chats) { expect_chats(ChatTemplate::load(dir_.path()), read_json(from_ / "chat.json")); }
 
 INSTANTIATE_TEST_SUITE_P(Tokenizers, Golden, ::testing::Values("deepseek_v3", "qwen3", "gptoss", "mixtral"));
 INSTANTIATE_TEST_SUITE_P(Tokenizers, GoldenChats, ::testing::Values("deepseek_v3", "qwen3", "mixtral"));

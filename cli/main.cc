@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -30,6 +31,20 @@ CLI::Option* add_parsed(CLI::App& app, const std::string& name, std::optional<T>
       help);
 }
 
+// Refuses numbers outside of [low, high], and what is no number.
+CLI::Validator between(double low, double high) {
+  return {[low, high](const std::string& text) -> std::string {
+            double value = 0;
+            const bool number = CLI::detail::lexical_cast(text, value);
+            if (number && value >= low && value <= high) return "";
+            std::ostringstream words;
+            words << text << " is not " << (high < 1e18 ? "from " : "at least ") << low;
+            if (high < 1e18) words << " to " << high;
+            return words.str();
+          },
+          ""};
+}
+
 // A check whose words are in the option's help already.
 CLI::Validator silent(const CLI::Validator& validator) {
   CLI::Validator out = validator;
@@ -46,6 +61,11 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
       ->type_name("TYPE");
   app.add_option("--kv-dtype", o.kv_dtype, "how KV pages are stored: auto | bfloat16 [auto: as computed]")->type_name("TYPE");
   app.add_option("--load-format", o.load_format, "auto | dummy: random weights of the right shape from config.json [auto]")->type_name("NAME");
+  app.add_option_function<std::string>(
+         "--cpu-attention-share",
+         [](const std::string&) { throw CLI::ValidationError("--cpu-attention-share", "is for GPU runs; this version computes on the CPU"); },
+         "omega: share of the sequences whose attention runs on the CPU (GPU runs)")
+      ->type_name("X");
   add_parsed(app, "--device-memory", o.device_memory, "HBM the run may use (GPU runs)", moegen::parse_size)->type_name("SIZE");
   add_parsed(app, "--host-memory", o.host_memory, "RAM for weights, KV and buffers; never exceeded [80 % of available, cgroup limits included]",
              moegen::parse_size)
@@ -60,9 +80,7 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
       ->type_name("N");
   add_parsed(app, "--expert-micro-batch", o.expert_micro_batch, "b_e: tokens an expert takes at a time [planned]", moegen::parse_count)
       ->type_name("N");
-  app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")
-      ->check(silent(CLI::Range(1, 1024)))
-      ->type_name("N");
+  app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")->check(between(1, 1024))->type_name("N");
   app.add_flag("--skip-tokenizer-init", o.skip_tokenizer_init, "token ids in, token ids out");
   app.add_option("--seed", o.seed, "used where a request has no seed of its own [0]")->type_name("N");
   app.add_option_function<std::string>(
@@ -88,21 +106,22 @@ void add_generate_options(CLI::App& app, GenerateOptions& o) {
   app.add_option("--prompt-file", o.prompt_file, "a file that holds the prompt, - for stdin")->excludes(prompt)->type_name("F");
   app.add_flag("--chat", o.chat, "the prompt is a user's message: render it with the model's chat template");
   app.add_option("--max-tokens", o.sampling.max_tokens, "tokens to generate at most [16, or the rest of the context with --chat]")
-      ->check(silent(CLI::PositiveNumber))
+      ->check(between(1, 1e18))
       ->type_name("N");
-  app.add_option("--temperature", o.sampling.temperature, "0: greedy [generation_config.json, else 1]")
-      ->check(silent(CLI::NonNegativeNumber))
-      ->type_name("X");
+  app.add_option("--temperature", o.sampling.temperature, "0: greedy [generation_config.json, else 1]")->check(between(0, 1e18))->type_name("X");
   app.add_option("--top-p", o.sampling.top_p, "keep the most probable tokens of this mass [generation_config.json, else 1]")
-      ->check(silent(CLI::Range(0.0, 1.0)))
+      ->check(between(1e-9, 1))
       ->type_name("X");
   app.add_option("--top-k", o.sampling.top_k, "keep so many of the most probable tokens; 0: all [generation_config.json, else 0]")
-      ->check(silent(CLI::Range(int64_t{-1}, int64_t{1} << 31)))
+      ->check(between(-1, 0x1p31))
       ->type_name("N");
   app.add_option("--min-p", o.sampling.min_p, "drop tokens less probable than this share of the best [generation_config.json, else 0]")
-      ->check(silent(CLI::Range(0.0, 1.0)))
+      ->check(between(0, 1))
       ->type_name("X");
-  app.add_option("--stop", o.sampling.stop, "ends the text; repeatable")->allow_extra_args(false)->type_name("TEXT");
+  app.add_option("--stop", o.sampling.stop, "ends the text; repeatable")
+      ->allow_extra_args(false)
+      ->check([](const std::string& text) { return text.empty() ? std::string("a stop string must not be empty") : ""; })
+      ->type_name("TEXT");
   app.add_flag("--ignore-eos", o.sampling.ignore_eos, "go on behind the end of the text");
 }
 
@@ -113,6 +132,7 @@ std::string read_prompt(const GenerateOptions& o) {
     text << std::cin.rdbuf();
   } else {
     std::ifstream in(o.prompt_file, std::ios::binary);
+    if (std::filesystem::is_directory(o.prompt_file)) throw moegen::Error(moegen::ErrorCode::invalid_argument, o.prompt_file + ": is a directory");
     if (!in) throw moegen::Error(moegen::ErrorCode::not_found, o.prompt_file + ": cannot open");
     text << in.rdbuf();
   }
@@ -136,7 +156,7 @@ class OnePrompt : public moegen::RequestSource, public moegen::CompletionSink {
   std::string error_;
 };
 
-int generate(const EngineOptions& engine_options, const GenerateOptions& o) {
+void generate(const EngineOptions& engine_options, const GenerateOptions& o) {
   moegen::Request request{"generate", {}, o.sampling, true};
   const std::string prompt = read_prompt(o);
   if (prompt.empty()) throw moegen::Error(moegen::ErrorCode::invalid_argument, "the prompt is empty: give one with -p TEXT or --prompt-file F");
@@ -151,7 +171,6 @@ int generate(const EngineOptions& engine_options, const GenerateOptions& o) {
   OnePrompt job(std::move(request));
   engine.run(job, job);
   if (!job.error().empty()) throw moegen::Error(moegen::ErrorCode::invalid_argument, job.error());
-  return 0;
 }
 
 void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
@@ -170,7 +189,7 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
   app.add_option("--progress", o.progress, "auto | bar | plain (a line every 10 s) | none [auto: a bar on a terminal, else plain]")
       ->check(silent(CLI::IsMember({"auto", "bar", "plain", "none"})))
       ->type_name("KIND");
-  app.add_option("--limit", o.limit, "only the first N requests")->check(silent(CLI::PositiveNumber))->type_name("N");
+  app.add_option("--limit", o.limit, "only the first N requests")->check(between(1, 1e18))->type_name("N");
   app.add_option("--served-model-name", o.served_model_names, "a further name that requests may call the model; repeatable")
       ->allow_extra_args(false)
       ->type_name("NAME");
@@ -181,6 +200,13 @@ int run_batch(const EngineOptions& engine_options, const moegen::BatchOptions& o
   moegen::Engine engine(engine_options);
   if (o.progress != "none") print_plan(engine.info());
   return job.run(engine);
+}
+
+// A full disk behind stdout is not a success.
+int flushed() {
+  if (std::cout.flush()) return 0;
+  std::cerr << "moegen: stdout: cannot write\n";
+  return 1;
 }
 
 }  // namespace
@@ -222,12 +248,13 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     if (batch->parsed()) return run_batch(engine_options, batch_options);
-    if (one->parsed()) return generate(engine_options, generate_options);
+    if (one->parsed()) generate(engine_options, generate_options);
     if (show->parsed()) std::cout << moegen::inspect(model, json);
     if (tokenize->parsed()) moegen::run_tokenize(model, std::cin, std::cout);
-    return 0;
+    return flushed();
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) std::cerr << "moegen: there is no command " << argv[1] << "\n";
+    return app.exit(e) == 0 ? flushed() : 2;
   } catch (const std::exception& e) {
     std::cerr << "moegen: " << e.what() << "\n";
     return 1;

@@ -58,6 +58,7 @@ struct EngineInfo {
   int64_t vocab_size = 0;
   int64_t max_model_len = 0;
   int threads = 0;
+  uint64_t answer_memory = 0;     ///< bytes of host_memory that requests and answers in flight may take
   std::vector<std::string> plan;  ///< what was decided and why, a line each
 };
 

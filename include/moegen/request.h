@@ -30,7 +30,7 @@ struct SamplingParams {
   std::vector<std::string> bad_words;
   std::optional<std::vector<TokenId>> allowed_token_ids;
   std::map<TokenId, double> logit_bias;
-  std::optional<int> logprobs;         ///< k best beside the chosen token; -1: all
+  std::optional<int> logprobs;         ///< k best beside the chosen token
   std::optional<int> prompt_logprobs;  ///< the same for the prompt's tokens
   bool ignore_eos = false;
   bool skip_special_tokens = true;

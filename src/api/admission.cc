@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/size.h"
 
 namespace moegen {
 namespace {
@@ -34,9 +35,9 @@ nlohmann::ordered_json json_or_null(const std::string& text, const char* what) {
   return text.empty() ? nlohmann::ordered_json() : parse_ordered_json(text, what);
 }
 
-LogprobTable table_for(const std::optional<int>& wanted, int64_t vocab) {
+LogprobTable table_for(const std::optional<int>& wanted) {
   LogprobTable out;
-  if (wanted) out.per_position = 1 + static_cast<int>(*wanted < 0 ? vocab : std::min<int64_t>(*wanted, vocab));
+  if (wanted) out.per_position = 1 + *wanted;
   return out;
 }
 
@@ -152,6 +153,38 @@ Sampling Admission::resolve(const Request& request) const {
   return s;
 }
 
+// What the parameters say together, once defaults are filled in.
+void Admission::check_counts(const Sampling& s) const {
+  if (s.min_tokens > s.max_tokens) refuse("invalid_value", "min_tokens", "min_tokens {} is above max_tokens {}", s.min_tokens, s.max_tokens);
+  for (const auto& [name, wanted] : {std::pair("logprobs", s.logprobs), std::pair("prompt_logprobs", s.prompt_logprobs)}) {
+    if (wanted && (*wanted < 0 || *wanted > model_.spec.vocab)) refuse("invalid_value", name, "{} is not from 0 to {}", *wanted, model_.spec.vocab);
+  }
+}
+
+// Log-probabilities are what makes answers large: 12 bytes an entry in the engine, then a text and a place in the answer, then
+// JSON. Answers rarely use the whole of max_tokens, so of that only so many tokens are charged in advance.
+void Admission::charge(Admitted& admitted) const {
+  constexpr uint64_t kHeldBytes = 96, kWrittenBytes = 600, kExpectedTokens = 1024;
+  const Sampling& s = *admitted.first;
+  const auto width = [](const std::optional<int>& k) { return k ? 1 + static_cast<uint64_t>(*k) : 0; };
+  const uint64_t new_tokens = std::min<uint64_t>(static_cast<uint64_t>(s.max_tokens), kExpectedTokens);
+  uint64_t entries = admitted.num_sequences() * new_tokens * width(s.logprobs);
+  uint64_t bytes = admitted.choices_per_prompt > 1 || admitted.prompts.size() > 1 ? admitted.num_sequences() * (new_tokens * 8 + 256) : 0;
+  for (const PromptResult& p : admitted.prompts) {
+    entries += p.token_ids.size() * width(s.prompt_logprobs);
+    bytes += p.token_ids.size() * sizeof(TokenId) + 2 * p.text.size();
+  }
+  admitted.held_bytes = bytes + entries * kHeldBytes;
+  admitted.peak_bytes = 2 * bytes + entries * kWrittenBytes;
+  if (admitted.held_bytes + admitted.peak_bytes <= answer_bytes_) return;
+  refuse("answer_too_large",
+         s.prompt_logprobs ? "prompt_logprobs"
+         : s.logprobs      ? "logprobs"
+                           : "n",
+         "the answer may take {} in memory, this run has {} for answers: ask for less, in several requests, or give it more --host-memory",
+         format_bytes(admitted.held_bytes + admitted.peak_bytes), format_bytes(answer_bytes_));
+}
+
 Admitted Admission::admit(const Request& request) const {
   constexpr int64_t kMaxSequences = 16384;  // as vLLM's cap on n
   Admitted out;
@@ -159,6 +192,7 @@ Admitted Admission::admit(const Request& request) const {
   if (sequences < 1 || sequences > kMaxSequences)
     refuse("invalid_value", "n", "{} prompts of {} choices: 1 to {} in all are possible", request.prompts.size(), request.sampling.n, kMaxSequences);
   Sampling sampling = resolve(request);
+  check_counts(sampling);
   for (const Prompt& prompt : request.prompts) {
     PromptResult& result = out.prompts.emplace_back();
     result.token_ids = to_ids(prompt, request, result.text);
@@ -169,6 +203,7 @@ Admitted Admission::admit(const Request& request) const {
   sampling.prompt_logprobs.reset();
   out.further = std::make_shared<Sampling>(sampling);
   out.choices_per_prompt = request.sampling.n;
+  charge(out);
   return out;
 }
 
@@ -176,10 +211,15 @@ std::unique_ptr<Sequence> Admission::make_sequence(const Admitted& admitted, con
   auto s = std::make_unique<Sequence>();
   s->choice = choice;
   s->sampling = choice % admitted.choices_per_prompt == 0 ? admitted.first : admitted.further;
+  // Room for what most answers need, so that passes allocate nothing for them.
+  constexpr int64_t kReservedTokens = 1024;
+  const auto room = static_cast<size_t>(std::min<int64_t>(s->sampling->max_tokens, kReservedTokens));
+  s->tokens.reserve(prompt.size() + room);
   s->tokens = prompt;
   s->prompt_len = static_cast<int64_t>(prompt.size());
-  s->logprobs = table_for(s->sampling->logprobs, model_.spec.vocab);
-  s->prompt_logprobs = table_for(s->sampling->prompt_logprobs, model_.spec.vocab);
+  s->logprobs = table_for(s->sampling->logprobs);
+  s->prompt_logprobs = table_for(s->sampling->prompt_logprobs);
+  s->logprobs.entries.reserve(room * static_cast<size_t>(s->logprobs.per_position));
   s->prompt_logprobs.entries.resize(static_cast<size_t>(s->prompt_logprobs.per_position) * (prompt.size() - 1));
   return s;
 }

@@ -22,6 +22,8 @@ struct Admitted {
   std::shared_ptr<const Sampling> first;    ///< of the first choice of a prompt
   std::shared_ptr<const Sampling> further;  ///< of the others: no prompt log-probabilities again
   int choices_per_prompt = 1;
+  uint64_t held_bytes = 0;  ///< what it takes until it is answered, beside KV pages and what goes with them
+  uint64_t peak_bytes = 0;  ///< and while its answer is written, once
 
   [[nodiscard]] size_t num_sequences() const { return prompts.size() * static_cast<size_t>(choices_per_prompt); }
 };
@@ -29,8 +31,9 @@ struct Admitted {
 /// Requests -> sequences: texts and conversations become ids, defaults are filled in, everything that the model decides is checked.
 class Admission {
  public:
-  /// `capacity`: tokens that all KV pages hold together.
-  Admission(const LoadedModel& model, uint64_t seed, int64_t capacity) : model_(model), seed_(seed), capacity_(capacity) {}
+  /// `capacity`: tokens that all KV pages hold together. `answer_bytes`: for all requests and answers in flight.
+  Admission(const LoadedModel& model, uint64_t seed, int64_t capacity, uint64_t answer_bytes)
+      : model_(model), seed_(seed), capacity_(capacity), answer_bytes_(answer_bytes) {}
 
   /// Throws Refused.
   [[nodiscard]] Admitted admit(const Request& request) const;
@@ -43,11 +46,14 @@ class Admission {
   [[nodiscard]] Sampling resolve(const Request& request) const;
   [[nodiscard]] std::vector<std::vector<TokenId>> bad_words(const std::vector<std::string>& words) const;
   void check_ids(const std::vector<TokenId>& ids, const char* param) const;
+  void check_counts(const Sampling& sampling) const;
+  void charge(Admitted& admitted) const;
   void check_length(const std::vector<TokenId>& ids, const Sampling& sampling, const char* param) const;
 
   const LoadedModel& model_;
   uint64_t seed_;
   int64_t capacity_;
+  uint64_t answer_bytes_;
 };
 
 }  // namespace moegen

@@ -37,7 +37,7 @@ class Engine::Impl {
         executor_(model_.spec, model_.weights, model_.kernels, model_.pool, model_.plan, model_.act),
         sampler_(model_.kernels, model_.spec.vocab, model_.pool.size()),
         loop_(scheduler_, executor_, sampler_, model_.pool, model_.spec.vocab),
-        admission_(model_, options.seed, scheduler_.capacity()) {
+        admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()) {
     info_.model_name = std::filesystem::weakly_canonical(options.model).filename().string();
     info_.family = model_.spec.family;
     info_.dtype = model_.act == DType::bf16 ? "bfloat16" : "float32";
@@ -45,6 +45,7 @@ class Engine::Impl {
     info_.vocab_size = model_.spec.vocab;
     info_.max_model_len = model_.plan.max_model_len;
     info_.threads = model_.pool.size();
+    info_.answer_memory = model_.plan.answer_bytes;
     info_.plan = model_.plan.describe();
   }
 
@@ -63,7 +64,7 @@ class Engine::Impl {
     std::vector<std::unique_ptr<Sequence>> finished;
     while (!stop_.load()) {
       fill_queue(source);
-      if (scheduler_.idle()) return true;
+      if (scheduler_.idle() && !next_) return true;
       const auto pass_start = std::chrono::steady_clock::now();
       const Loop::PassCounts counts = loop_.step(finished);
       for (auto& sequence : finished) finish(*sequence);
@@ -78,6 +79,8 @@ class Engine::Impl {
     stop_.store(false);
     source_ended_ = false;
     growing_ = -1;
+    next_.reset();
+    held_bytes_ = 0;
     scheduler_.clear();
     pending_.clear();
   }
@@ -86,17 +89,25 @@ class Engine::Impl {
     while (scheduler_.wants_more()) {
       if (growing_ >= 0) {
         add_sequence(pending_.at(growing_));
+      } else if (next_) {
+        if (!has_room(next_->admitted)) return;
+        start(std::move(*next_));
+        next_.reset();
       } else if (!source_ended_) {
         std::optional<Request> request = source.next();
         source_ended_ = !request.has_value();
-        if (request) submit(std::move(*request));
+        if (request) admit(std::move(*request));
       } else {
         return;
       }
     }
   }
 
-  void submit(Request request) {
+  // Half of what requests and answers may take: the other half is for those who read lines and keep answers in order.
+  [[nodiscard]] uint64_t answer_bytes() const { return model_.plan.answer_bytes / 2; }
+  [[nodiscard]] bool has_room(const Admitted& a) const { return pending_.empty() || held_bytes_ + a.held_bytes + a.peak_bytes <= answer_bytes(); }
+
+  void admit(Request request) {
     Pending pending;
     try {
       pending.admitted = admission_.admit(request);
@@ -105,12 +116,17 @@ class Engine::Impl {
       sink_->done({request.id, refused.error, {}, {}});
       return;
     }
-    pending.sequences_left = pending.admitted.num_sequences();
-    pending.completion.id = request.id;
-    pending.completion.prompts = std::move(pending.admitted.prompts);
-    pending.completion.choices.resize(pending.sequences_left);
     pending.request = std::move(request);
     pending.request.prompts.clear();
+    next_ = std::move(pending);
+  }
+
+  void start(Pending pending) {
+    held_bytes_ += pending.admitted.held_bytes;
+    pending.sequences_left = pending.admitted.num_sequences();
+    pending.completion.id = pending.request.id;
+    pending.completion.prompts = std::move(pending.admitted.prompts);
+    pending.completion.choices.resize(pending.sequences_left);
     growing_ = next_key_++;
     pending_.emplace(growing_, std::move(pending));
   }
@@ -138,7 +154,7 @@ class Engine::Impl {
     const auto it = pending_.find(s.request);
     Pending& pending = it->second;
     if (!s.error.empty()) {
-      pending.completion.error = RequestError{"kv_memory_exceeded", s.error, "", 400};
+      pending.completion.error = RequestError{s.next_token < 0 ? "no_token" : "kv_memory_exceeded", s.error, "", 400};
     } else {
       pending.completion.choices[static_cast<size_t>(s.choice)] = make_choice(s);
     }
@@ -150,6 +166,7 @@ class Engine::Impl {
     if (--pending.sequences_left > 0) return;
     ++(pending.completion.error ? progress_.requests_failed : progress_.requests_finished);
     Completion completion = std::move(pending.completion);
+    held_bytes_ -= pending.admitted.held_bytes;
     pending_.erase(it);
     sink_->done(std::move(completion));
   }
@@ -214,6 +231,8 @@ class Engine::Impl {
   int64_t next_key_ = 0;
   int64_t growing_ = -1;  // key of the request whose sequences are being made, or -1
   bool source_ended_ = false;
+  std::optional<Pending> next_;  // admitted, waits until answers in flight leave room
+  uint64_t held_bytes_ = 0;      // of all in pending_
   CompletionSink* sink_ = nullptr;
   Progress progress_;
   std::atomic<bool> stop_{false};

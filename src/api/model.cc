@@ -68,7 +68,7 @@ Binding bind_or_describe(const LoadedModel& m, const EngineOptions& options) {
 DType dummy_dtype(const ModelSpec& spec) { return spec.dtype == DType::f32 ? DType::f32 : DType::bf16; }
 
 Plan plan_for(const LoadedModel& m, const EngineOptions& options) {
-  constexpr uint64_t kSlack = 24 << 20;  // stacks, requests and answers in flight
+  constexpr uint64_t kSlack = 8 << 20;  // stacks, the allocator
   PlanInput in;
   in.spec = &m.spec;
   in.act = m.act;

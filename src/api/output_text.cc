@@ -22,18 +22,16 @@ bool OutputText::complete(TokenId token, bool ended_by_id) {
   return false;
 }
 
-// The earliest match; of those that begin together the first of the list.
+// The first of the list that is complete, as in vLLM.
 bool OutputText::find_stop(size_t from) {
-  size_t best = std::string::npos;
   for (const std::string& stop : options_.stop) {
-    if (const size_t at = text_.find(stop, from); at < best) {
-      best = at;
-      stopped_by_ = &stop;
-    }
+    const size_t at = text_.find(stop, from);
+    if (at == std::string::npos) continue;
+    stopped_by_ = &stop;
+    text_.resize(options_.include_stop ? at + stop.size() : at);
+    return true;
   }
-  if (stopped_by_ == nullptr) return false;
-  text_.resize(options_.include_stop ? best + stopped_by_->size() : best);
-  return true;
+  return false;
 }
 
 void OutputText::finish() {

@@ -47,7 +47,10 @@ uint64_t parse(std::string_view text, double limit) {
 }  // namespace
 
 uint64_t parse_size(std::string_view text) { return parse(text, 0x1p63); }
-int64_t parse_count(std::string_view text) { return static_cast<int64_t>(parse(text, 0x1p53)); }
+int64_t parse_count(std::string_view text) {
+  if (text.find('.') != std::string_view::npos) throw_error(ErrorCode::invalid_argument, "\"{}\" is no whole number", text);
+  return static_cast<int64_t>(parse(text, 0x1p53));
+}
 
 std::string format_bytes(uint64_t bytes) {
   constexpr std::array<const char*, 5> kUnits{"bytes", "KiB", "MiB", "GiB", "TiB"};

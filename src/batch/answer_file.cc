@@ -29,7 +29,7 @@ AnswerFile::AnswerFile(const std::string& path) : name_(path == "-" ? "stdout" :
 AnswerFile::~AnswerFile() { ::close(fd_); }
 
 void AnswerFile::refuse_same(const struct stat& other, const std::string& other_name) const {
-  if (regular_ && S_ISREG(other.st_mode) && other.st_dev == stat_.st_dev && other.st_ino == stat_.st_ino) {
+  if (S_ISREG(stat_.st_mode) && S_ISREG(other.st_mode) && other.st_dev == stat_.st_dev && other.st_ino == stat_.st_ino) {
     throw_error(ErrorCode::invalid_argument, "{} and {} are the same file", name_, other_name);
   }
 }

@@ -11,8 +11,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kMaxLogprobs = 20;  // vLLM's default of max_logprobs
-constexpr int kMaxChoices = 128;  // OpenAI's limit of n
+constexpr int kMaxLogprobs = 20;    // vLLM's default of max_logprobs
+constexpr int kMaxChoices = 16384;  // vLLM's default; the engine refuses what its memory cannot hold
 constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxBadWords = 1024;
 constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max();

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -55,15 +56,18 @@ std::unique_ptr<AnswerFile> Job::open_output(const std::string& path, std::optio
   return file;
 }
 
-void Job::start(const std::string& model_name) {
+void Job::start(const std::string& model_name, uint64_t answer_memory) {
+  constexpr uint64_t kParsedBytes = 24;  // of memory for each byte of a line of small numbers
+  const uint64_t share = answer_memory / 4;
   const bool keep = options_.resume.value_or(false);
   models_ = {model_name};
   models_.insert(models_.end(), options_.served_model_names.begin(), options_.served_model_names.end());
   output_->start(keep, &ledger_);
   if (errors_) errors_->start(keep, &ledger_);
   if (metrics_) metrics_->start(keep, nullptr);
-  if (options_.ordered) waiting_ = std::make_unique<WaitingAnswers>(folder_of(options_.output));
-  input_ = std::make_unique<LineReader>(decompressed(std::move(source_), input_name_));
+  if (options_.ordered) waiting_ = std::make_unique<WaitingAnswers>(folder_of(options_.output), std::min<uint64_t>(share, WaitingAnswers::kMaxBytes));
+  input_ = std::make_unique<LineReader>(decompressed(std::move(source_), input_name_),
+                                        std::min<uint64_t>(share / kParsedBytes, LineReader::kMaxLineBytes));
   start_time_ = std::chrono::steady_clock::now();
   report_ = std::make_unique<ProgressReport>(
       ProgressReport::Options{.style = progress_style(options_.progress), .input = options_.input, .limit = options_.limit});

@@ -28,8 +28,9 @@ class Job : public RequestSource, public CompletionSink {
   /// As BatchJob's. Touches no existing output yet.
   explicit Job(const BatchOptions& options);
 
-  /// Makes the outputs ready; on resume, reads what is there. Throws Error.
-  void start(const std::string& model_name);
+  /// Makes the outputs ready; on resume, reads what is there. `answer_memory`: bytes for requests and answers in flight, of
+  /// which the engine takes half, answers that wait for their turn a quarter, and the line that is read a quarter. Throws Error.
+  void start(const std::string& model_name, uint64_t answer_memory = uint64_t{1} << 30);
   std::optional<Request> next() override;
   void done(Completion completion) override;
   void pass(const Progress& progress) override;

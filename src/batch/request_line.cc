@@ -43,7 +43,8 @@ Endpoint read_url(const std::string& url) {
 
 RequestLine::RequestLine(const Line& line) : text_(line.text) {
   const std::string where = fmt::format("line {}", line.number);
-  if (line.too_long) unreadable(fmt::format("{}: longer than the {} bytes a line may have", where, line.text.size()));
+  if (line.too_long)
+    unreadable(fmt::format("{}: longer than the {} bytes that a line may have in this run: --host-memory decides", where, line.text.size()));
   try {
     line_ = parse_json(text_, where, kLimits);
   } catch (const Error& error) {

@@ -25,7 +25,7 @@ void Loop::take_row(const LogitTask& task, const float* logits, int worker) {
     return;
   }
   s.next_token = sampler_.sample(s, logits, worker);
-  if (const int n = s.logprobs.per_position; n > 0) {
+  if (const int n = s.logprobs.per_position; n > 0 && s.next_token >= 0) {
     auto& entries = s.logprobs.entries;
     entries.resize(entries.size() + static_cast<size_t>(n));
     sampler_.logprobs(logits, s.next_token, n, entries.data() + entries.size() - n, worker);

@@ -21,7 +21,8 @@ uint64_t layout(Arena& arena, int64_t vocab, int workers, std::vector<std::array
 
 // More probable first; the lower id where equal, so that the order is total.
 auto better(const float* values) {
-  return [values](int32_t a, int32_t b) { return values[a] > values[b] || (values[a] == values[b] && a < b); };
+  const auto value = [values](int32_t id) { return std::isnan(values[id]) ? kNever : values[id]; };  // NaN has no order of its own
+  return [value](int32_t a, int32_t b) { return value(a) > value(b) || (value(a) == value(b) && a < b); };
 }
 
 double weight_of(float value, float top) { return std::exp(static_cast<double>(value) - static_cast<double>(top)); }
@@ -72,10 +73,10 @@ double Sampler::mass_of(const Scratch& scratch, int64_t n, float top) {
 
 TokenId Sampler::argmax(const float* values) const {
   const float top = kernels_.maximum(values, vocab_);
-  for (int64_t i = 0; i < vocab_; ++i) {
+  for (int64_t i = 0; i < vocab_ && std::isfinite(top); ++i) {
     if (values[i] == top) return static_cast<TokenId>(i);
   }
-  return 0;  // only NaN
+  return kNoToken;
 }
 
 TokenId Sampler::sample(const Sequence& sequence, const float* logits, int worker) {
@@ -176,10 +177,11 @@ TokenId Sampler::draw(const Sequence& sequence, const Scratch& scratch) const {
   const auto heat = static_cast<float>(s.temperature);
   for (int64_t i = 0; i < vocab_; ++i) values[i] /= heat;
   const float top = kernels_.maximum(values, vocab_);
+  if (!std::isfinite(top)) return kNoToken;
   const double u = uniform(s.seed, static_cast<uint32_t>(sequence.choice), static_cast<uint64_t>(sequence.num_generated()));
   if (s.min_p == 0 && s.top_k == 0 && s.top_p >= 1) return draw_any(values, top, u);
   const int64_t n = keep_candidates(s, scratch, top);
-  if (n == 0) return argmax(values);  // only NaN
+  if (n == 0) return kNoToken;
   double left = u * mass_of(scratch, n, top);
   int64_t i = 0;
   while (i < n - 1 && (left -= weight_of(values[scratch.ids[i]], top)) >= 0) ++i;

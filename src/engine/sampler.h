@@ -19,7 +19,10 @@ class Sampler {
   static uint64_t bytes_needed(int64_t vocab, int workers);
   Sampler(const Kernels& kernels, int64_t vocab, int workers);
 
-  /// Picks the next token of a sequence. Calls with different workers may run at the same time.
+  static constexpr TokenId kNoToken = -1;
+
+  /// Picks the next token of a sequence, or kNoToken where none is allowed or the logits are not numbers. Calls with different
+  /// workers may run at the same time.
   TokenId sample(const Sequence& sequence, const float* logits, int worker);
 
   /// Writes `count` = 1 + k entries: `token`, then the k best of the raw distribution (all of them for k = vocab).

@@ -159,7 +159,10 @@ void Scheduler::commit(std::vector<std::unique_ptr<Sequence>>& finished) {
     s.computed += part.num_tokens;
     s.prompt_logprobs_done = std::max(s.prompt_logprobs_done, std::min(s.computed, s.prompt_len - 1));
     if (s.computed < static_cast<int64_t>(s.tokens.size())) continue;
-    if (s.sampling->max_tokens == 0 || append_token(s)) {
+    if (s.sampling->max_tokens > 0 && s.next_token < 0) {
+      s.error = "no token can be sampled: the request allows none, or the model's logits are not numbers";
+    }
+    if (!s.error.empty() || s.sampling->max_tokens == 0 || append_token(s)) {
       release_pages(s);
       s.computed = -1;  // marks it as finished
     }

@@ -29,7 +29,7 @@ struct Sampling {
   std::vector<std::vector<TokenId>> bad_words;
   std::vector<TokenId> allowed;  ///< empty: all
   std::vector<std::pair<TokenId, float>> logit_bias;
-  std::optional<int> logprobs;  ///< k best, -1: all
+  std::optional<int> logprobs;  ///< k best
   std::optional<int> prompt_logprobs;
 };
 

@@ -16,6 +16,8 @@ constexpr int64_t kMaxPassTokens = 1 << 24;  // with the bounds of config.json, 
 constexpr int64_t kDefaultSequences = 1024;
 constexpr int64_t kDefaultExpertMicroBatch = 1024;
 constexpr uint64_t kLogitBytes = 128 << 20;
+constexpr uint64_t kLeastAnswerBytes = 16 << 20;
+constexpr uint64_t kMostAnswerBytes = 1 << 30;
 constexpr uint64_t kMaxKvBytes = uint64_t{1} << 60;  // and sums with it stay below 2^64
 
 uint64_t activation_bytes(const PlanInput& in, const PassSizes& sizes) {
@@ -54,7 +56,8 @@ int64_t choose_max_model_len(const PlanInput& in) {
 
 [[noreturn]] void too_small(const PlanInput& in, uint64_t needed, const char* what) {
   throw_error(ErrorCode::out_of_memory,
-              "--host-memory {} is too small{}: at least {} are needed ({} weights, {} the process itself, the rest activations and KV pages)",
+              "--host-memory {} is too small{}: at least {} are needed ({} weights, {} the process itself, the rest activations, KV pages, requests "
+              "and answers)",
               format_bytes(in.host_memory), what, format_bytes(needed), format_bytes(in.weight_bytes), format_bytes(in.process_bytes));
 }
 
@@ -66,7 +69,7 @@ void check_weight_memory(const PlanInput& in) {
   }
 }
 
-// Bytes beside the pages that a page's tokens take: token ids, page tables, log-probabilities asked for.
+// Bytes of a page, with what its tokens take beside it: ids, text, page tables.
 uint64_t page_cost(const KvLayout& kv) { return kv.page_bytes + static_cast<uint64_t>(kv.page_tokens) * 16; }
 
 }  // namespace
@@ -80,7 +83,8 @@ Plan make_plan(const PlanInput& in) {
     throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than one page of {} tokens: at least {} bytes are needed",
                 format_bytes(*in.kv_memory), kPageTokens, plan.kv.page_bytes);
   }
-  const uint64_t fixed = in.weight_bytes + in.process_bytes;
+  plan.answer_bytes = std::clamp(in.host_memory / 16, kLeastAnswerBytes, kMostAnswerBytes);
+  const uint64_t fixed = in.weight_bytes + in.process_bytes + plan.answer_bytes;
   const uint64_t asked = std::min(in.kv_memory.value_or(0), kMaxKvBytes) / plan.kv.page_bytes;
   const uint64_t least_kv = std::max<uint64_t>(asked, 1) * page_cost(plan.kv);
   int64_t pass_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kDefaultPassTokens, kMaxPassTokens);
@@ -104,6 +108,7 @@ Plan make_plan(const PlanInput& in) {
                  {"activations", activations},
                  {"KV pages", pages * plan.kv.page_bytes},
                  {"tokens and tables", pages * (page_cost(plan.kv) - plan.kv.page_bytes)},
+                 {"requests and answers", plan.answer_bytes},
                  {"process", in.process_bytes}};
   return plan;
 }

@@ -29,6 +29,7 @@ struct Plan {
   PassSizes sizes;
   int64_t max_model_len = 0;
   int32_t kv_pages = 0;
+  uint64_t answer_bytes = 0;  ///< for requests and answers in flight: lines, texts, log-probabilities
   KvLayout kv;
   std::vector<std::pair<std::string, uint64_t>> memory;     ///< purpose, bytes
   [[nodiscard]] std::vector<std::string> describe() const;  ///< a line each, for people

@@ -63,10 +63,12 @@ RopeSpec read_rope(const Config& c, int head_dim, int64_t positions, double defa
   for (const std::string_view type : {"full_attention", "sliding_attention", "chunked_attention"}) {
     if (r.has(type)) unsupported(r, "rope for each layer type (\"" + std::string(type) + "\")");
   }
+  // transformers ignores it in these families where the rope is plain, others do not: better no answer than one of two.
+  if (r.number("partial_rotary_factor", 1e-3, 1, c.number("partial_rotary_factor", 1e-3, 1, 1)) != 1) unsupported(c, "partial_rotary_factor");
   RopeSpec rope;
   rope.theta = c.number("rope_theta", kMinTheta, kMaxTheta, default_theta);
   rope.theta = r.number("rope_theta", kMinTheta, kMaxTheta, v5.number("rope_theta", kMinTheta, kMaxTheta, rope.theta));
-  rope.dim = static_cast<int>(head_dim * r.number("partial_rotary_factor", 1e-3, 1, c.number("partial_rotary_factor", 1e-3, 1, 1)));
+  rope.dim = head_dim;
   rope.scaling = scaling_of(r);
   if (rope.scaling == RopeSpec::Scaling::none) return rope;
   const auto max_len = static_cast<double>(positions);

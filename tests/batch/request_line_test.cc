@@ -93,8 +93,8 @@ TEST(RequestLine, Ranges) {
   EXPECT_EQ(refused(R"("logprobs":21)"), "integer_above_max_value logprobs");
   EXPECT_EQ(refused(R"("logprobs":true)"), "invalid_type logprobs");
   EXPECT_EQ(refused(R"("prompt_logprobs":-1)"), "integer_below_min_value prompt_logprobs");
-  EXPECT_EQ(refused(R"("n":128)"), "accepted");
-  EXPECT_EQ(refused(R"("n":129)"), "integer_above_max_value n");
+  EXPECT_EQ(refused(R"("n":16384)"), "accepted");
+  EXPECT_EQ(refused(R"("n":16385)"), "integer_above_max_value n");
   EXPECT_EQ(refused(R"("n":1.0)"), "invalid_type n");
   EXPECT_EQ(refused(R"("max_tokens":0)"), "integer_below_min_value max_tokens");
   EXPECT_EQ(refused(R"("max_tokens":0,"echo":true)"), "accepted");

@@ -41,7 +41,7 @@ std::optional<Header> parse_header(std::string_view text) {
       out.recipient = take_word(c);
     } else {
       c.skip(kConstrain);
-      if (typed || take_word(c).empty()) return std::nullopt;
+      if (typed || out.channel.empty() || take_word(c).empty()) return std::nullopt;
       typed = true;  // json, or code where the model means the same
     }
   }

@@ -67,7 +67,7 @@ std::optional<Calls> parse_sections(std::string_view text, const Marks& section,
 // V3 and R1: function<｜tool▁sep｜>NAME, a line feed, the arguments in a fence. V3.1: NAME<｜tool▁sep｜>{..}.
 std::optional<ToolCall> take_deepseek(Cursor& c) {
   const auto before = c.until(kDeepSeekSeparator);
-  if (!before) return std::nullopt;
+  if (!before || !is_function_name(trimmed(*before))) return std::nullopt;
   ToolCall call;
   call.name = trimmed(*before);
   c.skip_space();
@@ -97,7 +97,7 @@ std::optional<ToolCall> take_kimi(Cursor& c) {
   call.id = trimmed(*before);
   const std::string_view id = call.id;
   const size_t colon = id.rfind(':');
-  if (colon == std::string_view::npos || colon + 1 == id.size()) return std::nullopt;
+  if (!is_function_name(id) || colon == std::string_view::npos || colon + 1 == id.size()) return std::nullopt;
   if (id.find_first_not_of("0123456789", colon + 1) != std::string_view::npos) return std::nullopt;
   std::string_view name = id.substr(0, colon);
   name = name.substr(name.rfind('.') + 1);

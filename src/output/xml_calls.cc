@@ -54,6 +54,8 @@ std::string_view unquoted(std::string_view name) {
   return is_quoted ? name.substr(1, name.size() - 2) : name;
 }
 
+bool is_key(std::string_view key) { return !key.empty() && key.find_first_of("<>\n") == std::string_view::npos; }
+
 class TagParser {
  public:
   TagParser(const TagStyle& style, std::string_view text, const ToolSchemas& schemas) : style_(style), schemas_(schemas), c_{text} {}
@@ -103,7 +105,7 @@ class TagParser {
     for (c_.skip_space(); !at_call_end(); c_.skip_space()) {
       if (!c_.skip(style_.key_open)) return std::nullopt;
       const auto key = c_.until(style_.key_close);
-      if (!key || unquoted(*key).empty()) return std::nullopt;
+      if (!key || !is_key(unquoted(*key))) return std::nullopt;
       if (!style_.value_open.empty()) c_.skip_space();
       const auto value = c_.skip(style_.value_open) ? take_value(call.name) : std::nullopt;
       if (!value) return std::nullopt;

@@ -57,7 +57,7 @@ std::vector<std::string> needed_marks(const Sample& s) {
     case OutputFormat::qwen3_coder:
       return {"<function=", "f>", "<parameter=s>"};
     case OutputFormat::glm45:
-      return {"f\n", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>\n</tool_call>", "</tool_call>"};
+      return {"<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>\n</tool_call>", "</tool_call>"};
     case OutputFormat::minimax_m2:
       return {"<invoke name=", "\">", "</parameter>\n</invoke>", "</invoke>", "</minimax:tool_call>"};
     case OutputFormat::deepseek_v3:
@@ -129,7 +129,7 @@ TEST(Calls, WhatVllmForgives) {
 }
 
 TEST(Calls, ATagInAValueIsText) {
-  const std::string code = "</parameter> <parameter=x>\n</parameter>\n<parameter=unknown>\n</function> </tool_call>";
+  const std::string code = "</parameter> x <parameter=x>\n<parameter=unknown>\n</function> y </tool_call>";
   expect(parse(OutputFormat::qwen3_coder, "<tool_call>\n<function=f>\n<parameter=s>\n" + code + "\n</parameter>\n</function>\n</tool_call>"), "",
          {{"f", OrderedJson{{"s", code}}.dump()}});
 }

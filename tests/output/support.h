@@ -20,10 +20,10 @@ using OrderedJson = nlohmann::ordered_json;
 
 /// One tool with a parameter of every type.
 inline Json example_tools() {
-  return Json::parse(R"([{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{
+  return Json::parse(R"([{"type":"function","function":{"name":"f","description":"F","parameters":{"type":"object","properties":{
     "s":{"type":"string"},"i":{"type":"integer"},"n":{"type":"number"},"b":{"type":"boolean"},"o":{"type":"object"},"a":{"type":"array"},
     "maybe":{"anyOf":[{"type":"string"},{"type":"null"}]},"either":{"type":["integer","string"]},"untyped":{}}}}},
-    {"type":"function","function":{"name":"g","parameters":{"type":"object","properties":{}}}}])");
+    {"type":"function","function":{"name":"g","description":"G","parameters":{"type":"object","properties":{}}}}])");
 }
 
 inline OutputContext context_of(OutputFormat format, Thinking thinking = Thinking::unsaid) {

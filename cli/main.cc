@@ -83,6 +83,13 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")->check(between(1, 1024))->type_name("N");
   app.add_flag("--skip-tokenizer-init", o.skip_tokenizer_init, "token ids in, token ids out");
   app.add_option("--seed", o.seed, "used where a request has no seed of its own [0]")->type_name("N");
+  auto* parser = app.add_option("--parser", o.parser,
+                                "how reasoning and tool calls of conversations are read: auto (by the chat template) | none | qwen3 | qwen3_coder | "
+                                "deepseek_r1 | deepseek_v3 | deepseek_v31 | openai | glm45 | minimax_m2 | kimi_k2 | mistral [auto]")
+                     ->type_name("NAME");
+  app.add_flag_callback(
+         "--no-parse", [&o] { o.parser = "none"; }, "leave them in the text: --parser none")
+      ->excludes(parser);
   app.add_option_function<std::string>(
          "--generation-config", [&o](const std::string& v) { o.use_generation_config = v == "auto"; },
          "auto: defaults of generation_config.json; none: without them")

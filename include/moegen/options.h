@@ -27,6 +27,7 @@ struct EngineOptions {
   int threads = 0;                               ///< 0: physical cores this process may use
   uint64_t seed = 0;                             ///< for requests without a seed of their own
   bool skip_tokenizer_init = false;              ///< token ids in, token ids out
+  std::string parser = "auto";                   ///< auto | none | a parser's name: reasoning and tool calls of conversations
   bool use_generation_config = true;             ///< defaults of generation_config.json
 };
 

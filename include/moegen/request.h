@@ -46,6 +46,7 @@ struct Chat {
   std::string chat_template;  ///< in place of the checkpoint's
   bool add_generation_prompt = true;
   bool continue_final_message = false;
+  bool parse_tool_calls = true;  ///< false, as for tool_choice "none": calls stay in the text
 };
 
 /// A conversation of one message, for Chat::messages.
@@ -68,7 +69,18 @@ struct RequestError {
   int status = 400;
 };
 
-enum class FinishReason { stop, length };
+enum class FinishReason {
+  stop,
+  length,
+  tool_calls,  ///< stop, and the answer has calls
+};
+
+/// A call of a tool, from the model's own format.
+struct ToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;  ///< a JSON object
+};
 
 struct TokenLogprob {
   TokenId id = 0;
@@ -92,8 +104,10 @@ struct PromptResult {
 
 struct Choice {
   int index = 0;
-  std::vector<TokenId> token_ids;  ///< the generated ones, EOS included
-  std::string text;
+  std::vector<TokenId> token_ids;                ///< the generated ones, EOS included
+  std::string text;                              ///< of a conversation: what is neither reasoning nor a call
+  std::optional<std::string> reasoning_content;  ///< conversations only, and the next one
+  std::vector<ToolCall> tool_calls;
   FinishReason finish_reason = FinishReason::length;
   std::variant<std::monostate, std::string, TokenId> stop_reason;  ///< the stop string or stop id that ended it
   std::vector<PositionLogprobs> logprobs;                          ///< one per generated token; only if asked for

@@ -64,6 +64,19 @@ std::string Admission::render(const Chat& chat) const {
   }
 }
 
+// As in OpenAI's API, there are no calls without tools.
+OutputContext Admission::output_context(const Chat& chat, std::string_view rendered) const {
+  OutputContext out;
+  const bool with_tools = !chat.tools.empty();
+  const std::string_view source = chat.chat_template.empty() ? model_.chat_template->source(with_tools) : std::string_view(chat.chat_template);
+  out.format = model_.output_format ? *model_.output_format : detect_format(source);
+  if (out.format == OutputFormat::none) return out;
+  out.thinking = thinking_of_prompt(rendered);
+  out.with_calls = with_tools && chat.parse_tool_calls;
+  if (out.with_calls) out.tools = parse_json(chat.tools, "tools");
+  return out;
+}
+
 std::vector<TokenId> Admission::to_ids(const Prompt& prompt, const Request& request, std::string& text) const {
   if (const auto* ids = std::get_if<std::vector<TokenId>>(&prompt)) {
     check_ids(*ids, "prompt");
@@ -197,6 +210,8 @@ Admitted Admission::admit(const Request& request) const {
     PromptResult& result = out.prompts.emplace_back();
     result.token_ids = to_ids(prompt, request, result.text);
     check_length(result.token_ids, sampling, param_of(prompt));
+    const auto* chat = std::get_if<Chat>(&prompt);
+    out.output.push_back(chat != nullptr ? output_context(*chat, result.text) : OutputContext{});
   }
   sampling.seed = request.sampling.seed.value_or(own_seed(seed_, request, out.prompts));
   out.first = std::make_shared<Sampling>(sampling);

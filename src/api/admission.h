@@ -7,6 +7,7 @@
 #include "api/model.h"
 #include "engine/sequence.h"
 #include "moegen/request.h"
+#include "output/parse_output.h"
 
 namespace moegen {
 
@@ -22,8 +23,9 @@ struct Admitted {
   std::shared_ptr<const Sampling> first;    ///< of the first choice of a prompt
   std::shared_ptr<const Sampling> further;  ///< of the others: no prompt log-probabilities again
   int choices_per_prompt = 1;
-  uint64_t held_bytes = 0;  ///< what it takes until it is answered, beside KV pages and what goes with them
-  uint64_t peak_bytes = 0;  ///< and while its answer is written, once
+  uint64_t held_bytes = 0;            ///< what it takes until it is answered, beside KV pages and what goes with them
+  uint64_t peak_bytes = 0;            ///< and while its answer is written, once
+  std::vector<OutputContext> output;  ///< of every prompt: how its answers are read
 
   [[nodiscard]] size_t num_sequences() const { return prompts.size() * static_cast<size_t>(choices_per_prompt); }
 };
@@ -43,6 +45,7 @@ class Admission {
  private:
   [[nodiscard]] std::vector<TokenId> to_ids(const Prompt& prompt, const Request& request, std::string& text) const;
   [[nodiscard]] std::string render(const Chat& chat) const;
+  [[nodiscard]] OutputContext output_context(const Chat& chat, std::string_view rendered) const;
   [[nodiscard]] Sampling resolve(const Request& request) const;
   [[nodiscard]] std::vector<std::vector<TokenId>> bad_words(const std::vector<std::string>& words) const;
   void check_ids(const std::vector<TokenId>& ids, const char* param) const;

@@ -8,6 +8,7 @@
 #include "api/admission.h"
 #include "api/model.h"
 #include "api/output_text.h"
+#include "api/read_output.h"
 #include "base/error.h"
 #include "engine/loop.h"
 
@@ -137,17 +138,23 @@ class Engine::Impl {
     const size_t choice = pending.sequences_made++;
     auto sequence = admission_.make_sequence(pending.admitted, pending.completion.prompts[choice / per_prompt].token_ids, static_cast<int>(choice));
     sequence->request = growing_;
-    if (model_.tokenizer) sequence->stop_rule = make_text(pending.request, *sequence);
+    if (model_.tokenizer) sequence->stop_rule = make_text(pending, *sequence);
     scheduler_.add(std::move(sequence));
     if (pending.sequences_made == pending.completion.choices.size()) growing_ = -1;
   }
 
-  std::unique_ptr<OutputText> make_text(const Request& request, const Sequence& sequence) {
-    const SamplingParams& p = request.sampling;
+  static const OutputContext& output_context(const Pending& pending, int choice) {
+    return pending.admitted.output.at(static_cast<size_t>(choice / pending.admitted.choices_per_prompt));
+  }
+
+  std::unique_ptr<OutputText> make_text(const Pending& pending, const Sequence& sequence) {
+    const SamplingParams& p = pending.request.sampling;
     StreamDecoder decoder(*model_.tokenizer, p.skip_special_tokens, sequence.tokens);
-    auto piece = [this, id = request.id, choice = sequence.choice](std::string_view text) { sink_->text(id, choice, text); };
+    auto piece = [this, id = pending.request.id, choice = sequence.choice](std::string_view text) { sink_->text(id, choice, text); };
+    const bool parsed = output_context(pending, sequence.choice).format != OutputFormat::none;
+    const Tokenizer* hidden = parsed && p.skip_special_tokens ? &*model_.tokenizer : nullptr;
     return std::make_unique<OutputText>(std::move(decoder),
-                                        OutputText::Options{p.stop, p.min_tokens, p.include_stop_str_in_output, std::move(piece)});
+                                        OutputText::Options{p.stop, p.min_tokens, p.include_stop_str_in_output, std::move(piece), hidden});
   }
 
   void finish(Sequence& s) {
@@ -156,7 +163,7 @@ class Engine::Impl {
     if (!s.error.empty()) {
       pending.completion.error = RequestError{s.next_token < 0 ? "no_token" : "kv_memory_exceeded", s.error, "", 400};
     } else {
-      pending.completion.choices[static_cast<size_t>(s.choice)] = make_choice(s);
+      pending.completion.choices[static_cast<size_t>(s.choice)] = make_choice(pending, s);
     }
     if (s.prompt_logprobs.per_position > 0) {
       PromptResult& prompt = pending.completion.prompts[static_cast<size_t>(s.choice / pending.admitted.choices_per_prompt)];
@@ -171,7 +178,7 @@ class Engine::Impl {
     sink_->done(std::move(completion));
   }
 
-  Choice make_choice(Sequence& s) {
+  Choice make_choice(const Pending& pending, Sequence& s) {
     Choice c;
     c.index = s.choice;
     c.token_ids.assign(s.tokens.begin() + s.prompt_len, s.tokens.end());
@@ -181,6 +188,8 @@ class Engine::Impl {
       text->finish();
       c.text = text->text();
       if (text->stopped_by() != nullptr) c.stop_reason = *text->stopped_by();
+      const OutputContext& context = output_context(pending, s.choice);
+      if (context.format != OutputFormat::none) read_output(context, *text, s.sampling->seed, c);
     }
     const auto per_position = static_cast<size_t>(s.logprobs.per_position);
     for (size_t i = 0; per_position > 0 && i < s.logprobs.entries.size(); i += per_position)

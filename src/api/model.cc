@@ -13,6 +13,13 @@
 namespace moegen {
 namespace {
 
+std::optional<OutputFormat> choose_format(const std::string& parser) {
+  if (parser == "auto") return std::nullopt;
+  const auto format = format_by_name(parser);
+  if (!format) throw_error(ErrorCode::invalid_argument, "--parser {}: expected auto, {}", parser, format_names());
+  return format;
+}
+
 DType choose_act(const EngineOptions& options, const ModelSpec& spec) {
   if (options.dtype == "bfloat16") return DType::bf16;
   if (options.dtype == "float32") return DType::f32;
@@ -96,6 +103,7 @@ LoadedModel::LoadedModel(const EngineOptions& options)
       pool((check_options(options, act), options.threads > 0 ? options.threads : usable_cores())) {
   if (options.load_format != "dummy") checkpoint = Checkpoint::open(options.model);
   binding = bind_or_describe(*this, options);
+  output_format = choose_format(options.parser);
   tokenizer = load_tokenizer(options);
   if (tokenizer) chat_template = ChatTemplate::load(options.model);
   plan = plan_for(*this, options);

@@ -8,6 +8,7 @@
 #include "kernels/functions.h"
 #include "model/weights.h"
 #include "moegen/options.h"
+#include "output/output_format.h"
 #include "plan/plan.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
@@ -23,6 +24,7 @@ struct LoadedModel {
   GenerationDefaults defaults;
   std::optional<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
+  std::optional<OutputFormat> output_format;  ///< empty: that of the template of each conversation
   const Kernels& kernels;
   DType act;
   ThreadPool pool;

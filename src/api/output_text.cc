@@ -13,6 +13,7 @@ bool OutputText::complete(TokenId token, bool ended_by_id) {
   ++num_tokens_;
   if (ended_by_id && !options_.include_stop) return false;
   const size_t before = text_.size();
+  if (options_.hidden != nullptr && options_.hidden->is_special(token)) hidden_.emplace_back(before, token);
   text_ += decoder_.push(token);
   // A stop string may have begun in what was there before, but not ended there.
   const bool may_stop = longest_stop_ > 0 && num_tokens_ > options_.min_tokens;
@@ -37,6 +38,24 @@ bool OutputText::find_stop(size_t from) {
 void OutputText::finish() {
   if (stopped_by_ == nullptr) text_ += decoder_.finish();
   emit(text_.size());
+}
+
+std::string OutputText::text_with_hidden() const {
+  std::string out;
+  size_t from = 0;
+  for (const auto& [at, token] : hidden_) {
+    if (at > text_.size()) break;  // behind the stop string
+    out.append(text_, from, at - from);
+    out += options_.hidden->token_bytes(token);
+    from = at;
+  }
+  return out.append(text_, from);
+}
+
+std::set<std::string> OutputText::hidden_tokens() const {
+  std::set<std::string> out;
+  for (const auto& [at, token] : hidden_) out.insert(options_.hidden->token_bytes(token));
+  return out;
 }
 
 void OutputText::emit(size_t end) {

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/sequence.h"
@@ -18,6 +20,7 @@ class OutputText : public StopRule {
     int64_t min_tokens = 0;                       ///< stop strings count only behind so many tokens
     bool include_stop = false;                    ///< the text keeps the stop string, or the stop token's text
     std::function<void(std::string_view)> piece;  ///< gets text that no stop string can take back; may be empty
+    const Tokenizer* hidden = nullptr;            ///< given: remembers the special tokens that the decoder leaves out
   };
   OutputText(StreamDecoder decoder, Options options);
 
@@ -25,6 +28,9 @@ class OutputText : public StopRule {
   /// To be called once, at the end.
   void finish();
   [[nodiscard]] const std::string& text() const { return text_; }
+  /// The text with the special tokens in it that `text` lacks, and which ones these are.
+  [[nodiscard]] std::string text_with_hidden() const;
+  [[nodiscard]] std::set<std::string> hidden_tokens() const;
   /// The stop string that ended the text, or null.
   [[nodiscard]] const std::string* stopped_by() const { return stopped_by_; }
 
@@ -38,6 +44,7 @@ class OutputText : public StopRule {
   int64_t num_tokens_ = 0;
   std::string text_;
   size_t emitted_ = 0;
+  std::vector<std::pair<size_t, TokenId>> hidden_;  // the place in text_, and what stood there
   const std::string* stopped_by_ = nullptr;
 };
 

@@ -43,8 +43,25 @@ size_t prompt_idx(const Completion& completion, const Choice& choice) {
   return static_cast<size_t>(choice.index) / n;
 }
 
+Json message(const Choice& choice) {
+  Json out = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
+  if (choice.reasoning_content) out["reasoning_content"] = *choice.reasoning_content;
+  if (choice.tool_calls.empty()) return out;
+  if (choice.text.empty()) out["content"] = nullptr;
+  Json& calls = out["tool_calls"] = Json::array();
+  for (const ToolCall& call : choice.tool_calls) {
+    calls.push_back({{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+  }
+  return out;
+}
+
+const char* finish_reason(const Choice& choice) {
+  if (choice.finish_reason == FinishReason::length) return "length";
+  return choice.finish_reason == FinishReason::tool_calls ? "tool_calls" : "stop";
+}
+
 Json chat_choice(const AnswerPlan& plan, const Choice& choice) {
-  Json result = {{"index", choice.index}, {"message", {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}}}};
+  Json result = {{"index", choice.index}, {"message", message(choice)}};
   result["logprobs"] = plan.logprobs ? chat_logprobs(choice.logprobs, *plan.logprobs) : Json();
   return result;
 }
@@ -63,7 +80,7 @@ Json choice_json(const AnswerPlan& plan, const Completion& completion, const Cho
   const bool chat = plan.endpoint == Endpoint::chat;
   const PromptResult& prompt = completion.prompts[prompt_idx(completion, choice)];
   Json result = chat ? chat_choice(plan, choice) : completion_choice(plan, completion, choice);
-  result["finish_reason"] = choice.finish_reason == FinishReason::stop ? "stop" : "length";
+  result["finish_reason"] = finish_reason(choice);
   result["stop_reason"] = stop_reason(choice);
   if (plan.prompt_logprobs && !chat) result["prompt_logprobs"] = prompt_logprobs(prompt, *plan.prompt_logprobs);
   if (plan.return_token_ids) {

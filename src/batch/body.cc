@@ -88,10 +88,11 @@ void read_response_format(const Field& field, Body&) {
   if (*type != "text") refuse("invalid_value", field.name, "'response_format.type' has to be 'text'");
 }
 
-void read_tool_choice(const Field& field, Body&) {
+void read_tool_choice(const Field& field, Body& body) {
+  body.chat.parse_tool_calls = field.value != "none";
   if (field.value == "none" || field.value == "auto") return;
   field.require(field.value.is_string() || field.value.is_object(), "a string or an object");
-  refuse("unsupported_value", field.name, "'tool_choice' can only be 'none' or 'auto' here: no call is forced, and calls stay in the text");
+  refuse("unsupported_value", field.name, "'tool_choice' can only be 'none' or 'auto' here: no call is forced");
 }
 
 void read_modalities(const Field& field, Body&) {

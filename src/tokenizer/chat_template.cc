@@ -98,9 +98,13 @@ struct ChatTemplate::Impl {
     }
   }
 
+  [[nodiscard]] std::string name_for(bool with_tools) const {
+    if (sources.size() == 1) return sources.begin()->first;
+    return with_tools && sources.contains("tool_use") ? "tool_use" : "default";
+  }
+
   [[nodiscard]] const Template& choose(bool with_tools) const {
-    std::string name = with_tools && sources.contains("tool_use") ? "tool_use" : "default";
-    if (sources.size() == 1) name = sources.begin()->first;
+    const std::string name = name_for(with_tools);
     if (sources.empty()) throw_error(ErrorCode::invalid_argument, "the checkpoint has no chat template, and the request brings none");
     if (!sources.contains(name)) throw_error(ErrorCode::invalid_argument, "the checkpoint has several chat templates and none is the default");
     const auto it = parsed.find(name);
@@ -141,6 +145,11 @@ ChatTemplate ChatTemplate::load(const std::filesystem::path& dir) {
 }
 
 bool ChatTemplate::has_template() const { return !impl_->sources.empty(); }
+
+std::string_view ChatTemplate::source(bool with_tools) const {
+  const auto it = impl_->sources.find(impl_->name_for(with_tools));
+  return it == impl_->sources.end() ? std::string_view() : it->second;
+}
 
 std::string ChatTemplate::render(const ChatRequest& request) const {
   if (!request.messages.is_array()) throw_error(ErrorCode::invalid_argument, "\"messages\" has to be an array");

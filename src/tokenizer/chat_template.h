@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace moegen {
 
@@ -50,6 +51,8 @@ class ChatTemplate {
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
   [[nodiscard]] bool has_template() const;
+  /// The text of the template that a conversation is rendered with; empty without one.
+  [[nodiscard]] std::string_view source(bool with_tools) const;
   /// Renders a conversation. Throws Error(invalid_argument).
   [[nodiscard]] std::string render(const ChatRequest& request) const;
 

@@ -115,6 +115,26 @@ TEST(Answer, Chat) {
   EXPECT_TRUE(body_of(plan)["choices"][0]["logprobs"].is_null());
 }
 
+TEST(Answer, ReasoningAndToolCalls) {
+  AnswerPlan plan;
+  plan.endpoint = Endpoint::chat;
+  Completion c = completion();
+  Choice& choice = c.choices[0];
+  choice.reasoning_content = "Why?";
+  choice.tool_calls = {{"call_1", "f", R"({"a": 1})"}};
+  choice.finish_reason = FinishReason::tool_calls;
+  const auto first = [&] { return Json::parse(answer_line({1, 2}, "x", plan, c, 1234))["response"]["body"]["choices"][0]; };
+  EXPECT_EQ(first()["finish_reason"], "tool_calls");
+  EXPECT_EQ(first()["message"]["reasoning_content"], "Why?");
+  EXPECT_EQ(first()["message"]["content"], "你b");
+  EXPECT_EQ(first()["message"]["tool_calls"], Json::parse(R"([{"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"a\": 1}"}}])"));
+  choice.text.clear();
+  EXPECT_TRUE(first()["message"]["content"].is_null());
+  choice.tool_calls.clear();
+  EXPECT_EQ(first()["message"]["content"], "");
+  EXPECT_FALSE(first()["message"].contains("tool_calls"));
+}
+
 TEST(Answer, Refusals) {
   const Json refused = Json::parse(refusal_line({1, 2}, "x", {"c", "broken \xff text", "p", 404}));
   EXPECT_EQ(refused["response"]["status_code"], 404);

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "moegen/request.h"
+#include "output/output_format.h"
+#include "output/reasoning.h"
+
+namespace moegen {
+
+/// What decides, beside its text, how an answer is read.
+struct OutputContext {
+  OutputFormat format = OutputFormat::none;
+  Thinking thinking = Thinking::unsaid;  ///< how the prompt ended
+  bool with_calls = true;                ///< false: calls stay in the content as they are
+  nlohmann::json tools;                  ///< the request's, for the types of values between tags; may be null
+};
+
+struct ParsedOutput {
+  std::optional<std::string> reasoning;
+  std::string content;
+  std::vector<ToolCall> tool_calls;
+  bool plain = true;  ///< nothing was found: the content is the text
+};
+
+/// Splits an answer, special tokens included, into reasoning, content and calls. Pure, may be called from many threads, linear
+/// in the text. Calls that are malformed stay in the content, with all that stands beside them; nothing is thrown for a text.
+ParsedOutput parse_output(const OutputContext& context, std::string_view text);
+
+}  // namespace moegen

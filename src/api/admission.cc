@@ -42,6 +42,10 @@ LogprobTable table_for(const std::optional<int>& wanted, int64_t vocab) {
 
 }  // namespace
 
+Admission::Admission(const LoadedModel& model, uint64_t seed, int64_t capacity) : model_(model), seed_(seed), capacity_(capacity) {
+  if (model.tokenizer) grammars_.emplace(*model.tokenizer, model.spec.vocab);
+}
+
 std::string Admission::render(const Chat& chat) const {
   if (!model_.chat_template) refuse("unsupported_value", "messages", "conversations need a tokenizer, and this run has none (--skip-tokenizer-init)");
   if (!model_.chat_template->has_template() && chat.chat_template.empty()) {
@@ -152,13 +156,26 @@ Sampling Admission::resolve(const Request& request) const {
   return s;
 }
 
-Admitted Admission::admit(const Request& request) const {
+std::shared_ptr<Grammar> Admission::compile(const SamplingParams& params) {
+  const StructuredOutput& wanted = *params.structured_output;
+  const char* param = wanted.param.c_str();
+  if (!grammars_) refuse("unsupported_value", param, "'{}' needs a tokenizer, and this run has none (--skip-tokenizer-init)", param);
+  if (params.allowed_token_ids) refuse("unsupported_value", "allowed_token_ids", "'allowed_token_ids' beside '{}' is not supported", param);
+  try {
+    return grammars_->compile(wanted);
+  } catch (const Error& e) {
+    refuse(e.code() == ErrorCode::unsupported ? "unsupported_value" : "invalid_value", param, "'{}': {}", param, e.what());
+  }
+}
+
+Admitted Admission::admit(const Request& request) {
   constexpr int64_t kMaxSequences = 16384;  // as vLLM's cap on n
   Admitted out;
   const int64_t sequences = static_cast<int64_t>(request.prompts.size()) * request.sampling.n;
   if (sequences < 1 || sequences > kMaxSequences)
     refuse("invalid_value", "n", "{} prompts of {} choices: 1 to {} in all are possible", request.prompts.size(), request.sampling.n, kMaxSequences);
   Sampling sampling = resolve(request);
+  if (request.sampling.structured_output) out.grammar = compile(request.sampling);
   for (const Prompt& prompt : request.prompts) {
     PromptResult& result = out.prompts.emplace_back();
     result.token_ids = to_ids(prompt, request, result.text);
@@ -178,6 +195,7 @@ std::unique_ptr<Sequence> Admission::make_sequence(const Admitted& admitted, con
   s->sampling = choice % admitted.choices_per_prompt == 0 ? admitted.first : admitted.further;
   s->tokens = prompt;
   s->prompt_len = static_cast<int64_t>(prompt.size());
+  if (admitted.grammar) s->grammar = std::make_unique<GrammarState>(admitted.grammar);
   s->logprobs = table_for(s->sampling->logprobs, model_.spec.vocab);
   s->prompt_logprobs = table_for(s->sampling->prompt_logprobs, model_.spec.vocab);
   s->prompt_logprobs.entries.resize(static_cast<size_t>(s->prompt_logprobs.per_position) * (prompt.size() - 1));

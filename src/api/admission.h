@@ -1,11 +1,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "api/model.h"
 #include "engine/sequence.h"
+#include "grammar/compiler.h"
 #include "moegen/request.h"
 
 namespace moegen {
@@ -21,6 +23,7 @@ struct Admitted {
   std::vector<PromptResult> prompts;        ///< as the answer shows them
   std::shared_ptr<const Sampling> first;    ///< of the first choice of a prompt
   std::shared_ptr<const Sampling> further;  ///< of the others: no prompt log-probabilities again
+  std::shared_ptr<Grammar> grammar;         ///< or null
   int choices_per_prompt = 1;
 
   [[nodiscard]] size_t num_sequences() const { return prompts.size() * static_cast<size_t>(choices_per_prompt); }
@@ -30,10 +33,10 @@ struct Admitted {
 class Admission {
  public:
   /// `capacity`: tokens that all KV pages hold together.
-  Admission(const LoadedModel& model, uint64_t seed, int64_t capacity) : model_(model), seed_(seed), capacity_(capacity) {}
+  Admission(const LoadedModel& model, uint64_t seed, int64_t capacity);
 
   /// Throws Refused.
-  [[nodiscard]] Admitted admit(const Request& request) const;
+  [[nodiscard]] Admitted admit(const Request& request);
   /// Sequence `choice` of an admitted request; its `prompts` must not have been given away.
   [[nodiscard]] std::unique_ptr<Sequence> make_sequence(const Admitted& admitted, const std::vector<TokenId>& prompt, int choice) const;
 
@@ -42,12 +45,14 @@ class Admission {
   [[nodiscard]] std::string render(const Chat& chat) const;
   [[nodiscard]] Sampling resolve(const Request& request) const;
   [[nodiscard]] std::vector<std::vector<TokenId>> bad_words(const std::vector<std::string>& words) const;
+  [[nodiscard]] std::shared_ptr<Grammar> compile(const SamplingParams& params);
   void check_ids(const std::vector<TokenId>& ids, const char* param) const;
   void check_length(const std::vector<TokenId>& ids, const Sampling& sampling, const char* param) const;
 
   const LoadedModel& model_;
   uint64_t seed_;
   int64_t capacity_;
+  std::optional<GrammarCompiler> grammars_;  // with a tokenizer
 };
 
 }  // namespace moegen

@@ -138,7 +138,7 @@ class Engine::Impl {
     const auto it = pending_.find(s.request);
     Pending& pending = it->second;
     if (!s.error.empty()) {
-      pending.completion.error = RequestError{"kv_memory_exceeded", s.error, "", 400};
+      pending.completion.error = failure(s, pending.request);
     } else {
       pending.completion.choices[static_cast<size_t>(s.choice)] = make_choice(s);
     }
@@ -152,6 +152,12 @@ class Engine::Impl {
     Completion completion = std::move(pending.completion);
     pending_.erase(it);
     sink_->done(std::move(completion));
+  }
+
+  static RequestError failure(const Sequence& s, const Request& request) {
+    if (!s.failed_in_grammar) return {"kv_memory_exceeded", s.error, "", 400};
+    const std::string& param = request.sampling.structured_output->param;
+    return {"unsupported_value", fmt::format("'{}': {}", param, s.error), param, 400};
   }
 
   Choice make_choice(Sequence& s) {

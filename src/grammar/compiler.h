@@ -26,7 +26,7 @@ class GrammarCompiler {
   std::shared_ptr<Grammar> compile(const StructuredOutput& wanted);
 
   /// Bytes that all masks of a model may take together.
-  static size_t mask_bytes(int64_t vocab) { return static_cast<size_t>(vocab) * 256 + (1 << 20); }
+  static size_t mask_bytes(int64_t vocab) { return static_cast<size_t>(vocab) * 256; }
   /// What a run should leave for grammars: masks, and the trie.
   static size_t bytes_needed(int64_t vocab) { return mask_bytes(vocab) + static_cast<size_t>(vocab) * 64; }
 

@@ -26,9 +26,9 @@ class GrammarCompiler {
   std::shared_ptr<Grammar> compile(const StructuredOutput& wanted);
 
   /// Bytes that all masks of a model may take together.
-  static size_t mask_bytes(int64_t vocab) { return static_cast<size_t>(vocab) * 256; }
+  static size_t mask_bytes(int64_t vocab) { return static_cast<size_t>(vocab) * 128; }
   /// What a run should leave for grammars: masks, and the trie.
-  static size_t bytes_needed(int64_t vocab) { return mask_bytes(vocab) + static_cast<size_t>(vocab) * 64; }
+  static size_t bytes_needed(int64_t vocab) { return mask_bytes(vocab) + static_cast<size_t>(vocab) * 48; }
 
  private:
   using Entry = std::pair<std::string, std::shared_ptr<Grammar>>;

@@ -12,6 +12,19 @@ namespace moegen {
 
 using TokenId = int32_t;
 
+/// What the generated text has to be.
+struct StructuredOutput {
+  enum class Kind {
+    regex,        ///< `text`: a regular expression that the whole text matches
+    choice,       ///< a JSON array of texts: one of them
+    json_object,  ///< any JSON object
+    json_schema,  ///< JSON that is valid under this schema
+  };
+  Kind kind = Kind::json_object;
+  std::string text;
+  std::string param = "structured_outputs";  ///< the field of the request that asked for it, for messages
+};
+
 /// Sampling as vLLM's SamplingParams means it. Empty optionals take generation_config.json's value, then vLLM's default.
 struct SamplingParams {
   std::optional<double> temperature;         ///< default 1; below 1e-5: greedy
@@ -32,6 +45,7 @@ struct SamplingParams {
   std::map<TokenId, double> logit_bias;
   std::optional<int> logprobs;         ///< k best beside the chosen token
   std::optional<int> prompt_logprobs;  ///< the same for the prompt's tokens
+  std::optional<StructuredOutput> structured_output;
   bool ignore_eos = false;
   bool skip_special_tokens = true;
   bool include_stop_str_in_output = false;

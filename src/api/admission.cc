@@ -43,6 +43,11 @@ LogprobTable table_for(const std::optional<int>& wanted) {
 
 }  // namespace
 
+Admission::Admission(const LoadedModel& model, uint64_t seed, int64_t capacity, uint64_t answer_bytes)
+    : model_(model), seed_(seed), capacity_(capacity), answer_bytes_(answer_bytes) {
+  if (model.tokenizer) grammars_.emplace(*model.tokenizer, model.spec.vocab);
+}
+
 std::string Admission::render(const Chat& chat) const {
   if (!model_.chat_template) refuse("unsupported_value", "messages", "conversations need a tokenizer, and this run has none (--skip-tokenizer-init)");
   if (!model_.chat_template->has_template() && chat.chat_template.empty()) {
@@ -198,7 +203,19 @@ void Admission::charge(Admitted& admitted) const {
          format_bytes(admitted.held_bytes + admitted.peak_bytes), format_bytes(answer_bytes_));
 }
 
-Admitted Admission::admit(const Request& request) const {
+std::shared_ptr<Grammar> Admission::compile(const SamplingParams& params) {
+  const StructuredOutput& wanted = *params.structured_output;
+  const char* param = wanted.param.c_str();
+  if (!grammars_) refuse("unsupported_value", param, "'{}' needs a tokenizer, and this run has none (--skip-tokenizer-init)", param);
+  if (params.allowed_token_ids) refuse("unsupported_value", "allowed_token_ids", "'allowed_token_ids' beside '{}' is not supported", param);
+  try {
+    return grammars_->compile(wanted);
+  } catch (const Error& e) {
+    refuse(e.code() == ErrorCode::unsupported ? "unsupported_value" : "invalid_value", param, "'{}': {}", param, e.what());
+  }
+}
+
+Admitted Admission::admit(const Request& request) {
   constexpr int64_t kMaxSequences = 16384;  // as vLLM's cap on n
   Admitted out;
   const int64_t sequences = static_cast<int64_t>(request.prompts.size()) * request.sampling.n;
@@ -206,6 +223,7 @@ Admitted Admission::admit(const Request& request) const {
     refuse("invalid_value", "n", "{} prompts of {} choices: 1 to {} in all are possible", request.prompts.size(), request.sampling.n, kMaxSequences);
   Sampling sampling = resolve(request);
   check_counts(sampling);
+  if (request.sampling.structured_output) out.grammar = compile(request.sampling);
   for (const Prompt& prompt : request.prompts) {
     PromptResult& result = out.prompts.emplace_back();
     result.token_ids = to_ids(prompt, request, result.text);
@@ -232,6 +250,7 @@ std::unique_ptr<Sequence> Admission::make_sequence(const Admitted& admitted, con
   s->tokens.reserve(prompt.size() + room);
   s->tokens = prompt;
   s->prompt_len = static_cast<int64_t>(prompt.size());
+  if (admitted.grammar) s->grammar = std::make_unique<GrammarState>(admitted.grammar);
   s->logprobs = table_for(s->sampling->logprobs);
   s->prompt_logprobs = table_for(s->sampling->prompt_logprobs);
   s->logprobs.entries.reserve(room * static_cast<size_t>(s->logprobs.per_position));

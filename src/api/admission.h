@@ -1,11 +1,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "api/model.h"
 #include "engine/sequence.h"
+#include "grammar/compiler.h"
 #include "moegen/request.h"
 #include "output/parse_output.h"
 
@@ -22,6 +24,7 @@ struct Admitted {
   std::vector<PromptResult> prompts;        ///< as the answer shows them
   std::shared_ptr<const Sampling> first;    ///< of the first choice of a prompt
   std::shared_ptr<const Sampling> further;  ///< of the others: no prompt log-probabilities again
+  std::shared_ptr<Grammar> grammar;         ///< or null
   int choices_per_prompt = 1;
   uint64_t held_bytes = 0;            ///< what it takes until it is answered, beside KV pages and what goes with them
   uint64_t peak_bytes = 0;            ///< and while its answer is written, once
@@ -34,11 +37,10 @@ struct Admitted {
 class Admission {
  public:
   /// `capacity`: tokens that all KV pages hold together. `answer_bytes`: for all requests and answers in flight.
-  Admission(const LoadedModel& model, uint64_t seed, int64_t capacity, uint64_t answer_bytes)
-      : model_(model), seed_(seed), capacity_(capacity), answer_bytes_(answer_bytes) {}
+  Admission(const LoadedModel& model, uint64_t seed, int64_t capacity, uint64_t answer_bytes);
 
   /// Throws Refused.
-  [[nodiscard]] Admitted admit(const Request& request) const;
+  [[nodiscard]] Admitted admit(const Request& request);
   /// Sequence `choice` of an admitted request; its `prompts` must not have been given away.
   [[nodiscard]] std::unique_ptr<Sequence> make_sequence(const Admitted& admitted, const std::vector<TokenId>& prompt, int choice) const;
 
@@ -48,6 +50,7 @@ class Admission {
   [[nodiscard]] OutputContext output_context(const Chat& chat, std::string_view rendered) const;
   [[nodiscard]] Sampling resolve(const Request& request) const;
   [[nodiscard]] std::vector<std::vector<TokenId>> bad_words(const std::vector<std::string>& words) const;
+  [[nodiscard]] std::shared_ptr<Grammar> compile(const SamplingParams& params);
   void check_ids(const std::vector<TokenId>& ids, const char* param) const;
   void check_counts(const Sampling& sampling) const;
   void charge(Admitted& admitted) const;
@@ -57,6 +60,7 @@ class Admission {
   uint64_t seed_;
   int64_t capacity_;
   uint64_t answer_bytes_;
+  std::optional<GrammarCompiler> grammars_;  // with a tokenizer
 };
 
 }  // namespace moegen

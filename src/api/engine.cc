@@ -161,7 +161,7 @@ class Engine::Impl {
     const auto it = pending_.find(s.request);
     Pending& pending = it->second;
     if (!s.error.empty()) {
-      pending.completion.error = RequestError{s.next_token < 0 ? "no_token" : "kv_memory_exceeded", s.error, "", 400};
+      pending.completion.error = failure(s, pending.request);
     } else {
       pending.completion.choices[static_cast<size_t>(s.choice)] = make_choice(pending, s);
     }
@@ -176,6 +176,12 @@ class Engine::Impl {
     held_bytes_ -= pending.admitted.held_bytes;
     pending_.erase(it);
     sink_->done(std::move(completion));
+  }
+
+  static RequestError failure(const Sequence& s, const Request& request) {
+    if (!s.failed_in_grammar) return {s.next_token < 0 ? "no_token" : "kv_memory_exceeded", s.error, "", 400};
+    const std::string& param = request.sampling.structured_output->param;
+    return {"unsupported_value", fmt::format("'{}': {}", param, s.error), param, 400};
   }
 
   Choice make_choice(const Pending& pending, Sequence& s) {

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "engine/sampler.h"
+#include "grammar/compiler.h"
 #include "memory/mapped_memory.h"
 
 namespace moegen {
@@ -81,6 +82,7 @@ Plan plan_for(const LoadedModel& m, const EngineOptions& options) {
   in.act = m.act;
   in.weight_bytes = m.checkpoint ? WeightStore::bytes_needed(m.binding) : WeightStore::bytes_needed(m.binding.table, dummy_dtype(m.spec));
   in.process_bytes = resident_bytes() + Sampler::bytes_needed(m.spec.vocab, m.pool.size()) + kSlack;
+  if (m.tokenizer) in.process_bytes += GrammarCompiler::bytes_needed(m.spec.vocab);
   in.host_memory = options.host_memory.value_or(available_host_memory() / 5 * 4);
   in.weight_memory = options.weight_memory;
   in.kv_memory = options.kv_memory;

@@ -80,14 +80,6 @@ void read_logit_bias(const Field& field, Body& body) {
   }
 }
 
-void read_response_format(const Field& field, Body&) {
-  const Json& format = field.object();
-  const auto type = format.find("type");
-  if (type == format.end()) refuse("missing_required_parameter", field.name, "'response_format.type' is missing");
-  if (*type == "json_object" || *type == "json_schema") refuse("unsupported_value", field.name, "'response_format' can only be text here");
-  if (*type != "text") refuse("invalid_value", field.name, "'response_format.type' has to be 'text'");
-}
-
 void read_tool_choice(const Field& field, Body& body) {
   body.chat.parse_tool_calls = field.value != "none";
   if (field.value == "none" || field.value == "auto") return;
@@ -142,6 +134,7 @@ constexpr Rule kRules[] = {
     {"echo", kText, [](const Field& f, Body& b) { b.result.answer.echo = f.boolean(); }},
     {"echo", kChat, only_bool<false>},
     {"response_format", kBoth, read_response_format},
+    {"structured_outputs", kBoth, read_structured_outputs},
     {"stream", kBoth, only_bool<false>},
     {"use_beam_search", kBoth, only_bool<false>},
     {"spaces_between_special_tokens", kBoth, only_bool<true>},
@@ -171,7 +164,6 @@ constexpr Rule kRules[] = {
     {"verbosity", kChat, unsupported},
     {"stream_options", kBoth, unsupported},
     {"truncate_prompt_tokens", kBoth, unsupported},
-    {"structured_outputs", kBoth, unsupported},
     {"structural_tag", kBoth, unsupported},
     {"guided_json", kBoth, unsupported},
     {"guided_regex", kBoth, unsupported},

@@ -36,4 +36,8 @@ void read_tools(const Field& field, Body& body);
 void read_documents(const Field& field, Body& body);
 void read_template_kwargs(const Field& field, Body& body);
 
+/// What the text has to be. The shape is checked here, the schema itself at admission.
+void read_response_format(const Field& field, Body& body);
+void read_structured_outputs(const Field& field, Body& body);
+
 }  // namespace moegen

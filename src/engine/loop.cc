@@ -1,14 +1,28 @@
 #include "engine/loop.h"
 
+#include "base/error.h"
+
 namespace moegen {
 
 Loop::PassCounts Loop::step(std::vector<std::unique_ptr<Sequence>>& finished) {
   const Pass pass = scheduler_.schedule();
   PassCounts counts{static_cast<int64_t>(pass.tokens.size()), scheduler_.prefill_tokens(), static_cast<int64_t>(pass.sequences.size()), 0};
   for (const LogitTask& task : scheduler_.logit_tasks()) counts.sampled += task.sample ? 1 : 0;
+  prepare_masks();
   if (counts.tokens > 0) executor_.run(pass, *this);
   scheduler_.commit(finished);
   return counts;
+}
+
+// The masks that this pass will sample with depend on what is there already: they are made beside the model's work.
+void Loop::prepare_masks() {
+  std::vector<GrammarState> wanted;
+  for (const LogitTask& task : scheduler_.logit_tasks()) {
+    if (task.sample && task.sequence->grammar) wanted.push_back(*task.sequence->grammar);
+  }
+  if (wanted.empty()) return;
+  if (mask_worker_ == nullptr) mask_worker_ = std::make_unique<MaskWorker>();
+  mask_worker_->prepare(std::move(wanted));
 }
 
 void Loop::take(int64_t first, int64_t count, const float* logits) {
@@ -24,7 +38,13 @@ void Loop::take_row(const LogitTask& task, const float* logits, int worker) {
     sampler_.logprobs(logits, s.tokens[static_cast<size_t>(task.target)], n, s.prompt_logprobs.entries.data() + (task.target - 1) * n, worker);
     return;
   }
-  s.next_token = sampler_.sample(s, logits, worker);
+  try {
+    s.next_token = sampler_.sample(s, logits, worker);
+  } catch (const Error& e) {
+    s.error = e.what();
+    s.failed_in_grammar = true;
+    return;
+  }
   if (const int n = s.logprobs.per_position; n > 0 && s.next_token >= 0) {
     auto& entries = s.logprobs.entries;
     entries.resize(entries.size() + static_cast<size_t>(n));

@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/mask_worker.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 #include "pipeline/executor.h"
@@ -26,6 +27,7 @@ class Loop : private LogitsConsumer {
   PassCounts step(std::vector<std::unique_ptr<Sequence>>& finished);
 
  private:
+  void prepare_masks();
   void take(int64_t first, int64_t count, const float* logits) override;
   void take_row(const LogitTask& task, const float* logits, int worker);
 
@@ -34,6 +36,7 @@ class Loop : private LogitsConsumer {
   Sampler& sampler_;
   ThreadPool& pool_;
   int64_t vocab_;
+  std::unique_ptr<MaskWorker> mask_worker_;  // from the first sequence with a grammar on
 };
 
 }  // namespace moegen

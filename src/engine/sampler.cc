@@ -6,6 +6,8 @@
 #include <limits>
 #include <numeric>
 
+#include "base/error.h"
+
 namespace moegen {
 namespace {
 
@@ -81,12 +83,30 @@ TokenId Sampler::argmax(const float* values) const {
 
 TokenId Sampler::sample(const Sequence& sequence, const float* logits, int worker) {
   const Sampling& s = *sequence.sampling;
-  if (greedy_as_is(s)) return argmax(logits);
+  if (!sequence.grammar && greedy_as_is(s)) return argmax(logits);
   const Scratch& scratch = scratch_[static_cast<size_t>(worker)];
   std::copy(logits, logits + vocab_, scratch.values);
+  if (sequence.grammar) restrict_to_grammar(sequence, logits, scratch.values);
   filter(sequence, scratch.values, scratch);
+  if (sequence.grammar && kernels_.maximum(scratch.values, vocab_) == kNever) restrict_to_grammar(sequence, logits, scratch.values);
   if (s.temperature == 0) return argmax(scratch.values);
   return draw(sequence, scratch);
+}
+
+// Values of what the grammar allows are the logits', others become impossible; whatever was there before.
+void Sampler::restrict_to_grammar(const Sequence& sequence, const float* logits, float* values) const {
+  const Sampling& s = *sequence.sampling;
+  const auto mask = sequence.grammar->mask();
+  if (mask->bits.empty()) {
+    std::fill_n(values, vocab_, kNever);
+    for (const TokenId id : mask->ids) values[id] = logits[id];
+  } else {
+    for (int64_t i = 0; i < vocab_; ++i) values[i] = (mask->bits[static_cast<size_t>(i) / 64] >> (i % 64) & 1U) != 0 ? logits[i] : kNever;
+  }
+  for (const TokenId id : s.end_ids) values[id] = mask->can_end ? logits[id] : kNever;
+  for (const TokenId id : s.stop_ids) values[id] = mask->can_end ? logits[id] : values[id];
+  const bool can_go_on = !mask->bits.empty() || !mask->ids.empty();
+  if (!can_go_on && !mask->can_end) throw_error(ErrorCode::unsupported, "no token of the vocabulary goes on as the grammar asks");
 }
 
 void Sampler::filter(const Sequence& sequence, float* values, const Scratch& scratch) const {

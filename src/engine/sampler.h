@@ -10,7 +10,7 @@
 namespace moegen {
 
 /// Turns rows of logits into tokens and log-probabilities, with the meaning and the order of vLLM's V1 sampler: raw
-/// log-probabilities first; then allowed ids, bad words, minimum length, logit bias, penalties; temperature, min-p, top-k,
+/// log-probabilities first; then the grammar, allowed ids, bad words, minimum length, logit bias, penalties; temperature, min-p, top-k,
 /// top-p; then the draw. The draw uses a counter-based generator (Philox 4x32-10, Salmon et al. 2011) keyed by the request's
 /// seed, counted by choice and position: a token depends on its own sequence only.
 class Sampler {
@@ -22,7 +22,8 @@ class Sampler {
   static constexpr TokenId kNoToken = -1;
 
   /// Picks the next token of a sequence, or kNoToken where none is allowed or the logits are not numbers. Calls with different
-  /// workers may run at the same time.
+  /// workers may run at the same time. Where bans and minimum length leave nothing of what the grammar allows, the grammar wins.
+  /// Throws Error(unsupported) where the grammar cannot go on.
   TokenId sample(const Sequence& sequence, const float* logits, int worker);
 
   /// Writes `count` = 1 + k entries: `token`, then the k best of the raw distribution (all of them for k = vocab).
@@ -35,6 +36,7 @@ class Sampler {
     int32_t* counts;  // [vocab], zero between calls
   };
 
+  void restrict_to_grammar(const Sequence& sequence, const float* logits, float* values) const;
   void filter(const Sequence& sequence, float* values, const Scratch& scratch) const;
   void penalize(const Sequence& sequence, float* values, int32_t* counts) const;
   TokenId draw(const Sequence& sequence, const Scratch& scratch) const;

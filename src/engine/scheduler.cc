@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "base/error.h"
 #include "base/size.h"
 
 namespace moegen {
@@ -10,8 +11,22 @@ namespace {
 
 bool contains(const std::vector<TokenId>& ids, TokenId id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
 
+// True if the text is complete and the grammar lets nothing follow.
+bool follow_grammar(Sequence& s, TokenId token) {
+  if (s.grammar == nullptr || s.ended_by_id) return false;
+  try {
+    s.grammar->accept(token);
+    return s.grammar->ended();
+  } catch (const Error& e) {
+    s.error = e.what();
+    s.failed_in_grammar = true;
+    return true;
+  }
+}
+
 // Appends the sampled token; true if the sequence ends with it.
 bool append_token(Sequence& s) {
+  if (!s.error.empty()) return true;
   const TokenId token = s.next_token;
   s.tokens.push_back(token);
   const Sampling& sampling = *s.sampling;
@@ -22,7 +37,8 @@ bool append_token(Sequence& s) {
     s.stop_id = token;
   }
   const bool full = s.num_generated() >= sampling.max_tokens || static_cast<int64_t>(s.tokens.size()) >= sampling.max_len;
-  const bool complete = s.stop_rule != nullptr && s.stop_rule->complete(token, s.ended_by_id);
+  const bool ended = follow_grammar(s, token);
+  const bool complete = (s.stop_rule != nullptr && s.stop_rule->complete(token, s.ended_by_id)) || ended;
   s.finish_reason = s.ended_by_id || complete ? FinishReason::stop : FinishReason::length;
   return s.ended_by_id || complete || full;
 }

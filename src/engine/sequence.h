@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "grammar/grammar.h"
 #include "moegen/request.h"
 
 namespace moegen {
@@ -57,8 +58,9 @@ struct Sequence {
   int64_t request = 0;  ///< the owner's key
   int choice = 0;
   std::shared_ptr<const Sampling> sampling;
-  std::unique_ptr<StopRule> stop_rule;  ///< or null
-  std::vector<TokenId> tokens;          ///< prompt, then generated
+  std::unique_ptr<StopRule> stop_rule;    ///< or null
+  std::unique_ptr<GrammarState> grammar;  ///< behind the generated tokens; or null
+  std::vector<TokenId> tokens;            ///< prompt, then generated
   int64_t prompt_len = 0;
 
   int64_t computed = 0;  ///< positions whose K and V are in pages
@@ -72,6 +74,7 @@ struct Sequence {
   std::optional<TokenId> stop_id;  ///< which of stop_ids ended it
   bool ended_by_id = false;        ///< the last token is an end or stop id
   std::string error;               ///< not empty: failed
+  bool failed_in_grammar = false;  ///< the error is not about memory
 
   [[nodiscard]] int64_t num_generated() const { return static_cast<int64_t>(tokens.size()) - prompt_len; }
 };

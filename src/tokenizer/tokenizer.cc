@@ -173,6 +173,7 @@ std::optional<int32_t> Tokenizer::id_of(std::string_view token) const {
 }
 
 bool Tokenizer::is_special(int32_t id) const { return impl_->is_special(id); }
+bool Tokenizer::is_added(int32_t id) const { return impl_->added.find(id) != nullptr; }
 int32_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
 
 }  // namespace moegen

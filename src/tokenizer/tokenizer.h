@@ -36,6 +36,8 @@ class Tokenizer {
   [[nodiscard]] std::string token_bytes(int32_t id) const;
   [[nodiscard]] std::optional<int32_t> id_of(std::string_view token) const;
   [[nodiscard]] bool is_special(int32_t id) const;
+  /// Whether it is in the list of added tokens, special or not.
+  [[nodiscard]] bool is_added(int32_t id) const;
   [[nodiscard]] int32_t vocab_size() const;  ///< highest id + 1
 
   struct Impl;

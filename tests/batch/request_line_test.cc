@@ -122,7 +122,6 @@ TEST(RequestLine, UnsupportedAndUnknownFieldsAreNamed) {
   EXPECT_EQ(refused(R"("suffix":"x")"), "unsupported_parameter suffix");
   EXPECT_EQ(refused(R"("truncate_prompt_tokens":3)"), "unsupported_parameter truncate_prompt_tokens");
   EXPECT_EQ(refused(R"("best_of":2)"), "unsupported_value best_of");
-  EXPECT_EQ(refused(R"("response_format":{"type":"json_object"})"), "unsupported_value response_format");
   EXPECT_EQ(refused(R"("messages":[])"), "unknown_parameter messages");
   EXPECT_EQ(refused(R"("nonsense":null)"), "unknown_parameter nonsense");
   EXPECT_EQ(refused(R"("best_of":null)"), "accepted");
@@ -130,6 +129,32 @@ TEST(RequestLine, UnsupportedAndUnknownFieldsAreNamed) {
   EXPECT_EQ(chat_refused(R"("functions":[])"), "unsupported_parameter functions");
   EXPECT_EQ(chat_refused(R"("prompt":"x")"), "unknown_parameter prompt");
   EXPECT_EQ(chat_refused(R"("echo":true)"), "unsupported_value echo");
+}
+
+TEST(RequestLine, WhatTheTextHasToBe) {
+  const auto read = [](const char* field) { return *completion(field).request.sampling.structured_output; };
+  EXPECT_EQ(read(R"("response_format":{"type":"json_object"})").kind, StructuredOutput::Kind::json_object);
+  const auto schema = read(R"("response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"z":1, "a":2}}})");
+  EXPECT_EQ(schema.kind, StructuredOutput::Kind::json_schema);
+  EXPECT_EQ(schema.text, R"({"z":1, "a":2})") << "keys in the order of the text";
+  EXPECT_EQ(schema.param, "response_format");
+  EXPECT_EQ(read(R"("structured_outputs":{"regex":"a+","json":null})").text, "a+");
+  EXPECT_EQ(read(R"("structured_outputs":{"choice":["b","a"]})").text, R"(["b","a"])");
+  EXPECT_EQ(read(R"("structured_outputs":{"json":{"b":1,"a":2}})").text, R"({"b":1,"a":2})");
+  EXPECT_EQ(read(R"("structured_outputs":{"json":"{}"})").text, "{}");
+  EXPECT_EQ(read(R"("structured_outputs":{"json_object":true})").kind, StructuredOutput::Kind::json_object);
+  for (const char* bad : {R"({"type":"yaml"})", R"({"type":7})", R"({"type":"json_schema","json_schema":{"schema":{},"extra":1}})"}) {
+    EXPECT_EQ(refused(std::string(R"("response_format":)").append(bad)), "invalid_value response_format") << bad;
+  }
+  EXPECT_EQ(refused(R"("response_format":{"type":"json_schema"})"), "missing_required_parameter response_format");
+  EXPECT_EQ(refused(R"("response_format":{"type":"json_schema","json_schema":{"name":"x"}})"), "missing_required_parameter response_format");
+  EXPECT_EQ(refused(R"("response_format":{"type":"json_schema","json_schema":{"schema":[]}})"), "invalid_type response_format");
+  for (const char* bad : {"{}", R"({"regex":"a","choice":["b"]})", R"({"choice":[]})", R"({"choice":[""]})", R"({"regex":""})", R"({"xml":1})"}) {
+    EXPECT_EQ(refused(std::string(R"("structured_outputs":)").append(bad)), "invalid_value structured_outputs") << bad;
+  }
+  EXPECT_EQ(refused(R"("structured_outputs":{"grammar":"x"})"), "unsupported_value structured_outputs");
+  EXPECT_EQ(refused(R"("structured_outputs":{"regex":"a","whitespace_pattern":"x"})"), "unsupported_value structured_outputs");
+  EXPECT_EQ(refused(R"("structured_outputs":{"regex":"a"},"response_format":{"type":"json_object"})"), "invalid_value structured_outputs");
 }
 
 TEST(RequestLine, PromptsInFourForms) {

@@ -1,0 +1,137 @@
+// What a request says its text has to be, it is: through the public API, with the demo model.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
+
+#include "tests/grammar/schema_check.h"
+#include "tests/support/run.h"
+
+namespace moegen::testing {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Kind = StructuredOutput::Kind;
+
+Request structured(std::string id, Kind kind, std::string text, double temperature = 1, int64_t max_tokens = 300) {
+  Request r = greedy(std::move(id), {}, max_tokens);
+  r.prompts = {"And the LORD said: "};
+  r.sampling.temperature = temperature;
+  r.sampling.ignore_eos = false;
+  r.sampling.structured_output = {kind, std::move(text), "structured_outputs"};
+  return r;
+}
+
+class Structured : public ::testing::Test {
+ protected:
+  static EngineOptions demo() {
+    EngineOptions o = ids_only(kDemo);
+    o.skip_tokenizer_init = false;
+    return o;
+  }
+  static std::map<std::string, Completion> answers(const std::vector<Request>& requests, const EngineOptions& options = demo()) {
+    Engine engine(options);
+    ListJob job(requests);
+    EXPECT_TRUE(engine.run(job, job));
+    return job.answers;
+  }
+};
+
+const char* const kPerson =
+    R"({"type":"object","properties":{"name":{"type":"string","maxLength":20},"age":{"type":"integer","minimum":0,"maximum":120},
+  "tags":{"type":"array","items":{"enum":["x","y"]},"maxItems":3},"next":{"anyOf":[{"type":"null"},{"type":"boolean"}]}},
+  "required":["name","age","next"],"additionalProperties":false})";
+
+TEST_F(Structured, TextsSatisfyWhatWasAsked) {
+  std::vector<Request> requests;
+  for (int i = 0; i < 24; ++i) {
+    const double heat = i % 3 == 0 ? 0 : 1;
+    requests.push_back(structured(fmt::format("schema{}", i), Kind::json_schema, kPerson, heat));
+    requests.push_back(structured(fmt::format("choice{}", i), Kind::choice, R"(["light","darkness","the firmament"])", heat));
+    requests.push_back(structured(fmt::format("regex{}", i), Kind::regex, "[A-Z][a-z]{2,8}( [a-z]{1,5}){2}\\.", heat));
+    requests.push_back(structured(fmt::format("object{}", i), Kind::json_object, "", heat));
+  }
+  const Json schema = Json::parse(kPerson);
+  std::set<std::string> choices;
+  int objects = 0;
+  for (const auto& [id, c] : answers(requests)) {
+    ASSERT_FALSE(c.error) << id << c.error->message;
+    const Choice& choice = c.choices.at(0);
+    const bool ended = choice.finish_reason == FinishReason::stop;
+    if (id.starts_with("schema")) {
+      ASSERT_TRUE(ended) << choice.text;
+      ASSERT_TRUE(Json::accept(choice.text)) << choice.text;
+      EXPECT_EQ(violation(schema, schema, Json::parse(choice.text)), "") << choice.text;
+    } else if (id.starts_with("choice")) {
+      ASSERT_TRUE(ended);
+      choices.insert(choice.text);
+    } else if (id.starts_with("regex")) {
+      ASSERT_TRUE(ended);
+      EXPECT_TRUE(std::regex_match(choice.text, std::regex("[A-Z][a-z]{2,8}( [a-z]{1,5}){2}\\."))) << choice.text;
+    } else if (ended) {
+      ++objects;
+      ASSERT_TRUE(Json::accept(choice.text)) << choice.text;
+      EXPECT_TRUE(Json::parse(choice.text).is_object());
+    } else {
+      EXPECT_EQ(choice.text.substr(0, 1), "{");
+    }
+  }
+  EXPECT_GT(objects, 0);
+  for (const auto& c : choices) EXPECT_TRUE(c == "light" || c == "darkness" || c == "the firmament") << c;
+}
+
+// Neither neighbours nor preemption show.
+TEST_F(Structured, DependOnTheRequestAlone) {
+  const Request one = structured("one", Kind::json_schema, kPerson);
+  const auto alone = answers({one}).at("one").choices.at(0).token_ids;
+  std::vector<Request> crowd = {one};
+  for (int i = 0; i < 20; ++i) {
+    crowd.push_back(structured(fmt::format("{}", i), i % 2 == 0 ? Kind::json_schema : Kind::json_object, i % 2 == 0 ? kPerson : ""));
+    crowd.push_back(structured(fmt::format("plain{}", i), Kind::json_object, ""));
+    crowd.back().sampling.structured_output.reset();
+  }
+  std::swap(crowd.front(), crowd.back());
+  EngineOptions tight = demo();
+  tight.kv_memory = 12 * 48 << 10;
+  EXPECT_EQ(answers(crowd).at("one").choices.at(0).token_ids, alone);
+  EXPECT_EQ(answers(crowd, tight).at("one").choices.at(0).token_ids, alone);
+}
+
+TEST_F(Structured, TheGrammarWinsOverBansAndEndsWithItsText) {
+  Request r = structured("a", Kind::choice, R"(["light"])");
+  r.sampling.bad_words = {"light", "l", "li", "lig"};
+  r.sampling.min_tokens = 50;
+  r.sampling.ignore_eos = true;
+  r.sampling.logprobs = 2;
+  const Choice c = answers({r}).at("a").choices.at(0);
+  EXPECT_EQ(c.text, "light");
+  EXPECT_EQ(c.finish_reason, FinishReason::stop);
+  EXPECT_EQ(c.logprobs.size(), c.token_ids.size());
+  EXPECT_EQ(c.logprobs.at(0).top.size(), 2U) << "of the raw distribution";
+}
+
+TEST_F(Structured, WhatCannotBeHonouredIsThatLinesError) {
+  Request ids = structured("ids", Kind::json_object, "");
+  ids.sampling.allowed_token_ids = {{5}};
+  const auto all = answers({structured("keyword", Kind::json_schema, R"({"type":"object","properties":{"a":{"not":{}}}})"),
+                            structured("regex", Kind::regex, "(a{1000}){1000}"), structured("syntax", Kind::regex, "(a"),
+                            structured("json", Kind::json_schema, "{"), ids, structured("good", Kind::choice, R"(["x"])")});
+  const auto error = [&](const char* id) { return all.at(id).error ? all.at(id).error->code + "/" + all.at(id).error->param : "answered"; };
+  EXPECT_EQ(error("keyword"), "unsupported_value/structured_outputs");
+  EXPECT_NE(all.at("keyword").error->message.find("'not' at #/properties/a"), std::string::npos) << all.at("keyword").error->message;
+  EXPECT_EQ(error("regex"), "unsupported_value/structured_outputs");
+  EXPECT_EQ(error("syntax"), "invalid_value/structured_outputs");
+  EXPECT_EQ(error("json"), "invalid_value/structured_outputs");
+  EXPECT_EQ(error("ids"), "unsupported_value/allowed_token_ids");
+  EXPECT_EQ(all.at("good").choices.at(0).text, "x");
+  Request r = structured("no", Kind::json_object, "");
+  r.prompts = {std::vector<TokenId>{5, 6}};
+  const auto without = answers({r}, ids_only(kDemo));
+  EXPECT_EQ(without.at("no").error->code, "unsupported_value");
+  EXPECT_NE(without.at("no").error->message.find("tokenizer"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace moegen::testing

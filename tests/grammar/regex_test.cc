@@ -1,0 +1,127 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <gtest/gtest.h>
+#include <pcre2.h>
+
+#include <chrono>
+
+#include "moegen/error.h"
+#include "tests/grammar/support.h"
+
+namespace moegen::testing {
+namespace {
+
+// PCRE2 as the judge of what a pattern means.
+bool pcre_matches(const std::string& pattern, const std::string& text) {
+  const std::string whole = "\\A(?:" + pattern + ")\\z";
+  int error = 0;
+  PCRE2_SIZE at = 0;
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(whole.data()), whole.size(), PCRE2_UTF | PCRE2_DOLLAR_ENDONLY, &error, &at, nullptr);
+  if (code == nullptr) throw std::runtime_error("PCRE2 does not take " + pattern);
+  pcre2_match_data* data = pcre2_match_data_create_from_pattern(code, nullptr);
+  const int rc = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0, data, nullptr);
+  pcre2_match_data_free(data);
+  pcre2_code_free(code);
+  return rc >= 0;
+}
+
+std::string random_pattern(std::mt19937& rng, int depth) {
+  static const std::vector<std::string> kAtoms = {"a",   "b",        "é", "日", "[ab]",  "[^a]",   "[^é]", "\\d",
+                                                  "\\w", "[a-c1-3]", "1", ".",  "\\x61", "[^\\d]", "\\W",  "[à-ÿ]"};
+  const auto pick = [&](uint32_t n) { return rng() % n; };
+  if (depth == 0 || pick(4) == 0) return kAtoms[pick(static_cast<uint32_t>(kAtoms.size()))];
+  std::string out;
+  switch (pick(4)) {
+    case 0:
+      return random_pattern(rng, depth - 1) + random_pattern(rng, depth - 1);
+    case 1:
+      out.append("(").append(random_pattern(rng, depth - 1)).append("|").append(random_pattern(rng, depth - 1)).append(")");
+      return out;
+    case 2: {
+      static const std::vector<std::string> kTimes = {"*", "+", "?", "{2}", "{1,3}", "{0,2}", "{2,}", "*?"};
+      out.append("(?:").append(random_pattern(rng, depth - 1)).append(")").append(kTimes[pick(8)]);
+      return out;
+    }
+    default:
+      return random_pattern(rng, depth - 1) + random_pattern(rng, depth - 1) + random_pattern(rng, depth - 1);
+  }
+}
+
+TEST(GrammarRegex, MeansWhatPcre2Does) {
+  std::mt19937 rng(7);
+  static const std::vector<std::string> kLetters = {"a", "b", "c", "1", "2", "é", "日", "_", "-", "\n"};
+  int matched = 0;
+  for (int i = 0; i < 400; ++i) {
+    const std::string pattern = random_pattern(rng, 4);
+    const auto grammar = regex(pattern);
+    for (int k = 0; k < 40; ++k) {
+      std::string text;
+      for (auto n = rng() % 7; n > 0; --n) text += kLetters[rng() % kLetters.size()];
+      const bool want = pcre_matches(pattern, text);
+      matched += want ? 1 : 0;
+      ASSERT_EQ(accepts(grammar, text), want) << pattern << " on " << text;
+    }
+    for (int k = 0; k < 5; ++k) {
+      bool complete = false;
+      const std::string text = random_text(grammar, rng, complete, 60);
+      ASSERT_TRUE(!complete || pcre_matches(pattern, text)) << pattern << " wrote " << text;
+      ASSERT_EQ(text.find("<nothing"), std::string::npos) << pattern;
+    }
+  }
+  EXPECT_GT(matched, 500);
+}
+
+TEST(GrammarRegex, AnchorsAtTheEnds) {
+  EXPECT_TRUE(accepts(regex("^ab$"), "ab"));
+  EXPECT_TRUE(accepts(regex("^a|b$"), "b"));
+  EXPECT_FALSE(accepts(regex("ab"), "xab"));
+  const auto found = schema(R"({"type":"string","pattern":"ab"})");
+  EXPECT_TRUE(accepts(found, R"("xaby")"));
+  EXPECT_FALSE(accepts(found, R"("xay")"));
+  const auto begins = schema(R"({"type":"string","pattern":"^ab"})");
+  EXPECT_TRUE(accepts(begins, R"("aby")"));
+  EXPECT_FALSE(accepts(begins, R"("xab")"));
+}
+
+TEST(GrammarRegex, QuotedTextsAreEscaped) {
+  const auto g = schema(R"({"type":"string","pattern":"^[\"\\\\\n]+$"})");
+  EXPECT_TRUE(accepts(g, R"("\"\\\n")"));
+  EXPECT_FALSE(accepts(g, R"("""")"));
+}
+
+std::string refusal(const std::string& pattern) {
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    regex(pattern);
+  } catch (const Error& e) {
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5)) << pattern.substr(0, 50);
+    return e.what();
+  }
+  return "accepted";
+}
+
+TEST(GrammarRegex, RefusesByName) {
+  EXPECT_NE(refusal("a(?=b)").find("lookahead"), std::string::npos);
+  EXPECT_NE(refusal("(?<!a)b").find("lookbehind"), std::string::npos);
+  EXPECT_NE(refusal("(a)\\1").find("backreference"), std::string::npos);
+  EXPECT_NE(refusal("\\bword").find("word boundary"), std::string::npos);
+  EXPECT_NE(refusal("\\p{L}").find("\\p"), std::string::npos);
+  EXPECT_NE(refusal("(?i)a").find("flags"), std::string::npos);
+  EXPECT_NE(refusal("a^b").find("anchor"), std::string::npos);
+  EXPECT_NE(refusal("a*+").find("possessive"), std::string::npos);
+  for (const char* bad : {"(", ")", "[a", "a**", "*a", "a{3,2}", "\\", "[z-a]", "\\u12", "[[:alpha:]]", "(?<n", "[\\", "a{99999}", "\\ud800", "[]"}) {
+    EXPECT_NE(refusal(bad), "accepted") << bad;
+  }
+}
+
+TEST(GrammarRegex, HostilePatternsAreRefusedQuickly) {
+  EXPECT_NE(refusal("(a{1000}){1000}"), "accepted");
+  EXPECT_NE(refusal("((((((a{60}){60}){60}){60}){60}){60})"), "accepted");
+  EXPECT_NE(refusal("(.*a.{30}|.*b.{30})"), "accepted");
+  EXPECT_NE(refusal("(a?){3000}(a?){3000}b"), "accepted");
+  EXPECT_NE(refusal(std::string(100'000, 'a')), "accepted");
+  EXPECT_NE(refusal(std::string(10'000, '(')), "accepted");
+  EXPECT_NE(refusal("(((a*)*)*)*" + std::string(70'000, '*')), "accepted");
+}
+
+}  // namespace
+}  // namespace moegen::testing

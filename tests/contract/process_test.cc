@@ -124,6 +124,20 @@ TEST_F(Process, WhatIsRefusedLeavesNoOutput) {
   EXPECT_EQ(slurp(dir / "out"), "precious\n");
 }
 
+TEST_F(Process, OutputIntoTheInputIsRefusedAlsoThroughStdout) {
+  const std::string in = requests(3, 1);
+  const std::string before = slurp(in);
+  const std::string command = fmt::format("'{}' run-batch -m '{}' -i '{}' -o - >> '{}' 2> /dev/null", MOEGEN_EXE, kDemo.string(), in, in);
+  EXPECT_NE(std::system(command.c_str()), 0);
+  EXPECT_EQ(slurp(in), before);
+}
+
+TEST_F(Process, AFullDiskBehindStdoutIsNoSuccess) {
+  for (const char* args : {"generate -p x --max-tokens 2", "inspect"}) {
+    EXPECT_NE(std::system(fmt::format("'{}' {} -m '{}' > /dev/full 2> /dev/null", MOEGEN_EXE, args, kDemo.string()).c_str()), 0) << args;
+  }
+}
+
 TEST_F(Process, InspectSaysWhatIsThere) {
   const Result r = run({"inspect", "-m", kModels / "qwen3_moe", "--json"});
   EXPECT_EQ(r.status, 0);
@@ -142,9 +156,20 @@ TEST_F(Process, InspectSaysWhatIsThere) {
 TEST_F(Process, PeakMemoryIsInsideTheBudget) {
   if (std::string_view(MOEGEN_SANITIZE) != "") GTEST_SKIP() << "sanitizers bring memory of their own";
   const std::string in = requests(1000, 20);
-  for (const int64_t mib : {44, 64, 160}) {
-    const Result r =
-        run({"run-batch", "-m", kDemo, "-i", in, "-o", dir / "out", "--no-resume", "--progress", "none", "--host-memory", fmt::format("{}MiB", mib)});
+  {  // what makes answers large: refused where it cannot fit, in turn where it can
+    std::ofstream out(in, std::ios::app);
+    for (int i = 0; i < 30; ++i) {
+      const std::vector<int> prompt(static_cast<size_t>(100 + 60 * i), 7);
+      nlohmann::json body{{"prompt", prompt}, {"max_tokens", 1}, {"prompt_logprobs", i % 21}};
+      if (i % 3 == 0)
+        body = {{"prompt", std::vector<int>(50, 7)}, {"max_tokens", 200}, {"n", 10 * i + 1}, {"logprobs", i % 21}, {"ignore_eos", true}};
+      if (i % 7 == 0) body = {{"prompt", std::vector<int>(size_t{1} << 20, 7)}, {"max_tokens", 1}};
+      out << nlohmann::json{{"custom_id", fmt::format("big{}", i)}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", body}}.dump() << "\n";
+    }
+  }
+  for (const int64_t mib : {48, 64, 160}) {
+    const Result r = run({"run-batch", "-m", kDemo, "-i", in, "-o", dir / "out", "--no-resume", "--progress", "none", "--threads", "2",
+                          "--host-memory", fmt::format("{}MiB", mib)});
     EXPECT_EQ(r.status, 0) << r.err;
     EXPECT_LE(r.peak_bytes, mib << 20);
   }

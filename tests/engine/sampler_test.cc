@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 #include <random>
 
@@ -186,6 +187,28 @@ TEST_F(SamplerTest, PenaltiesCountAsVllmDoes) {
   EXPECT_EQ(sample(), 3);  // 1.94
   sequence.tokens.push_back(3);
   EXPECT_EQ(sample(), 5);  // 1.88: counted twice, subtracted once
+}
+
+TEST_F(SamplerTest, NothingToChooseFromIsSaid) {
+  for (const double temperature : {0.0, 1.0}) {
+    s.temperature = temperature;
+    s.allowed = {4};
+    s.end_ids = {4};
+    s.min_tokens = 1;  // bans the only one
+    EXPECT_EQ(sample(), Sampler::kNoToken);
+    s.min_tokens = 0;
+    EXPECT_EQ(sample(), 4);
+    s.allowed.clear();
+    const auto kept = logits;
+    std::fill(logits.begin(), logits.end(), std::numeric_limits<float>::quiet_NaN());
+    EXPECT_EQ(sample(), Sampler::kNoToken);
+    s.top_k = 3;
+    EXPECT_EQ(sample(), Sampler::kNoToken);
+    s.top_k = 0;
+    LogprobTable::Entry out[4];
+    sampler.logprobs(logits.data(), 3, 4, out, 0);  // has no order to rely on, and needs none
+    logits = kept;
+  }
 }
 
 TEST_F(SamplerTest, LogprobsAreOfTheRawDistribution) {

@@ -40,7 +40,7 @@ bool Ledger::enter_answer(std::string_view line) try {
   const Json answer = parse_json(line, "an answer", {.max_depth = 1024});
   if (!answer.is_object() || !answer.contains("custom_id") || (!answer.contains("response") && !answer.contains("error"))) return false;
   const Json& custom_id = answer["custom_id"];
-  if (custom_id.is_string() && custom_id != "" && !is_duplicate_error(answer)) {
+  if (custom_id.is_string() && !custom_id.get_ref<const std::string&>().empty() && !is_duplicate_error(answer)) {
     entries_[make_key('c', 0, custom_id.get_ref<const std::string&>())].answered = true;
     return true;
   }

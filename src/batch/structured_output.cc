@@ -31,7 +31,7 @@ void check_schema_format(const Field& field, const Json& format) {
   const std::string path = "response_format.json_schema";
   require(format.is_object(), field, path, "an object");
   for (const auto& [name, value] : format.items()) {
-    const std::string at = path + "." + name;
+    const std::string at = fmt::format("{}.{}", path, name);
     if (name == "schema") {
       require(value.is_object() || value.is_boolean() || value.is_null(), field, at, "an object");
     } else if (name == "name" || name == "description") {

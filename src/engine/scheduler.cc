@@ -26,7 +26,6 @@ bool follow_grammar(Sequence& s, TokenId token) {
 
 // Appends the sampled token; true if the sequence ends with it.
 bool append_token(Sequence& s) {
-  if (!s.error.empty()) return true;
   const TokenId token = s.next_token;
   s.tokens.push_back(token);
   const Sampling& sampling = *s.sampling;

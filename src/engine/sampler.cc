@@ -35,6 +35,19 @@ bool greedy_as_is(const Sampling& s) {
          s.presence_penalty == 0 && s.frequency_penalty == 0;
 }
 
+// Values of the ids whose bits are set are their logits, others become impossible. Most masks are nearly all or nearly none.
+void copy_allowed(const std::vector<uint64_t>& bits, const float* logits, float* values, int64_t vocab) {
+  for (int64_t begin = 0; begin < vocab; begin += 64) {
+    const uint64_t word = bits[static_cast<size_t>(begin) / 64];
+    const int64_t n = std::min<int64_t>(64, vocab - begin);
+    if (word == 0) {
+      std::fill_n(values + begin, n, kNever);
+    } else {
+      for (int64_t i = 0; i < n; ++i) values[begin + i] = (word >> i & 1U) != 0 ? logits[begin + i] : kNever;
+    }
+  }
+}
+
 bool ends_with(const std::vector<TokenId>& tokens, int64_t from, const std::vector<TokenId>& word) {
   const auto prefix = static_cast<int64_t>(word.size()) - 1;  // all but the last token of the word
   const auto size = static_cast<int64_t>(tokens.size());
@@ -85,8 +98,11 @@ TokenId Sampler::sample(const Sequence& sequence, const float* logits, int worke
   const Sampling& s = *sequence.sampling;
   if (!sequence.grammar && greedy_as_is(s)) return argmax(logits);
   const Scratch& scratch = scratch_[static_cast<size_t>(worker)];
-  std::copy(logits, logits + vocab_, scratch.values);
-  if (sequence.grammar) restrict_to_grammar(sequence, logits, scratch.values);
+  if (sequence.grammar) {
+    restrict_to_grammar(sequence, logits, scratch.values);
+  } else {
+    std::copy(logits, logits + vocab_, scratch.values);
+  }
   filter(sequence, scratch.values, scratch);
   if (sequence.grammar && kernels_.maximum(scratch.values, vocab_) == kNever) restrict_to_grammar(sequence, logits, scratch.values);
   if (s.temperature == 0) return argmax(scratch.values);
@@ -101,7 +117,7 @@ void Sampler::restrict_to_grammar(const Sequence& sequence, const float* logits,
     std::fill_n(values, vocab_, kNever);
     for (const TokenId id : mask->ids) values[id] = logits[id];
   } else {
-    for (int64_t i = 0; i < vocab_; ++i) values[i] = (mask->bits[static_cast<size_t>(i) / 64] >> (i % 64) & 1U) != 0 ? logits[i] : kNever;
+    copy_allowed(mask->bits, logits, values, vocab_);
   }
   for (const TokenId id : s.end_ids) values[id] = mask->can_end ? logits[id] : kNever;
   for (const TokenId id : s.stop_ids) values[id] = mask->can_end ? logits[id] : values[id];

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -18,7 +19,8 @@ class Machine {
   struct Config {
     int32_t node;
     int32_t frame;
-    auto operator<=>(const Config&) const = default;
+    bool operator==(const Config&) const = default;
+    bool operator<(const Config& other) const { return std::tie(node, frame) < std::tie(other.node, other.frame); }
   };
   explicit Machine(const Network& network);
 

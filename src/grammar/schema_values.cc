@@ -31,7 +31,7 @@ Pattern all_but(const std::vector<std::u32string_view>& keys, size_t depth) {
     ways.push_back(Pattern::sequence({Pattern::of({c, c}), all_but(below, depth + 1)}));
   }
   ways.push_back(Pattern::sequence({Pattern::of(unescaped().without(inside)), Pattern::repeat(Pattern::of(unescaped()), 0, Pattern::kNoLimit)}));
-  if (!is_key) ways.push_back(Pattern());
+  if (!is_key) ways.emplace_back();
   return Pattern::choice(std::move(ways));
 }
 

@@ -342,12 +342,9 @@ DecodeRun::DecodeRun(const Decoder& decoder) {
     is_fused.push_back(fused);
     fused = fused || step->kind == Step::fuse || step->kind == Step::byte_level;
   }
-  Stage* next = nullptr;
   stages_.resize(decoder.steps_.size() + 1);
-  for (size_t i = stages_.size(); i-- > 0;) {
-    stages_[i] = i + 1 == stages_.size() ? std::make_unique<PassStage>(nullptr) : make_stage(*decoder.steps_[i], is_fused[i], next);
-    next = stages_[i].get();
-  }
+  stages_.back() = std::make_unique<PassStage>(nullptr);
+  for (size_t i = decoder.steps_.size(); i-- > 0;) stages_[i] = make_stage(*decoder.steps_[i], is_fused[i], stages_[i + 1].get());
 }
 
 DecodeRun::DecodeRun(DecodeRun&&) noexcept = default;

@@ -279,11 +279,9 @@ ExprPtr ExpressionParser::filters(ExprPtr of, bool only_first_call) {
   for (;;) {
     if (is_op("|")) {
       of = filter(std::move(of));
-    } else if (only_first_call) {
-      return of;
-    } else if (is_name("is")) {
+    } else if (!only_first_call && is_name("is")) {
       of = test(std::move(of));
-    } else if (is_op("(")) {
+    } else if (!only_first_call && is_op("(")) {
       of = postfix(std::move(of));
     } else {
       return of;

@@ -95,8 +95,8 @@ std::string compound_time(char letter, const std::tm& t) {
 
 // As strftime in the C locale; an unknown letter stays as it stands.
 std::string time_part(char letter, const std::tm& t) {
-  const auto day = std::string(kDays[static_cast<size_t>(t.tm_wday)]);
-  const auto month = std::string(kMonths[static_cast<size_t>(t.tm_mon)]);
+  auto day = std::string(kDays[static_cast<size_t>(t.tm_wday)]);
+  auto month = std::string(kMonths[static_cast<size_t>(t.tm_mon)]);
   const int hour12 = t.tm_hour % 12 == 0 ? 12 : t.tm_hour % 12;
   switch (letter) {
     case 'Y':
@@ -190,9 +190,9 @@ class Cycler : public Object {
     [[nodiscard]] bool callable() const override { return true; }
     Value call(Interpreter&, Args&) override {
       if (!next_) return cycler_.at = 0, Value::none();
-      const Value v = cycler_.items[cycler_.at];
-      cycler_.at = (cycler_.at + 1) % cycler_.items.size();
-      return v;
+      const size_t at = cycler_.at;
+      cycler_.at = (at + 1) % cycler_.items.size();
+      return cycler_.items[at];
     }
 
    private:

@@ -208,7 +208,7 @@ class Lexer {
     const auto lower = [&](size_t i) { return i < in_.size() ? static_cast<char>(in_[i] | 0x20) : ' '; };
     const char base = in_[pos_] == '0' ? lower(pos_ + 1) : ' ';
     Token::Kind kind = Token::integer;
-    size_t p = pos_;
+    size_t p;
     if (base == 'x' || base == 'o' || base == 'b') {
       p = digits_end(pos_ + 2, [](char c) { return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f'); });
     } else {

@@ -1,5 +1,7 @@
 #include "tokenizer/jinja_params.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "tokenizer/jinja_operators.h"
@@ -10,12 +12,12 @@ Params::Params(const std::string& function, const Args& args, std::initializer_l
     : function_(function), values_(names.size(), nullptr) {
   if (args.positional.size() > names.size()) fail(function + "() takes at most " + std::to_string(names.size()) + " argument(s)");
   for (size_t i = 0; i < args.positional.size(); ++i) values_[i] = &args.positional[i];
-  for (const auto& [name, value] : args.named) {
-    const auto* it = std::find_if(names.begin(), names.end(), [&](const char* n) { return name == n; });
-    if (it == names.end()) fail(function + "() got an unexpected keyword argument '" + name + "'");
+  for (const auto& named : args.named) {
+    const auto* it = std::find_if(names.begin(), names.end(), [&](const char* n) { return named.first == n; });
+    if (it == names.end()) fail(fmt::format("{}() got an unexpected keyword argument '{}'", function, named.first));
     const Value*& slot = values_[static_cast<size_t>(it - names.begin())];
-    if (slot != nullptr) fail(function + "() got multiple values for argument '" + name + "'");
-    slot = &value;
+    if (slot != nullptr) fail(fmt::format("{}() got multiple values for argument '{}'", function, named.first));
+    slot = &named.second;
   }
   for (size_t i = 0; i < required; ++i) {
     if (values_[i] == nullptr) fail(function + "() missing required argument '" + *(names.begin() + i) + "'");

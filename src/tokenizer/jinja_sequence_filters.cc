@@ -217,8 +217,8 @@ Value map(const FilterCall& c) {
   for (const Value& v : all) {
     c.heap().step();
     if (by_attribute) {
-      Value a = nested_attribute(c.in, v, p.at(0));
-      out.push_back(a.is_undefined() && p.has(1) ? p.at(1) : std::move(a));
+      out.push_back(nested_attribute(c.in, v, p.at(0)));
+      if (out.back().is_undefined() && p.has(1)) out.back() = p.at(1);
       continue;
     }
     Args rest = c.args;
@@ -264,7 +264,7 @@ Value default_value(const FilterCall& c) {
 Value attribute(const FilterCall& c) {
   const Params p = c.params({"name"}, 1);
   if (c.of.object() != nullptr) return c.in.attribute(c.of, p.text(0));
-  const Value bound = method(c.in, c.of, p.text(0));  // attributes only, no items
+  Value bound = method(c.in, c.of, p.text(0));  // attributes only, no items
   if (!bound.is_undefined()) return bound;
   if (p.text(0).starts_with("__")) fail(std::string("access to attribute '") + p.text(0) + "' of '" + c.of.type_name() + "' object is unsafe.");
   return Value::undefined(std::string("'") + c.of.type_name() + " object' has no attribute '" + p.text(0) + "'");

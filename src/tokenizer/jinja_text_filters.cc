@@ -145,7 +145,7 @@ Value indent(const FilterCall& c) {
 Value center(const FilterCall& c) {
   const Params p = c.params({"width"});
   Args args;
-  args.positional.push_back(Value(p.integer(0, 80)));
+  args.positional.emplace_back(p.integer(0, 80));
   return c.in.call(method(c.in, c.heap().text(text_of(c)), "center"), args);
 }
 
@@ -198,7 +198,7 @@ Value url_encode(const FilterCall& c) {
 
 Value to_integer(const FilterCall& c) {
   const Params p = c.params({"default", "base"});
-  const Value otherwise = p.has(0) ? p.at(0) : Value(int64_t{0});
+  Value otherwise = p.has(0) ? p.at(0) : Value(int64_t{0});
   int64_t v = 0;
   double d = 0;
   if (c.of.as_integer(v)) return Value(v);

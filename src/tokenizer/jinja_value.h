@@ -36,7 +36,7 @@ class Value {
 
   Value() = default;
   template <typename T>
-  requires(!std::is_same_v<std::remove_cvref_t<T>, Value>) explicit Value(T&& v) : data_(std::forward<T>(v)) {}
+  requires(!std::is_same_v<T, Value>) explicit Value(T v) : data_(std::move(v)) {}
 
   static Value none() { return Value(None{}); }
   static Value integer(int64_t v) { return Value(v); }

@@ -31,7 +31,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
     rope_cos.push_back(arena.take<float>(tokens * rope.dim / 2));
     rope_sin.push_back(arena.take<float>(tokens * rope.dim / 2));
   }
-  query_blocks = arena.take<QueryBlock>(sizes.sequences + tokens / kQueryBlock);
+  query_blocks = arena.take<QueryBlock>(2 * sizes.sequences + tokens / kPageTokens);
   block_begin = arena.take<int64_t>(sizes.sequences + 1);
   router_logits = arena.take<float>(tokens * experts);
   chosen = arena.take<int32_t>(tokens * top_k);
@@ -46,7 +46,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
   shared_logit = arena.take<float>(shared > 0 ? sizes.expert_micro_batch : 0);
   logit_in = take_act(sizes.logit_rows * spec.hidden);
   logits = arena.take<float>(sizes.logit_rows * spec.vocab);
-  scratch_floats = round_up<int64_t>(attention_scratch(static_cast<int>(head_dim), sizes.page_tokens), 16);
+  scratch_floats = round_up<int64_t>(attention_scratch(head_dim), 16);
   scratch = arena.take<float>(sizes.threads * scratch_floats);
 }
 

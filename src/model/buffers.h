@@ -19,7 +19,7 @@ struct PassSizes {
   int threads = 0;
 };
 
-/// Work of one attention task: some consecutive queries of one sequence.
+/// Work of one attention task: consecutive queries of one sequence, in one page.
 struct QueryBlock {
   int32_t sequence = 0;  ///< of the pass
   int32_t first = 0;     ///< query within the sequence's tokens of this pass
@@ -31,8 +31,6 @@ struct Buffers {
   /// Takes everything from `arena`; with a measuring arena all pointers are null.
   Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes);
 
-  static constexpr int64_t kQueryBlock = 32;
-
   int64_t* positions = nullptr;            ///< [T]
   float* hidden = nullptr;                 ///< [T, H] the residual stream, float in every mode
   void* normed = nullptr;                  ///< [T, H] act
@@ -40,7 +38,7 @@ struct Buffers {
   void* q = nullptr;                       ///< [T, q_width] act
   void* attended = nullptr;                ///< [T, q_width] act
   std::vector<float*> rope_cos, rope_sin;  ///< for each distinct RopeSpec [T, dim/2]
-  QueryBlock* query_blocks = nullptr;      ///< [sequences + T / kQueryBlock]
+  QueryBlock* query_blocks = nullptr;      ///< [2 * sequences + T / kPageTokens]
   int64_t* block_begin = nullptr;          ///< [sequences + 1]: query blocks of each sequence
   float* router_logits = nullptr;          ///< [T, E]
   int32_t* chosen = nullptr;               ///< [T, k] experts of a token, best first

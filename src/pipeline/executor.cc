@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "model/linear.h"
 #include "model/rope.h"
 
 namespace moegen {
@@ -63,15 +64,37 @@ void Executor::run_mlp(int64_t num_tokens, size_t layer) {
     return;
   }
   route(context_, num_tokens, layer);
-  for (int e = 0; e < spec.num_experts; ++e) {
-    const MlpWeights& expert = weights.experts[static_cast<size_t>(e)];
-    in_steps(buffers_.expert_begin[e], buffers_.expert_begin[e + 1], step,
-             [&](int64_t first, int64_t last) { run_expert(context_, expert, first, last); });
-  }
+  run_experts(layer);
   combine_experts(context_, num_tokens, layer);
   if (spec.shared_width > 0) {
     in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_shared(context_, weights, first, last); });
   }
+}
+
+// Experts in order, as many at a time as an expert micro-batch holds rows.
+void Executor::run_experts(size_t layer) {
+  const LayerWeights& weights = context_.weights.layers[layer];
+  const int64_t limit = sizes_.expert_micro_batch;
+  size_t parts = 0;
+  int64_t rows = 0;
+  const auto flush = [&] {
+    if (parts > 0) moegen::run_experts(context_, {buffers_.parts, parts});
+    parts = 0;
+    rows = 0;
+  };
+  for (size_t e = 0; e < weights.experts.size(); ++e) {
+    in_steps(buffers_.expert_begin[e], buffers_.expert_begin[e + 1], limit, [&](int64_t first, int64_t last) {
+      if (rows + last - first > limit) flush();
+      buffers_.parts[parts++] = {&weights.experts[e],
+                                 buffers_.row_token + first,
+                                 0,
+                                 last - first,
+                                 rows,
+                                 act_at(context_, buffers_.expert_out, first * context_.spec.hidden)};
+      rows += last - first;
+    });
+  }
+  flush();
 }
 
 }  // namespace moegen

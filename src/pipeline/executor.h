@@ -30,6 +30,7 @@ class Executor {
 
  private:
   void run_mlp(int64_t num_tokens, size_t layer);
+  void run_experts(size_t layer);
 
   PassSizes sizes_;
   KvLayout kv_;

@@ -11,7 +11,7 @@ Params::Params(const std::string& function, const Args& args, std::initializer_l
   if (args.positional.size() > names.size()) fail(function + "() takes at most " + std::to_string(names.size()) + " argument(s)");
   for (size_t i = 0; i < args.positional.size(); ++i) values_[i] = &args.positional[i];
   for (const auto& [name, value] : args.named) {
-    const auto* it = std::find_if(names.begin(), names.end(), [&](const char* n) { return name == n; });
+    const auto* it = std::find_if(names.begin(), names.end(), [&key = name](const char* n) { return key == n; });
     if (it == names.end()) fail(function + "() got an unexpected keyword argument '" + name + "'");
     const Value*& slot = values_[static_cast<size_t>(it - names.begin())];
     if (slot != nullptr) fail(function + "() got multiple values for argument '" + name + "'");

@@ -16,13 +16,13 @@ using Kind = Pattern::Kind;
 
 // What JSON strings cannot hold as it is.
 const CodePoints& escaped() {
-  static const CodePoints kSet = [] {
+  static const CodePoints set = [] {
     CodePoints out{0, 0x1F};
     out.add('"', '"');
     out.add('\\', '\\');
     return out;
   }();
-  return kSet;
+  return set;
 }
 
 std::string json_escape(uint32_t c) {

@@ -56,7 +56,8 @@ CLI::Validator silent(const CLI::Validator& validator) {
 void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("-m,--model", o.model, "Hugging Face checkpoint directory, read in place, never the network")->required()->type_name("DIR");
   app.add_option("--device", o.device, "auto | cpu | cuda[:N]; this version computes on the CPU [auto]")->type_name("NAME");
-  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | avx512 | avx2 | reference (slow) [auto]")->type_name("NAME");
+  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | avx512_bf16 | avx512 | avx2 | reference (slow) [auto]")
+      ->type_name("NAME");
   app.add_option("--dtype", o.dtype, "compute type of activations and KV: auto | bfloat16 | float32 [auto: float32 for a float32 checkpoint]")
       ->type_name("TYPE");
   app.add_option("--kv-dtype", o.kv_dtype, "how KV pages are stored: auto | bfloat16 [auto: as computed]")->type_name("TYPE");

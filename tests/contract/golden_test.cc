@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "kernels/functions.h"
 #include "tests/support/run.h"
 
 namespace moegen::testing {
@@ -25,7 +26,7 @@ std::vector<Case> all_cases() {
   std::vector<Case> out;
   for (const auto& entry : std::filesystem::directory_iterator(kModels)) {
     for (const char* dtype : {"float32", "bfloat16"}) {
-      for (const char* path : {"auto", "avx2", "reference"}) out.push_back({entry.path().filename().string(), dtype, path});
+      for (const Kernels* path : usable_kernels()) out.push_back({entry.path().filename().string(), dtype, std::string(path->name)});
     }
   }
   std::sort(out.begin(), out.end(),

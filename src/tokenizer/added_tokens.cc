@@ -1,5 +1,7 @@
 #include "tokenizer/added_tokens.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "tokenizer/json_fields.h"
 #include "tokenizer/unicode.h"
@@ -111,6 +113,7 @@ std::vector<AddedTokens::Part> AddedTokens::cut(std::string_view text, bool norm
   const Trie& trie = tries_[normalized ? 1 : 0];
   std::vector<Part> parts;
   size_t done = 0;
+  size_t spaces = 0;  // up to here the last token with rstrip took them; tokens found among them count too, as tokenizers has it
   for (size_t pos = 0; pos < text.size();) {
     size_t bytes = 0;
     const int32_t index = trie.longest_at(text, pos, bytes);
@@ -122,9 +125,10 @@ std::vector<AddedTokens::Part> AddedTokens::cut(std::string_view text, bool norm
     size_t begin = pos;
     size_t end = pos + bytes;
     pos = end;
-    if (begin < done || (token.single_word && !stands_alone(text, begin, end))) continue;
-    if (token.lstrip) begin = spaces_begin(text, begin, done);
-    if (token.rstrip) end = spaces_end(text, end);
+    if (token.single_word && !stands_alone(text, begin, end)) continue;
+    if (token.lstrip) begin = std::max(spaces_begin(text, begin, done), done);
+    if (token.rstrip) end = spaces = end <= spaces ? spaces : spaces_end(text, end);
+    if (begin >= end) continue;
     if (done < begin) parts.push_back({done, begin, -1});
     parts.push_back({begin, end, token.id});
     done = end;

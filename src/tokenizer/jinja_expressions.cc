@@ -315,7 +315,7 @@ ExprPtr ExpressionParser::subscript(ExprPtr of) {
   if (!is_slice && is_op(",")) error("an index of several parts is not supported");
   expect_op("]");
   if (!is_slice) {
-    if (!parts[0]) error("expected subscript expression");
+    if (!parts[0]) parts[0] = make(ExprKind::tuple, {});  // x[] is x[()]
     return make(ExprKind::item, items(std::move(of), std::move(parts[0])));
   }
   parts.resize(3);

@@ -87,6 +87,28 @@ Value split_lines(const Call& c) {
   return list_of(c.heap(), python::split_lines(c.text(), p.flag(0, false)));
 }
 
+Value expand_tabs(const Call& c) {
+  constexpr int64_t kMaxTab = 1000;
+  const Params p(c.name, c.args, {"tabsize"});
+  const int64_t size = p.integer(0, 8);
+  if (size > kMaxTab) fail("expandtabs: the tab size is too large");
+  std::string out;
+  int64_t column = 0;
+  for (const char ch : c.text()) {
+    if (ch == '\t') {
+      const int64_t n = size > 0 ? size - column % size : 0;
+      c.heap().charge(static_cast<uint64_t>(n));
+      out.append(static_cast<size_t>(n), ' ');
+      column += n;
+      continue;
+    }
+    out += ch;
+    const bool continues = (static_cast<unsigned char>(ch) & 0xC0U) == 0x80;
+    column = ch == '\n' || ch == '\r' ? 0 : column + (continues ? 0 : 1);
+  }
+  return c.give(std::move(out));
+}
+
 Value partition(const Call& c) {
   const Params p(c.name, c.args, {"sep"}, 1);
   const std::string& s = c.text();
@@ -281,6 +303,7 @@ constexpr std::array<Entry, 46> kTextMethods = {{
     {"split", split},
     {"rsplit", split},
     {"splitlines", split_lines},
+    {"expandtabs", expand_tabs},
     {"partition", partition},
     {"rpartition", partition},
     {"startswith", starts_or_ends},

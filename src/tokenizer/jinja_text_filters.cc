@@ -217,15 +217,17 @@ Value center(const FilterCall& c) {
 
 Value truncate(const FilterCall& c) {
   const Params p = c.params({"length", "killwords", "end", "leeway"});
-  if (c.of.is_undefined()) return c.of;
-  if (c.of.text() == nullptr) fail(std::string("truncate needs a text, not '") + c.of.type_name() + "'");
-  const std::u32string s = text::to_utf32(*c.of.text());
-  c.heap().charge(s.size() * 4);
   const std::u32string end = text::to_utf32(p.text(2, "..."));
   const int64_t length = p.integer(0, 255);
   const int64_t leeway = p.given(3) ? p.integer(3, 5) : 5;
   if (length < static_cast<int64_t>(end.size()) || leeway < 0) fail("truncate: the length is less than that of the end");
-  if (static_cast<int64_t>(s.size()) <= length || static_cast<int64_t>(s.size()) - length <= leeway) return c.heap().text(text_of(c));
+  const auto fits = [&](size_t size) { return static_cast<int64_t>(size) <= length || static_cast<int64_t>(size) - length <= leeway; };
+  const bool sized = c.of.seq() != nullptr && !c.of.seq()->is_generator();
+  if (c.of.is_undefined() || (sized && fits(c.of.seq()->items.size())) || (c.of.dict() != nullptr && fits(c.of.dict()->size()))) return c.of;
+  if (c.of.text() == nullptr) fail(std::string("truncate needs a text, not '") + c.of.type_name() + "'");
+  const std::u32string s = text::to_utf32(*c.of.text());
+  c.heap().charge(s.size() * 4);
+  if (fits(s.size())) return c.of;
   std::u32string cut = s.substr(0, static_cast<size_t>(length) - end.size());
   const size_t space = cut.rfind(U' ');
   if (!p.flag(1, false) && space != std::u32string::npos) cut.resize(space);
@@ -337,7 +339,7 @@ Value round(const FilterCall& c) {
   if (how == "ceil") return Value(std::ceil(d * scale) / scale);
   if (how == "floor") return Value(std::floor(d * scale) / scale);
   if (how != "common") fail("method must be common, ceil or floor");
-  if (int64_t whole = 0; c.of.as_integer(whole)) return digits >= 0 ? c.of : Value(rounded_to_tens(whole, -digits));
+  if (int64_t whole = 0; c.of.as_integer(whole)) return Value(digits >= 0 ? whole : rounded_to_tens(whole, -digits));
   if (digits < 0) return Value(std::nearbyint(d * scale) / scale);
   double rounded = d;
   if (std::abs(d) < 1e16) python::parse_real(python::fixed(d, static_cast<int>(digits)), rounded);  // exact, ties to even

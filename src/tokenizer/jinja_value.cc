@@ -103,7 +103,9 @@ namespace {
 
 // Python's rule for keys; small ones only are looked into.
 void require_hashable(const Value& key) {
-  if (key.dict() != nullptr || (key.seq() != nullptr && key.seq()->kind == SeqKind::list)) fail("unhashable type: '" + key.type_name() + "'");
+  const SeqKind kind = key.seq() != nullptr ? key.seq()->kind : SeqKind::tuple;
+  if (key.dict() != nullptr || kind == SeqKind::list || kind == SeqKind::keys || kind == SeqKind::items)
+    fail("unhashable type: '" + key.type_name() + "'");
   if (key.weight() > kMaxKeyWeight) fail("a key of a dict is too large");
   if (key.seq() == nullptr) return;
   for (const Value& part : key.seq()->items) require_hashable(part);

@@ -1,4 +1,5 @@
 """Random chat templates: moegen must render what Jinja2 renders with the settings of transformers, or refuse what Jinja2 refuses."""
+import copy
 import datetime
 import json
 import random
@@ -169,7 +170,7 @@ class Writer:
                   lambda: tag(f"with a = {e()}, b = {e()}") + body() + tag("endwith"), lambda: tag("raw") + "{{ x }}\n" + tag("endraw"),
                   lambda: tag("macro mac(p, q='Q')") + self.body(depth - 1, False) + "{{ p }}{{ q }}" + self.one("", "{{ caller() if caller }}", "{{ caller() if caller }}", "{{ varargs }}{{ kwargs }}") + tag("endmacro"),
                   lambda: tag(f"call mac({e()})") + self.body(depth - 1, False) + tag("endcall"), lambda: tag("generation") + body(False) + tag("endgeneration"),
-                  lambda: tag(f"block k{self.rng.randrange(1 << 30)}") + self.body(depth - 1, False) + tag("endblock")]
+                  lambda: tag(f"block k{self.rng.randrange(1 << 30)}") + self.body(0) + tag("endblock")]
         return self.one(*simple, *blocks)
 
     def body(self, depth, in_loop=False):
@@ -181,7 +182,7 @@ class Writer:
 
 def rendered(env, template):
     try:
-        return {"text": env.from_string(template).render(**CONTEXT)}
+        return {"text": env.from_string(template).render(**copy.deepcopy(CONTEXT))}  # `l|indent` adds to l there
     except Exception as e:  # noqa: BLE001  # whatever Python raises there
         return {"error": {"message": f"{type(e).__name__}: {e}"}}
 

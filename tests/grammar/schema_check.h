@@ -22,6 +22,7 @@ inline std::string violation(const nlohmann::ordered_json& root, const nlohmann:
   if (s.contains("enum") && std::find(s["enum"].begin(), s["enum"].end(), value) == s["enum"].end()) return "enum";
   for (const char* keyword : {"anyOf", "oneOf", "allOf"}) {
     if (!s.contains(keyword)) continue;
+    if (value.is_null() && s.value("nullable", false)) return "";  // as OpenAPI's writers mean it
     size_t fits = 0;
     for (const Json& part : s[keyword]) fits += violation(root, part, value, hops + 1).empty() ? 1 : 0;
     const std::string name = keyword;

@@ -164,6 +164,15 @@ TEST(Tokenizer, NormalizedAddedTokensAreDecodedAsTheyStandInNormalizedText) {
   EXPECT_EQ(t.decode(Ids{256, 257}, true), "<x><Y>");
 }
 
+// As tokenizers does it: what rstrip takes is looked through for further tokens.
+TEST(Tokenizer, AddedTokensAmongTheSpacesThatRstripTook) {
+  nlohmann::json file = byte_level_tokenizer({});
+  file["added_tokens"] = {{{"id", 256}, {"content", "  "}, {"special", true}, {"rstrip", true}}};
+  EXPECT_THAT(load(file).encode("   \n   a", kPlain), ElementsAre(256, 256, 'a'));
+  file["added_tokens"][0]["lstrip"] = true;
+  EXPECT_THAT(load(file).encode("   \n   a", kPlain), ElementsAre(256, 'a'));
+}
+
 TEST(Tokenizer, StripOfNoSideStripsNothing) {
   nlohmann::json file = byte_level_tokenizer({});
   file["normalizer"] = {{"type", "Strip"}, {"strip_left", false}, {"strip_right", false}};

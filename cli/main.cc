@@ -70,7 +70,12 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
   add_parsed(app, "--host-memory", o.host_memory, "RAM for weights, KV and buffers; never exceeded [80 % of available, cgroup limits included]",
              moegen::parse_size)
       ->type_name("SIZE");
-  add_parsed(app, "--weight-memory", o.weight_memory, "part of the above for weights", moegen::parse_size)->type_name("SIZE");
+  add_parsed(app, "--weight-memory", o.weight_memory,
+             "part of the above for weights; those beyond it stream from storage [planned: all, if they fit]", moegen::parse_size)
+      ->type_name("SIZE");
+  add_parsed(app, "--weight-slots", o.weight_slots, "slots that experts stream through; 1: nothing is read while it computes [planned]",
+             moegen::parse_count)
+      ->type_name("N");
   add_parsed(app, "--kv-memory", o.kv_memory, "part of the above for KV pages [planned]", moegen::parse_size)->type_name("SIZE");
   add_parsed(app, "--max-model-len", o.max_model_len, "context limit in tokens, 32k and 32K are fine [the model's]", moegen::parse_count)
       ->type_name("N");

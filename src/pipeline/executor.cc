@@ -28,8 +28,10 @@ void in_steps(int64_t begin, int64_t end, int64_t step, const F& f) {
 
 }  // namespace
 
-Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, const Kernels& kernels, ThreadPool& pool, const Plan& plan, DType act)
+Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, WeightStream* stream, const Kernels& kernels, ThreadPool& pool,
+                   const Plan& plan, DType act)
     : sizes_(plan.sizes),
+      stream_(stream),
       kv_(plan.kv),
       kv_pages_(static_cast<size_t>(plan.kv_pages) * plan.kv.page_bytes, "KV pages"),
       arena_(make_arena(spec, act, sizes_)),
@@ -41,6 +43,7 @@ void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
   const auto num_sequences = static_cast<int64_t>(pass.sequences.size());
   MOEGEN_CHECK(num_tokens > 0 && num_tokens <= sizes_.pass_tokens && num_sequences <= sizes_.sequences);
+  if (stream_ != nullptr) stream_->begin_pass(num_tokens);
   begin_pass(context_, pass);
   for (size_t layer = 0; layer < context_.spec.layers.size(); ++layer) {
     project_qkv(context_, pass, layer);
@@ -54,19 +57,34 @@ void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
   });
 }
 
+// Calls f with an MLP's weights: where they stay, or in a slot.
+template <typename F>
+void Executor::with_mlp(const MlpWeights& resident, size_t layer, int expert, const F& f) {
+  if (resident.gate) return f(resident);
+  MOEGEN_CHECK(stream_ != nullptr);
+  f(stream_->take(layer, expert));
+  stream_->release();
+}
+
 void Executor::run_mlp(int64_t num_tokens, size_t layer) {
   const MlpSpec& spec = context_.spec.layers[layer].mlp;
   const LayerWeights& weights = context_.weights.layers[layer];
   const int64_t step = sizes_.expert_micro_batch;
+  if (!spec.dense()) route(context_, num_tokens, layer);
+  if (stream_ != nullptr) stream_->routed(layer, spec.dense() ? nullptr : buffers_.expert_begin);
   if (spec.dense()) {
-    in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_dense(context_, weights.dense, first, last); });
+    with_mlp(weights.dense, layer, -1, [&](const MlpWeights& mlp) {
+      in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_dense(context_, mlp, first, last); });
+    });
     return;
   }
-  route(context_, num_tokens, layer);
   for (int e = 0; e < spec.num_experts; ++e) {
-    const MlpWeights& expert = weights.experts[static_cast<size_t>(e)];
-    in_steps(buffers_.expert_begin[e], buffers_.expert_begin[e + 1], step,
-             [&](int64_t first, int64_t last) { run_expert(context_, expert, first, last); });
+    const int64_t begin = buffers_.expert_begin[e];
+    const int64_t end = buffers_.expert_begin[e + 1];
+    if (begin == end) continue;
+    with_mlp(weights.experts[static_cast<size_t>(e)], layer, e, [&](const MlpWeights& expert) {
+      in_steps(begin, end, step, [&](int64_t first, int64_t last) { run_expert(context_, expert, first, last); });
+    });
   }
   combine_experts(context_, num_tokens, layer);
   if (spec.shared_width > 0) {

@@ -79,7 +79,7 @@ TEST(Executor, APassAllocatesNothing) {
   input.expert_micro_batch = 5;
   input.threads = 2;
   const Plan plan = make_plan(input);
-  Executor executor(spec, weights, select_kernels("auto"), pool, plan, DType::bf16);
+  Executor executor(spec, weights, nullptr, select_kernels("auto"), pool, plan, DType::bf16);
 
   std::vector<int32_t> tokens(40);
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i);

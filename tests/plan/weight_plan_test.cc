@@ -81,7 +81,7 @@ TEST(WeightPlan, AnyBudgetIsKeptAndFilledEvenly) {
 TEST(WeightPlan, MoreMemoryStreamsLess) {
   const auto units = units_of(6, 32);
   const WeightPlanInput in{units, whole(units), {}};
-  uint64_t before = ~uint64_t{0};
+  uint64_t before = whole(units);
   for (uint64_t budget = least_weight_bytes(in); budget <= whole(units); budget += 50 << 10) {
     const uint64_t now = plan_weights(in, budget).streamed_bytes;
     ASSERT_LE(now, before + (96 << 10)) << "but for the step at which the ring takes a slot";

@@ -31,7 +31,7 @@ struct Gemm {
   void* y = nullptr;  ///< [m, n], float or bf16
   DType y_dtype = DType::f32;
   int64_t y_stride = 0;  ///< elements
-  bool add = false;      ///< y += instead of y = ; float y only
+  bool add = false;      ///< y += instead of y =
   int64_t k = 0;
 };
 
@@ -99,6 +99,7 @@ struct Kernels {
 [[nodiscard]] const Kernels& reference_kernels();
 [[nodiscard]] const Kernels& avx2_kernels();
 [[nodiscard]] const Kernels& avx512_kernels();
+[[nodiscard]] const Kernels& avx512_bf16_kernels();
 
 /// Those that this processor can run, best first; the reference is last.
 [[nodiscard]] std::vector<const Kernels*> usable_kernels();

@@ -11,8 +11,6 @@ namespace {
 struct Simd {
   using V = __m256;
   static constexpr int64_t kWidth = 8;
-  static constexpr int kGemmRows = 2;  // 2 x 4 accumulators of 16 registers
-  static constexpr int kGemmCols = 4;
 
   static V zero() { return _mm256_setzero_ps(); }
   static V set(float x) { return _mm256_set1_ps(x); }
@@ -74,11 +72,70 @@ struct Simd {
     const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
   }
+  // out[i] = sum(x[i]), in the same order: the halves of two vectors become one vector, and so on down to one lane each.
+  template <int kCount>
+  static void sums(const V* x, float* out) {
+    constexpr int kGroup = kCount < 8 ? kCount : 8;
+    V fours[4], twos[2];
+    for (int i = 0; i < 4; ++i) fours[i] = 2 * i < kGroup ? fold4(x[2 * i], x[2 * i + 1 < kGroup ? 2 * i + 1 : 2 * i]) : fours[0];
+    for (int i = 0; i < 2; ++i) twos[i] = 4 * i < kGroup ? fold2(fours[2 * i], fours[2 * i + 1]) : twos[0];
+    const V ones = add(_mm256_shuffle_ps(twos[0], twos[1], 0x88), _mm256_shuffle_ps(twos[0], twos[1], 0xdd));
+    const V ordered = _mm256_permutevar8x32_ps(ones, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    if constexpr (kGroup == 8) {
+      store(out, ordered);
+    } else {
+      store(out, ordered, kGroup);
+    }
+    if constexpr (kCount > 8) sums<kCount - 8>(x + 8, out + 8);
+  }
+  static V fold4(V a, V b) { return add(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31)); }
+  static V fold2(V a, V b) {
+    const __m256d x = _mm256_castps_pd(a), y = _mm256_castps_pd(b);
+    return add(_mm256_castpd_ps(_mm256_unpacklo_pd(x, y)), _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
+  }
   static float largest(V x) {
     const __m128 b = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
   }
+};
+
+// How a GEMM multiplies: kStep elements along k at a time, in kParts operands each, in tiles of kRows x kCols accumulators.
+// Operands are floats, of whatever type.
+template <typename X, typename W>
+struct Products {
+  using Operand = Simd::V;
+  static constexpr int64_t kStep = Simd::kWidth;
+  static constexpr int kParts = 1;
+  static constexpr int kRows = 4;
+  static constexpr int kCols = 3;
+  template <typename Part, typename T, typename... Some>
+  static Operand load(Part, const T* p, Some... n) {
+    return Simd::load(p, n...);
+  }
+  static Simd::V add(Simd::V sum, Operand a, Operand b) { return Simd::fma(a, b, sum); }
+};
+
+// The even and then the odd elements, which are floats after one shift or one mask.
+template <>
+struct Products<bf16, bf16> {
+  using Operand = Simd::V;
+  static constexpr int64_t kStep = 2 * Simd::kWidth;
+  static constexpr int kParts = 2;
+  static constexpr int kRows = 3;
+  static constexpr int kCols = 3;
+  template <typename Part>
+  static Operand load(Part, const bf16* p) {
+    const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm256_castsi256_ps(Part::value == 0 ? _mm256_slli_epi32(v, 16) : _mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000U))));
+  }
+  template <typename Part>
+  static Operand load(Part part, const bf16* p, int64_t n) {
+    alignas(32) bf16 padded[16] = {};
+    for (int64_t i = 0; i < n; ++i) padded[i] = p[i];
+    return load(part, padded);
+  }
+  static Simd::V add(Simd::V sum, Operand a, Operand b) { return Simd::fma(a, b, sum); }
 };
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include <bit>
+
 #include "base/dtype.h"
 
 // Vectors of the AVX-512 path. Only included where the file is compiled for it; everything is local to that file, so that no
@@ -12,8 +14,6 @@ namespace {
 struct Simd {
   using V = __m512;
   static constexpr int64_t kWidth = 16;
-  static constexpr int kGemmRows = 4;  // 4 x 4 accumulators of 32 registers
-  static constexpr int kGemmCols = 4;
   // g++ 12 warns of its own unmasked intrinsics (GCC bug 105593); with all lanes on these become the same instructions.
   static constexpr __mmask16 kAll = 0xffff;
 
@@ -59,6 +59,25 @@ struct Simd {
     const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
   }
+  // out[i] = sum(x[i]), in the same order: the halves of two vectors become one vector, and so on down to one lane each.
+  template <int kCount>
+  static void sums(const V* x, float* out) {
+    constexpr int kGroup = kCount < 16 ? kCount : 16;
+    V eights[8], fours[4], twos[2];
+    for (int i = 0; i < 8; ++i) eights[i] = 2 * i < kGroup ? fold8(x[2 * i], x[2 * i + 1 < kGroup ? 2 * i + 1 : 2 * i]) : eights[0];
+    for (int i = 0; i < 4; ++i) fours[i] = 4 * i < kGroup ? fold4(eights[2 * i], eights[2 * i + 1]) : fours[0];
+    for (int i = 0; i < 2; ++i) twos[i] = 8 * i < kGroup ? fold2(fours[2 * i], fours[2 * i + 1]) : twos[0];
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_mask_storeu_ps(out, mask(kGroup), _mm512_maskz_permutexvar_ps(kAll, order, fold1(twos[0], twos[1])));
+    if constexpr (kCount > 16) sums<kCount - 16>(x + 16, out + 16);
+  }
+  static V fold8(V a, V b) { return add(_mm512_maskz_shuffle_f32x4(kAll, a, b, 0x44), _mm512_maskz_shuffle_f32x4(kAll, a, b, 0xee)); }
+  static V fold4(V a, V b) { return add(_mm512_maskz_shuffle_f32x4(kAll, a, b, 0x88), _mm512_maskz_shuffle_f32x4(kAll, a, b, 0xdd)); }
+  static V fold2(V a, V b) {
+    const __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
+    return add(_mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, x, y)), _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, x, y)));
+  }
+  static V fold1(V a, V b) { return add(_mm512_maskz_shuffle_ps(kAll, a, b, 0x88), _mm512_maskz_shuffle_ps(kAll, a, b, 0xdd)); }
   static float largest(V x) {
     const __m256 a = _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, x, 0), _mm512_maskz_extractf32x8_ps(0xff, x, 1));
     const __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -66,6 +85,72 @@ struct Simd {
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
   }
 };
+
+// How a GEMM multiplies: kStep elements along k at a time, in kParts operands each, in tiles of kRows x kCols accumulators.
+// Operands are floats, of whatever type.
+template <typename X, typename W>
+struct Products {
+  using Operand = Simd::V;
+  static constexpr int64_t kStep = Simd::kWidth;
+  static constexpr int kParts = 1;
+  static constexpr int kRows = 4;
+  static constexpr int kCols = 6;
+  template <typename Part, typename T, typename... Some>
+  static Operand load(Part, const T* p, Some... n) {
+    return Simd::load(p, n...);
+  }
+  static Simd::V add(Simd::V sum, Operand a, Operand b) { return Simd::fma(a, b, sum); }
+};
+
+#ifdef __AVX512BF16__
+
+// Pairs of bf16, multiplied and added by one instruction, which takes subnormals for zero.
+template <>
+struct Products<bf16, bf16> {
+  using Operand = __m512bh;
+  static constexpr int64_t kStep = 2 * Simd::kWidth;
+  static constexpr int kParts = 1;
+  static constexpr int kRows = 4;
+  static constexpr int kCols = 6;
+  template <typename Part>
+  static Operand load(Part, const bf16* p) {
+    return std::bit_cast<Operand>(_mm512_loadu_si512(p));
+  }
+  template <typename Part>
+  static Operand load(Part, const bf16* p, int64_t n) {
+    return std::bit_cast<Operand>(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
+  }
+  static Simd::V add(Simd::V sum, Operand a, Operand b) { return _mm512_dpbf16_ps(sum, a, b); }
+};
+
+#else
+
+// The even and the odd elements, which are floats after one shift or one mask.
+template <>
+struct Products<bf16, bf16> {
+  struct Operand {
+    Simd::V even, odd;
+  };
+  static constexpr int64_t kStep = 2 * Simd::kWidth;
+  static constexpr int kParts = 1;
+  static constexpr int kRows = 4;
+  static constexpr int kCols = 5;
+  static Operand split(__m512i v) {
+    return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(Simd::kAll, v, 16)),
+            _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000U))))};
+  }
+  template <typename Part>
+  static Operand load(Part, const bf16* p) {
+    return split(_mm512_loadu_si512(p));
+  }
+  template <typename Part>
+  static Operand load(Part, const bf16* p, int64_t n) {
+    return split(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
+  }
+  static Simd::V add(Simd::V sum, const Operand& a, const Operand& b) { return Simd::fma(a.odd, b.odd, Simd::fma(a.even, b.even, sum)); }
+};
+
+#endif
 
 }  // namespace
 }  // namespace moegen

@@ -1,0 +1,104 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "kernels/cpu/vectors.h"
+#include "kernels/functions.h"
+
+// The ops that go over rows once. All of it has internal linkage: see simd_avx512.h.
+namespace moegen {
+namespace {
+
+template <typename X, typename W, typename Y>
+void rms_norm_row(const X* x, const W* weight, Y* y, int64_t width, float eps) {
+  V squares = Simd::zero();
+  for (int64_t k = 0; k < width; k += kW) {
+    const V v = load_some(x + k, width - k);
+    squares = Simd::fma(v, v, squares);
+  }
+  const float mean = Simd::sum(squares) / static_cast<float>(width);
+  const V factor = Simd::set(1.0F / __builtin_sqrtf(mean + eps));
+  for (int64_t k = 0; k < width; k += kW) {
+    const V v = Simd::mul(load_some(x + k, width - k), factor);
+    store_some(y + k, Simd::mul(v, load_some(weight + k, width - k)), width - k);
+  }
+}
+
+void rms_norm(const RmsNorm& op, Range rows) {
+  with_activation_type(op.x_dtype, [&](auto* x_type) {
+    with_activation_type(op.y_dtype, [&](auto* y_type) {
+      with_weight_type(op.weight_dtype, [&](auto* w_type) {
+        for (int64_t i = rows.begin; i < rows.end; ++i) {
+          rms_norm_row(static_cast<const std::remove_pointer_t<decltype(x_type)>*>(op.x) + i * op.x_stride, static_cast<decltype(w_type)>(op.weight),
+                       static_cast<decltype(y_type)>(op.y) + i * op.y_stride, op.width, op.eps);
+        }
+      });
+    });
+  });
+}
+
+void rotate(float* head, const float* cos, const float* sin, int64_t dim) {
+  const int64_t half = dim / 2;
+  for (int64_t i = 0; i < half; i += kW) {
+    const int64_t n = half - i;
+    const V a = load_some(head + i, n);
+    const V b = load_some(head + half + i, n);
+    const V c = load_some(cos + i, n);
+    const V s = load_some(sin + i, n);
+    store_some(head + i, Simd::sub(Simd::mul(a, c), Simd::mul(b, s)), n);
+    store_some(head + half + i, Simd::fma(b, c, Simd::mul(a, s)), n);
+  }
+}
+
+void silu_mul(void* gate, const void* up, DType dtype, int64_t count) {
+  with_activation_type(dtype, [&](auto* type) {
+    auto* g = static_cast<decltype(type)>(gate);
+    const auto* u = static_cast<const std::remove_pointer_t<decltype(type)>*>(up);
+    for (int64_t i = 0; i < count; i += kW) {
+      const V x = load_some(g + i, count - i);
+      const V sigmoid = Simd::div(Simd::set(1.0F), Simd::add(Simd::set(1.0F), exp(Simd::sub(Simd::zero(), x))));
+      store_some(g + i, Simd::mul(Simd::mul(x, sigmoid), load_some(u + i, count - i)), count - i);
+    }
+  });
+}
+
+void axpy(float* y, float a, const void* x, DType x_dtype, int64_t count) {
+  with_activation_type(x_dtype, [&](auto* type) {
+    const auto* p = static_cast<const std::remove_pointer_t<decltype(type)>*>(x);
+    for (int64_t i = 0; i < count; i += kW)
+      store_some(y + i, Simd::fma(Simd::set(a), load_some(p + i, count - i), load_some(y + i, count - i)), count - i);
+  });
+}
+
+void convert(const void* x, DType x_dtype, void* y, DType y_dtype, int64_t count) {
+  with_weight_type(x_dtype, [&](auto* x_type) {
+    with_activation_type(y_dtype, [&](auto* y_type) {
+      for (int64_t i = 0; i < count; i += kW) {
+        store_some(static_cast<decltype(y_type)>(y) + i, load_some(static_cast<decltype(x_type)>(x) + i, count - i), count - i);
+      }
+    });
+  });
+}
+
+float maximum(const float* x, int64_t count) {
+  const V least = Simd::set(-std::numeric_limits<float>::infinity());
+  V top = least;
+  for (int64_t i = 0; i < count; i += kW)
+    top = Simd::max(top, count - i >= kW ? Simd::load(x + i) : Simd::keep(Simd::load(x + i, count - i), count - i, least));
+  return Simd::largest(top);
+}
+
+float exp_sum(const float* x, float shift, float* y, int64_t count) {
+  V total = Simd::zero();
+  for (int64_t i = 0; i < count; i += kW) {
+    V e = exp(Simd::sub(load_some(x + i, count - i), Simd::set(shift)));
+    if (count - i < kW) e = Simd::keep(e, count - i, Simd::zero());
+    if (y != nullptr) store_some(y + i, e, count - i);
+    total = Simd::add(total, e);
+  }
+  return Simd::sum(total);
+}
+
+}  // namespace
+}  // namespace moegen

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/functions.h"
+
+// What the ops of every path share, over the vectors of `Simd`, which the including file chose. All of it has internal linkage: see
+// simd_avx512.h.
+namespace moegen {
+namespace {
+
+using V = Simd::V;
+constexpr int64_t kW = Simd::kWidth;
+
+template <typename T>
+V load_some(const T* p, int64_t n) {
+  return n >= kW ? Simd::load(p) : Simd::load(p, n);
+}
+
+template <typename T>
+void store_some(T* p, V x, int64_t n) {
+  if (n >= kW) {
+    Simd::store(p, x);
+  } else {
+    Simd::store(p, x, n);
+  }
+}
+
+template <typename T>
+float load_one(const T* p) {
+  alignas(64) float lanes[kW];
+  Simd::store(lanes, Simd::load(p, 1));
+  return lanes[0];
+}
+
+// Calls f with a typed null pointer for the dtype: the one place where a dtype becomes a type.
+template <typename F>
+void with_weight_type(DType dtype, const F& f) {
+  if (dtype == DType::f32) {
+    f(static_cast<const float*>(nullptr));
+  } else if (dtype == DType::f16) {
+    f(static_cast<const f16*>(nullptr));
+  } else {
+    f(static_cast<const bf16*>(nullptr));
+  }
+}
+
+template <typename F>
+void with_activation_type(DType dtype, const F& f) {
+  if (dtype == DType::f32) {
+    f(static_cast<float*>(nullptr));
+  } else {
+    f(static_cast<bf16*>(nullptr));
+  }
+}
+
+// e^x = 2^n * e^r with n = round(x / ln 2), |r| <= ln 2 / 2; Taylor to r^7: below 2 ulp.
+V exp(V x) {
+  const V low = Simd::set(-104.0F);  // e^-104 rounds to 0, e^89 to infinity
+  const V clamped = Simd::min(Simd::max(x, low), Simd::set(89.0F));
+  const V n = Simd::round(Simd::mul(clamped, Simd::set(1.44269504088896341F)));
+  V r = Simd::fma(n, Simd::set(-0.693145751953125F), clamped);  // ln 2 in two parts, the first exact in few bits
+  r = Simd::fma(n, Simd::set(-1.42860682030941723e-6F), r);
+  V p = Simd::set(1.0F / 5040);
+  p = Simd::fma(p, r, Simd::set(1.0F / 720));
+  p = Simd::fma(p, r, Simd::set(1.0F / 120));
+  p = Simd::fma(p, r, Simd::set(1.0F / 24));
+  p = Simd::fma(p, r, Simd::set(1.0F / 6));
+  p = Simd::fma(p, r, Simd::set(0.5F));
+  p = Simd::fma(p, r, Simd::set(1.0F));
+  p = Simd::fma(p, r, Simd::set(1.0F));
+  return Simd::unordered_or(x, Simd::scale2(p, n));
+}
+
+}  // namespace
+}  // namespace moegen

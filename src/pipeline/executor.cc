@@ -57,13 +57,31 @@ void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
   });
 }
 
-// Calls f with an MLP's weights: where they stay, or in a slot.
-template <typename F>
-void Executor::with_mlp(const MlpWeights& resident, size_t layer, int expert, const F& f) {
-  if (resident.gate) return f(resident);
-  MOEGEN_CHECK(stream_ != nullptr);
-  f(stream_->take(layer, expert));
-  stream_->release();
+// Experts that stay fill the time in which those that stream are on their way: no result depends on the order.
+void Executor::run_experts(size_t layer) {
+  const auto& experts = context_.weights.layers[layer].experts;
+  const auto run = [&](size_t e, const MlpWeights& weights) {
+    in_steps(buffers_.expert_begin[e], buffers_.expert_begin[e + 1], sizes_.expert_micro_batch,
+             [&](int64_t first, int64_t last) { run_expert(context_, weights, first, last); });
+  };
+  const auto has_tokens = [&](size_t e) { return buffers_.expert_begin[e] < buffers_.expert_begin[e + 1]; };
+  size_t resident = 0;
+  const auto run_resident = [&] {
+    while (resident < experts.size() && !(experts[resident].gate && has_tokens(resident))) ++resident;
+    if (resident == experts.size()) return false;
+    run(resident, experts[resident]);
+    ++resident;
+    return true;
+  };
+  for (size_t e = 0; e < experts.size(); ++e) {
+    if (experts[e].gate || !has_tokens(e)) continue;
+    while (!stream_->is_there() && run_resident()) {
+    }
+    run(e, stream_->take(layer, static_cast<int>(e)));
+    stream_->release();
+  }
+  while (run_resident()) {
+  }
 }
 
 void Executor::run_mlp(int64_t num_tokens, size_t layer) {
@@ -73,19 +91,13 @@ void Executor::run_mlp(int64_t num_tokens, size_t layer) {
   if (!spec.dense()) route(context_, num_tokens, layer);
   if (stream_ != nullptr) stream_->routed(layer, spec.dense() ? nullptr : buffers_.expert_begin);
   if (spec.dense()) {
-    with_mlp(weights.dense, layer, -1, [&](const MlpWeights& mlp) {
-      in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_dense(context_, mlp, first, last); });
-    });
+    const bool streams = !weights.dense.gate;
+    const MlpWeights& mlp = streams ? stream_->take(layer, -1) : weights.dense;
+    in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_dense(context_, mlp, first, last); });
+    if (streams) stream_->release();
     return;
   }
-  for (int e = 0; e < spec.num_experts; ++e) {
-    const int64_t begin = buffers_.expert_begin[e];
-    const int64_t end = buffers_.expert_begin[e + 1];
-    if (begin == end) continue;
-    with_mlp(weights.experts[static_cast<size_t>(e)], layer, e, [&](const MlpWeights& expert) {
-      in_steps(begin, end, step, [&](int64_t first, int64_t last) { run_expert(context_, expert, first, last); });
-    });
-  }
+  run_experts(layer);
   combine_experts(context_, num_tokens, layer);
   if (spec.shared_width > 0) {
     in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_shared(context_, weights, first, last); });

@@ -34,11 +34,10 @@ class Executor {
 
  private:
   void run_mlp(int64_t num_tokens, size_t layer);
-  template <typename F>
-  void with_mlp(const MlpWeights& resident, size_t layer, int expert, const F& f);
+  void run_experts(size_t layer);
 
   PassSizes sizes_;
-  WeightStream* stream_;
+  WeightStream* stream_;  // null: every weight stays
   KvLayout kv_;
   MappedMemory kv_pages_;
   Arena arena_;

@@ -97,13 +97,17 @@ void WeightStream::drop_unwanted() {
   }
 }
 
+bool WeightStream::is_there() const {
+  const std::lock_guard lock(mutex_);
+  return front_is_there();
+}
+
 const MlpWeights& WeightStream::take(size_t layer, int expert) {
   using Clock = std::chrono::steady_clock;
   std::unique_lock lock(mutex_);
-  const auto is_there = [&] { return released_ < begun_ && slot_of(released_).pieces_left == 0; };
-  if (!is_there() && !failure_) {
+  if (!front_is_there()) {
     const auto start = Clock::now();
-    to_compute_.wait(lock, [&] { return is_there() || failure_; });
+    to_compute_.wait(lock, [&] { return front_is_there(); });
     counters_.wait_seconds += std::chrono::duration<double>(Clock::now() - start).count();
   }
   if (failure_) std::rethrow_exception(failure_);

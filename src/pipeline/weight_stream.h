@@ -32,8 +32,8 @@ struct StreamCounters {
 /// of as many tokens leaves hardly an expert without one (`reads_ahead`); else it waits for the routing. Units without tokens are not
 /// read; one that was read ahead in vain is passed over. So a wrong guess costs time and nothing else.
 ///
-/// begin_pass(), routed(), take(), release() and counters() are called by the thread that runs passes. It and the reading thread share
-/// what `mutex_` guards, and the slots: a slot is the reading thread's from its begin to `pieces_left == 0`, then the other's to release.
+/// All members are for the thread that runs passes. It and the reading thread share what `mutex_` guards, and the slots: a slot is the
+/// reading thread's from the begin of its reading to `pieces_left == 0`, then the other's until it is released.
 class WeightStream {
  public:
   using OpenReader = std::function<std::unique_ptr<AsyncReader>(unsigned depth, std::span<const std::span<std::byte>> buffers)>;
@@ -50,6 +50,8 @@ class WeightStream {
   /// The experts of a layer that have tokens: expert e the rows [expert_begin[e], expert_begin[e + 1]). Null for a layer without
   /// experts. Called once a pass for every layer, in order.
   void routed(size_t layer, const int32_t* expert_begin);
+  /// Whether take() would not wait.
+  [[nodiscard]] bool is_there() const;
   /// A unit of that layer that has tokens, and that streams; each in order. `expert` -1: a layer without experts. Waits until it is
   /// there. Valid until release(). Throws what went wrong with reading, from then on always.
   const MlpWeights& take(size_t layer, int expert);
@@ -90,6 +92,9 @@ class WeightStream {
   }
   [[nodiscard]] std::byte* slot_data(int slot) const { return memory_.data() + static_cast<size_t>(slot) * slot_bytes_; }
   Slot& slot_of(int64_t count) { return slots_[static_cast<size_t>(count) % slots_.size()]; }
+  [[nodiscard]] bool front_is_there() const {
+    return failure_ || (released_ < begun_ && slots_[static_cast<size_t>(released_) % slots_.size()].pieces_left == 0);
+  }
 
   const Binding& binding_;
   const Checkpoint& checkpoint_;

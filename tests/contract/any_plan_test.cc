@@ -125,7 +125,7 @@ TEST_P(AnyPlan, SameBitsFromStorage) {
     options.max_pass_tokens = pass_tokens;
     Progress progress;
     EXPECT_TRUE(run(options, requests(), &progress) == want) << more << " " << slots << " " << pass_tokens;
-    const bool streams = std::get<0>(GetParam()) != "mistral" || slots == 1;  // its two MLPs are no more than two slots
+    const bool streams = more == 0 || std::get<0>(GetParam()) != "mistral";  // which is small: a little more and all of it stays
     EXPECT_EQ(progress.weight_bytes_read > 0 && progress.weight_read_seconds > 0, streams);
   }
 }

@@ -29,6 +29,7 @@ struct EngineOptions {
   uint64_t seed = 0;                             ///< for requests without a seed of their own
   bool skip_tokenizer_init = false;              ///< token ids in, token ids out
   std::string parser = "auto";                   ///< auto | none | a parser's name: reasoning and tool calls of conversations
+  std::filesystem::path trace_file;              ///< Chrome trace of what computed and what was read when; empty: none
   bool use_generation_config = true;             ///< defaults of generation_config.json
 };
 

@@ -121,13 +121,14 @@ LoadedModel::LoadedModel(const EngineOptions& options)
   if (tokenizer) chat_template = ChatTemplate::load(options.model);
   if (checkpoint) units = weight_units(binding);
   plan = plan_for(*this, options);
+  if (!options.trace_file.empty()) trace.emplace(options.trace_file);
   if (checkpoint) {
     store.emplace(binding, *checkpoint, pool, left_out(*this));
   } else {
     store.emplace(binding.table, dummy_dtype(spec), pool);
   }
   weights = assign_weights(spec, binding.table, store->views());
-  if (plan.weights.slots > 0) stream.emplace(spec, binding, *checkpoint, units, plan.weights);
+  if (plan.weights.slots > 0) stream.emplace(spec, binding, *checkpoint, units, plan.weights, open_async_reader, trace ? &*trace : nullptr);
   end_ids = defaults.eos_ids.empty() ? spec.eos_ids : defaults.eos_ids;
 }
 

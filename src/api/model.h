@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/thread_pool.h"
+#include "base/trace.h"
 #include "checkpoint/weight_store.h"
 #include "kernels/functions.h"
 #include "model/weights.h"
@@ -35,6 +36,7 @@ struct LoadedModel {
   Plan plan;
   std::optional<WeightStore> store;
   ModelWeights weights;                ///< without those that stream
+  std::optional<Trace> trace;          ///< of the whole run, if one is asked for
   std::optional<WeightStream> stream;  ///< empty where all weights stay
   std::vector<int32_t> end_ids;        ///< generation_config.json's, else config.json's
 };

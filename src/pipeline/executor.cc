@@ -29,9 +29,10 @@ void in_steps(int64_t begin, int64_t end, int64_t step, const F& f) {
 }  // namespace
 
 Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, WeightStream* stream, const Kernels& kernels, ThreadPool& pool,
-                   const Plan& plan, DType act)
+                   const Plan& plan, DType act, Trace* trace)
     : sizes_(plan.sizes),
       stream_(stream),
+      trace_(trace),
       kv_(plan.kv),
       kv_pages_(static_cast<size_t>(plan.kv_pages) * plan.kv.page_bytes, "KV pages"),
       arena_(make_arena(spec, act, sizes_)),
@@ -46,21 +47,36 @@ void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
   if (stream_ != nullptr) stream_->begin_pass(num_tokens);
   begin_pass(context_, pass);
   for (size_t layer = 0; layer < context_.spec.layers.size(); ++layer) {
-    project_qkv(context_, pass, layer);
-    in_steps(0, num_sequences, sizes_.attention_micro_batch, [&](int64_t first, int64_t last) { attend(context_, pass, layer, first, last); });
-    project_out(context_, num_tokens, layer);
+    run_attention(pass, layer);
     run_mlp(num_tokens, layer);
   }
+  const Trace::Span span(trace_, "logits");
   in_steps(0, static_cast<int64_t>(pass.logit_rows.size()), sizes_.logit_rows, [&](int64_t first, int64_t last) {
     compute_logits(context_, pass.logit_rows.data() + first, last - first);
     consumer.take(first, last - first, buffers_.logits);
   });
 }
 
+void Executor::run_attention(const Pass& pass, size_t layer) {
+  const auto l = static_cast<int64_t>(layer);
+  {
+    const Trace::Span span(trace_, "q, k, v", l);
+    project_qkv(context_, pass, layer);
+  }
+  {
+    const Trace::Span span(trace_, "attention", l);
+    in_steps(0, static_cast<int64_t>(pass.sequences.size()), sizes_.attention_micro_batch,
+             [&](int64_t first, int64_t last) { attend(context_, pass, layer, first, last); });
+  }
+  const Trace::Span span(trace_, "output projection", l);
+  project_out(context_, static_cast<int64_t>(pass.tokens.size()), layer);
+}
+
 // Experts that stay fill the time in which those that stream are on their way: no result depends on the order.
 void Executor::run_experts(size_t layer) {
   const auto& experts = context_.weights.layers[layer].experts;
   const auto run = [&](size_t e, const MlpWeights& weights) {
+    const Trace::Span span(trace_, experts[e].gate ? "expert" : "streamed expert", static_cast<int64_t>(layer), static_cast<int64_t>(e));
     in_steps(buffers_.expert_begin[e], buffers_.expert_begin[e + 1], sizes_.expert_micro_batch,
              [&](int64_t first, int64_t last) { run_expert(context_, weights, first, last); });
   };
@@ -88,16 +104,22 @@ void Executor::run_mlp(int64_t num_tokens, size_t layer) {
   const MlpSpec& spec = context_.spec.layers[layer].mlp;
   const LayerWeights& weights = context_.weights.layers[layer];
   const int64_t step = sizes_.expert_micro_batch;
-  if (!spec.dense()) route(context_, num_tokens, layer);
+  const auto l = static_cast<int64_t>(layer);
+  if (!spec.dense()) {
+    const Trace::Span span(trace_, "router", l);
+    route(context_, num_tokens, layer);
+  }
   if (stream_ != nullptr) stream_->routed(layer, spec.dense() ? nullptr : buffers_.expert_begin);
   if (spec.dense()) {
     const bool streams = !weights.dense.gate;
     const MlpWeights& mlp = streams ? stream_->take(layer, -1) : weights.dense;
+    const Trace::Span span(trace_, "dense MLP", l);
     in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_dense(context_, mlp, first, last); });
     if (streams) stream_->release();
     return;
   }
   run_experts(layer);
+  const Trace::Span span(trace_, "combine, shared expert", l);
   combine_experts(context_, num_tokens, layer);
   if (spec.shared_width > 0) {
     in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_shared(context_, weights, first, last); });

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "base/trace.h"
 #include "memory/mapped_memory.h"
 #include "model/steps.h"
 #include "pipeline/weight_stream.h"
@@ -22,9 +23,10 @@ class LogitsConsumer {
 class Executor {
  public:
   /// Everything that is passed must outlive the executor. `stream` has the MLPs that `weights` lacks; null where it lacks none.
+  /// `trace`: what is told when each module ran; may be null.
   /// Throws Error(out_of_memory).
   Executor(const ModelSpec& spec, const ModelWeights& weights, WeightStream* stream, const Kernels& kernels, ThreadPool& pool, const Plan& plan,
-           DType act);
+           DType act, Trace* trace = nullptr);
   Executor(const Executor&) = delete;  // the context points into it
   Executor& operator=(const Executor&) = delete;
 
@@ -33,11 +35,13 @@ class Executor {
   void run(const Pass& pass, LogitsConsumer& consumer);
 
  private:
+  void run_attention(const Pass& pass, size_t layer);
   void run_mlp(int64_t num_tokens, size_t layer);
   void run_experts(size_t layer);
 
   PassSizes sizes_;
   WeightStream* stream_;  // null: every weight stays
+  Trace* trace_;
   KvLayout kv_;
   MappedMemory kv_pages_;
   Arena arena_;

@@ -37,7 +37,7 @@ int64_t WeightStream::reads_ahead(const MlpSpec& mlp) {
 }
 
 WeightStream::WeightStream(const ModelSpec& spec, const Binding& binding, const Checkpoint& checkpoint, std::span<const WeightUnit> units,
-                           const WeightPlan& plan, const OpenReader& open_reader)
+                           const WeightPlan& plan, const OpenReader& open_reader, Trace* trace)
     : binding_(binding),
       checkpoint_(checkpoint),
       units_(units),
@@ -47,6 +47,7 @@ WeightStream::WeightStream(const ModelSpec& spec, const Binding& binding, const 
       memory_(static_cast<size_t>(plan.slots) * plan.slot_bytes, "weight slots"),
       slots_(static_cast<size_t>(plan.slots)),
       wanted_(plan.streamed.size()),
+      trace_(trace),
       reader_(checkpoint.files(), open_with_slots(open_reader, memory_, slot_bytes_), kDepth),
       reader_name_(reader_.reader().name()) {
   MOEGEN_CHECK(!streamed_.empty() && !slots_.empty());
@@ -106,6 +107,7 @@ const MlpWeights& WeightStream::take(size_t layer, int expert) {
   using Clock = std::chrono::steady_clock;
   std::unique_lock lock(mutex_);
   if (!front_is_there()) {
+    const Trace::Span span(trace_, "wait for weights", static_cast<int64_t>(layer), expert);
     const auto start = Clock::now();
     to_compute_.wait(lock, [&] { return front_is_there(); });
     counters_.wait_seconds += std::chrono::duration<double>(Clock::now() - start).count();
@@ -168,6 +170,7 @@ bool WeightStream::next_unit() {
   if (end_ || !can_begin()) return false;
   Slot& slot = slot_of(begun_);
   cursor_ = {&unit_at(next_), 0, 0, static_cast<int>(&slot - slots_.data())};
+  slot.begun = Trace::Clock::now();
   slot.position = next_++;
   slot.pieces_left = num_pieces(*cursor_.unit);
   ++begun_;
@@ -208,7 +211,7 @@ void WeightStream::ended(std::span<const int> slots) {
   counters_.read_seconds = reader_.busy_seconds();
 }
 
-// Makes the views, and moves what its file has at an odd place.
+// Makes the views of a unit that is all there, and moves what its file has at an odd place.
 void WeightStream::settle(Slot& slot) const {
   const WeightUnit& unit = unit_at(slot.position);
   std::byte* data = slot_data(static_cast<int>(&slot - slots_.data()));
@@ -221,6 +224,7 @@ void WeightStream::settle(Slot& slot) const {
     const TensorSpec& spec = binding_.table[t.table_idx];
     return TensorView{data + t.used_at, binding_.tensors[t.table_idx]->dtype, spec.shape[0], spec.shape[1]};
   };
+  if (trace_ != nullptr) trace_->add_read(slot.position, unit.layer, unit.expert, unit.resident_bytes, slot.begun, Trace::Clock::now());
   slot.weights = {view(unit.tensors[0]), view(unit.tensors[1]), view(unit.tensors[2])};
 }
 

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/trace.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/weight_units.h"
 #include "memory/mapped_memory.h"
@@ -40,7 +41,7 @@ class WeightStream {
 
   /// What is passed must outlive it, but for the plan. Reading begins with the first pass. Throws Error(out_of_memory | io).
   WeightStream(const ModelSpec& spec, const Binding& binding, const Checkpoint& checkpoint, std::span<const WeightUnit> units, const WeightPlan& plan,
-               const OpenReader& open_reader = open_async_reader);
+               const OpenReader& open_reader = open_async_reader, Trace* trace = nullptr);
   ~WeightStream();
   WeightStream(const WeightStream&) = delete;
   WeightStream& operator=(const WeightStream&) = delete;
@@ -68,6 +69,7 @@ class WeightStream {
   struct Slot {
     int64_t position = -1;
     int pieces_left = 0;
+    Trace::Clock::time_point begun;
     MlpWeights weights;
   };
   struct Cursor {  // of the unit that is being read
@@ -119,6 +121,7 @@ class WeightStream {
   std::exception_ptr failure_;
   StreamCounters counters_;
 
+  Trace* trace_;
   Cursor cursor_;  // the reading thread's own
   PieceReader reader_;
   std::string reader_name_;

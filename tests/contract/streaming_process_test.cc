@@ -139,5 +139,24 @@ TEST_F(Streaming, AFileCutOffStopsTheJobWhichIsThenResumed) {
   EXPECT_EQ(answers(dir / "out"), answers(dir / "whole"));
 }
 
+TEST_F(Streaming, ATraceShowsWhatTheCoresAndTheStorageDid) {
+  ASSERT_EQ(run({"run-batch", "-m", kModels / "mixtral", "-i", requests(20, 5), "-o", dir / "out", "--skip-tokenizer-init", "--weight-memory",
+                 "400000", "--trace", dir / "trace"})
+                .status,
+            0);
+  std::map<std::string, int> events;
+  double end = 0;
+  for (const auto& e : nlohmann::json::parse(slurp(dir / "trace"))) {
+    ++events[e["ph"] == "X" ? e["name"].get<std::string>() : e["ph"].get<std::string>()];
+    if (e["ph"] != "X") continue;
+    EXPECT_GE(e["ts"].get<double>() + 0.2, end) << "what the cores do follows one another";
+    if (e["name"] != "wait for weights") end = e["ts"].get<double>() + e["dur"].get<double>();
+  }
+  EXPECT_GT(events["streamed expert"], 50);
+  EXPECT_GE(events["b"], events["streamed expert"]);
+  EXPECT_EQ(events["b"], events["e"]);
+  EXPECT_EQ(events["attention"], events["router"]);
+}
+
 }  // namespace
 }  // namespace moegen::testing

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "kernels/kv_page.h"
 
 namespace moegen {
 
@@ -58,21 +59,22 @@ struct Attention {
   int64_t stride = 0;        ///< elements from one query to the next, of q and out
   DType dtype = DType::f32;  ///< of q, out, keys and values
   int heads = 0;
-  int head_dim = 0;
+  int head_dim = 0;  ///< even
   int64_t num_queries = 0;
-  int64_t first_position = 0;        ///< of the first query
-  const std::byte* pages = nullptr;  ///< page p begins at pages + p * page_bytes
-  size_t page_bytes = 0;
-  const int32_t* page_table = nullptr;  ///< page of positions [i * page_tokens, (i + 1) * page_tokens)
-  int page_tokens = 0;
-  size_t k_offset = 0;  ///< within a page: keys [page_tokens, head_dim] of this layer and KV head
-  size_t v_offset = 0;  ///< values, likewise
-  int64_t window = 0;   ///< keys a query sees, itself included; 0: all
+  int64_t first_position = 0;           ///< of the first query
+  const std::byte* pages = nullptr;     ///< page p begins at pages + p * page_bytes
+  size_t page_bytes = 0;                ///< multiple of 64
+  const int32_t* page_table = nullptr;  ///< page of positions [i * kPageTokens, (i + 1) * kPageTokens)
+  size_t k_offset = 0;                  ///< within a page: keys of this layer and KV head, as kv_page.h has them
+  size_t v_offset = 0;                  ///< values, likewise
+  int64_t window = 0;                   ///< keys a query sees, itself included; 0: all
   float scale = 0;
   float* scratch = nullptr;  ///< attention_scratch() floats
 };
 
-[[nodiscard]] inline int64_t attention_scratch(int head_dim, int page_tokens) { return 2 * static_cast<int64_t>(head_dim) + page_tokens; }
+/// Rows, (query, head), that any path computes at a time.
+constexpr int64_t kAttentionRowsMax = 8;
+[[nodiscard]] constexpr int64_t attention_scratch(int64_t head_dim) { return kAttentionRowsMax * (2 * (head_dim + 16) + kPageTokens); }
 
 /// One implementation of every op of a pass. Functions work on the ranges they are given, on one thread, allocate nothing, and
 /// give the same bits for an output element whatever the range. Shapes and dtypes are checked by the caller.

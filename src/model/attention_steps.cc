@@ -33,8 +33,11 @@ void fill_query_blocks(const StepContext& c, const Pass& pass) {
     b.block_begin[s] = blocks;
     const PassSequence& seq = pass.sequences[s];
     for (int32_t t = 0; t < seq.num_tokens; ++t) b.positions[seq.first_row + t] = seq.first_position + t;
-    for (int32_t t = 0; t < seq.num_tokens; t += static_cast<int32_t>(Buffers::kQueryBlock)) {
-      b.query_blocks[blocks++] = {static_cast<int32_t>(s), t, std::min(static_cast<int32_t>(Buffers::kQueryBlock), seq.num_tokens - t)};
+    for (int32_t t = 0; t < seq.num_tokens;) {  // up to the end of a page: no two blocks write to one
+      const auto room = static_cast<int32_t>(kPageTokens - (seq.first_position + t) % kPageTokens);
+      const int32_t count = std::min(room, seq.num_tokens - t);
+      b.query_blocks[blocks++] = {static_cast<int32_t>(s), t, count};
+      t += count;
     }
   }
   b.block_begin[pass.sequences.size()] = blocks;
@@ -60,13 +63,21 @@ struct Row {
   const PassSequence* sequence;
 };
 
+// kv: keys of all heads, then values, of one token.
+template <typename T>
+void store_head(const StepContext& c, size_t layer, int head, const void* kv, int64_t slot, std::byte* page) {
+  const AttentionSpec& a = c.spec.layers[layer].attention;
+  const T* key = static_cast<const T*>(kv) + static_cast<int64_t>(head) * a.head_dim;
+  store_kv(key, key + a.kv_width(), a.head_dim, slot, reinterpret_cast<T*>(page + c.kv.k_offset(layer, head)),
+           reinterpret_cast<T*>(page + c.kv.v_offset(layer, head)));
+}
+
 // One token of qkv: norm, clip, rope; q -> buffer, k and v -> page.
 void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rope) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const Buffers& b = c.buffers;
   float* q = b.qkv + row.token * (a.q_width() + 2 * a.kv_width());
   float* k = q + a.q_width();
-  float* v = k + a.kv_width();
   if (a.qk_norm != AttentionSpec::QkNorm::none) norm_heads(c, a, c.weights.layers[layer], q, k);
   if (a.clip_qkv > 0) clamp(q, a.q_width() + 2 * a.kv_width(), a.clip_qkv);
   const int64_t pairs = a.rope.dim / 2;
@@ -75,14 +86,16 @@ void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rop
   for (int head = 0; head < a.num_heads + a.num_kv_heads; ++head) c.kernels.rotate(q + static_cast<int64_t>(head) * a.head_dim, cos, sin, a.rope.dim);
   c.kernels.convert(q, DType::f32, act_at(c, b.q, row.token * a.q_width()), c.act, a.q_width());
 
+  c.kernels.convert(k, DType::f32, k, c.act, 2 * a.kv_width());  // in place: an element never moves up
   const int64_t position = b.positions[row.token];
-  const int64_t page = row.sequence->page_table[position / c.kv.page_tokens];
+  const int64_t page = row.sequence->page_table[position / kPageTokens];
   std::byte* at = c.kv_pages + static_cast<size_t>(page) * c.kv.page_bytes;
-  const size_t slot = static_cast<size_t>(position % c.kv.page_tokens) * static_cast<size_t>(a.head_dim) * bytes_of(c.kv.dtype);
   for (int head = 0; head < a.num_kv_heads; ++head) {
-    const int64_t from = static_cast<int64_t>(head) * a.head_dim;
-    c.kernels.convert(k + from, DType::f32, at + c.kv.k_offset(layer, head) + slot, c.kv.dtype, a.head_dim);
-    c.kernels.convert(v + from, DType::f32, at + c.kv.v_offset(layer, head) + slot, c.kv.dtype, a.head_dim);
+    if (c.act == DType::f32) {
+      store_head<float>(c, layer, head, k, position % kPageTokens, at);
+    } else {
+      store_head<bf16>(c, layer, head, k, position % kPageTokens, at);
+    }
   }
 }
 
@@ -146,7 +159,6 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first,
                          .pages = c.kv_pages,
                          .page_bytes = c.kv.page_bytes,
                          .page_table = seq.page_table,
-                         .page_tokens = c.kv.page_tokens,
                          .k_offset = c.kv.k_offset(layer, kv_head),
                          .v_offset = c.kv.v_offset(layer, kv_head),
                          .window = a.window,

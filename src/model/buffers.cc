@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/functions.h"
+#include "model/linear.h"
 
 namespace moegen {
 
@@ -31,7 +32,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
     rope_cos.push_back(arena.take<float>(tokens * rope.dim / 2));
     rope_sin.push_back(arena.take<float>(tokens * rope.dim / 2));
   }
-  query_blocks = arena.take<QueryBlock>(sizes.sequences + tokens / kQueryBlock);
+  query_blocks = arena.take<QueryBlock>(2 * sizes.sequences + tokens / kPageTokens);
   block_begin = arena.take<int64_t>(sizes.sequences + 1);
   router_logits = arena.take<float>(tokens * experts);
   chosen = arena.take<int32_t>(tokens * top_k);
@@ -41,12 +42,12 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
   expert_begin = arena.take<int32_t>(experts + 1);
   expert_out = take_act(tokens * top_k * spec.hidden);
   gate = take_act(sizes.expert_micro_batch * width);
-  up = take_act(sizes.expert_micro_batch * width);
+  parts = arena.take<MlpRows>(experts);
   shared_out = take_act(shared > 0 ? sizes.expert_micro_batch * spec.hidden : 0);
   shared_logit = arena.take<float>(shared > 0 ? sizes.expert_micro_batch : 0);
   logit_in = take_act(sizes.logit_rows * spec.hidden);
   logits = arena.take<float>(sizes.logit_rows * spec.vocab);
-  scratch_floats = round_up<int64_t>(attention_scratch(static_cast<int>(head_dim), sizes.page_tokens), 16);
+  scratch_floats = round_up<int64_t>(std::max(attention_scratch(head_dim), 2 * kRowBlock * kGateCols), 16);
   scratch = arena.take<float>(sizes.threads * scratch_floats);
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "memory/arena.h"
+#include "model/weights.h"
 #include "spec/model_spec.h"
 
 namespace moegen {
@@ -19,19 +20,27 @@ struct PassSizes {
   int threads = 0;
 };
 
-/// Work of one attention task: some consecutive queries of one sequence.
+/// Work of one attention task: consecutive queries of one sequence, in one page.
 struct QueryBlock {
   int32_t sequence = 0;  ///< of the pass
   int32_t first = 0;     ///< query within the sequence's tokens of this pass
   int32_t count = 0;
 };
 
+/// Tokens that go through one MLP together.
+struct MlpRows {
+  const MlpWeights* mlp = nullptr;
+  const int32_t* rows = nullptr;  ///< their rows of `normed`, from `first` on, or null: the rows follow one another
+  int64_t first = 0;
+  int64_t count = 0;
+  int64_t at = 0;     ///< first of the rows of `gate` that are theirs
+  void* y = nullptr;  ///< [count, H], act
+};
+
 /// Everything a pass writes, laid out once. T = pass_tokens, H = hidden. "act" is the activation dtype.
 struct Buffers {
   /// Takes everything from `arena`; with a measuring arena all pointers are null.
   Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes);
-
-  static constexpr int64_t kQueryBlock = 32;
 
   int64_t* positions = nullptr;            ///< [T]
   float* hidden = nullptr;                 ///< [T, H] the residual stream, float in every mode
@@ -40,7 +49,7 @@ struct Buffers {
   void* q = nullptr;                       ///< [T, q_width] act
   void* attended = nullptr;                ///< [T, q_width] act
   std::vector<float*> rope_cos, rope_sin;  ///< for each distinct RopeSpec [T, dim/2]
-  QueryBlock* query_blocks = nullptr;      ///< [sequences + T / kQueryBlock]
+  QueryBlock* query_blocks = nullptr;      ///< [2 * sequences + T / kPageTokens]
   int64_t* block_begin = nullptr;          ///< [sequences + 1]: query blocks of each sequence
   float* router_logits = nullptr;          ///< [T, E]
   int32_t* chosen = nullptr;               ///< [T, k] experts of a token, best first
@@ -50,12 +59,12 @@ struct Buffers {
   int32_t* expert_begin = nullptr;         ///< [E + 1] first row of each expert
   void* expert_out = nullptr;              ///< [T * k, H] act
   void* gate = nullptr;                    ///< [b_e, width] act
-  void* up = nullptr;                      ///< [b_e, width] act
+  MlpRows* parts = nullptr;                ///< [E] room for the parts of an expert micro-batch
   void* shared_out = nullptr;              ///< [b_e, H] act
   float* shared_logit = nullptr;           ///< [b_e]
   void* logit_in = nullptr;                ///< [logit_rows, H] act
   float* logits = nullptr;                 ///< [logit_rows, vocab]
-  float* scratch = nullptr;                ///< [threads, scratch_floats] for attention
+  float* scratch = nullptr;                ///< [threads, scratch_floats]
   int64_t scratch_floats = 0;
   std::vector<RopeSpec> ropes;  ///< the distinct ones
 };

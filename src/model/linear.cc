@@ -12,15 +12,13 @@ void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView
   op.k = w.cols;
   op.bias = bias.data;
   op.bias_dtype = bias.dtype;
-  // A block of rows stays in L2 while the columns' weights go by; few rows are cut finer in columns, so that all threads work.
-  const int64_t row_block = 64;
-  const int64_t col_block = m >= row_block ? 64 : 32;
-  const int64_t row_tiles = ceil_div(m, row_block);
+  const int64_t col_block = m >= kRowBlock ? kColBlock : kColBlock / 4;  // few rows: many tasks all the same
+  const int64_t row_tiles = ceil_div(m, kRowBlock);
   const int64_t col_tiles = ceil_div(w.rows, col_block);
   c.pool.parallel_for(row_tiles * col_tiles, [&](int64_t tile, int) {
-    const int64_t row = tile % row_tiles * row_block;
+    const int64_t row = tile % row_tiles * kRowBlock;
     const int64_t col = tile / row_tiles * col_block;
-    c.kernels.gemm(op, {row, std::min(m, row + row_block)}, {col, std::min(w.rows, col + col_block)});
+    c.kernels.gemm(op, {row, std::min(m, row + kRowBlock)}, {col, std::min(w.rows, col + col_block)});
   });
 }
 

@@ -7,6 +7,11 @@
 
 namespace moegen {
 
+/// Tiles of a GEMM that are one task: their x stays in L2 while the weights of the columns go by.
+constexpr int64_t kRowBlock = 128;
+constexpr int64_t kColBlock = 96;
+constexpr int64_t kGateCols = kColBlock / 2;  ///< of gate and of up
+
 /// y = x w^T (+ bias) over m rows, shared out to the threads in tiles. `x`, `y` and their strides are set in `op`.
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m);
 

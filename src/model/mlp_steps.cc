@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/checked.h"
 #include "kernels/route.h"
@@ -9,22 +10,75 @@
 namespace moegen {
 namespace {
 
-// Rows of `gate` [m, width] become silu(gate(x)) * up(x); x is normed, gathered by `rows` or from token `first` on.
-void gate_and_up(const StepContext& c, const MlpWeights& mlp, const int32_t* rows, int64_t first, int64_t m) {
+struct MlpTile {
+  const MlpRows& part;
+  Range rows, cols;
+};
+
+// Calls task(tile, worker) for tiles of all parts, `cols` wide in all: one fork and join, however few rows a part has.
+template <typename Task>
+void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t cols, int64_t col_block, const Task& task) {
+  const int64_t col_tiles = ceil_div(cols, col_block);
+  const auto tiles_of = [&](const MlpRows& part) { return ceil_div(part.count, kRowBlock) * col_tiles; };
+  const int64_t count =
+      std::accumulate(parts.begin(), parts.end(), int64_t{0}, [&](int64_t sum, const MlpRows& part) { return sum + tiles_of(part); });
+  c.pool.parallel_for(count, [&](int64_t tile, int worker) {
+    const MlpRows* part = parts.data();
+    for (; tile >= tiles_of(*part); ++part) tile -= tiles_of(*part);
+    const int64_t row_tiles = ceil_div(part->count, kRowBlock);
+    const int64_t row = tile % row_tiles * kRowBlock;
+    const int64_t col = tile / row_tiles * col_block;
+    task(MlpTile{*part, {row, std::min(part->count, row + kRowBlock)}, {col, std::min(cols, col + col_block)}}, worker);
+  });
+}
+
+// Rows [part.at, ...) of `gate` become silu(gate(x)) * up(x).
+void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
   const Buffers& b = c.buffers;
-  const int64_t width = mlp.gate.rows;
-  Gemm op{.x = rows != nullptr ? b.normed : act_at(c, b.normed, first * c.spec.hidden),
-          .x_dtype = c.act,
-          .x_stride = c.spec.hidden,
-          .rows = rows,
-          .y = b.gate,
-          .y_dtype = c.act,
-          .y_stride = width};
-  linear(c, op, mlp.gate, {}, m);
-  op.y = b.up;
-  linear(c, op, mlp.up, {}, m);
-  for_blocks(c, m, 16, [&](Range r, int) {
-    c.kernels.silu_mul(act_at(c, b.gate, r.begin * width), act_at(c, b.up, r.begin * width), c.act, r.size() * width);
+  const int64_t width = parts.front().mlp->gate.rows;
+  for_tiles(c, parts, width, kGateCols, [&](const MlpTile& tile, int worker) {
+    const MlpRows& part = tile.part;
+    float* gate = b.scratch + worker * b.scratch_floats;
+    float* up = gate + kRowBlock * kGateCols;
+    const int64_t hidden = c.spec.hidden;
+    Gemm op{.x = act_at(c, b.normed, (part.first + (part.rows != nullptr ? 0 : tile.rows.begin)) * hidden),
+            .x_dtype = c.act,
+            .x_stride = hidden,
+            .rows = part.rows != nullptr ? part.rows + tile.rows.begin : nullptr,
+            .y_stride = tile.cols.size(),
+            .k = hidden};
+    const auto project = [&](const TensorView& w, float* y) {
+      op.w = static_cast<const std::byte*>(w.data) + static_cast<size_t>(tile.cols.begin * hidden) * bytes_of(w.dtype);
+      op.w_dtype = w.dtype;
+      op.y = y;
+      c.kernels.gemm(op, {0, tile.rows.size()}, {0, tile.cols.size()});
+    };
+    project(part.mlp->gate, gate);
+    project(part.mlp->up, up);
+    c.kernels.silu_mul(gate, up, DType::f32, tile.rows.size() * op.y_stride);
+    for (int64_t i = 0; i < tile.rows.size(); ++i) {
+      c.kernels.convert(gate + i * op.y_stride, DType::f32, act_at(c, b.gate, (part.at + tile.rows.begin + i) * width + tile.cols.begin), c.act,
+                        op.y_stride);
+    }
+  });
+}
+
+// y = down(gate), or y += it.
+void down(const StepContext& c, std::span<const MlpRows> parts, DType y_dtype, bool add) {
+  const int64_t width = parts.front().mlp->down.cols;
+  for_tiles(c, parts, c.spec.hidden, kColBlock, [&](const MlpTile& tile, int) {
+    const TensorView& w = tile.part.mlp->down;
+    c.kernels.gemm({.x = act_at(c, c.buffers.gate, tile.part.at * width),
+                    .x_dtype = c.act,
+                    .x_stride = width,
+                    .w = w.data,
+                    .w_dtype = w.dtype,
+                    .y = tile.part.y,
+                    .y_dtype = y_dtype,
+                    .y_stride = c.spec.hidden,
+                    .add = add,
+                    .k = width},
+                   tile.rows, tile.cols);
   });
 }
 
@@ -55,17 +109,9 @@ void route(const StepContext& c, int64_t num_tokens, size_t layer) {
   b.expert_begin[0] = 0;
 }
 
-void run_expert(const StepContext& c, const MlpWeights& expert, int64_t first, int64_t last) {
-  const Buffers& b = c.buffers;
-  gate_and_up(c, expert, b.row_token + first, 0, last - first);
-  linear(c,
-         {.x = b.gate,
-          .x_dtype = c.act,
-          .x_stride = expert.down.cols,
-          .y = act_at(c, b.expert_out, first * c.spec.hidden),
-          .y_dtype = c.act,
-          .y_stride = c.spec.hidden},
-         expert.down, {}, last - first);
+void run_experts(const StepContext& c, std::span<const MlpRows> parts) {
+  gate_and_up(c, parts);
+  down(c, parts, c.act, false);
 }
 
 void combine_experts(const StepContext& c, int64_t num_tokens, size_t layer) {
@@ -80,26 +126,18 @@ void combine_experts(const StepContext& c, int64_t num_tokens, size_t layer) {
 }
 
 void run_dense(const StepContext& c, const MlpWeights& mlp, int64_t first, int64_t last) {
-  const Buffers& b = c.buffers;
-  gate_and_up(c, mlp, nullptr, first, last - first);
-  linear(c,
-         {.x = b.gate,
-          .x_dtype = c.act,
-          .x_stride = mlp.down.cols,
-          .y = b.hidden + first * c.spec.hidden,
-          .y_dtype = DType::f32,
-          .y_stride = c.spec.hidden,
-          .add = true},
-         mlp.down, {}, last - first);
+  const MlpRows part{.mlp = &mlp, .first = first, .count = last - first, .y = c.buffers.hidden + first * c.spec.hidden};
+  gate_and_up(c, {&part, 1});
+  down(c, {&part, 1}, DType::f32, true);
 }
 
 void run_shared(const StepContext& c, const LayerWeights& layer, int64_t first, int64_t last) {
   const Buffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden;
   const int64_t m = last - first;
-  gate_and_up(c, layer.shared, nullptr, first, m);
-  linear(c, {.x = b.gate, .x_dtype = c.act, .x_stride = layer.shared.down.cols, .y = b.shared_out, .y_dtype = c.act, .y_stride = hidden},
-         layer.shared.down, {}, m);
+  const MlpRows part{.mlp = &layer.shared, .first = first, .count = m, .y = b.shared_out};
+  gate_and_up(c, {&part, 1});
+  down(c, {&part, 1}, c.act, false);
   linear(c,
          {.x = act_at(c, b.normed, first * hidden), .x_dtype = c.act, .x_stride = hidden, .y = b.shared_logit, .y_dtype = DType::f32, .y_stride = 1},
          layer.shared_router, {}, m);

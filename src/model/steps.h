@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -45,8 +46,8 @@ void project_out(const StepContext& c, int64_t num_tokens, size_t layer);
 /// normed -> chosen, weight; tokens sorted by expert: row_token, row_of, expert_begin.
 void route(const StepContext& c, int64_t num_tokens, size_t layer);
 
-/// normed, gathered -> expert_out rows [first, last) of one expert: one expert micro-batch.
-void run_expert(const StepContext& c, const MlpWeights& expert, int64_t first, int64_t last);
+/// normed -> y = mlp(normed), for all parts at once: an expert micro-batch. Their rows are at most sizes.expert_micro_batch.
+void run_experts(const StepContext& c, std::span<const MlpRows> parts);
 
 /// expert_out -> hidden += sum_j weight_j * out_j, in the order of `chosen`, which no plan changes.
 void combine_experts(const StepContext& c, int64_t num_tokens, size_t layer);

@@ -1,6 +1,7 @@
 #include "pipeline/executor.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/check.h"
 #include "model/rope.h"
@@ -72,31 +73,39 @@ void Executor::run_attention(const Pass& pass, size_t layer) {
   project_out(context_, static_cast<int64_t>(pass.tokens.size()), layer);
 }
 
-// Experts that stay fill the time in which those that stream are on their way: no result depends on the order.
+// Runs experts that stay, from number `next` on, as many as fit a batch; whether there were any.
+bool Executor::run_resident(ExpertBatch& batch, size_t layer, size_t& next, int most) const {
+  const auto& experts = context_.weights.layers[layer].experts;
+  for (; next < experts.size() && batch.num_experts() < most; ++next) {
+    if (!experts[next].gate || batch.rows_of(next) == 0) continue;
+    if (!batch.fits(next)) break;
+    batch.add(next, experts[next]);
+  }
+  const bool some = batch.num_experts() > 0;
+  batch.run();
+  return some;
+}
+
+// No result depends on the order: experts that stay fill the time in which the next of those that stream is on its way.
 void Executor::run_experts(size_t layer) {
   const auto& experts = context_.weights.layers[layer].experts;
-  const auto run = [&](size_t e, const MlpWeights& weights) {
-    const Trace::Span span(trace_, experts[e].gate ? "expert" : "streamed expert", static_cast<int64_t>(layer), static_cast<int64_t>(e));
-    in_steps(buffers_.expert_begin[e], buffers_.expert_begin[e + 1], sizes_.expert_micro_batch,
-             [&](int64_t first, int64_t last) { run_expert(context_, weights, first, last); });
-  };
-  const auto has_tokens = [&](size_t e) { return buffers_.expert_begin[e] < buffers_.expert_begin[e + 1]; };
+  const int most = stream_ == nullptr ? std::numeric_limits<int>::max() : stream_->units_at_once();
+  ExpertBatch batch(context_, trace_, layer);
   size_t resident = 0;
-  const auto run_resident = [&] {
-    while (resident < experts.size() && !(experts[resident].gate && has_tokens(resident))) ++resident;
-    if (resident == experts.size()) return false;
-    run(resident, experts[resident]);
-    ++resident;
-    return true;
+  const auto run_streamed = [&] {
+    if (batch.num_experts() == 0) return;
+    batch.run();
+    stream_->release();
   };
   for (size_t e = 0; e < experts.size(); ++e) {
-    if (experts[e].gate || !has_tokens(e)) continue;
-    while (!stream_->is_there() && run_resident()) {
+    if (experts[e].gate || batch.rows_of(e) == 0) continue;
+    if (batch.num_experts() == most || !batch.fits(e) || !stream_->is_there()) run_streamed();
+    while (!stream_->is_there() && run_resident(batch, layer, resident, most)) {
     }
-    run(e, stream_->take(layer, static_cast<int>(e)));
-    stream_->release();
+    batch.add(e, stream_->take(layer, static_cast<int>(e)));
   }
-  while (run_resident()) {
+  if (stream_ != nullptr) run_streamed();
+  while (run_resident(batch, layer, resident, most)) {
   }
 }
 

@@ -5,6 +5,7 @@
 #include "base/trace.h"
 #include "memory/mapped_memory.h"
 #include "model/steps.h"
+#include "pipeline/expert_batch.h"
 #include "pipeline/weight_stream.h"
 #include "plan/plan.h"
 
@@ -38,6 +39,7 @@ class Executor {
   void run_attention(const Pass& pass, size_t layer);
   void run_mlp(int64_t num_tokens, size_t layer);
   void run_experts(size_t layer);
+  bool run_resident(ExpertBatch& batch, size_t layer, size_t& next, int most) const;
 
   PassSizes sizes_;
   WeightStream* stream_;  // null: every weight stays

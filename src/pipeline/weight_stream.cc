@@ -91,11 +91,9 @@ void WeightStream::routed(size_t layer, const int32_t* expert_begin) {
 
 // Passes over what was read ahead in vain.
 void WeightStream::drop_unwanted() {
-  while (released_ < begun_) {
-    const int64_t position = slot_of(released_).position;
-    if (position >= known_end_ || (position >= pass_base_ && wanted_[static_cast<size_t>(position - pass_base_)] != 0)) return;
-    ++released_;
-  }
+  const auto is_unwanted = [this](int64_t p) { return p < known_end_ && (p < pass_base_ || wanted_[static_cast<size_t>(p - pass_base_)] == 0); };
+  while (taken_ < begun_ && is_unwanted(slot_of(taken_).position)) ++taken_;
+  if (!held_) released_ = taken_;
 }
 
 bool WeightStream::is_there() const {
@@ -113,14 +111,17 @@ const MlpWeights& WeightStream::take(size_t layer, int expert) {
     counters_.wait_seconds += std::chrono::duration<double>(Clock::now() - start).count();
   }
   if (failure_) std::rethrow_exception(failure_);
-  const WeightUnit& unit = unit_at(slot_of(released_).position);
+  Slot& slot = slot_of(taken_++);
+  const WeightUnit& unit = unit_at(slot.position);
   MOEGEN_CHECK(unit.layer == static_cast<int>(layer) && unit.expert == expert);
-  return slot_of(released_).weights;
+  held_ = true;
+  drop_unwanted();
+  return slot.weights;
 }
 
 void WeightStream::release() {
   const std::lock_guard lock(mutex_);
-  ++released_;
+  held_ = false;
   drop_unwanted();
   to_read_.notify_one();
 }

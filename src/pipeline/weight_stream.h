@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -54,9 +55,13 @@ class WeightStream {
   /// Whether take() would not wait.
   [[nodiscard]] bool is_there() const;
   /// A unit of that layer that has tokens, and that streams; each in order. `expert` -1: a layer without experts. Waits until it is
-  /// there. Valid until release(). Throws what went wrong with reading, from then on always.
+  /// there. Valid until release(): while something is taken take() may only be called where is_there(). Throws what went wrong with reading, from
+  /// then on always.
   const MlpWeights& take(size_t layer, int expert);
+  /// Of all that was taken.
   void release();
+  /// How many may be taken before they are released without keeping the ring from being filled: a quarter of it, or one.
+  [[nodiscard]] int units_at_once() const { return std::max(1, static_cast<int>(slots_.size()) / 4); }
 
   [[nodiscard]] StreamCounters counters() const;
   [[nodiscard]] std::string_view reader_name() const { return reader_name_; }
@@ -95,7 +100,7 @@ class WeightStream {
   [[nodiscard]] std::byte* slot_data(int slot) const { return memory_.data() + static_cast<size_t>(slot) * slot_bytes_; }
   Slot& slot_of(int64_t count) { return slots_[static_cast<size_t>(count) % slots_.size()]; }
   [[nodiscard]] bool front_is_there() const {
-    return failure_ || (released_ < begun_ && slots_[static_cast<size_t>(released_) % slots_.size()].pieces_left == 0);
+    return failure_ || (taken_ < begun_ && slots_[static_cast<size_t>(taken_) % slots_.size()].pieces_left == 0);
   }
 
   const Binding& binding_;
@@ -116,7 +121,9 @@ class WeightStream {
   int64_t pass_tokens_ = 0;
   int64_t next_ = 0;      // the position to look at next
   int64_t begun_ = 0;     // units whose reading has begun, the n-th in slot n % slots
+  int64_t taken_ = 0;     // of these, those that were taken, or passed over
   int64_t released_ = 0;  // of these, those that are done with
+  bool held_ = false;     // something is taken and not released
   bool end_ = false;
   std::exception_ptr failure_;
   StreamCounters counters_;

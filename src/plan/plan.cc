@@ -9,7 +9,6 @@
 namespace moegen {
 namespace {
 
-constexpr int kPageTokens = 32;
 constexpr int64_t kDefaultPassTokens = 4096;  // beyond about this many, no kernel of a CPU gets faster
 constexpr int64_t kLeastPassTokens = 64;
 constexpr int64_t kMaxPassTokens = 1 << 24;  // with the bounds of config.json, no size of a pass overflows
@@ -83,7 +82,7 @@ uint64_t weight_budget(const PlanInput& in, uint64_t rest) {
 }
 
 // Bytes of a page, with what its tokens take beside it: ids, text, page tables.
-uint64_t page_cost(const KvLayout& kv) { return kv.page_bytes + static_cast<uint64_t>(kv.page_tokens) * 16; }
+uint64_t page_cost(const KvLayout& kv) { return kv.page_bytes + uint64_t{kPageTokens} * 16; }
 
 // "streaming: 56 of 512 experts stay; 4.0 GiB a pass come through 24 slots of 9.0 MiB"
 std::string describe_streaming(const WeightPlan& w) {
@@ -97,7 +96,7 @@ std::string describe_streaming(const WeightPlan& w) {
 Plan make_plan(const PlanInput& in) {
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
-  plan.kv = KvLayout(*in.spec, in.act, kPageTokens);
+  plan.kv = KvLayout(*in.spec, in.act);
   if (in.kv_memory && *in.kv_memory < plan.kv.page_bytes) {
     throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than one page of {} tokens: at least {} bytes are needed",
                 format_bytes(*in.kv_memory), kPageTokens, plan.kv.page_bytes);

@@ -68,7 +68,16 @@ void store_outputs(const Gemm& op, int64_t row, int64_t col, int cols, const flo
   });
 }
 
-// kCols columns from `col` on, for a block of rows, kRows and then one at a time.
+// Calls f with n, which is at most kMost, as a constant.
+template <int kMost, typename F>
+void with_rows(int n, const F& f) {
+  if constexpr (kMost > 1) {
+    if (n < kMost) return with_rows<kMost - 1>(n, f);
+  }
+  f(std::integral_constant<int, kMost>{});
+}
+
+// kCols columns from `col` on, for a block of rows, kRows at a time.
 template <typename P, int kRows, int kCols, typename X, typename W>
 void gemm_cols(const Gemm& op, Range rows, int64_t col) {
   const X* x[kGemmRowBlock];
@@ -81,13 +90,9 @@ void gemm_cols(const Gemm& op, Range rows, int64_t col) {
     for (int64_t i = 0; i < rows.size();) {
       // Where there are few rows the weights come from DRAM faster than they can be waited for; many rows give them time.
       const W* ahead = i == 0 && rows.size() <= kFewRows ? w + (op.k + k) * kCols : nullptr;
+      const auto n = static_cast<int>(std::min<int64_t>(kRows, rows.size() - i));
       float sums[kRows * kCols];
-      const int n = i + kRows <= rows.size() ? kRows : 1;
-      if (n == kRows) {
-        dot_tile<P, kRows, kCols>(x + i, w, op.k, stretch, ahead, sums);
-      } else {
-        dot_tile<P, 1, kCols>(x + i, w, op.k, stretch, ahead, sums);
-      }
+      with_rows<kRows>(n, [&](auto height) { dot_tile<P, height, kCols>(x + i, w, op.k, stretch, ahead, sums); });
       float* t = total + i * kCols;
       for (int s = 0; s < n * kCols; ++s) t[s] = k == 0 ? sums[s] : t[s] + sums[s];
       i += n;
@@ -108,7 +113,7 @@ template <typename P, typename X, typename W>
 void gemm_of(const Gemm& op, Range rows, Range cols) {
   for (int64_t row = rows.begin; row < rows.end; row += kGemmRowBlock) {
     const Range block{row, std::min(rows.end, row + kGemmRowBlock)};
-    if (block.size() > P::kRows && block.size() <= 2 * P::kRows) {
+    if (block.size() <= 2 * P::kRows) {
       gemm_block<P, 2 * P::kRows, P::kCols / 2, X, W>(op, block, cols);
     } else {
       gemm_block<P, P::kRows, P::kCols, X, W>(op, block, cols);

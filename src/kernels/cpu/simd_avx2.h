@@ -11,6 +11,7 @@ namespace {
 struct Simd {
   using V = __m256;
   static constexpr int64_t kWidth = 8;
+  static constexpr int kAttentionRows = 4;
 
   static V zero() { return _mm256_setzero_ps(); }
   static V set(float x) { return _mm256_set1_ps(x); }
@@ -98,6 +99,45 @@ struct Simd {
     const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
   }
+};
+
+// What attention multiplies: a broadcast group of coefficients (of a query, of weights) with vectors of groups (kv_page.h).
+template <typename T>
+struct Groups;
+
+template <>
+struct Groups<float> {
+  using Coefficient = float;
+  using Operand = Simd::V;
+  static const float* coefficients(const float* q, int64_t, float*) { return q; }
+  static Operand load(const float* p) { return Simd::load(p); }
+  static Operand load(const float* p, int64_t n) { return Simd::load(p, n); }
+  static Simd::V broadcast(const float* p) { return Simd::set(*p); }
+  static void store(float* p, Simd::V x) { Simd::store(p, x); }
+  static Simd::V add(Simd::V sum, Simd::V a, Operand b) { return Simd::fma(a, b, sum); }
+};
+
+template <>
+struct Groups<bf16> {
+  using Coefficient = float;
+  struct Operand {
+    Simd::V even, odd;
+  };
+  static const float* coefficients(const bf16* q, int64_t n, float* room) {
+    for (int64_t i = 0; i < n; i += Simd::kWidth) Simd::store(room + i, n - i >= Simd::kWidth ? Simd::load(q + i) : Simd::load(q + i, n - i));
+    return room;
+  }
+  static const float* broadcast(const float* p) { return p; }
+  static void store(float* p, Simd::V x) { Simd::store(p, x); }
+  static Simd::V add(Simd::V sum, const float* a, const Operand& b) {
+    return Simd::fma(Simd::set(a[1]), b.odd, Simd::fma(Simd::set(a[0]), b.even, sum));
+  }
+  static Operand split(__m256i v) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000U))))};
+  }
+  static Operand load(const bf16* p) { return split(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static Operand load(const bf16* p, int64_t n) { return split(_mm256_maskload_epi32(reinterpret_cast<const int*>(p), Simd::mask(n))); }
 };
 
 // How a GEMM multiplies: kStep elements along k at a time, in kParts operands each, in tiles of kRows x kCols accumulators.

@@ -14,6 +14,7 @@ namespace {
 struct Simd {
   using V = __m512;
   static constexpr int64_t kWidth = 16;
+  static constexpr int kAttentionRows = 8;
   // g++ 12 warns of its own unmasked intrinsics (GCC bug 105593); with all lanes on these become the same instructions.
   static constexpr __mmask16 kAll = 0xffff;
 
@@ -85,6 +86,68 @@ struct Simd {
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
   }
 };
+
+// What attention multiplies: a broadcast group of coefficients (of a query, of weights) with vectors of groups (kv_page.h).
+template <typename T>
+struct Groups;
+
+template <>
+struct Groups<float> {
+  using Coefficient = float;
+  using Operand = Simd::V;
+  static const float* coefficients(const float* q, int64_t, float*) { return q; }
+  static Operand load(const float* p) { return Simd::load(p); }
+  static Operand load(const float* p, int64_t n) { return Simd::load(p, n); }
+  static Simd::V broadcast(const float* p) { return Simd::set(*p); }
+  static void store(float* p, Simd::V x) { Simd::store(p, x); }
+  static Simd::V add(Simd::V sum, Simd::V a, Operand b) { return Simd::fma(a, b, sum); }
+};
+
+#ifdef __AVX512BF16__
+
+// Weights are rounded to bf16, as the values are; their sum is not.
+template <>
+struct Groups<bf16> {
+  using Coefficient = bf16;
+  using Operand = __m512bh;
+  static const bf16* coefficients(const bf16* q, int64_t, float*) { return q; }
+  static Operand load(const bf16* p) { return std::bit_cast<Operand>(_mm512_loadu_si512(p)); }
+  static Operand load(const bf16* p, int64_t n) { return std::bit_cast<Operand>(_mm512_maskz_loadu_epi32(Simd::mask(n), p)); }
+  static Operand broadcast(const bf16* p) {
+    int32_t pair;
+    __builtin_memcpy(&pair, p, sizeof(pair));
+    return std::bit_cast<Operand>(_mm512_set1_epi32(pair));
+  }
+  static void store(bf16* p, Simd::V x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), std::bit_cast<__m256i>(_mm512_cvtneps_pbh(x))); }
+  static Simd::V add(Simd::V sum, Operand a, Operand b) { return _mm512_dpbf16_ps(sum, a, b); }
+};
+
+#else
+
+template <>
+struct Groups<bf16> {
+  using Coefficient = float;
+  struct Operand {
+    Simd::V even, odd;
+  };
+  static const float* coefficients(const bf16* q, int64_t n, float* room) {
+    for (int64_t i = 0; i < n; i += Simd::kWidth) Simd::store(room + i, n - i >= Simd::kWidth ? Simd::load(q + i) : Simd::load(q + i, n - i));
+    return room;
+  }
+  static const float* broadcast(const float* p) { return p; }
+  static void store(float* p, Simd::V x) { Simd::store(p, x); }
+  static Simd::V add(Simd::V sum, const float* a, const Operand& b) {
+    return Simd::fma(Simd::set(a[1]), b.odd, Simd::fma(Simd::set(a[0]), b.even, sum));
+  }
+  static Operand split(__m512i v) {
+    return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(Simd::kAll, v, 16)),
+            _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000U))))};
+  }
+  static Operand load(const bf16* p) { return split(_mm512_loadu_si512(p)); }
+  static Operand load(const bf16* p, int64_t n) { return split(_mm512_maskz_loadu_epi32(Simd::mask(n), p)); }
+};
+
+#endif
 
 // How a GEMM multiplies: kStep elements along k at a time, in kParts operands each, in tiles of kRows x kCols accumulators.
 // Operands are floats, of whatever type.

@@ -72,15 +72,16 @@ void attend(const Attention& op, int64_t query, int head) {
   const int64_t at = query * op.stride + static_cast<int64_t>(head) * op.head_dim;
   const int64_t last = op.first_position + query;
   const int64_t first = op.window > 0 ? std::max<int64_t>(0, last - op.window + 1) : 0;
-  const auto key = [&](int64_t position, size_t offset) {
-    return op.pages + static_cast<size_t>(op.page_table[position / op.page_tokens]) * op.page_bytes + offset +
-           static_cast<size_t>(position % op.page_tokens) * static_cast<size_t>(op.head_dim) * bytes_of(op.dtype);
+  const auto page = [&](int64_t position) { return op.pages + static_cast<size_t>(op.page_table[position / kPageTokens]) * op.page_bytes; };
+  const auto key = [&](int64_t p, int64_t d) { return read(page(p) + op.k_offset, op.dtype, key_index(op.dtype, p % kPageTokens, d)); };
+  const auto value_of = [&](int64_t p, int64_t d) {
+    return read(page(p) + op.v_offset, op.dtype, value_index(op.dtype, op.head_dim, p % kPageTokens, d));
   };
   std::vector<double> scores;
   double top = -std::numeric_limits<double>::infinity();
   for (int64_t p = first; p <= last; ++p) {
     double dot = 0;
-    for (int d = 0; d < op.head_dim; ++d) dot += read(op.q, op.dtype, at + d) * read(key(p, op.k_offset), op.dtype, d);
+    for (int d = 0; d < op.head_dim; ++d) dot += read(op.q, op.dtype, at + d) * key(p, d);
     scores.push_back(dot * static_cast<double>(op.scale));
     top = std::max(top, scores.back());
   }
@@ -88,7 +89,7 @@ void attend(const Attention& op, int64_t query, int head) {
   for (double& s : scores) sum += s = std::exp(s - top);
   for (int d = 0; d < op.head_dim; ++d) {
     double value = 0;
-    for (int64_t p = first; p <= last; ++p) value += scores[static_cast<size_t>(p - first)] * read(key(p, op.v_offset), op.dtype, d);
+    for (int64_t p = first; p <= last; ++p) value += scores[static_cast<size_t>(p - first)] * value_of(p, d);
     write(op.out, op.dtype, at + d, value / sum);
   }
 }

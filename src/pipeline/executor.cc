@@ -99,6 +99,7 @@ void Executor::run_experts(size_t layer) {
   };
   for (size_t e = 0; e < experts.size(); ++e) {
     if (experts[e].gate || batch.rows_of(e) == 0) continue;
+    MOEGEN_CHECK(stream_ != nullptr);
     if (batch.num_experts() == most || !batch.fits(e) || !stream_->is_there()) run_streamed();
     while (!stream_->is_there() && run_resident(batch, layer, resident, most)) {
     }
@@ -121,6 +122,7 @@ void Executor::run_mlp(int64_t num_tokens, size_t layer) {
   if (stream_ != nullptr) stream_->routed(layer, spec.dense() ? nullptr : buffers_.expert_begin);
   if (spec.dense()) {
     const bool streams = !weights.dense.gate;
+    MOEGEN_CHECK(!streams || stream_ != nullptr);
     const MlpWeights& mlp = streams ? stream_->take(layer, -1) : weights.dense;
     const Trace::Span span(trace_, "dense MLP", l);
     in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_dense(context_, mlp, first, last); });

@@ -14,14 +14,14 @@ namespace {
 constexpr size_t kMaxBufferBytes = size_t{1} << 30;  // what io_uring takes
 constexpr size_t kMaxBuffers = 1 << 14;
 
-class UringReader : public AsyncReader {
+class UringReader final : public AsyncReader {
  public:
   // The ring must be initialised; it is owned from here on.
   explicit UringReader(const io_uring& ring) : ring_(ring) {}
   ~UringReader() override {
     ReadResult ignored[16];
     try {
-      while (under_way_ > 0) wait(ignored);
+      while (under_way_ > 0) UringReader::wait(ignored);
     } catch (const Error&) {  // io_uring_queue_exit() cancels what is left
     }
     io_uring_queue_exit(&ring_);

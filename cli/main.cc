@@ -263,7 +263,10 @@ int main(int argc, char** argv) {
     if (batch->parsed()) return run_batch(engine_options, batch_options);
     if (one->parsed()) generate(engine_options, generate_options);
     if (show->parsed()) std::cout << moegen::inspect(model, json);
-    if (tokenize->parsed()) moegen::run_tokenize(model, std::cin, std::cout);
+    if (tokenize->parsed()) {
+      std::ios::sync_with_stdio(false);  // cin then knows what is there already
+      moegen::run_tokenize(model, std::cin, std::cout);
+    }
     return flushed();
   } catch (const CLI::ParseError& e) {
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) std::cerr << "moegen: there is no command " << argv[1] << "\n";

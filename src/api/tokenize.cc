@@ -1,7 +1,9 @@
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/thread_pool.h"
 #include "moegen/tokenizer.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
@@ -151,19 +153,45 @@ class Answerer {
   ChatTemplate templates_;
 };
 
+// The next line and those that are there already, as many as keep all threads busy for a while; blank ones are left out.
+std::vector<std::string> next_lines(std::istream& in) {
+  constexpr size_t kMostLines = 1024;
+  constexpr size_t kMostBytes = 8 << 20;
+  std::vector<std::string> lines;
+  size_t bytes = 0;
+  for (std::string line;
+       (lines.empty() || (bytes < kMostBytes && lines.size() < kMostLines && in.rdbuf()->in_avail() > 0)) && std::getline(in, line);) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    bytes += line.size();
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+std::string answer_line(const Answerer& answerer, const std::string& line) {
+  Json answer;
+  try {
+    answer = answerer.answer(parse_ordered_json(without_lone_surrogates(line), "the line", {.max_depth = kMaxDepth}));
+  } catch (const Error& e) {
+    answer = error_of(name_of(e.code()), e.what());
+  }
+  return answer.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
+}
+
 }  // namespace
 
 void run_tokenize(const std::filesystem::path& model, std::istream& in, std::ostream& out) {
   const Answerer answerer(model);
-  for (std::string line; std::getline(in, line);) {
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    Json answer;
-    try {
-      answer = answerer.answer(parse_ordered_json(without_lone_surrogates(std::move(line)), "the line", {.max_depth = kMaxDepth}));
-    } catch (const Error& e) {
-      answer = error_of(name_of(e.code()), e.what());
-    }
-    out << answer.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n' << std::flush;
+  ThreadPool pool(usable_cores());
+  for (;;) {
+    std::vector<std::string> lines = next_lines(in);
+    if (lines.empty()) return;
+    pool.parallel_for(static_cast<int64_t>(lines.size()), [&](int64_t i, int) {
+      std::string& line = lines[static_cast<size_t>(i)];
+      line = answer_line(answerer, line);
+    });
+    for (const std::string& line : lines) out << line;
+    out << std::flush;
   }
 }
 

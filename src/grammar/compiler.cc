@@ -5,6 +5,7 @@
 #include "grammar/dfa.h"
 #include "grammar/pattern.h"
 #include "grammar/schema.h"
+#include "tokenizer/unicode.h"
 
 namespace moegen {
 namespace {
@@ -79,6 +80,8 @@ void GrammarCompiler::drop_old() {
 std::shared_ptr<Grammar> GrammarCompiler::compile(const StructuredOutput& wanted) {
   if (wanted.text.size() > kMaxBytes)
     throw_error(ErrorCode::unsupported, "{} bytes are more than the {} that a grammar may have", wanted.text.size(), kMaxBytes);
+  if (const size_t at = text::first_invalid(wanted.text); at != wanted.text.size())
+    throw_error(ErrorCode::invalid_argument, "'{}' is not UTF-8 at byte {}", wanted.param, at);
   std::string key = key_of(wanted);
   if (const auto it = by_text_.find(key); it != by_text_.end()) {
     recent_.splice(recent_.begin(), recent_, it->second);

@@ -15,11 +15,14 @@ constexpr size_t kMaxEdges = 1 << 20;
 using Kind = Pattern::Kind;
 
 // What JSON strings cannot hold as it is.
-CodePoints escaped() {
-  CodePoints out{0, 0x1F};
-  out.add('"', '"');
-  out.add('\\', '\\');
-  return out;
+const CodePoints& escaped() {
+  static const CodePoints set = [] {
+    CodePoints out{0, 0x1F};
+    out.add('"', '"');
+    out.add('\\', '\\');
+    return out;
+  }();
+  return set;
 }
 
 std::string json_escape(uint32_t c) {

@@ -11,11 +11,10 @@ using Json = nlohmann::json;
 
 // Behind the string that begins at `pos`; npos if it does not end.
 size_t string_end(std::string_view text, size_t pos) {
-  for (++pos; pos < text.size(); ++pos) {
+  for (++pos; pos < text.size(); pos += 2) {  // over what is escaped
     pos = text.find_first_of("\"\\", pos);
     if (pos == std::string_view::npos) return pos;
     if (text[pos] == '"') return pos + 1;
-    ++pos;  // what is escaped
   }
   return std::string_view::npos;
 }

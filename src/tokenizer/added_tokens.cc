@@ -90,15 +90,16 @@ AddedTokens AddedTokens::parse(const nlohmann::json& list, const TokenTable& voc
                  f.flag("single_word", false),
                  f.flag("lstrip", false),
                  f.flag("rstrip", false),
-                 true};
+                 true,
+                 ""};
     t.normalized = f.flag("normalized", !t.special);
     if (t.content.empty()) continue;
     if (t.content.size() > kMaxContentBytes) f.corrupt("the content is too long");
     if (const int32_t known = vocab.find(t.content); known >= 0) t.id = known;
     const auto index = static_cast<int32_t>(added.tokens_.size());
-    std::string wanted = t.content;
-    if (t.normalized) normalizer.apply(wanted, scratch);
-    if (!wanted.empty()) added.tries_[t.normalized ? 1 : 0].add(wanted, index);
+    t.encoded = t.content;
+    if (t.normalized) normalizer.apply(t.encoded, scratch);
+    if (!t.encoded.empty()) added.tries_[t.normalized ? 1 : 0].add(t.encoded, index);
     added.by_id_[t.id] = added.tokens_.size();
     added.by_content_[t.content] = added.tokens_.size();
     added.tokens_.push_back(std::move(t));

@@ -20,6 +20,7 @@ struct AddedToken {
   bool lstrip = false;
   bool rstrip = false;
   bool normalized = true;  ///< looked for in the normalized text
+  std::string encoded;     ///< what stands for it in normalized text, and what the decoder gets (as tokenizers 0.23 has it)
 };
 
 /// Finds the longest of many texts, leftmost first. Immutable after the last add().

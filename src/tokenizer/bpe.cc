@@ -177,11 +177,12 @@ void Bpe::initial_symbols(std::string_view word, std::vector<Symbol>& symbols) c
       last = c;
       continue;
     }
-    last_is_char = false;
     const auto* bytes = reinterpret_cast<const unsigned char*>(word.data());
     if (byte_fallback_ && std::all_of(bytes + begin, bytes + i, [&](unsigned char b) { return byte_ids_[b] >= 0; })) {
+      last_is_char = false;
       for (size_t k = begin; k < i; ++k) symbols.push_back({byte_ids_[bytes[k]], !cut_at_joins_});
-    } else if (unk_id_ >= 0) {
+    } else if (unk_id_ >= 0) {  // else it vanishes, and its neighbours are neighbours
+      last_is_char = false;
       if (pending_unk && !fuse_unk_) symbols.push_back({unk_id_, !cut_at_joins_});
       pending_unk = true;
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,13 @@
 #include <string_view>
 
 namespace moegen {
+
+/// What one rendering may cost; the context brings some more with each of its bytes.
+struct RenderLimits {
+  uint64_t max_steps = 20'000'000;     ///< about a second
+  uint64_t max_bytes = 128 << 20;      ///< of all values ever made
+  uint64_t max_text_bytes = 16 << 20;  ///< of one text, the output included
+};
 
 /// A parsed Jinja template. Sandboxed: sees data only; steps, depth, output and allocation are bounded.
 /// Immutable after parse: render may be called from many threads.
@@ -21,7 +29,8 @@ class Template {
   /// `context` is an object of variables; objects keep their order. `now` (ISO 8601, "2027-11-30T23:05:59") is what
   /// strftime_now sees; without it the clock. Throws Error(invalid_argument) with line and message; what
   /// raise_exception says is kept word for word.
-  [[nodiscard]] std::string render(const nlohmann::ordered_json& context, const std::optional<std::string>& now = {}) const;
+  [[nodiscard]] std::string render(const nlohmann::ordered_json& context, const std::optional<std::string>& now = {},
+                                   const RenderLimits& limits = {}) const;
 
  private:
   struct Impl;

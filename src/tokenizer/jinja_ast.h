@@ -68,6 +68,7 @@ enum class StmtKind : uint8_t {
   filter_block,
   with,
   scoped,
+  block,
   break_loop,
   continue_loop
 };
@@ -88,7 +89,7 @@ struct Parameters {
 struct Stmt {
   StmtKind kind;
   size_t line = 0;
-  std::string text = {};              ///< data; the macro's name
+  std::string text = {};              ///< data; the name of a macro or block
   ExprPtr expr = {};                  ///< print; what a loop runs over; the value set; the call; the filter (of an empty constant)
   ExprPtr condition = {};             ///< a loop's `if`
   Target target = {};                 ///< of loop and set
@@ -97,7 +98,7 @@ struct Stmt {
   Body otherwise = {};                                       ///< a loop's else
   Parameters parameters = {};                                ///< of macro and call_block
   std::vector<std::pair<Target, ExprPtr>> assignments = {};  ///< of with
-  bool recursive = false;
+  bool recursive = false;                                    ///< of loop; of block: it is "scoped"
 };
 
 struct TemplateTree {

@@ -174,6 +174,7 @@ Value Interpreter::attribute(const Value& of, const std::string& name) {
     fail(std::string("access to attribute '") + name + "' of '" + of.type_name() + "' object is unsafe.");
   }
   if (of.object() != nullptr) return of.object()->attribute(*this, name);
+  if (of.seq() != nullptr && of.seq()->is_group && (name == "grouper" || name == "list")) return of.seq()->items[name == "grouper" ? 0 : 1];
   Value bound = method(*this, of, name);
   if (!bound.is_undefined()) return bound;
   if (of.dict() != nullptr) {
@@ -185,7 +186,8 @@ Value Interpreter::attribute(const Value& of, const std::string& name) {
 
 Value Interpreter::item(const Value& of, const Value& key) {
   require_defined(of);
-  if (const Dict* d = of.dict()) {
+  const bool hashable = key.dict() == nullptr && (key.seq() == nullptr || key.seq()->kind == SeqKind::tuple);
+  if (const Dict* d = of.dict(); d != nullptr && hashable) {
     if (const Value* v = d->find(key)) return *v;
   }
   int64_t index = 0;

@@ -25,7 +25,7 @@ struct FilterEntry {
 FilterCode find_text_filter(const std::string& name);
 FilterCode find_sequence_filter(const std::string& name);
 
-/// `a.b.0` of a value, as the attribute arguments of filters name it.
-Value nested_attribute(Interpreter& in, const Value& of, const Value& path);
+/// `a.b.0` of a value, as the attribute arguments of filters name it; `otherwise` (may be null) stands for each step that is missing.
+Value nested_attribute(Interpreter& in, const Value& of, const Value& path, const Value* otherwise = nullptr);
 
 }  // namespace moegen::jinja

@@ -32,7 +32,7 @@ class ReprWriter {
     } else if (v.is_undefined()) {
       out += "Undefined";
     } else {
-      out += std::string("<") + v.type_name() + ">";
+      object(*v.object());
     }
     if (v.seq() == nullptr && v.dict() == nullptr) heap_.charge(out.size() - before + 1);
   }
@@ -64,6 +64,19 @@ class ReprWriter {
     if (view) out += ')';
   }
 
+  void object(const Object& o) {
+    out.append("<").append(o.type_name());
+    if (o.fields() != nullptr) {
+      const bool inside = std::find(open_.begin(), open_.end(), &o) != open_.end();
+      if (open_.size() >= kMaxOpen) fail("namespaces are nested too deep");
+      open_.push_back(&o);
+      out += ' ';
+      inside ? void(out += "{...}") : mapping(*o.fields());
+      open_.pop_back();
+    }
+    out += '>';
+  }
+
   void mapping(const Dict& d) {
     out += '{';
     for (const auto& [key, value] : d.items()) {
@@ -75,7 +88,9 @@ class ReprWriter {
     out += '}';
   }
 
+  static constexpr size_t kMaxOpen = 8;  // our stack
   Heap& heap_;
+  std::vector<const Object*> open_;  // namespaces that are being written: they may hold themselves
 };
 
 class JsonWriter {

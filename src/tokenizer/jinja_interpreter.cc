@@ -69,7 +69,7 @@ void Interpreter::capture(const std::shared_ptr<Scope>& scope) {
 std::string Interpreter::render(const TemplateTree& tree, const Dict& context) {
   const auto globals = std::make_shared<Scope>(nullptr);
   for (const auto& [name, value] : context.items()) globals->variables.emplace_back(*name.text(), value);
-  scope_ = std::make_shared<Scope>(globals);
+  top_ = scope_ = std::make_shared<Scope>(globals);
   run(tree.body);
   return std::move(out_);
 }
@@ -80,10 +80,10 @@ void Interpreter::write(std::string_view text) {
   out_ += text;
 }
 
-std::string Interpreter::captured_output(const Body& body) {
+std::string Interpreter::captured_output(const Body& body, Flow& flow) {
   std::string outer = std::move(out_);
   out_.clear();
-  run(body);
+  flow = run(body);
   std::string mine = std::move(out_);
   out_ = std::move(outer);
   return mine;
@@ -116,23 +116,8 @@ Interpreter::Flow Interpreter::run(const Stmt& s) {
       assign(s.target, evaluate(*s.expr));
       break;
     case StmtKind::set_block:
-    case StmtKind::filter_block: {
-      Value value;
-      {
-        const ScopeGuard guard(*this);
-        value = heap_.text(captured_output(s.body));
-        if (s.expr) {
-          scope_->set(kBlockText, value);
-          value = evaluate(*s.expr);
-        }
-      }
-      if (s.kind == StmtKind::filter_block) {
-        write(text_of(value));
-      } else {
-        assign(s.target, value);
-      }
-      break;
-    }
+    case StmtKind::filter_block:
+      return text_block(s);
     case StmtKind::macro:
       capture(scope_);
       scope_->set(s.text, make_macro(*this, s, s.text, scope_));
@@ -141,10 +126,13 @@ Interpreter::Flow Interpreter::run(const Stmt& s) {
       call_block(s);
       break;
     case StmtKind::with:
-      with(s);
-      break;
+      return with(s);
     case StmtKind::scoped: {
       const ScopeGuard guard(*this);
+      return run(s.body);
+    }
+    case StmtKind::block: {
+      const ScopeGuard guard(*this, s.recursive ? scope_ : top_);
       return run(s.body);
     }
     case StmtKind::break_loop:
@@ -162,12 +150,33 @@ Interpreter::Flow Interpreter::conditional(const Stmt& s) {
   return Flow::next;
 }
 
-void Interpreter::with(const Stmt& s) {
+// What a break or continue leaves is neither set nor written.
+Interpreter::Flow Interpreter::text_block(const Stmt& s) {
+  Value value;
+  {
+    const ScopeGuard guard(*this);
+    Flow flow = Flow::next;
+    value = heap_.text(captured_output(s.body, flow));
+    if (flow != Flow::next) return flow;
+    if (s.expr) {
+      scope_->set(kBlockText, value);
+      value = evaluate(*s.expr);
+    }
+  }
+  if (s.kind == StmtKind::filter_block) {
+    write(text_of(value));
+  } else {
+    assign(s.target, value);
+  }
+  return Flow::next;
+}
+
+Interpreter::Flow Interpreter::with(const Stmt& s) {
   std::vector<Value> values;
   for (const auto& [target, expr] : s.assignments) values.push_back(evaluate(*expr));
   const ScopeGuard guard(*this);
   for (size_t i = 0; i < values.size(); ++i) assign(s.assignments[i].first, values[i]);
-  run(s.body);
+  return run(s.body);
 }
 
 void Interpreter::call_block(const Stmt& s) {
@@ -206,22 +215,23 @@ Interpreter::Flow Interpreter::loop(const Stmt& s, const Value& over, size_t dep
     }
     items = std::move(kept);
   }
-  if (items.empty()) {
-    const ScopeGuard guard(*this);
-    return run(s.otherwise);
-  }
   heap_.charge(items.size() * sizeof(Value));
   const auto object = std::make_shared<LoopObject>(s, s.recursive ? outer : nullptr, std::move(items), depth);
   const Value loop_value = heap_.object(object, s.recursive);
   if (s.recursive) capture(outer);
+  bool ran_through = false;  // once at least: as Jinja, `else` runs where every round was left by break or continue
   for (; object->index < object->items.size(); ++object->index) {
     const ScopeGuard guard(*this);
     heap_.step();
     scope_->set("loop", loop_value);
     assign(s.target, object->items[object->index]);
-    if (run(s.body) == Flow::break_loop) break;
+    const Flow flow = run(s.body);
+    ran_through = ran_through || flow == Flow::next;
+    if (flow == Flow::break_loop) break;
   }
-  return Flow::next;
+  if (ran_through) return Flow::next;
+  const ScopeGuard guard(*this);
+  return run(s.otherwise);
 }
 
 Value Interpreter::loop_text(const Stmt& s, const std::shared_ptr<Scope>& scope, const Value& over, size_t depth) {
@@ -240,7 +250,8 @@ Value Interpreter::call_macro(const Stmt& macro, const std::shared_ptr<Scope>& c
   const size_t line = line_;
   const ScopeGuard guard(*this, closure);
   bind_arguments(macro, name, args);
-  Value text = heap_.text(captured_output(macro.body));
+  Flow flow = Flow::next;
+  Value text = heap_.text(captured_output(macro.body, flow));
   line_ = line;
   return text;
 }

@@ -68,9 +68,10 @@ class Interpreter {
   Flow run(const Stmt& s);
   Flow conditional(const Stmt& s);
   Flow loop(const Stmt& s, const Value& over, size_t depth);
-  void with(const Stmt& s);
+  Flow with(const Stmt& s);
+  Flow text_block(const Stmt& s);
   void call_block(const Stmt& s);
-  std::string captured_output(const Body& body);
+  std::string captured_output(const Body& body, Flow& flow);
   void write(std::string_view text);
   void assign(const Target& target, const Value& value);
   void bind_arguments(const Stmt& macro, const std::string& name, Args& args);
@@ -90,6 +91,7 @@ class Interpreter {
   Heap& heap_;
   std::tm now_;
   std::shared_ptr<Scope> scope_;
+  std::shared_ptr<Scope> top_;  // what blocks see
   std::vector<std::shared_ptr<Scope>> captured_;
   std::string out_;
   size_t line_ = 0;

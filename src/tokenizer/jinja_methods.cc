@@ -6,6 +6,7 @@
 #include "tokenizer/jinja_interpreter.h"
 #include "tokenizer/jinja_operators.h"
 #include "tokenizer/jinja_params.h"
+#include "tokenizer/jinja_str_format.h"
 #include "tokenizer/jinja_text.h"
 #include "tokenizer/python_text.h"
 #include "tokenizer/unicode.h"
@@ -159,7 +160,6 @@ Value replace(const Call& c) {
 
 Value join(const Call& c) {
   const Params p(c.name, c.args, {"iterable"}, 1);
-  require_defined(p.at(0));
   std::string out;
   bool first = true;
   for (const Value& v : c.in.items_of(p.at(0))) {
@@ -222,34 +222,7 @@ Value remove_affix(const Call& c) {
   return c.give(s.ends_with(affix) ? s.substr(0, s.size() - affix.size()) : s);
 }
 
-// '{}', '{0}', '{name}', without conversions, attributes and format specs.
-Value format(const Call& c) {
-  std::string out;
-  size_t next = 0;
-  const std::string& s = c.text();
-  for (size_t i = 0; i < s.size(); ++i) {
-    if ((s[i] == '{' || s[i] == '}') && i + 1 < s.size() && s[i + 1] == s[i]) {
-      out += s[i++];
-    } else if (s[i] == '}') {
-      fail("Single '}' encountered in format string");
-    } else if (s[i] != '{') {
-      out += s[i];
-    } else {
-      const size_t close = s.find('}', i);
-      if (close == std::string::npos) fail("Single '{' encountered in format string");
-      const std::string field = s.substr(i + 1, close - i - 1);
-      i = close;
-      const bool digits = field.size() < 6 && std::all_of(field.begin(), field.end(), [](char d) { return d >= '0' && d <= '9'; });
-      const auto named = std::find_if(c.args.named.begin(), c.args.named.end(), [&](const auto& n) { return n.first == field; });
-      const size_t index = field.empty() ? next++ : digits ? static_cast<size_t>(std::stoul(field)) : c.args.positional.size();
-      if (named == c.args.named.end() && index >= c.args.positional.size())
-        fail(std::string("str.format: the field {") + field + "} is not supported or has no value");
-      out += c.in.text_of(named != c.args.named.end() ? named->second : c.args.positional[index]);
-    }
-    if (out.size() > (size_t{1} << 20)) c.heap().charge(s.size());
-  }
-  return c.give(std::move(out));
-}
+Value format(const Call& c) { return c.give(format_braces(c.in, c.text(), c.args)); }
 
 Value dict_view(const Call& c) {
   const Params p(c.name, c.args, {});

@@ -15,6 +15,7 @@ class Namespace : public Object {
     const Value* v = values.find(name);
     return v != nullptr ? *v : Object::attribute(interpreter, name);
   }
+  [[nodiscard]] const Dict* fields() const override { return &values; }
   void clear() override { values = Dict(); }
   Dict values;
 };

@@ -130,14 +130,15 @@ Value binary(Heap& heap, const std::string& op, const Value& a, const Value& b) 
   if (op == "*" && (a.text() != nullptr || is_list_or_tuple(a)) && b.as_integer(y)) return repeat(heap, a, y);
   if (op == "*" && (b.text() != nullptr || is_list_or_tuple(b)) && a.as_integer(x)) return repeat(heap, b, x);
   if (op == "%" && a.text() != nullptr) {
-    require_defined(b);
     Args args;
     if (b.seq() != nullptr && b.seq()->kind == SeqKind::tuple) {
       args.positional = b.seq()->items;
-    } else {
-      args.positional.push_back(b);
+      return heap.text(format_percent(heap, *a.text(), args, false));
     }
-    return heap.text(format_percent(heap, *a.text(), args));
+    args.positional.push_back(b);
+    // Python takes whatever has an index for a mapping.
+    const bool indexed = is_list_or_tuple(b) || b.dict() != nullptr || b.is_undefined() || (b.seq() != nullptr && b.seq()->kind == SeqKind::range);
+    return heap.text(format_percent(heap, *a.text(), args, indexed));
   }
   bad_types(op, a, b);
 }
@@ -278,7 +279,7 @@ std::string converted(Heap& heap, const Value& v, char letter, const Conversion&
 
 }  // namespace
 
-std::string format_percent(Heap& heap, const std::string& pattern, const Args& args) {
+std::string format_percent(Heap& heap, const std::string& pattern, const Args& args, bool may_be_left) {
   std::string out;
   size_t next = 0;
   for (size_t i = 0; i < pattern.size(); ++i) {
@@ -326,8 +327,7 @@ std::string format_percent(Heap& heap, const std::string& pattern, const Args& a
     out += body;
     if (c.left) out.append(pad, ' ');
   }
-  if (next < args.positional.size() && (args.positional.size() != 1 || args.positional[0].dict() == nullptr))
-    fail("not all arguments converted during string formatting");
+  if (next < args.positional.size() && !may_be_left) fail("not all arguments converted during string formatting");
   return out;
 }
 

@@ -9,12 +9,19 @@
 
 namespace moegen::jinja {
 
-Value nested_attribute(Interpreter& in, const Value& of, const Value& path) {
-  if (path.text() == nullptr) return in.item(of, path);
+Value nested_attribute(Interpreter& in, const Value& of, const Value& path, const Value* otherwise) {
   Value v = of;
+  const auto step = [&](const Value& key) {
+    v = in.item(v, key);
+    if (v.is_undefined() && otherwise != nullptr) v = *otherwise;
+  };
+  if (path.text() == nullptr) {
+    step(path);
+    return v;
+  }
   for (const std::string_view part : python::split(*path.text(), ".", -1)) {
     const bool digits = !part.empty() && part.size() < 10 && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
-    v = digits ? in.item(v, Value(static_cast<int64_t>(std::stoll(std::string(part))))) : in.item(v, in.heap().text(std::string(part)));
+    step(digits ? Value(static_cast<int64_t>(std::stoll(std::string(part)))) : in.heap().text(std::string(part)));
   }
   return v;
 }
@@ -102,11 +109,25 @@ std::vector<Value> sorted(const FilterCall& c, const std::vector<Value>& all, co
   return out;
 }
 
+// The attributes "a,b" that items are sorted by, first by a.
+std::vector<Value> attributes_of(const FilterCall& c, const Value& list) {
+  if (list.text() == nullptr) return {list};
+  std::vector<Value> out;
+  for (const std::string_view one : python::split(*list.text(), ",", -1)) out.push_back(c.heap().text(std::string(one)));
+  return out;
+}
+
 Value sort(const FilterCall& c) {
   const Params p = c.params({"reverse", "case_sensitive", "attribute"});
   const std::vector<Value> all = c.in.items_of(c.of);
-  std::vector<Value> keys;
-  for (const Value& v : all) keys.push_back(sort_key(c, v, p.given(2) ? &p.at(2) : nullptr, p.flag(1, false)));
+  const std::vector<Value> attributes = p.given(2) ? attributes_of(c, p.at(2)) : std::vector<Value>();
+  std::vector<Value> keys;  // lists: equal parts are not asked for their order, missing ones among them
+  for (const Value& v : all) {
+    std::vector<Value> parts;
+    for (const Value& attribute : attributes) parts.push_back(sort_key(c, v, &attribute, p.flag(1, false)));
+    if (attributes.empty()) parts.push_back(sort_key(c, v, nullptr, p.flag(1, false)));
+    keys.push_back(c.heap().list(std::move(parts)));
+  }
   return c.heap().list(sorted(c, all, keys, p.flag(0, false)));
 }
 
@@ -140,9 +161,9 @@ Value group_by(const FilterCall& c) {
   const Params p = c.params({"attribute", "default", "case_sensitive"}, 1);
   const std::vector<Value> all = c.in.items_of(c.of);
   std::vector<Value> keys;
+  const Value* otherwise = p.given(1) ? &p.at(1) : nullptr;
   for (const Value& v : all) {
-    Value key = nested_attribute(c.in, v, p.at(0));
-    if (key.is_undefined() && p.has(1)) key = p.at(1);
+    Value key = nested_attribute(c.in, v, p.at(0), otherwise);
     if (!p.flag(2, false) && key.text() != nullptr) key = c.heap().text(python::lower(*key.text()));
     keys.push_back(std::move(key));
   }
@@ -153,9 +174,10 @@ Value group_by(const FilterCall& c) {
     std::vector<Value> members;
     const size_t begin = i;
     for (; i < in_order.size() && equal(keys_in_order[begin], keys_in_order[i]); ++i) members.push_back(in_order[i]);
-    Value name = nested_attribute(c.in, members[0], p.at(0));
-    if (name.is_undefined() && p.has(1)) name = p.at(1);
-    groups.push_back(c.heap().list({name, c.heap().list(std::move(members))}, SeqKind::tuple));
+    const Value name = nested_attribute(c.in, members[0], p.at(0), otherwise);
+    Seq pair = *c.heap().list({name, c.heap().list(std::move(members))}, SeqKind::tuple).seq();
+    pair.is_group = true;
+    groups.emplace_back(std::make_shared<const Seq>(std::move(pair)));
   }
   return c.heap().list(std::move(groups));
 }
@@ -205,6 +227,26 @@ Value batch(const FilterCall& c) {
   return c.heap().list(std::move(out), SeqKind::generator);
 }
 
+Value slice(const FilterCall& c) {
+  const Params p = c.params({"slices", "fill_with"}, 1);
+  const std::vector<Value> all = c.in.items_of(c.of);
+  const int64_t num_slices = p.integer(0, 0);
+  if (num_slices == 0) fail("integer division or modulo by zero");
+  if (num_slices < 0) return c.heap().list({}, SeqKind::generator);
+  c.heap().charge(static_cast<uint64_t>(num_slices) * 64);
+  const auto count = static_cast<size_t>(num_slices);
+  std::vector<Value> out;
+  for (size_t i = 0, at = 0; i < count; ++i) {
+    const bool longer = i < all.size() % count;
+    const size_t size = all.size() / count + (longer ? 1 : 0);
+    std::vector<Value> part(all.begin() + static_cast<std::ptrdiff_t>(at), all.begin() + static_cast<std::ptrdiff_t>(at + size));
+    if (!longer && p.given(1)) part.push_back(p.at(1));
+    out.push_back(c.heap().list(std::move(part)));
+    at += size;
+  }
+  return c.heap().list(std::move(out), SeqKind::generator);
+}
+
 // map and select look at their input only if it is true: none and 0 are as good as empty.
 std::vector<Value> items_if_true(const FilterCall& c) { return c.of.truth() ? c.in.items_of(c.of) : std::vector<Value>(); }
 
@@ -217,8 +259,7 @@ Value map(const FilterCall& c) {
   for (const Value& v : all) {
     c.heap().step();
     if (by_attribute) {
-      out.push_back(nested_attribute(c.in, v, p.at(0)));
-      if (out.back().is_undefined() && p.has(1)) out.back() = p.at(1);
+      out.push_back(nested_attribute(c.in, v, p.at(0), p.given(1) ? &p.at(1) : nullptr));
       continue;
     }
     Args rest = c.args;
@@ -263,6 +304,7 @@ Value default_value(const FilterCall& c) {
 
 Value attribute(const FilterCall& c) {
   const Params p = c.params({"name"}, 1);
+  require_defined(c.of);
   if (c.of.object() != nullptr) return c.in.attribute(c.of, p.text(0));
   Value bound = method(c.in, c.of, p.text(0));  // attributes only, no items
   if (!bound.is_undefined()) return bound;
@@ -275,6 +317,7 @@ constexpr std::array<FilterEntry, 26> kFilters = {{
     {"items", items},   {"reverse", reverse},   {"sort", sort},           {"dictsort", dict_sort},    {"unique", unique},   {"groupby", group_by},
     {"sum", sum},       {"min", extreme},       {"max", extreme},         {"batch", batch},           {"map", map},         {"select", select},
     {"reject", select}, {"selectattr", select}, {"rejectattr", select},   {"default", default_value}, {"d", default_value}, {"attr", attribute},
+    {"slice", slice},
 }};
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <initializer_list>
+#include <set>
+#include <utility>
 
 #include "tokenizer/jinja_parser.h"
 
@@ -84,8 +86,9 @@ class Parser : public ExpressionParser {
     if (name == "filter") return filter_block();
     if (name == "with") return with();
     if (name == "generation") return scoped("endgeneration", "generation");
+    if (name == "block") return block();
     if (name == "break" || name == "continue") return jump(name == "break" ? StmtKind::break_loop : StmtKind::continue_loop);
-    for (const char* known : {"include", "import", "from", "extends", "block", "do", "autoescape", "trans", "print"}) {
+    for (const char* known : {"include", "import", "from", "extends", "do", "autoescape", "trans", "print"}) {
       if (name == known) error(std::string("the tag '") + name + "' is not supported");
     }
     error(std::string("Encountered unknown tag '") + name + "'." + (ends.size() != 0 ? looked_for(ends, open) : ""));
@@ -274,7 +277,25 @@ class Parser : public ExpressionParser {
     return s;
   }
 
+  // Without `extends` a block is its body, which sees what stands at the top of the template only, or with "scoped" all.
+  StmtPtr block() {
+    StmtPtr s = make(StmtKind::block);
+    s->text = expect_name();
+    if (!blocks_.insert(s->text).second) error("block '" + s->text + "' defined twice");
+    s->recursive = skip_name("scoped");
+    if (skip_name("required")) error("a required block needs a template that extends this one");
+    end_of_block();
+    const size_t loops = std::exchange(loops_, 0);
+    s->body = body({"endblock"}, "block");
+    loops_ = loops;
+    take();
+    skip_name(s->text.c_str());
+    end_of_block();
+    return s;
+  }
+
   size_t loops_ = 0;
+  std::set<std::string> blocks_;
 };
 
 }  // namespace

@@ -81,6 +81,7 @@ bool Interpreter::test(const std::string& name, const Value& of, Args& args) {
     return python::is(s, name == "upper" ? python::Is::upper : python::Is::lower);
   }
   if (name == "filter" || name == "test") {
+    if (of.dict() != nullptr || (of.seq() != nullptr && of.seq()->kind == SeqKind::list)) fail("unhashable type: '" + of.type_name() + "'");
     if (of.text() == nullptr) return false;
     bool is_test = false;
     of_value(*of.text(), of, is_test);

@@ -79,10 +79,9 @@ Value to_string(const FilterCall& c) {
   return c.of.text() != nullptr ? c.of : c.heap().text(text_of(c));
 }
 
-Value escape(const FilterCall& c) {
+std::string escaped(Heap& heap, const std::string& s) {
   std::string out;
-  const std::string s = text_of(c);
-  c.heap().charge(s.size() * 5);
+  heap.charge(s.size() * 5);
   for (const char ch : s) {
     switch (ch) {
       case '&':
@@ -104,7 +103,74 @@ Value escape(const FilterCall& c) {
         out += ch;
     }
   }
+  return out;
+}
+
+Value escape(const FilterCall& c) { return c.heap().text(escaped(c.heap(), text_of(c))); }
+
+Value xml_attributes(const FilterCall& c) {
+  const Params p = c.params({"autospace"});
+  if (c.of.dict() == nullptr) fail("xmlattr needs a mapping, not '" + c.of.type_name() + "'");
+  std::string out;
+  for (const auto& [key, value] : c.of.dict()->items()) {
+    if (value.is_none() || value.is_undefined()) continue;
+    const std::string name = to_text(c.heap(), key);
+    if (name.find_first_of(" \t\n\r\f\v/>=") != std::string::npos) fail("Invalid character in attribute name: " + python::repr(name));
+    if (!out.empty() || p.flag(0, true)) out += ' ';
+    out.append(escaped(c.heap(), name)).append("=\"").append(escaped(c.heap(), to_text(c.heap(), value))).append("\"");
+    c.heap().check_text(out.size());
+  }
   return c.heap().text(std::move(out));
+}
+
+// The entities that `escape` makes, and their like; others stay as they are.
+std::string unescaped(std::string_view s) {
+  static constexpr std::array<std::pair<std::string_view, char>, 7> kEntities = {
+      {{"&lt;", '<'}, {"&gt;", '>'}, {"&#34;", '"'}, {"&quot;", '"'}, {"&#39;", '\''}, {"&apos;", '\''}, {"&amp;", '&'}}};
+  std::string out;
+  for (size_t at = 0; at < s.size();) {
+    const auto* entity = std::find_if(kEntities.begin(), kEntities.end(), [&](const auto& e) { return s.substr(at).starts_with(e.first); });
+    const bool found = entity != kEntities.end();
+    out += found ? entity->second : s[at];
+    at += found ? entity->first.size() : 1;
+  }
+  return out;
+}
+
+Value strip_tags(const FilterCall& c) {
+  const Params p = c.params({});
+  const std::string s = text_of(c);
+  c.heap().charge(s.size() * 2);
+  std::string bare;
+  size_t done = 0;
+  for (size_t open = s.find('<'); open != std::string::npos; open = s.find('<', done)) {
+    const bool comment = s.compare(open, 4, "<!--") == 0;
+    const size_t close = comment ? s.find("-->", open + 4) : s.find('>', open);
+    if (close == std::string::npos) break;
+    bare.append(s, done, open - done);
+    done = close + (comment ? 3 : 1);
+  }
+  bare.append(s, done);
+  std::string out;
+  for (const std::string_view word : python::split(bare, -1)) out.append(out.empty() ? "" : " ").append(word);
+  return c.heap().text(unescaped(out));
+}
+
+Value file_size(const FilterCall& c) {
+  const Params p = c.params({"binary"});
+  double bytes = 0;
+  const bool number = c.of.as_real(bytes) || (c.of.text() != nullptr && python::parse_real(*c.of.text(), bytes));
+  require_defined(c.of);
+  if (!number || !std::isfinite(bytes)) fail("filesizeformat needs a number, not '" + c.of.type_name() + "'");
+  const bool binary = p.flag(0, false);
+  const double base = binary ? 1024 : 1000;
+  if (bytes == 1) return c.heap().text("1 Byte");
+  if (bytes < base) return c.heap().text(fmt::format("{:.0f} Bytes", std::trunc(bytes)));
+  static constexpr std::string_view kPrefixes = "kMGTPEZY";
+  size_t i = 0;
+  for (bytes /= base; bytes >= base && i + 1 < kPrefixes.size(); bytes /= base) ++i;
+  const char letter = binary && i == 0 ? 'K' : kPrefixes[i];
+  return c.heap().text(fmt::format("{:.1f} {}{}", bytes, letter, binary ? "iB" : "B"));
 }
 
 Value replace(const FilterCall& c) {
@@ -114,7 +180,7 @@ Value replace(const FilterCall& c) {
 
 Value format(const FilterCall& c) {
   if (!c.args.positional.empty() && !c.args.named.empty()) fail("can't handle positional and keyword arguments at the same time");
-  return c.heap().text(format_percent(c.heap(), text_of(c), c.args));
+  return c.heap().text(format_percent(c.heap(), text_of(c), c.args, !c.args.named.empty()));
 }
 
 Value indent(const FilterCall& c) {
@@ -151,6 +217,7 @@ Value center(const FilterCall& c) {
 
 Value truncate(const FilterCall& c) {
   const Params p = c.params({"length", "killwords", "end", "leeway"});
+  if (c.of.is_undefined()) return c.of;
   if (c.of.text() == nullptr) fail(std::string("truncate needs a text, not '") + c.of.type_name() + "'");
   const std::u32string s = text::to_utf32(*c.of.text());
   c.heap().charge(s.size() * 4);
@@ -180,18 +247,34 @@ Value word_count(const FilterCall& c) {
   return Value(n);
 }
 
-Value url_encode(const FilterCall& c) {
-  static constexpr std::string_view kSafe = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~/";
-  if (c.of.dict() != nullptr || c.of.seq() != nullptr) fail("urlencode of a mapping is not supported");
-  const std::string s = text_of(c);
-  c.heap().charge(s.size() * 3);
+// `query`: as a part of key=value, where '/' is quoted and a space is '+'.
+std::string url_quoted(Heap& heap, const std::string& s, bool query) {
+  static constexpr std::string_view kSafe = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~";
+  heap.charge(s.size() * 3);
   std::string out;
   for (const char ch : s) {
-    if (kSafe.find(ch) != std::string_view::npos) {
+    if (kSafe.find(ch) != std::string_view::npos || (ch == '/' && !query)) {
       out += ch;
+    } else if (ch == ' ' && query) {
+      out += '+';
     } else {
       out += fmt::format("%{:02X}", static_cast<unsigned>(static_cast<unsigned char>(ch)));
     }
+  }
+  return out;
+}
+
+Value url_encode(const FilterCall& c) {
+  const bool pairs = c.of.dict() != nullptr || c.of.seq() != nullptr;
+  if (!pairs) return c.heap().text(url_quoted(c.heap(), text_of(c), false));
+  Args none;
+  std::string out;
+  for (const Value& pair : c.in.items_of(c.of.dict() != nullptr ? c.in.call(method(c.in, c.of, "items"), none) : c.of)) {
+    const std::vector<Value> two = c.in.items_of(pair);
+    if (two.size() != 2) fail("urlencode needs pairs");
+    if (!out.empty()) out += '&';
+    out += url_quoted(c.heap(), to_text(c.heap(), two[0]), true) + "=" + url_quoted(c.heap(), to_text(c.heap(), two[1]), true);
+    c.heap().check_text(out.size());
   }
   return c.heap().text(std::move(out));
 }
@@ -230,6 +313,19 @@ Value absolute(const FilterCall& c) {
   return v < 0 ? binary(c.heap(), "-", Value(int64_t{0}), Value(v)) : Value(v);
 }
 
+// round(v, -k) of Python's integers, ties to even.
+int64_t rounded_to_tens(int64_t v, int64_t k) {
+  if (k > 18) return 0;
+  int64_t unit = 1;
+  for (; k > 0; --k) unit *= 10;
+  const int64_t rest = v % unit;
+  const auto twice = 2 * static_cast<uint64_t>(std::abs(rest));
+  const bool away = twice > static_cast<uint64_t>(unit) || (twice == static_cast<uint64_t>(unit) && v / unit % 2 != 0);
+  int64_t out = v - rest;
+  if (away && __builtin_add_overflow(out, v < 0 ? -unit : unit, &out)) fail("an integer is too large: this engine has 64 bits");
+  return out;
+}
+
 Value round(const FilterCall& c) {
   const Params p = c.params({"precision", "method"});
   const int64_t digits = std::clamp<int64_t>(p.integer(0, 0), -300, 300);
@@ -241,7 +337,7 @@ Value round(const FilterCall& c) {
   if (how == "ceil") return Value(std::ceil(d * scale) / scale);
   if (how == "floor") return Value(std::floor(d * scale) / scale);
   if (how != "common") fail("method must be common, ceil or floor");
-  if (c.of.real() == nullptr && digits >= 0) return c.of;
+  if (int64_t whole = 0; c.of.as_integer(whole)) return digits >= 0 ? c.of : Value(rounded_to_tens(whole, -digits));
   if (digits < 0) return Value(std::nearbyint(d * scale) / scale);
   double rounded = d;
   if (std::abs(d) < 1e16) python::parse_real(python::fixed(d, static_cast<int>(digits)), rounded);  // exact, ties to even
@@ -273,11 +369,31 @@ Value to_json_text(const FilterCall& c) {
 }
 
 constexpr std::array<FilterEntry, 25> kFilters = {{
-    {"upper", change_case},    {"lower", change_case},    {"capitalize", change_case}, {"title", change_case}, {"trim", trim},
-    {"string", to_string},     {"safe", to_string},       {"escape", escape},          {"e", escape},          {"forceescape", escape},
-    {"replace", replace},      {"format", format},        {"indent", indent},          {"center", center},     {"truncate", truncate},
-    {"wordcount", word_count}, {"urlencode", url_encode}, {"int", to_integer},         {"float", to_real},     {"abs", absolute},
-    {"round", round},          {"tojson", to_json_text},
+    {"upper", change_case},
+    {"lower", change_case},
+    {"capitalize", change_case},
+    {"title", change_case},
+    {"trim", trim},
+    {"string", to_string},
+    {"safe", to_string},
+    {"escape", escape},
+    {"e", escape},
+    {"forceescape", escape},
+    {"replace", replace},
+    {"format", format},
+    {"indent", indent},
+    {"center", center},
+    {"truncate", truncate},
+    {"wordcount", word_count},
+    {"urlencode", url_encode},
+    {"int", to_integer},
+    {"float", to_real},
+    {"abs", absolute},
+    {"round", round},
+    {"tojson", to_json_text},
+    {"xmlattr", xml_attributes},
+    {"striptags", strip_tags},
+    {"filesizeformat", file_size},
 }};
 
 }  // namespace

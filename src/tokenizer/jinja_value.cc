@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tokenizer/jinja_operators.h"
+
 namespace moegen::jinja {
 namespace {
 
@@ -97,6 +99,18 @@ std::string Value::type_name() const {
       data_);
 }
 
+namespace {
+
+// Python's rule for keys; small ones only are looked into.
+void require_hashable(const Value& key) {
+  if (key.dict() != nullptr || (key.seq() != nullptr && key.seq()->kind == SeqKind::list)) fail("unhashable type: '" + key.type_name() + "'");
+  if (key.weight() > kMaxKeyWeight) fail("a key of a dict is too large");
+  if (key.seq() == nullptr) return;
+  for (const Value& part : key.seq()->items) require_hashable(part);
+}
+
+}  // namespace
+
 size_t Dict::index_of(const Value& key) const {
   int64_t number = 0;
   double real = 0;
@@ -108,6 +122,7 @@ size_t Dict::index_of(const Value& key) const {
     const auto it = by_number_.find(key.real() != nullptr ? static_cast<int64_t>(real) : number);
     return it == by_number_.end() ? items_.size() : it->second;
   }
+  require_hashable(key);
   for (size_t i = 0; others_ > 0 && i < items_.size(); ++i) {
     if (equal(items_[i].first, key)) return i;
   }
@@ -131,9 +146,7 @@ void Dict::set(Value key, Value value) {
   } else if (key.as_real(real) && std::nearbyint(real) == real && std::abs(real) < 9e15) {
     by_number_.emplace(static_cast<int64_t>(real), i);
   } else {
-    const Seq* tuple = key.seq();
-    if (key.dict() != nullptr || (tuple != nullptr && tuple->kind != SeqKind::tuple)) fail(std::string("unhashable type: '") + key.type_name() + "'");
-    if (++others_ > 64 || key.weight() > kMaxKeyWeight) fail("too many keys of unusual types in one dict");
+    if (++others_ > 64) fail("too many keys of unusual types in one dict");
   }
   items_.emplace_back(std::move(key), std::move(value));
 }
@@ -182,7 +195,8 @@ int compare(const Value& a, const Value& b, const char* op) {
   int64_t y = 0;
   if (a.as_integer(x) && b.as_integer(y)) return x < y ? -1 : x > y ? 1 : 0;
   if (a.as_real(p) && b.as_real(q)) return p < q ? -1 : p > q ? 1 : p == q ? 0 : 2;  // 2: not a number
-  if (a.is_undefined() || b.is_undefined()) fail(*std::get<Undefined>((a.is_undefined() ? a : b).data()).why);
+  require_defined(a);
+  require_defined(b);
   if (a.text() != nullptr && b.text() != nullptr) return a.text()->compare(*b.text()) < 0 ? -1 : *a.text() == *b.text() ? 0 : 1;
   const Seq* s = a.seq();
   const Seq* t = b.seq();

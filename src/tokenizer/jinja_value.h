@@ -79,6 +79,7 @@ struct Seq {
   uint32_t depth = 1;
   uint64_t weight = 1;
   mutable bool consumed = false;  ///< generators give their items once
+  bool is_group = false;          ///< a pair that groupby made: has .grouper and .list
   [[nodiscard]] bool is_generator() const { return kind == SeqKind::generator; }
 };
 
@@ -120,6 +121,8 @@ class Object {
   [[nodiscard]] virtual std::string type_name() const = 0;
   [[nodiscard]] virtual bool callable() const { return false; }
   [[nodiscard]] virtual uint32_t depth() const { return 0; }
+  /// Of a namespace: what repr shows.
+  [[nodiscard]] virtual const Dict* fields() const { return nullptr; }
   /// Undefined where there is none.
   virtual Value attribute(Interpreter& interpreter, const std::string& name);
   virtual Value call(Interpreter& interpreter, Args& args);

@@ -74,6 +74,7 @@ void apply(const Prepend& step, std::string& text, Regex::Scratch&) {
 }
 
 void apply(const Strip& step, std::string& text, Regex::Scratch&) {
+  if (!step.left && !step.right) return;
   size_t begin = 0;
   size_t end = 0;
   bool seen = false;

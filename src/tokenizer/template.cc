@@ -15,10 +15,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxSourceBytes = 4 << 20;
-constexpr uint64_t kMaxSteps = 20'000'000;     // about a second
-constexpr uint64_t kMaxBytes = 128 << 20;      // of all values ever made, and
-constexpr uint64_t kBytesPerContextByte = 64;  // so many more for each byte that comes in
-constexpr uint64_t kMaxTextBytes = 16 << 20;   // of one text, the output included
+constexpr uint64_t kBytesPerContextByte = 64;  // that values may take, beside what RenderLimits says
 constexpr uint64_t kMaxContextDepth = 512;
 
 // Bytes of the values, not more than a rough sum.
@@ -130,11 +127,12 @@ Template Template::parse(const std::string& source) {
   }
 }
 
-std::string Template::render(const nlohmann::ordered_json& context, const std::optional<std::string>& now) const {
+std::string Template::render(const nlohmann::ordered_json& context, const std::optional<std::string>& now, const RenderLimits& limits) const {
   if (!context.is_object()) throw_error(ErrorCode::invalid_argument, "the context of a template has to be an object");
   const std::tm time = time_of(now);
   const uint64_t bytes = bytes_of(context, 0);
-  jinja::Heap heap(kMaxSteps + bytes * kBytesPerContextByte / 8, kMaxBytes + bytes * kBytesPerContextByte, kMaxTextBytes + 8 * bytes);
+  jinja::Heap heap(limits.max_steps + bytes * kBytesPerContextByte / 8, limits.max_bytes + bytes * kBytesPerContextByte,
+                   limits.max_text_bytes + 8 * bytes);
   jinja::Interpreter interpreter(heap, time);
   try {
     const jinja::Value variables = to_value(heap, context, 0);

@@ -75,6 +75,8 @@ Tokenizer Tokenizer::load(const std::filesystem::path& dir) {
   return Tokenizer(std::move(impl));
 }
 
+Tokenizer Tokenizer::parse(const std::string& tokenizer_json, const std::string& name) { return Tokenizer(build(name, tokenizer_json)); }
+
 void Tokenizer::Impl::encode_normalized(std::string_view part, bool at_start, bool cut, text::Regex::Scratch& scratch,
                                         std::vector<int32_t>& ids) const {
   const auto words = [&](std::string_view piece, bool first) {
@@ -137,7 +139,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, const EncodeOption
 
 std::string_view Tokenizer::Impl::token(int32_t id) const {
   const text::AddedToken* t = added.find(id);
-  return t != nullptr ? std::string_view(t->content) : bpe.vocab().text(id);
+  return t != nullptr ? std::string_view(t->encoded) : bpe.vocab().text(id);
 }
 
 bool Tokenizer::Impl::is_special(int32_t id) const {

@@ -22,6 +22,8 @@ class Tokenizer {
  public:
   /// Throws Error naming the file and the part of it that is missing, malformed or not supported.
   static Tokenizer load(const std::filesystem::path& dir);
+  /// Of the text of a tokenizer.json alone, which errors call `name`.
+  static Tokenizer parse(const std::string& tokenizer_json, const std::string& name);
 
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

@@ -113,6 +113,10 @@ TEST(GrammarRegex, RefusesByName) {
   }
 }
 
+TEST(GrammarRegex, RefusesWhatIsNotUtf8) {
+  for (const char* bad : {"a\xFF", "a+\xD6", "[\xE6\x97]"}) EXPECT_THROW(regex(bad), Error) << bad;
+}
+
 TEST(GrammarRegex, HostilePatternsAreRefusedQuickly) {
   EXPECT_NE(refusal("(a{1000}){1000}"), "accepted");
   EXPECT_NE(refusal("((((((a{60}){60}){60}){60}){60}){60})"), "accepted");

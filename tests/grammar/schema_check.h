@@ -6,20 +6,24 @@
 
 namespace moegen::testing {
 
-/// An independent validator of the keywords that the tests use: what `value` violates, or "".
-inline std::string violation(const nlohmann::ordered_json& root, const nlohmann::ordered_json& s, const nlohmann::ordered_json& value) {
+/// Thrown where a schema leads to itself on the same value.
+struct CyclicSchema {};
+
+/// An independent validator of the keywords that the tests use: what `value` violates, or "". `hops`: schemas seen on this value.
+inline std::string violation(const nlohmann::ordered_json& root, const nlohmann::ordered_json& s, const nlohmann::ordered_json& value, int hops = 0) {
   using Json = nlohmann::ordered_json;
+  if (hops > 12) throw CyclicSchema{};
   if (s.is_boolean()) return s.get<bool>() ? "" : "false";
   if (s.contains("$ref")) {
     const std::string ref = s["$ref"];
-    return violation(root, ref == "#" ? root : root.at(Json::json_pointer(ref.substr(1))), value);
+    return violation(root, ref == "#" ? root : root.at(Json::json_pointer(ref.substr(1))), value, hops + 1);
   }
   if (s.contains("const") && s["const"] != value) return "const";
   if (s.contains("enum") && std::find(s["enum"].begin(), s["enum"].end(), value) == s["enum"].end()) return "enum";
   for (const char* keyword : {"anyOf", "oneOf", "allOf"}) {
     if (!s.contains(keyword)) continue;
     size_t fits = 0;
-    for (const Json& part : s[keyword]) fits += violation(root, part, value).empty() ? 1 : 0;
+    for (const Json& part : s[keyword]) fits += violation(root, part, value, hops + 1).empty() ? 1 : 0;
     const std::string name = keyword;
     if (fits == 0 || (name == "oneOf" && fits > 1) || (name == "allOf" && fits < s[keyword].size())) return name;
   }

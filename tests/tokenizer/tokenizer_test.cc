@@ -154,6 +154,32 @@ TEST(Tokenizer, NormalizedAddedTokensAreFoundBehindTheNormalizer) {
   EXPECT_EQ(t.decode(t.encode("ＡＢ\uFB01"), false), "abfi");
 }
 
+// As tokenizers does since 0.23.
+TEST(Tokenizer, NormalizedAddedTokensAreDecodedAsTheyStandInNormalizedText) {
+  nlohmann::json file = byte_level_tokenizer({});
+  file["normalizer"] = {{"type", "Lowercase"}};
+  file["added_tokens"] = {{{"id", 256}, {"content", "<X>"}, {"normalized", true}}, {{"id", 257}, {"content", "<Y>"}, {"normalized", false}}};
+  const Tokenizer t = load(file);
+  EXPECT_THAT(t.encode("<X><Y>", kPlain), ElementsAre(256, 257));
+  EXPECT_EQ(t.decode(Ids{256, 257}, true), "<x><Y>");
+}
+
+TEST(Tokenizer, StripOfNoSideStripsNothing) {
+  nlohmann::json file = byte_level_tokenizer({});
+  file["normalizer"] = {{"type", "Strip"}, {"strip_left", false}, {"strip_right", false}};
+  EXPECT_EQ(load(file).encode("  ", kPlain).size(), 2U);
+}
+
+TEST(Tokenizer, WhatVanishesDoesNotKeepItsNeighboursApart) {
+  nlohmann::json file = byte_fallback_tokenizer();
+  file["model"]["byte_fallback"] = false;
+  file["model"]["unk_token"] = nullptr;
+  file["pre_tokenizer"] = nullptr;
+  const Tokenizer t = load(file);
+  EXPECT_EQ(t.encode("a?b", kPlain), t.encode("ab", kPlain));
+  EXPECT_THAT(t.encode("ab", kPlain), ElementsAre(*t.id_of("ab")));
+}
+
 TEST(Tokenizer, RunsOfCombiningMarksTakeTimeInProportion) {
   nlohmann::json file = byte_level_tokenizer({});
   file["normalizer"] = {{"type", "NFC"}};

@@ -1,0 +1,43 @@
+"""What the differential tests share: the packages to compare with, the number of cases, and `moegen tokenize` as a function."""
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+SKIPPED = 77  # ctest's SKIP_RETURN_CODE
+
+
+def need(package):
+    """A module of PyPI, or the end of this test, as skipped."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as e:
+        print(f"skipped: {sys.executable} cannot import {package} ({e}); MOEGEN_PYTHON names a python that can")
+        sys.exit(SKIPPED)
+
+
+def cases(usual):
+    """How many: MOEGEN_CASES, or what a test run can afford."""
+    return int(os.environ.get("MOEGEN_CASES", usual))
+
+
+def seed():
+    return int(os.environ.get("MOEGEN_SEED", 1))
+
+
+def answers(model, lines):
+    """What `moegen tokenize` answers to each of `lines`, with the tokenizer and the template in the folder `model`."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    run = subprocess.run([sys.argv[1], "tokenize", "-m", model], input=text, capture_output=True, encoding="utf-8")
+    if run.returncode != 0:
+        return [{"error": {"message": run.stderr.strip() or f"exit status {run.returncode}"}}] * len(lines)
+    return [json.loads(line) for line in run.stdout.split("\n") if line]
+
+
+def report(what, num_cases, mismatches, more=""):
+    """Prints the first mismatches and the count, and ends the test."""
+    for mismatch in mismatches[: int(os.environ.get("MOEGEN_SHOWN", 10))]:
+        print(mismatch, end="\n\n")
+    print(f"{what}: {num_cases} cases, {len(mismatches)} mismatches{more}")
+    sys.exit(bool(mismatches))

@@ -71,7 +71,12 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
   add_parsed(app, "--host-memory", o.host_memory, "RAM for weights, KV and buffers; never exceeded [80 % of available, cgroup limits included]",
              moegen::parse_size)
       ->type_name("SIZE");
-  add_parsed(app, "--weight-memory", o.weight_memory, "part of the above for weights", moegen::parse_size)->type_name("SIZE");
+  add_parsed(app, "--weight-memory", o.weight_memory,
+             "part of the above for weights; those beyond it stream from storage [planned: all, if they fit]", moegen::parse_size)
+      ->type_name("SIZE");
+  add_parsed(app, "--weight-slots", o.weight_slots, "slots that experts stream through; 1: nothing is read while it computes [planned]",
+             moegen::parse_count)
+      ->type_name("N");
   add_parsed(app, "--kv-memory", o.kv_memory, "part of the above for KV pages [planned]", moegen::parse_size)->type_name("SIZE");
   add_parsed(app, "--max-model-len", o.max_model_len, "context limit in tokens, 32k and 32K are fine [the model's]", moegen::parse_count)
       ->type_name("N");
@@ -84,6 +89,7 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")->check(between(1, 1024))->type_name("N");
   app.add_flag("--skip-tokenizer-init", o.skip_tokenizer_init, "token ids in, token ids out");
   app.add_option("--seed", o.seed, "used where a request has no seed of its own [0]")->type_name("N");
+  app.add_option("--trace", o.trace_file, "a Chrome trace of what computed and what was read when: open it in Perfetto")->type_name("F");
   auto* parser = app.add_option("--parser", o.parser,
                                 "how reasoning and tool calls of conversations are read: auto (by the chat template) | none | qwen3 | qwen3_coder | "
                                 "deepseek_r1 | deepseek_v3 | deepseek_v31 | openai | glm45 | minimax_m2 | kimi_k2 | mistral [auto]")

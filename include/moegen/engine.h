@@ -37,6 +37,12 @@ struct Progress {
   int64_t generated_tokens = 0;
   int64_t kv_pages_used = 0;
   int64_t kv_pages = 0;
+  int64_t weight_bytes_read = 0;   ///< from storage, by streaming
+  double weight_read_seconds = 0;  ///< in which at least one read was under way
+  double weight_wait_seconds = 0;  ///< in which the cores waited for weights
+  double pass_read_seconds = 0;    ///< of the last pass: storage was idle in the rest of it
+  double pass_wait_seconds = 0;    ///< of the last pass
+  int64_t pass_weight_bytes_read = 0;
 };
 
 /// Takes what a run gives; called on the thread of Engine::run.

@@ -17,7 +17,8 @@ struct EngineOptions {
   std::string load_format = "auto";              ///< auto | dummy: random weights from config.json alone
   std::optional<uint64_t> device_memory;         ///< HBM the run may use
   std::optional<uint64_t> host_memory;           ///< RAM for weights, KV and buffers; never exceeded
-  std::optional<uint64_t> weight_memory;         ///< part of host_memory for weights
+  std::optional<uint64_t> weight_memory;         ///< part of host_memory for weights; those beyond it stream from storage
+  std::optional<int64_t> weight_slots;           ///< through which experts stream; 1: nothing is read while it computes
   std::optional<uint64_t> kv_memory;             ///< part of host_memory for KV pages
   std::optional<int64_t> max_model_len;          ///< context limit in tokens, at most the config's
   std::optional<int64_t> max_num_seqs;           ///< sequences in flight
@@ -28,6 +29,7 @@ struct EngineOptions {
   uint64_t seed = 0;                             ///< for requests without a seed of their own
   bool skip_tokenizer_init = false;              ///< token ids in, token ids out
   std::string parser = "auto";                   ///< auto | none | a parser's name: reasoning and tool calls of conversations
+  std::filesystem::path trace_file;              ///< Chrome trace of what computed and what was read when; empty: none
   bool use_generation_config = true;             ///< defaults of generation_config.json
 };
 

@@ -35,7 +35,8 @@ class Engine::Impl {
   explicit Impl(const EngineOptions& options)
       : model_(options),
         scheduler_(model_.plan.sizes, model_.plan.kv_pages),
-        executor_(model_.spec, model_.weights, model_.kernels, model_.pool, model_.plan, model_.act),
+        executor_(model_.spec, model_.weights, model_.stream ? &*model_.stream : nullptr, model_.kernels, model_.pool, model_.plan, model_.act,
+                  model_.trace ? &*model_.trace : nullptr),
         sampler_(model_.kernels, model_.spec.vocab, model_.pool.size()),
         loop_(scheduler_, executor_, sampler_, model_.pool, model_.spec.vocab),
         admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()) {
@@ -60,6 +61,7 @@ class Engine::Impl {
     } cleanup{*this};
     sink_ = &sink;
     progress_ = {};
+    stream_start_ = model_.stream ? model_.stream->counters() : StreamCounters{};
     progress_.kv_pages = model_.plan.kv_pages;
     const auto start = std::chrono::steady_clock::now();
     std::vector<std::unique_ptr<Sequence>> finished;
@@ -232,7 +234,18 @@ class Engine::Impl {
     progress_.prompt_tokens += counts.prefill_tokens;
     progress_.generated_tokens += counts.sampled;
     progress_.kv_pages_used = scheduler_.pages_used();
+    if (model_.stream) report_stream(model_.stream->counters());
     sink_->pass(progress_);
+  }
+
+  void report_stream(const StreamCounters& now) {
+    const Progress before = progress_;
+    progress_.weight_bytes_read = static_cast<int64_t>(now.bytes_read - stream_start_.bytes_read);
+    progress_.weight_read_seconds = now.read_seconds - stream_start_.read_seconds;
+    progress_.weight_wait_seconds = now.wait_seconds - stream_start_.wait_seconds;
+    progress_.pass_weight_bytes_read = progress_.weight_bytes_read - before.weight_bytes_read;
+    progress_.pass_read_seconds = progress_.weight_read_seconds - before.weight_read_seconds;
+    progress_.pass_wait_seconds = progress_.weight_wait_seconds - before.weight_wait_seconds;
   }
 
   LoadedModel model_;
@@ -250,6 +263,7 @@ class Engine::Impl {
   uint64_t held_bytes_ = 0;      // of all in pending_
   CompletionSink* sink_ = nullptr;
   Progress progress_;
+  StreamCounters stream_start_;  // when the run began
   std::atomic<bool> stop_{false};
 };
 

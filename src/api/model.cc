@@ -81,6 +81,7 @@ Plan plan_for(const LoadedModel& m, const EngineOptions& options) {
   in.spec = &m.spec;
   in.act = m.act;
   in.weight_bytes = m.checkpoint ? WeightStore::bytes_needed(m.binding) : WeightStore::bytes_needed(m.binding.table, dummy_dtype(m.spec));
+  in.units = m.units;
   in.process_bytes = resident_bytes() + Sampler::bytes_needed(m.spec.vocab, m.pool.size()) + kSlack;
   if (m.tokenizer) in.process_bytes += GrammarCompiler::bytes_needed(m.spec.vocab);
   in.host_memory = options.host_memory.value_or(available_host_memory() / 5 * 4);
@@ -91,8 +92,18 @@ Plan plan_for(const LoadedModel& m, const EngineOptions& options) {
   in.max_pass_tokens = options.max_pass_tokens;
   in.attention_micro_batch = options.attention_micro_batch;
   in.expert_micro_batch = options.expert_micro_batch;
+  in.weight_slots = options.weight_slots;
   in.threads = m.pool.size();
   return make_plan(in);
+}
+
+// The tensors that stream, beside the binding's table.
+std::vector<bool> left_out(const LoadedModel& m) {
+  std::vector<bool> out(m.binding.table.size());
+  for (const int32_t unit : m.plan.weights.streamed) {
+    for (const WeightUnit::Tensor& t : m.units[static_cast<size_t>(unit)].tensors) out[t.table_idx] = true;
+  }
+  return out;
 }
 
 }  // namespace
@@ -108,13 +119,16 @@ LoadedModel::LoadedModel(const EngineOptions& options)
   output_format = choose_format(options.parser);
   tokenizer = load_tokenizer(options);
   if (tokenizer) chat_template = ChatTemplate::load(options.model);
+  if (checkpoint) units = weight_units(binding);
   plan = plan_for(*this, options);
+  if (!options.trace_file.empty()) trace.emplace(options.trace_file);
   if (checkpoint) {
-    store.emplace(binding, *checkpoint, pool);
+    store.emplace(binding, *checkpoint, pool, left_out(*this));
   } else {
     store.emplace(binding.table, dummy_dtype(spec), pool);
   }
   weights = assign_weights(spec, binding.table, store->views());
+  if (plan.weights.slots > 0) stream.emplace(spec, binding, *checkpoint, units, plan.weights, open_async_reader, trace ? &*trace : nullptr);
   end_ids = defaults.eos_ids.empty() ? spec.eos_ids : defaults.eos_ids;
 }
 

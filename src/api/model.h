@@ -4,11 +4,13 @@
 #include <optional>
 
 #include "base/thread_pool.h"
+#include "base/trace.h"
 #include "checkpoint/weight_store.h"
 #include "kernels/functions.h"
 #include "model/weights.h"
 #include "moegen/options.h"
 #include "output/output_format.h"
+#include "pipeline/weight_stream.h"
 #include "plan/plan.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
@@ -30,10 +32,13 @@ struct LoadedModel {
   ThreadPool pool;
   std::optional<Checkpoint> checkpoint;  ///< empty for dummy weights
   Binding binding;
+  std::vector<WeightUnit> units;  ///< what can stream; empty for dummy weights
   Plan plan;
   std::optional<WeightStore> store;
-  ModelWeights weights;
-  std::vector<int32_t> end_ids;  ///< generation_config.json's, else config.json's
+  ModelWeights weights;                ///< without those that stream
+  std::optional<Trace> trace;          ///< of the whole run, if one is asked for
+  std::optional<WeightStream> stream;  ///< empty where all weights stay
+  std::vector<int32_t> end_ids;        ///< generation_config.json's, else config.json's
 };
 
 }  // namespace moegen

@@ -24,9 +24,11 @@ FileReader::FileReader(const std::filesystem::path& path) : path_(path) {
     throw_error(ErrorCode::io, "{}: not a regular file", path.string());
   }
   size_ = static_cast<uint64_t>(st.st_size);
+  changed_ = st.st_mtim;
 }
 
-FileReader::FileReader(FileReader&& other) noexcept : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
+FileReader::FileReader(FileReader&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_), changed_(other.changed_) {}
 
 FileReader::~FileReader() {
   if (fd_ >= 0) ::close(fd_);
@@ -46,6 +48,17 @@ void FileReader::read(uint64_t offset, void* to, size_t bytes) const {
     p += got;
     offset += static_cast<uint64_t>(got);
     bytes -= static_cast<size_t>(got);
+  }
+}
+
+void FileReader::check_unchanged() const {
+  struct stat st {};
+  if (::fstat(fd_, &st) != 0) throw_error(ErrorCode::io, "{}: {}", path_.string(), std::strerror(errno));
+  if (static_cast<uint64_t>(st.st_size) != size_) {
+    throw_error(ErrorCode::io, "{}: now has {} bytes, it had {} when it was opened: it was changed while in use", path_.string(), st.st_size, size_);
+  }
+  if (st.st_mtim.tv_sec != changed_.tv_sec || st.st_mtim.tv_nsec != changed_.tv_nsec) {
+    throw_error(ErrorCode::io, "{}: was written to while in use", path_.string());
   }
 }
 

@@ -44,32 +44,45 @@ float dummy_value(uint64_t index) {
   return (sum / 65535.0F - 2.0F) * 0.02F * 1.7320508F;
 }
 
+uint64_t kept_bytes(const Binding& binding, const std::vector<bool>& left_out) {
+  uint64_t sum = 0;
+  for (size_t i = 0; i < left_out.size(); ++i) sum += left_out[i] ? WeightStore::bytes_of_tensor(binding.tensors[i]->bytes) : 0;
+  return WeightStore::bytes_needed(binding) - sum;
+}
+
 bool is_norm(Role role) {
   return role == Role::final_norm || role == Role::attention_norm || role == Role::mlp_norm || role == Role::q_norm || role == Role::k_norm;
 }
 
 }  // namespace
 
+uint64_t WeightStore::bytes_of_tensor(uint64_t bytes) { return round_up(bytes, kAlignment); }
+
 uint64_t WeightStore::bytes_needed(const Binding& binding) {
   uint64_t sum = 0;
-  for (const TensorInfo* tensor : binding.tensors) sum += tensor != nullptr ? round_up(tensor->bytes, kAlignment) : 0;
+  for (const TensorInfo* tensor : binding.tensors) sum += tensor != nullptr ? bytes_of_tensor(tensor->bytes) : 0;
   return sum;
 }
 
 uint64_t WeightStore::bytes_needed(const std::vector<TensorSpec>& table, DType dtype) {
   uint64_t sum = 0;
-  for (const TensorSpec& spec : table) sum += round_up(dummy_bytes(spec, dtype), kAlignment);
+  for (const TensorSpec& spec : table) sum += bytes_of_tensor(dummy_bytes(spec, dtype));
   return sum;
 }
 
-WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool) : memory_(bytes_needed(binding), "weights") {
+WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out)
+    : memory_(kept_bytes(binding, left_out), "weights") {
   std::byte* at = memory_.data();
   std::vector<Piece> pieces;
   for (size_t i = 0; i < binding.table.size(); ++i) {
     const TensorInfo* tensor = binding.tensors[i];
+    if (!left_out.empty() && left_out[i]) {
+      views_.push_back(view_of(binding.table[i], nullptr, tensor->dtype));
+      continue;
+    }
     views_.push_back(view_of(binding.table[i], at, tensor->dtype));
     for (uint64_t offset = 0; offset < tensor->bytes; offset += kPieceBytes) pieces.push_back({tensor, offset, at + offset});
-    at += round_up(tensor->bytes, kAlignment);
+    at += bytes_of_tensor(tensor->bytes);
   }
   std::mutex mutex;
   std::exception_ptr failure;  // of one piece; tasks of the pool must not throw
@@ -102,7 +115,7 @@ WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, Thre
         }
       }
     });
-    at += round_up(dummy_bytes(table[i], dtype), kAlignment);
+    at += bytes_of_tensor(dummy_bytes(table[i], dtype));
   }
 }
 

@@ -9,19 +9,21 @@
 
 namespace moegen {
 
-/// All weights of a model in memory, as the files have them. Owns the memory; the views live as long as it.
+/// The weights of a model that stay in memory, as the files have them. Owns the memory; the views live as long as it.
 class WeightStore {
  public:
-  /// Bytes that the tensors of a table take, alignment included.
+  /// Bytes that a tensor of `bytes` takes here, alignment included.
+  static uint64_t bytes_of_tensor(uint64_t bytes);
+  /// Bytes that all tensors of a table take.
   static uint64_t bytes_needed(const Binding& binding);
   static uint64_t bytes_needed(const std::vector<TensorSpec>& table, DType dtype);
 
-  /// Reads every tensor of a binding that fits. Throws Error(io).
-  WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool);
+  /// Reads the tensors of a binding that fits, but for those that `left_out`, beside the table, says (empty: all). Throws Error(io).
+  WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out = {});
   /// Random weights of the right shapes (`--load-format dummy`): norms 1, the rest normal with deviation 0.02.
   WeightStore(const std::vector<TensorSpec>& table, DType dtype, ThreadPool& pool);
 
-  /// Beside the table that it was made from.
+  /// Beside the table that it was made from; no data where a tensor was left out.
   [[nodiscard]] const std::vector<TensorView>& views() const { return views_; }
   [[nodiscard]] uint64_t bytes() const { return memory_.size(); }
 

@@ -37,6 +37,20 @@ uint64_t read_number(const std::string& path, uint64_t otherwise) {
   return in >> value ? value : otherwise;
 }
 
+// Bytes of page cache that count as used in a group, and that the kernel takes back before the limit hurts. In v1 the names with
+// "total_" have the groups below in them.
+uint64_t page_cache(const std::string& stat_file) {
+  std::ifstream in(stat_file);
+  std::string key;
+  uint64_t own = 0;
+  uint64_t total = 0;
+  for (uint64_t value = 0; in >> key >> value;) {
+    if (key == "inactive_file" || key == "active_file") own += value;
+    if (key == "total_inactive_file" || key == "total_active_file") total += value;
+  }
+  return std::max(own, total);
+}
+
 // "8:memory:/a/b" (v1) or "0::/a/b" (v2) of /proc/self/cgroup: what the group and all above it leave.
 uint64_t left_in_cgroups(const std::string& root, std::string group, const char* limit_file, const char* usage_file) {
   uint64_t left = kNoLimit;
@@ -44,7 +58,8 @@ uint64_t left_in_cgroups(const std::string& root, std::string group, const char*
     const std::string dir = root + (group == "/" ? "" : group);
     const uint64_t limit = read_number(dir + "/" + limit_file, kNoLimit);
     if (limit < kNoLimit / 4) {
-      const uint64_t used = read_number(dir + "/" + usage_file, 0);
+      const uint64_t counted = read_number(dir + "/" + usage_file, 0);
+      const uint64_t used = counted - std::min(counted, page_cache(dir + "/memory.stat"));
       left = std::min(left, limit > used ? limit - used : 0);
     }
     if (group.empty() || group == "/") return left;

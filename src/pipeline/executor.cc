@@ -1,9 +1,9 @@
 #include "pipeline/executor.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/check.h"
-#include "model/linear.h"
 #include "model/rope.h"
 
 namespace moegen {
@@ -29,8 +29,11 @@ void in_steps(int64_t begin, int64_t end, int64_t step, const F& f) {
 
 }  // namespace
 
-Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, const Kernels& kernels, ThreadPool& pool, const Plan& plan, DType act)
+Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, WeightStream* stream, const Kernels& kernels, ThreadPool& pool,
+                   const Plan& plan, DType act, Trace* trace)
     : sizes_(plan.sizes),
+      stream_(stream),
+      trace_(trace),
       kv_(plan.kv),
       kv_pages_(static_cast<size_t>(plan.kv_pages) * plan.kv.page_bytes, "KV pages"),
       arena_(make_arena(spec, act, sizes_)),
@@ -42,59 +45,96 @@ void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
   const auto num_sequences = static_cast<int64_t>(pass.sequences.size());
   MOEGEN_CHECK(num_tokens > 0 && num_tokens <= sizes_.pass_tokens && num_sequences <= sizes_.sequences);
+  if (stream_ != nullptr) stream_->begin_pass(num_tokens);
   begin_pass(context_, pass);
   for (size_t layer = 0; layer < context_.spec.layers.size(); ++layer) {
-    project_qkv(context_, pass, layer);
-    in_steps(0, num_sequences, sizes_.attention_micro_batch, [&](int64_t first, int64_t last) { attend(context_, pass, layer, first, last); });
-    project_out(context_, num_tokens, layer);
+    run_attention(pass, layer);
     run_mlp(num_tokens, layer);
   }
+  const Trace::Span span(trace_, "logits");
   in_steps(0, static_cast<int64_t>(pass.logit_rows.size()), sizes_.logit_rows, [&](int64_t first, int64_t last) {
     compute_logits(context_, pass.logit_rows.data() + first, last - first);
     consumer.take(first, last - first, buffers_.logits);
   });
 }
 
+void Executor::run_attention(const Pass& pass, size_t layer) {
+  const auto l = static_cast<int64_t>(layer);
+  {
+    const Trace::Span span(trace_, "q, k, v", l);
+    project_qkv(context_, pass, layer);
+  }
+  {
+    const Trace::Span span(trace_, "attention", l);
+    in_steps(0, static_cast<int64_t>(pass.sequences.size()), sizes_.attention_micro_batch,
+             [&](int64_t first, int64_t last) { attend(context_, pass, layer, first, last); });
+  }
+  const Trace::Span span(trace_, "output projection", l);
+  project_out(context_, static_cast<int64_t>(pass.tokens.size()), layer);
+}
+
+// Runs experts that stay, from number `next` on, as many as fit a batch; whether there were any.
+bool Executor::run_resident(ExpertBatch& batch, size_t layer, size_t& next, int most) const {
+  const auto& experts = context_.weights.layers[layer].experts;
+  for (; next < experts.size() && batch.num_experts() < most; ++next) {
+    if (!experts[next].gate || batch.rows_of(next) == 0) continue;
+    if (!batch.fits(next)) break;
+    batch.add(next, experts[next]);
+  }
+  const bool some = batch.num_experts() > 0;
+  batch.run();
+  return some;
+}
+
+// No result depends on the order: experts that stay fill the time in which the next of those that stream is on its way.
+void Executor::run_experts(size_t layer) {
+  const auto& experts = context_.weights.layers[layer].experts;
+  const int most = stream_ == nullptr ? std::numeric_limits<int>::max() : stream_->units_at_once();
+  ExpertBatch batch(context_, trace_, layer);
+  size_t resident = 0;
+  const auto run_streamed = [&] {
+    if (batch.num_experts() == 0) return;
+    batch.run();
+    stream_->release();
+  };
+  for (size_t e = 0; e < experts.size(); ++e) {
+    if (experts[e].gate || batch.rows_of(e) == 0) continue;
+    MOEGEN_CHECK(stream_ != nullptr);
+    if (batch.num_experts() == most || !batch.fits(e) || !stream_->is_there()) run_streamed();
+    while (!stream_->is_there() && run_resident(batch, layer, resident, most)) {
+    }
+    batch.add(e, stream_->take(layer, static_cast<int>(e)));
+  }
+  if (stream_ != nullptr) run_streamed();
+  while (run_resident(batch, layer, resident, most)) {
+  }
+}
+
 void Executor::run_mlp(int64_t num_tokens, size_t layer) {
   const MlpSpec& spec = context_.spec.layers[layer].mlp;
   const LayerWeights& weights = context_.weights.layers[layer];
   const int64_t step = sizes_.expert_micro_batch;
+  const auto l = static_cast<int64_t>(layer);
+  if (!spec.dense()) {
+    const Trace::Span span(trace_, "router", l);
+    route(context_, num_tokens, layer);
+  }
+  if (stream_ != nullptr) stream_->routed(layer, spec.dense() ? nullptr : buffers_.expert_begin);
   if (spec.dense()) {
-    in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_dense(context_, weights.dense, first, last); });
+    const bool streams = !weights.dense.gate;
+    MOEGEN_CHECK(!streams || stream_ != nullptr);
+    const MlpWeights& mlp = streams ? stream_->take(layer, -1) : weights.dense;
+    const Trace::Span span(trace_, "dense MLP", l);
+    in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_dense(context_, mlp, first, last); });
+    if (streams) stream_->release();
     return;
   }
-  route(context_, num_tokens, layer);
   run_experts(layer);
+  const Trace::Span span(trace_, "combine, shared expert", l);
   combine_experts(context_, num_tokens, layer);
   if (spec.shared_width > 0) {
     in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_shared(context_, weights, first, last); });
   }
-}
-
-// Experts in order, as many at a time as an expert micro-batch holds rows.
-void Executor::run_experts(size_t layer) {
-  const LayerWeights& weights = context_.weights.layers[layer];
-  const int64_t limit = sizes_.expert_micro_batch;
-  size_t parts = 0;
-  int64_t rows = 0;
-  const auto flush = [&] {
-    if (parts > 0) moegen::run_experts(context_, {buffers_.parts, parts});
-    parts = 0;
-    rows = 0;
-  };
-  for (size_t e = 0; e < weights.experts.size(); ++e) {
-    in_steps(buffers_.expert_begin[e], buffers_.expert_begin[e + 1], limit, [&](int64_t first, int64_t last) {
-      if (rows + last - first > limit) flush();
-      buffers_.parts[parts++] = {&weights.experts[e],
-                                 buffers_.row_token + first,
-                                 0,
-                                 last - first,
-                                 rows,
-                                 act_at(context_, buffers_.expert_out, first * context_.spec.hidden)};
-      rows += last - first;
-    });
-  }
-  flush();
 }
 
 }  // namespace moegen

@@ -2,8 +2,11 @@
 
 #include <vector>
 
+#include "base/trace.h"
 #include "memory/mapped_memory.h"
 #include "model/steps.h"
+#include "pipeline/expert_batch.h"
+#include "pipeline/weight_stream.h"
 #include "plan/plan.h"
 
 namespace moegen {
@@ -20,19 +23,27 @@ class LogitsConsumer {
 /// Owns the KV pages and the buffers; after construction it allocates nothing.
 class Executor {
  public:
-  /// Everything that is passed must outlive the executor. Throws Error(out_of_memory).
-  Executor(const ModelSpec& spec, const ModelWeights& weights, const Kernels& kernels, ThreadPool& pool, const Plan& plan, DType act);
+  /// Everything that is passed must outlive the executor. `stream` has the MLPs that `weights` lacks; null where it lacks none.
+  /// `trace`: what is told when each module ran; may be null.
+  /// Throws Error(out_of_memory).
+  Executor(const ModelSpec& spec, const ModelWeights& weights, WeightStream* stream, const Kernels& kernels, ThreadPool& pool, const Plan& plan,
+           DType act, Trace* trace = nullptr);
   Executor(const Executor&) = delete;  // the context points into it
   Executor& operator=(const Executor&) = delete;
 
   /// One sweep through the layers, then the logits. K and V of the pass's tokens are in their pages afterwards.
+  /// Throws Error(io) where streamed weights cannot be read.
   void run(const Pass& pass, LogitsConsumer& consumer);
 
  private:
+  void run_attention(const Pass& pass, size_t layer);
   void run_mlp(int64_t num_tokens, size_t layer);
   void run_experts(size_t layer);
+  bool run_resident(ExpertBatch& batch, size_t layer, size_t& next, int most) const;
 
   PassSizes sizes_;
+  WeightStream* stream_;  // null: every weight stays
+  Trace* trace_;
   KvLayout kv_;
   MappedMemory kv_pages_;
   Arena arena_;

@@ -53,28 +53,47 @@ int64_t choose_max_model_len(const PlanInput& in) {
   return len;
 }
 
-[[noreturn]] void too_small(const PlanInput& in, uint64_t needed, const char* what) {
+[[noreturn]] void too_small(const PlanInput& in, uint64_t weights, uint64_t needed, const char* what) {
   throw_error(ErrorCode::out_of_memory,
               "--host-memory {} is too small{}: at least {} are needed ({} weights, {} the process itself, the rest activations, KV pages, requests "
               "and answers)",
-              format_bytes(in.host_memory), what, format_bytes(needed), format_bytes(in.weight_bytes), format_bytes(in.process_bytes));
+              format_bytes(in.host_memory), what, format_bytes(needed), format_bytes(weights), format_bytes(in.process_bytes));
 }
 
-void check_weight_memory(const PlanInput& in) {
-  if (in.weight_memory && *in.weight_memory < in.weight_bytes) {
-    throw_error(ErrorCode::unsupported,
-                "--weight-memory {} is less than the {} of this model's weights; streaming them from storage is not in this version",
-                format_bytes(*in.weight_memory), format_bytes(in.weight_bytes));
+WeightPlanInput weight_input(const PlanInput& in) {
+  WeightPlanInput out{in.units, in.weight_bytes, {}};
+  if (in.weight_slots) out.slots = positive(in.weight_slots, "--weight-slots", 0, 1 << 20);
+  return out;
+}
+
+// What weights may take: the option, which is refused where it is too small; else all they want where `rest`, the least of everything
+// else, leaves it; else half of the memory: the other half makes passes large, and large passes are what pays for streaming.
+uint64_t weight_budget(const PlanInput& in, uint64_t rest) {
+  const uint64_t least = least_weight_bytes(weight_input(in));
+  if (in.weight_memory) {
+    if (*in.weight_memory >= least) return *in.weight_memory;
+    throw_error(ErrorCode::out_of_memory, "--weight-memory {} is too small: at least {} ({} bytes) are needed, {}", format_bytes(*in.weight_memory),
+                format_bytes(least), least,
+                in.units.empty() ? "all weights: these cannot stream" : "for all that is not an expert, and slots through which experts stream");
   }
+  const uint64_t left = in.host_memory - std::min(in.host_memory, rest);
+  if (in.weight_bytes <= left) return in.weight_bytes;
+  return std::max(least, std::min(left, (in.host_memory - std::min(in.host_memory, in.process_bytes)) / 2));
 }
 
 // Bytes of a page, with what its tokens take beside it: ids, text, page tables.
 uint64_t page_cost(const KvLayout& kv) { return kv.page_bytes + uint64_t{kPageTokens} * 16; }
 
+// "streaming: 56 of 512 experts stay; 4.0 GiB a pass come through 24 slots of 9.0 MiB"
+std::string describe_streaming(const WeightPlan& w) {
+  return fmt::format("streaming: {} of {} experts stay; up to {} a pass come from storage through {} slots of {}",
+                     w.num_units - static_cast<int>(w.streamed.size()), w.num_units, format_bytes(w.streamed_bytes), w.slots,
+                     format_bytes(w.slot_bytes));
+}
+
 }  // namespace
 
 Plan make_plan(const PlanInput& in) {
-  check_weight_memory(in);
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
   plan.kv = KvLayout(*in.spec, in.act);
@@ -83,32 +102,31 @@ Plan make_plan(const PlanInput& in) {
                 format_bytes(*in.kv_memory), kPageTokens, plan.kv.page_bytes);
   }
   plan.answer_bytes = std::clamp(in.host_memory / 16, kLeastAnswerBytes, kMostAnswerBytes);
-  const uint64_t fixed = in.weight_bytes + in.process_bytes + plan.answer_bytes;
   const uint64_t asked = std::min(in.kv_memory.value_or(0), kMaxKvBytes) / plan.kv.page_bytes;
   const uint64_t least_kv = std::max<uint64_t>(asked, 1) * page_cost(plan.kv);
-  int64_t pass_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kDefaultPassTokens, kMaxPassTokens);
-  plan.sizes = choose_sizes(in, pass_tokens);
+  const int64_t least_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kLeastPassTokens, kMaxPassTokens);
+  const uint64_t rest = in.process_bytes + plan.answer_bytes + least_kv + activation_bytes(in, choose_sizes(in, least_tokens));
+  plan.weights = plan_weights(weight_input(in), weight_budget(in, rest));
+  const uint64_t fixed = plan.weights.bytes() + in.process_bytes + plan.answer_bytes;
+  plan.sizes = choose_sizes(in, in.max_pass_tokens.value_or(kDefaultPassTokens));
   if (!in.max_pass_tokens) {  // shrink until the pass takes at most a third of what KV could have
     const uint64_t room = in.host_memory > fixed + least_kv ? in.host_memory - fixed - least_kv : 0;
-    while (pass_tokens > kLeastPassTokens && activation_bytes(in, plan.sizes) > room / (in.kv_memory ? 1 : 3)) {
-      pass_tokens /= 2;
-      plan.sizes = choose_sizes(in, pass_tokens);
+    while (plan.sizes.pass_tokens > kLeastPassTokens && activation_bytes(in, plan.sizes) > room / (in.kv_memory ? 1 : 3)) {
+      plan.sizes = choose_sizes(in, plan.sizes.pass_tokens / 2);
     }
   }
   const uint64_t activations = activation_bytes(in, plan.sizes);
   if (fixed + activations + least_kv > in.host_memory) {
-    too_small(in, fixed + activations + least_kv, in.kv_memory ? " for this --kv-memory" : "");
+    too_small(in, plan.weights.bytes(), fixed + activations + least_kv, in.kv_memory ? " for this --kv-memory" : "");
   }
   const uint64_t wanted = static_cast<uint64_t>(plan.sizes.sequences) * static_cast<uint64_t>(ceil_div<int64_t>(plan.max_model_len, kPageTokens));
   const uint64_t fitting = in.kv_memory ? asked : (in.host_memory - fixed - activations) / page_cost(plan.kv);
   plan.kv_pages = static_cast<int32_t>(std::min<uint64_t>({wanted, fitting, uint64_t{1} << 30}));
   const auto pages = static_cast<uint64_t>(plan.kv_pages);
-  plan.memory = {{"weights", in.weight_bytes},
-                 {"activations", activations},
-                 {"KV pages", pages * plan.kv.page_bytes},
-                 {"tokens and tables", pages * (page_cost(plan.kv) - plan.kv.page_bytes)},
-                 {"requests and answers", plan.answer_bytes},
-                 {"process", in.process_bytes}};
+  plan.memory = {{"weights", plan.weights.resident_bytes},    {"activations", activations},
+                 {"KV pages", pages * plan.kv.page_bytes},    {"tokens and tables", pages * (page_cost(plan.kv) - plan.kv.page_bytes)},
+                 {"requests and answers", plan.answer_bytes}, {"process", in.process_bytes}};
+  if (plan.weights.slots > 0) plan.memory.emplace_back("weight slots", static_cast<uint64_t>(plan.weights.slots) * plan.weights.slot_bytes);
   return plan;
 }
 
@@ -125,6 +143,7 @@ std::vector<std::string> Plan::describe() const {
                               sizes.pass_tokens, sizes.sequences, sizes.attention_micro_batch, sizes.expert_micro_batch));
   lines.push_back(
       fmt::format("KV: {} pages of {} tokens ({} each), context {}", kv_pages, sizes.page_tokens, format_bytes(kv.page_bytes), max_model_len));
+  if (weights.slots > 0) lines.push_back(describe_streaming(weights));
   return lines;
 }
 

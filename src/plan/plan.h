@@ -8,6 +8,7 @@
 
 #include "model/buffers.h"
 #include "model/kv_layout.h"
+#include "plan/weight_plan.h"
 #include "spec/model_spec.h"
 
 namespace moegen {
@@ -16,11 +17,12 @@ namespace moegen {
 struct PlanInput {
   const ModelSpec* spec = nullptr;
   DType act = DType::bf16;
-  uint64_t weight_bytes = 0;
-  uint64_t process_bytes = 0;  ///< what the process takes beside this plan: program, tokenizer, sampler
+  uint64_t weight_bytes = 0;          ///< of all weights in memory
+  std::span<const WeightUnit> units;  ///< those of them that can stream; empty: none
+  uint64_t process_bytes = 0;         ///< what the process takes beside this plan: program, tokenizer, sampler
   uint64_t host_memory = 0;
   std::optional<uint64_t> weight_memory, kv_memory;
-  std::optional<int64_t> max_model_len, max_num_seqs, max_pass_tokens, attention_micro_batch, expert_micro_batch;
+  std::optional<int64_t> max_model_len, max_num_seqs, max_pass_tokens, attention_micro_batch, expert_micro_batch, weight_slots;
   int threads = 1;
 };
 
@@ -31,6 +33,7 @@ struct Plan {
   int32_t kv_pages = 0;
   uint64_t answer_bytes = 0;  ///< for requests and answers in flight: lines, texts, log-probabilities
   KvLayout kv;
+  WeightPlan weights;
   std::vector<std::pair<std::string, uint64_t>> memory;     ///< purpose, bytes
   [[nodiscard]] std::vector<std::string> describe() const;  ///< a line each, for people
 };

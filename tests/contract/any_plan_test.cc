@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 
+#include "tests/support/errors.h"
 #include "tests/support/run.h"
 
 namespace moegen::testing {
@@ -84,6 +85,14 @@ const std::vector<Change> kChanges{
      }},
 };
 
+// The least --weight-memory, as the refusal of less names it.
+uint64_t least_weight_memory(EngineOptions options) {
+  options.weight_memory = 1;
+  const std::string text = error_of([&] { const Engine engine(options); }).what();
+  EXPECT_NE(text.find("--weight-memory"), std::string::npos) << text;
+  return std::stoull(text.substr(text.find(" (") + 2));
+}
+
 class AnyPlan : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 INSTANTIATE_TEST_SUITE_P(Models, AnyPlan,
                          ::testing::Combine(::testing::Values("mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "mistral"),
@@ -104,7 +113,24 @@ TEST_P(AnyPlan, SameBits) {
   EXPECT_TRUE(run(options, reversed) == want) << "reversed input";
 }
 
-// The test above means something only if the small plans do preempt.
+// Synchronous streaming, streaming ahead, little and more residency: all as if everything stayed in memory.
+TEST_P(AnyPlan, SameBitsFromStorage) {
+  EngineOptions options = ids_only(kModels / std::get<0>(GetParam()));
+  options.dtype = std::get<1>(GetParam());
+  const Answers want = run(options, requests());
+  for (const auto& [more, slots, pass_tokens] :
+       std::vector<std::tuple<uint64_t, int, int>>{{0, 0, 4096}, {0, 1, 4096}, {100'000, 0, 40}, {200'000, 3, 7}}) {
+    options.weight_slots = slots > 0 ? std::optional<int64_t>(slots) : std::nullopt;
+    options.weight_memory = least_weight_memory(options) + more;
+    options.max_pass_tokens = pass_tokens;
+    Progress progress;
+    EXPECT_TRUE(run(options, requests(), &progress) == want) << more << " " << slots << " " << pass_tokens;
+    const bool streams = more == 0 || std::get<0>(GetParam()) != "mistral";  // which is small: a little more and all of it stays
+    EXPECT_EQ(progress.weight_bytes_read > 0 && progress.weight_read_seconds > 0, streams);
+  }
+}
+
+// The tests above mean something only if the small plans do preempt.
 TEST(AnyPlanSetting, FewPagesPreempt) {
   EngineOptions options = ids_only(kModels / "qwen3_moe");
   options.kv_memory = 400 << 10;

@@ -7,6 +7,9 @@
 #include <new>
 
 #include "checkpoint/weight_store.h"
+#include "tests/checkpoint/safetensors_writer.h"
+#include "tests/spec/configs.h"
+#include "tests/support/temp_dir.h"
 
 namespace {
 
@@ -66,6 +69,31 @@ class Nothing : public LogitsConsumer {
   float last = 0;
 };
 
+// Two passes over two sequences; the allocations they made, on any thread.
+int run_counted(Executor& executor) {
+  std::vector<int32_t> tokens(40);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i);
+  const std::vector<int32_t> first_pages{3, 0};
+  const std::vector<int32_t> second_pages{1};
+  const std::vector<PassSequence> sequences{{0, 35, 0, first_pages.data()}, {35, 5, 0, second_pages.data()}};
+  const std::vector<int32_t> rows{34, 39};
+  Nothing consumer;
+  const Pass pass{tokens, sequences, rows};
+  counting = true;
+  executor.run(pass, consumer);
+  executor.run(pass, consumer);
+  counting = false;
+  EXPECT_EQ(consumer.rows, 4);
+  EXPECT_TRUE(consumer.last == consumer.last && consumer.last != 0);
+  return allocations.exchange(0);
+}
+
+int64_t elements(const TensorSpec& t) {
+  int64_t n = 1;
+  for (const int64_t dim : t.shape) n *= dim;
+  return n;
+}
+
 TEST(Executor, APassAllocatesNothing) {
   const ModelSpec spec = small_spec();
   ThreadPool pool(2);
@@ -79,23 +107,40 @@ TEST(Executor, APassAllocatesNothing) {
   input.expert_micro_batch = 5;
   input.threads = 2;
   const Plan plan = make_plan(input);
-  Executor executor(spec, weights, select_kernels("auto"), pool, plan, DType::bf16);
+  Executor executor(spec, weights, nullptr, select_kernels("auto"), pool, plan, DType::bf16);
+  EXPECT_EQ(run_counted(executor), 0);
+}
 
-  std::vector<int32_t> tokens(40);
-  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i);
-  const std::vector<int32_t> first_pages{3, 0};
-  const std::vector<int32_t> second_pages{1};
-  const std::vector<PassSequence> sequences{{0, 35, 0, first_pages.data()}, {35, 5, 0, second_pages.data()}};
-  const std::vector<int32_t> rows{34, 39};
-  Nothing consumer;
-  const Pass pass{tokens, sequences, rows};
-  counting = true;
-  executor.run(pass, consumer);
-  executor.run(pass, consumer);
-  counting = false;
-  EXPECT_EQ(allocations, 0);
-  EXPECT_EQ(consumer.rows, 4);
-  EXPECT_TRUE(consumer.last == consumer.last && consumer.last != 0);
+// The same spec's weights from a file, its experts through two slots.
+TEST(Executor, AStreamingPassAllocatesNothing) {
+  auto config = mixtral_config();
+  const TempDir dir;
+  dir.write("config.json", config.dump());
+  const ModelSpec spec = load_spec(dir.path());
+  SafetensorsWriter writer;
+  for (const TensorSpec& t : tensor_table(spec)) writer.add(t.name, DType::bf16, t.shape, std::string(static_cast<size_t>(elements(t)) * 2, '\x3c'));
+  dir.write("model.safetensors", writer.file());
+  const Checkpoint checkpoint = Checkpoint::open(dir.path());
+  const Binding binding = bind(spec, checkpoint);
+  const auto units = weight_units(binding);
+  PlanInput input;
+  input.spec = &spec;
+  input.weight_bytes = WeightStore::bytes_needed(binding);
+  input.units = units;
+  input.weight_memory = least_weight_bytes({units, input.weight_bytes, {}});
+  input.host_memory = 256 << 20;
+  input.max_pass_tokens = 64;
+  input.threads = 2;
+  const Plan plan = make_plan(input);
+  std::vector<bool> left_out(binding.table.size());
+  for (size_t i = 0; i < left_out.size(); ++i) left_out[i] = binding.table[i].expert >= 0;
+  ThreadPool pool(2);
+  const WeightStore store(binding, checkpoint, pool, left_out);
+  const ModelWeights weights = assign_weights(spec, binding.table, store.views());
+  WeightStream stream(spec, binding, checkpoint, units, plan.weights);
+  Executor executor(spec, weights, &stream, select_kernels("auto"), pool, plan, DType::bf16);
+  EXPECT_EQ(run_counted(executor), 0);
+  EXPECT_GT(stream.counters().bytes_read, 0U);
 }
 
 }  // namespace

@@ -175,7 +175,7 @@ TEST_F(PlanTest, KvMemoryBeyondTheHostsIsRefused) {
 
 TEST_F(PlanTest, WeightMemoryBelowTheWeightsIsRefused) {
   in_.weight_memory = 10 * kMiB - 1;
-  EXPECT_ERROR(make_plan(in_), ErrorCode::unsupported, "--weight-memory");
+  EXPECT_ERROR(make_plan(in_), ErrorCode::out_of_memory, "--weight-memory");
   in_.weight_memory = 10 * kMiB;
   EXPECT_NO_THROW(static_cast<void>(make_plan(in_)));
 }

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+namespace moegen {
+
+/// What ran when, written as a Chrome trace (a JSON array of events; opens in Perfetto and chrome://tracing). Times in microseconds
+/// since the trace began. Any thread may add events. Allocates nothing for an event.
+class Trace {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// Throws Error(io) where the file cannot be written.
+  explicit Trace(const std::filesystem::path& path);
+  ~Trace();  ///< ends the array; what a run that was killed leaves opens too
+  Trace(const Trace&) = delete;
+  Trace& operator=(const Trace&) = delete;
+
+  /// Something that the cores did, one after the other. `layer` and `expert` -1: none.
+  void add_compute(std::string_view name, int64_t layer, int64_t expert, Clock::time_point begin, Clock::time_point end);
+  /// A read; many may be under way at once. `id` is its own.
+  void add_read(int64_t id, int64_t layer, int64_t expert, uint64_t bytes, Clock::time_point begin, Clock::time_point end);
+
+  /// Adds what ran in its lifetime, if there is a trace.
+  class Span {
+   public:
+    Span(Trace* trace, std::string_view name, int64_t layer = -1, int64_t expert = -1) : trace_(trace), name_(name), layer_(layer), expert_(expert) {
+      if (trace_ != nullptr) begin_ = Clock::now();
+    }
+    ~Span() {
+      if (trace_ != nullptr) trace_->add_compute(name_, layer_, expert_, begin_, Clock::now());
+    }
+    Span(const Span&) = delete;
+    Span& operator=(const Span&) = delete;
+
+   private:
+    Trace* trace_;
+    std::string_view name_;
+    int64_t layer_, expert_;
+    Clock::time_point begin_;
+  };
+
+ private:
+  [[nodiscard]] double microseconds(Clock::time_point t) const { return std::chrono::duration<double, std::micro>(t - start_).count(); }
+
+  Clock::time_point start_ = Clock::now();
+  std::mutex mutex_;
+  std::FILE* file_;
+};
+
+}  // namespace moegen

@@ -1,0 +1,65 @@
+#include "checkpoint/weight_units.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "checkpoint/weight_store.h"
+
+namespace moegen {
+namespace {
+
+constexpr uint64_t kElementAlignment = 4;  // of any dtype
+
+bool is_mlp(const TensorSpec& t) { return t.role == Role::gate || t.role == Role::up || t.role == Role::down; }
+
+// The ranges of a unit and where its tensors lie. Tensors whose aligned surroundings touch share a range.
+void lay_out(WeightUnit& unit, const Binding& binding) {
+  std::array<WeightUnit::Tensor*, 3> by_offset{&unit.tensors[0], &unit.tensors[1], &unit.tensors[2]};
+  const auto info = [&](const WeightUnit::Tensor* t) { return binding.tensors[t->table_idx]; };
+  std::sort(by_offset.begin(), by_offset.end(), [&](const auto* a, const auto* b) {
+    return std::pair(info(a)->file_idx, info(a)->offset) < std::pair(info(b)->file_idx, info(b)->offset);
+  });
+  bool moved = false;
+  for (WeightUnit::Tensor* t : by_offset) {
+    const TensorInfo& tensor = *info(t);
+    const uint64_t begin = tensor.offset / kReadAlignment * kReadAlignment;
+    if (unit.ranges.empty() || unit.ranges.back().file_idx != tensor.file_idx || begin > round_up(unit.ranges.back().end, kReadAlignment)) {
+      unit.ranges.push_back({tensor.file_idx, begin, begin, unit.slot_bytes});
+    }
+    WeightUnit::Range& range = unit.ranges.back();
+    t->read_at = range.at + (tensor.offset - range.begin);
+    t->used_at = t->read_at;
+    moved = moved || t->read_at % bytes_of(tensor.dtype) != 0;
+    range.end = tensor.offset + tensor.bytes;
+    unit.slot_bytes = range.at + round_up(range.end, kReadAlignment) - range.begin;
+  }
+  if (!moved) return;
+  // Moved up, the last first, and each a little farther than the one before it: none overwrites another.
+  uint64_t way = 0;
+  for (WeightUnit::Tensor* t : by_offset) {
+    t->used_at = round_up(t->read_at, kElementAlignment) + way;
+    way += kElementAlignment;
+  }
+  unit.slot_bytes += kReadAlignment;
+}
+
+}  // namespace
+
+std::vector<WeightUnit> weight_units(const Binding& binding) {
+  const auto& table = binding.table;
+  const bool has_experts = std::any_of(table.begin(), table.end(), [](const TensorSpec& t) { return t.expert >= 0; });
+  std::vector<WeightUnit> units;
+  for (size_t i = 0; i < table.size(); ++i) {
+    const TensorSpec& t = table[i];
+    if (!is_mlp(t) || (t.expert < 0 && has_experts)) continue;
+    if (t.role == Role::gate) units.emplace_back().layer = t.layer;
+    WeightUnit& unit = units.back();
+    unit.expert = t.expert;
+    unit.tensors.at(t.role == Role::gate ? 0 : t.role == Role::up ? 1 : 2) = {i, binding.tensors[i]->bytes, 0, 0};
+    unit.resident_bytes += WeightStore::bytes_of_tensor(binding.tensors[i]->bytes);
+  }
+  for (WeightUnit& unit : units) lay_out(unit, binding);
+  return units;
+}
+
+}  // namespace moegen

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "checkpoint/weight_units.h"
+
+namespace moegen {
+
+/// Which weights stay in memory and which stream through slots.
+struct WeightPlan {
+  uint64_t resident_bytes = 0;    ///< of all that stays
+  std::vector<int32_t> streamed;  ///< indices of the units that stream, in the order of computation; empty: all stays
+  uint64_t streamed_bytes = 0;    ///< that a pass reads if every expert has tokens in it
+  int num_units = 0;              ///< of the model
+  int slots = 0;
+  uint64_t slot_bytes = 0;
+
+  [[nodiscard]] uint64_t bytes() const { return resident_bytes + static_cast<uint64_t>(slots) * slot_bytes; }
+};
+
+struct WeightPlanInput {
+  std::span<const WeightUnit> units;  ///< in the order of computation; empty: nothing can stream
+  uint64_t weight_bytes = 0;          ///< of the whole model in memory
+  std::optional<int64_t> slots;       ///< as many, not more and not less; 1: nothing is read while it computes
+};
+
+/// The least budget that a plan can be made for, bytes: what is no unit, and two slots (or as many as were asked for).
+[[nodiscard]] uint64_t least_weight_bytes(const WeightPlanInput& input);
+
+/// Fills `budget` bytes, at least least_weight_bytes(): everything if it fits; else what is no unit, a ring of slots, and as many
+/// units as there is room for, the same number in every layer and those that the layer computes first, so that reading what
+/// comes later goes on meanwhile. Pure.
+[[nodiscard]] WeightPlan plan_weights(const WeightPlanInput& input, uint64_t budget);
+
+}  // namespace moegen

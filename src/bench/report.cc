@@ -13,7 +13,7 @@ namespace moegen {
 namespace {
 
 constexpr size_t kTextWidth = 18;
-constexpr size_t kNumberWidth = 9;
+constexpr size_t kNumberWidth = 11;
 constexpr size_t kRateWidth = 22;  // "123.4 (121.0-125.2)"
 
 std::string number(double x) { return fmt::format("{:.{}f}", x, x >= 1000 ? 0 : x >= 10 ? 1 : 2); }

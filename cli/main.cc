@@ -6,6 +6,7 @@
 #include <iostream>
 #include <sstream>
 
+#include "bench.h"
 #include "moegen/batch.h"
 #include "moegen/engine.h"
 #include "moegen/error.h"
@@ -254,7 +255,8 @@ int main(int argc, char** argv) {
       "interrupted.");
   one->footer("Example: moegen generate -m DIR --chat -p \"Why is the sky blue?\" --max-tokens 200");
   tokenize->footer("Example: echo '{\"text\":\"Hello\"}' | moegen tokenize -m DIR");
-  for (const char* name : {"plan", "simulate", "bench"}) {
+  const BenchCommand bench(app, add_engine_options);
+  for (const char* name : {"plan", "simulate"}) {
     app.add_subcommand(name, "not in this version")->allow_extras()->callback([name] {
       throw moegen::Error(moegen::ErrorCode::unsupported, std::string("the command ") + name + " is not in this version");
     });
@@ -264,6 +266,7 @@ int main(int argc, char** argv) {
     if (batch->parsed()) return run_batch(engine_options, batch_options);
     if (one->parsed()) generate(engine_options, generate_options);
     if (show->parsed()) std::cout << moegen::inspect(model, json);
+    if (bench.parsed()) bench.run();
     if (tokenize->parsed()) {
       std::ios::sync_with_stdio(false);  // cin then knows what is there already
       moegen::run_tokenize(model, std::cin, std::cout);

@@ -95,6 +95,9 @@ struct Kernels {
   float (*maximum)(const float* x, int64_t count);
   /// y[i] = exp(x[i] - shift); returns their sum. y may be x, or null where only the sum is wanted.
   float (*exp_sum)(const float* x, float shift, float* y, int64_t count);
+  /// Multiplies and adds as gemm does with x and weights of this dtype (float or bf16), in registers alone, a few dozen instructions
+  /// a round. Returns the FLOPs done: over time, the roof of every product above.
+  double (*multiply_only)(DType dtype, int64_t rounds);
 };
 
 /// Plain loops with double accumulators: what every other implementation is compared with.

@@ -73,6 +73,14 @@ struct GemmCase {
   bool gather, bias, add;
 };
 
+TEST_P(KernelsTest, MultiplyOnlyCountsByRounds) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const double once = fast().multiply_only(dtype, 1);
+    EXPECT_GT(once, 0);
+    EXPECT_EQ(fast().multiply_only(dtype, 100), 100 * once);
+  }
+}
+
 TEST_P(KernelsTest, GemmIsTheReference) {
   const std::vector<GemmCase> cases{
       {DType::f32, DType::f32, DType::f32, 1, 1, 1, false, false, false},    {DType::bf16, DType::bf16, DType::f32, 5, 7, 33, false, true, false},

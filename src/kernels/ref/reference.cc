@@ -127,7 +127,17 @@ float exp_sum(const float* x, float shift, float* y, int64_t count) {
   return static_cast<float>(sum);
 }
 
-constexpr Kernels kReference{"reference", gemm, rms_norm, rotate, attention, silu_mul, axpy, convert, maximum, exp_sum};
+// One chain of doubles, as gemm has it.
+double multiply_only(DType, int64_t rounds) {
+  double sum = 0;
+  double x = 1;
+  asm volatile("" : "+x"(sum), "+x"(x));
+  for (int64_t round = 0; round < 32 * rounds; ++round) sum += x * x;
+  asm volatile("" : : "x"(sum));
+  return 64.0 * static_cast<double>(rounds);
+}
+
+constexpr Kernels kReference{"reference", gemm, rms_norm, rotate, attention, silu_mul, axpy, convert, maximum, exp_sum, multiply_only};
 
 }  // namespace
 

@@ -1,0 +1,122 @@
+#include "bench.h"
+
+#include <iostream>
+
+#include "moegen/error.h"
+#include "moegen/size.h"
+
+namespace {
+
+void add_size(CLI::App& app, const std::string& name, uint64_t& target, const std::string& help) {
+  app.add_option_function<std::string>(
+         name,
+         [&target, name](const std::string& text) {
+           try {
+             target = moegen::parse_size(text);
+           } catch (const moegen::Error& e) {
+             throw CLI::ValidationError(name, e.what());
+           }
+         },
+         help)
+      ->type_name("SIZE");
+}
+
+void add_counts(CLI::App& app, const std::string& name, std::vector<int64_t>& target, const std::string& help) {
+  app.add_option(name, target, help)->delimiter(',')->allow_extra_args(false)->type_name("N,N");
+}
+
+void add_common(CLI::App& app, moegen::BenchOptions& o) {
+  app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")->type_name("N");
+  app.add_option("--samples", o.samples, "of every figure; the median is shown, and (lowest-highest)")->capture_default_str()->type_name("N");
+  add_size(app, "--memory", o.memory, "what is gone through so that caches stay cold [4 times the last cache, 512MiB at least]");
+  app.add_flag("--json", o.json, "one JSON object, in bytes/s and FLOP/s");
+}
+
+void add_kernels(CLI::App& app, moegen::BenchOptions& o, std::string& dtype) {
+  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | avx512_bf16 | avx512 | avx2 | reference (slow)")
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option("--dtype", dtype, "bfloat16 | float32")->capture_default_str()->type_name("TYPE");
+}
+
+}  // namespace
+
+BenchCommand::BenchCommand(CLI::App& app, const std::function<void(CLI::App&, moegen::EngineOptions&)>& add_model_options)
+    : command_(app.add_subcommand("bench", "measures this machine, the kernels, and whole runs, each against the machine's own roof")) {
+  command_->require_subcommand(1);
+  add_machine();
+  add_gemm();
+  add_attention();
+  add_copy();
+  add_throughput(add_model_options);
+  command_->footer(
+      "A roof is the machine's own limit: multiply-adds in registers, or DRAM reads, whichever the work meets first. It is measured beside every\n"
+      "sample, on the same threads, so that what disturbs one disturbs the other. Figures: median (lowest-highest). docs/benchmarks.md says more.");
+}
+
+void BenchCommand::add_machine() {
+  CLI::App* c = command_->add_subcommand("machine", "peak FLOP/s of each CPU path, DRAM and storage bandwidth; --json: a machine file for simulate");
+  c->add_option("-m,--model", machine_.directory, "where to read: this checkpoint's shards, or else a temporary file in DIR [.]")->type_name("DIR");
+  add_size(*c, "--file-size", machine_.file_bytes, "how much is read from there [512MiB]");
+  add_common(*c, machine_);
+  c->footer("Example: moegen bench machine -m DIR --json > machine.json");
+}
+
+void BenchCommand::add_gemm() {
+  CLI::App* c = command_->add_subcommand("gemm", "experts and projections as the engine runs them, weights cold, by tokens per expert");
+  c->add_option("--shape", gemm_.shapes, "mixtral-8x7b | qwen3-30b-a3b | deepseek-v2-lite | HIDDENxWIDTH [these three]")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("NAME,NAME");
+  add_counts(*c, "--tokens", gemm_.tokens, "tokens per expert [1,2,4..1024]");
+  add_kernels(*c, gemm_, gemm_.dtype);
+  add_common(*c, gemm_);
+  c->footer(
+      "experts: micro-batches of whole experts, gate and up with the activation, then down; linear: one projection at a time.\n"
+      "GB/s are those of the weights. Example: moegen bench gemm --shape qwen3-30b-a3b --tokens 1,8,256");
+}
+
+void BenchCommand::add_attention() {
+  CLI::App* c = command_->add_subcommand("attention", "decode (K and V against DRAM) and prefill (FLOP/s against the peak)");
+  c->add_option("--heads", attention_.heads, "query heads and KV heads [32:4,32:8,16:16]")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("Q:KV");
+  add_counts(*c, "--contexts", attention_.contexts, "of decode [128,512,2048,8192]");
+  add_counts(*c, "--prompts", attention_.prompts, "of prefill [512,1024,2048,4096]");
+  c->add_option("--head-dim", attention_.head_dim, "width of a head")->capture_default_str()->type_name("N");
+  add_kernels(*c, attention_, attention_.dtype);
+  add_common(*c, attention_);
+  c->footer("As many sequences decode as fill the memory with K and V; prompts come in passes of 4096 tokens.");
+}
+
+void BenchCommand::add_copy() {
+  CLI::App* c = command_->add_subcommand("copy", "memcpy from DRAM to DRAM, by threads");
+  c->add_option("--direction", copy_.direction, "h2h: host memory; h2d, d2h: not in this version")->capture_default_str()->type_name("NAME");
+  add_common(*c, copy_);
+  c->footer("The roof: half of the rate at which the same threads read, for every byte crosses twice.");
+}
+
+void BenchCommand::add_throughput(const std::function<void(CLI::App&, moegen::EngineOptions&)>& add_model_options) {
+  CLI::App* c = command_->add_subcommand("throughput", "whole runs of a model over random token ids: prefill and decode, tokens/s and the roofs");
+  add_model_options(*c, throughput_.engine);
+  add_counts(*c, "--sequences", throughput_.sequences, "requests of a run, one line each [64,256,1024]");
+  c->add_option("--prompt", throughput_.prompt, "tokens of a prompt")->capture_default_str()->type_name("N");
+  c->add_option("--generate", throughput_.generate, "tokens of an answer, 2 at least")->capture_default_str()->type_name("N");
+  c->add_flag("--ragged", throughput_.ragged, "lengths spread evenly from half to one and a half times these");
+  c->add_option("--samples", throughput_.samples, "runs of each kind")->capture_default_str()->type_name("N");
+  add_size(*c, "--memory", throughput_.memory, "what DRAM's roof is measured with, beside --host-memory [4 times the last cache, 512MiB at least]");
+  c->add_flag("--json", throughput_.json, "one JSON object");
+  c->footer(
+      "prefill: answers of one token; decode: what answers of --generate tokens take beyond that. Loading and a first run are not counted.\n"
+      "Example: moegen bench throughput -m DIR --load-format dummy --sequences 64,256 --prompt 512");
+}
+
+void BenchCommand::run() const {
+  const std::string name = command_->get_subcommands().front()->get_name();
+  if (name == "machine") moegen::bench_machine(machine_, std::cout);
+  if (name == "gemm") moegen::bench_gemm(gemm_, std::cout);
+  if (name == "attention") moegen::bench_attention(attention_, std::cout);
+  if (name == "copy") moegen::bench_copy(copy_, std::cout);
+  if (name == "throughput") moegen::bench_throughput(throughput_, std::cout);
+}

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "moegen/options.h"
+
+namespace moegen {
+
+/// What every measurement asks for. A rate is the median of its samples, with the lowest and the highest beside it.
+struct BenchOptions {
+  std::string cpu_path = "auto";  ///< kernels, as in EngineOptions
+  int threads = 0;                ///< 0: physical cores this process may use
+  int samples = 5;                ///< of every rate
+  uint64_t memory = 0;            ///< bytes that are gone through, so that caches stay cold; 0: 4 times the last cache, 512 MiB at least
+  bool json = false;              ///< one JSON object in place of a table
+};
+
+struct MachineBench : BenchOptions {
+  std::filesystem::path directory = ".";  ///< of the file system that is read: a checkpoint's shards, or else a temporary file there
+  uint64_t file_bytes = 512 << 20;        ///< of the temporary file, and at most this much of the shards
+};
+
+struct GemmBench : BenchOptions {
+  std::vector<std::string> shapes;  ///< names of models, or HIDDENxWIDTH; empty: all that have a name
+  std::vector<int64_t> tokens;      ///< per expert; empty: 1, 2, 4 .. 1024
+  std::string dtype = "bfloat16";   ///< bfloat16 | float32: weights and activations
+};
+
+struct AttentionBench : BenchOptions {
+  std::vector<std::string> heads;  ///< QUERY:KV; empty: 32:4, 32:8, 16:16
+  std::vector<int64_t> contexts;   ///< of decode; empty: 128, 512, 2048, 8192
+  std::vector<int64_t> prompts;    ///< of prefill; empty: 512, 1024, 2048, 4096
+  int64_t head_dim = 128;
+  std::string dtype = "bfloat16";  ///< bfloat16 | float32: queries, keys and values
+};
+
+struct CopyBench : BenchOptions {
+  std::string direction = "h2h";  ///< h2h: within host memory; h2d and d2h want a GPU
+};
+
+struct ThroughputBench {
+  EngineOptions engine;
+  std::vector<int64_t> sequences = {64, 256, 1024};  ///< requests of a run
+  int64_t prompt = 128;                              ///< tokens of a prompt
+  int64_t generate = 64;                             ///< tokens of an answer, 2 at least
+  bool ragged = false;                               ///< lengths of prompts and answers spread evenly from half to one and a half times these
+  int samples = 1;                                   ///< runs of each kind
+  uint64_t memory = 0;                               ///< that DRAM's roof is measured with, as in BenchOptions
+  bool json = false;
+};
+
+/// The commands `moegen bench ...`: measure, and write a table or a JSON object to `out`, lines as they are ready. All throw Error.
+/// @{
+void bench_machine(const MachineBench& options, std::ostream& out);
+void bench_gemm(const GemmBench& options, std::ostream& out);
+void bench_attention(const AttentionBench& options, std::ostream& out);
+void bench_copy(const CopyBench& options, std::ostream& out);
+void bench_throughput(const ThroughputBench& options, std::ostream& out);
+/// @}
+
+}  // namespace moegen

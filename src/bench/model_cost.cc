@@ -1,0 +1,41 @@
+#include "bench/model_cost.h"
+
+#include <cmath>
+
+namespace moegen {
+namespace {
+
+// Weights of a layer, in values: that every token uses, and of one expert.
+double always_used(const ModelSpec& spec, const LayerSpec& layer) {
+  const double hidden = spec.hidden;
+  const double attention = hidden * (2.0 * layer.attention.q_width() + 2.0 * layer.attention.kv_width());
+  const double mlp = layer.mlp.dense() ? 3 * hidden * layer.mlp.width : hidden * layer.mlp.num_experts + 3 * hidden * layer.mlp.shared_width;
+  return attention + mlp;
+}
+
+// Experts that at least one of `tokens` chooses, if all are as likely.
+double experts_used(const MlpSpec& mlp, double tokens) {
+  if (mlp.dense()) return 0;
+  return mlp.num_experts * (1 - std::pow(1 - static_cast<double>(mlp.top_k) / mlp.num_experts, tokens));
+}
+
+}  // namespace
+
+Work model_work(const ModelSpec& spec, DType act, const Sweeps& s) {
+  const double value_bytes = spec.dtype == DType::f32 ? 4 : 2;
+  const double head = static_cast<double>(spec.hidden) * spec.vocab;
+  Work work{2 * head * s.samples, s.samples > 0 ? s.passes * head * value_bytes : 0};
+  for (const LayerSpec& layer : spec.layers) {
+    const double expert = 3.0 * spec.hidden * layer.mlp.width;
+    const double always = always_used(spec, layer);
+    const double chosen = layer.mlp.dense() ? 0 : layer.mlp.top_k;
+    work.flops += 2 * s.tokens * (always + chosen * expert) + 4.0 * s.keys * layer.attention.q_width();
+    work.bytes += s.passes * value_bytes * (always + experts_used(layer.mlp, s.tokens / s.passes) * expert);
+    work.bytes += s.kv_reads * static_cast<double>(kv_width(layer)) * static_cast<double>(bytes_of(act));
+  }
+  return work;
+}
+
+DType product_dtype(const ModelSpec& spec, DType act) { return act == DType::bf16 && spec.dtype == DType::bf16 ? DType::bf16 : DType::f32; }
+
+}  // namespace moegen

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+
+#include "bench/roofs.h"
+#include "spec/model_spec.h"
+
+namespace moegen {
+
+/// What runs through a model: `passes` sweeps over its layers carry `tokens` in all, which see `keys` keys in all (of each layer), and
+/// sample `samples` tokens.
+struct Sweeps {
+  double passes = 0;
+  double tokens = 0;
+  double keys = 0;
+  double samples = 0;
+  double kv_reads = 0;  ///< tokens whose K and V are read: those of every sequence, once a pass
+};
+
+/// The least that `sweeps` cost: all multiply-adds; weights read once a pass, of the experts those that some token is likely to choose;
+/// K and V read once a sequence and pass. Activations are taken to stay in caches.
+[[nodiscard]] Work model_work(const ModelSpec& spec, DType act, const Sweeps& sweeps);
+
+/// The dtype of the products: bf16 where activations and weights are.
+[[nodiscard]] DType product_dtype(const ModelSpec& spec, DType act);
+
+}  // namespace moegen

@@ -1,0 +1,237 @@
+#include <algorithm>
+#include <random>
+
+#include "base/error.h"
+#include "bench/model_cost.h"
+#include "bench/report.h"
+#include "bench/setup.h"
+#include "checkpoint/checkpoint.h"
+#include "moegen/bench.h"
+#include "moegen/engine.h"
+
+namespace moegen {
+namespace {
+
+struct Lengths {
+  int64_t prompt = 0;
+  int64_t generate = 0;
+};
+
+// Gives `lengths.size()` greedy requests of random token ids, and counts what the run does.
+class Requests : public RequestSource, public CompletionSink {
+ public:
+  Requests(const std::vector<Lengths>& lengths, int64_t vocab) : lengths_(lengths), vocab_(vocab) {}
+
+  std::optional<Request> next() override {
+    if (given_ == lengths_.size()) return std::nullopt;
+    const Lengths& length = lengths_[given_];
+    std::uniform_int_distribution<TokenId> any(0, static_cast<TokenId>(vocab_ - 1));
+    std::vector<TokenId> prompt(static_cast<size_t>(length.prompt));
+    for (TokenId& id : prompt) id = any(random_);
+    Request request;
+    request.id = std::to_string(given_++);
+    request.prompts.emplace_back(std::move(prompt));
+    request.sampling.temperature = 0;
+    request.sampling.max_tokens = length.generate;
+    request.sampling.ignore_eos = true;
+    return request;
+  }
+  void done(Completion completion) override {
+    if (completion.error) error_ = completion.error->message;
+  }
+  void pass(const Progress& progress) override { progress_ = progress; }
+
+  [[nodiscard]] const std::string& error() const { return error_; }
+  [[nodiscard]] const Progress& progress() const { return progress_; }
+
+ private:
+  const std::vector<Lengths>& lengths_;
+  int64_t vocab_;
+  std::mt19937 random_{0};
+  size_t given_ = 0;
+  std::string error_;
+  Progress progress_;
+};
+
+Progress run(Engine& engine, const std::vector<Lengths>& lengths) {
+  Requests requests(lengths, engine.info().vocab_size);
+  if (!engine.run(requests, requests)) throw_error(ErrorCode::io, "the run was stopped");
+  if (!requests.error().empty()) throw_error(ErrorCode::invalid_argument, "a request was refused: {}", requests.error());
+  return requests.progress();
+}
+
+std::vector<Lengths> make_lengths(const ThroughputBench& o, int64_t count) {
+  std::mt19937 random(1);
+  const auto around = [&](int64_t mean) {
+    if (!o.ragged) return mean;
+    return std::uniform_int_distribution<int64_t>(std::max<int64_t>(1, mean - mean / 2), mean + mean / 2)(random);
+  };
+  std::vector<Lengths> out;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t prompt = around(o.prompt);
+    out.push_back({prompt, std::max<int64_t>(2, around(o.generate))});
+  }
+  return out;
+}
+
+std::vector<Lengths> prompts_only(std::vector<Lengths> lengths) {
+  for (Lengths& length : lengths) length.generate = 1;
+  return lengths;
+}
+
+// Prompts in so many passes. How often a pass reads a prompt's earlier K and V is left out: nearly nothing.
+Sweeps prefill_sweeps(const std::vector<Lengths>& lengths, int64_t passes) {
+  Sweeps s{.passes = static_cast<double>(passes), .tokens = 0, .keys = 0, .samples = static_cast<double>(lengths.size()), .kv_reads = 0};
+  for (const Lengths& l : lengths) {
+    const auto prompt = static_cast<double>(l.prompt);
+    s.tokens += prompt;
+    s.keys += prompt * (prompt + 1) / 2;
+    s.kv_reads += prompt;
+  }
+  return s;
+}
+
+// The tokens behind the first of each answer, all sequences in one pass if it holds them.
+Sweeps decode_sweeps(const std::vector<Lengths>& lengths, int64_t sequences_in_flight) {
+  Sweeps s;
+  int64_t longest = 0;
+  for (const Lengths& l : lengths) {
+    const auto steps = static_cast<double>(l.generate - 1);
+    s.tokens += steps;
+    s.keys += steps * (static_cast<double>(l.prompt) + 1 + steps / 2);
+    longest = std::max(longest, l.generate - 1);
+  }
+  s.samples = s.tokens;
+  s.kv_reads = s.keys;
+  s.passes = std::max(static_cast<double>(longest), s.tokens / static_cast<double>(sequences_in_flight));
+  return s;
+}
+
+struct Phase {
+  std::vector<double> tokens_per_second, share, peak, bandwidth;
+  Work work;
+  double tokens = 0;
+
+  // The roof is that of the machine just before.
+  void add(const Sweeps& sweeps, const Work& least, double seconds, double flops, double dram) {
+    work = least;
+    tokens = sweeps.tokens;
+    tokens_per_second.push_back(sweeps.tokens / seconds);
+    share.push_back(std::max(work.flops / flops, work.bytes / dram) / seconds);
+    peak.push_back(flops);
+    bandwidth.push_back(dram);
+  }
+  [[nodiscard]] std::vector<Cell> cells(const std::string& phase, int64_t sequences, int64_t passes) const {
+    const Rate flops = rate_of(peak);
+    const Rate dram = rate_of(bandwidth);
+    const auto fixed = [](double x) { return Rate{x, x, x}; };
+    const bool computes = work.flops / flops.median > work.bytes / dram.median;
+    return {phase,
+            sequences,
+            passes,
+            rate_of(tokens_per_second),
+            fixed(tokens * flops.median / work.flops),
+            fixed(tokens * dram.median / work.bytes),
+            rate_of(share),
+            std::string(computes ? "  compute" : "  DRAM"),
+            fixed(work.flops / tokens),
+            fixed(work.bytes / tokens)};
+  }
+};
+
+std::vector<Column> columns() {
+  return {{"phase", "phase"},
+          {"sequences", "sequences"},
+          {"passes", "passes"},
+          {"tokens_per_second", "tokens/s"},
+          {"compute_roof", "compute roof tok/s"},
+          {"dram_roof", "DRAM roof tok/s"},
+          {"share", "% of the roof", 0.01},
+          {"roof", "  roof"},
+          {"flops_per_token", "GFLOP/token", 1e9},
+          {"bytes_per_token", "MB/token", 1e6}};
+}
+
+void check_options(const ThroughputBench& o) {
+  check_values("--sequences", o.sequences, 1 << 20);
+  check_values("--prompt", {o.prompt}, 1 << 20);
+  if (o.generate < 2 || o.generate > 1 << 20) throw_error(ErrorCode::invalid_argument, "--generate {}: expected at least 2", o.generate);
+  check_values("--samples", {o.samples}, 1000);
+  if (o.sequences.empty()) throw_error(ErrorCode::invalid_argument, "--sequences: expected at least one number");
+}
+
+EngineOptions engine_options(const ThroughputBench& o) {
+  EngineOptions engine = o.engine;
+  engine.skip_tokenizer_init = true;
+  if (!engine.max_num_seqs) engine.max_num_seqs = *std::max_element(o.sequences.begin(), o.sequences.end());
+  return engine;
+}
+
+// Prefill is the run with answers of one token; decode is what longer answers take beyond it.
+class Measurement {
+ public:
+  Measurement(const ThroughputBench& options, Engine& engine, const ModelSpec& spec, const MappedMemory& dram, ThreadPool& pool)
+      : options_(options), engine_(engine), spec_(spec), dram_(dram), kernels_(select_kernels(engine.info().cpu_path)), pool_(pool) {}
+
+  void measure(int64_t sequences, Report& report) {
+    const std::vector<Lengths> lengths = make_lengths(options_, sequences);
+    Phase prefill, decode;
+    Progress first, whole;
+    for (int i = 0; i < options_.samples; ++i) {
+      const double flops = multiply_rate(kernels_, product_dtype(spec_, act()), pool_);
+      const double dram = read_rate(dram_, pool_);
+      first = run(engine_, prompts_only(lengths));
+      whole = run(engine_, lengths);
+      const Sweeps prompts = prefill_sweeps(lengths, first.passes);
+      prefill.add(prompts, model_work(spec_, act(), prompts), first.seconds, flops, dram);
+      const Sweeps answers = decode_sweeps(lengths, std::min(sequences, options_.engine.max_num_seqs.value_or(sequences)));
+      decode.add(answers, model_work(spec_, act(), answers), std::max(whole.seconds - first.seconds, 1e-9), flops, dram);
+    }
+    report.row(prefill.cells("prefill", sequences, first.passes));
+    report.row(decode.cells("decode", sequences, whole.passes - first.passes));
+    if (whole.preemptions > 0) report.note(fmt::format("{} sequences: {} preemptions, for KV memory was short", sequences, whole.preemptions));
+  }
+
+ private:
+  [[nodiscard]] DType act() const { return engine_.info().dtype == "bfloat16" ? DType::bf16 : DType::f32; }
+
+  const ThroughputBench& options_;
+  Engine& engine_;
+  const ModelSpec& spec_;
+  const MappedMemory& dram_;
+  const Kernels& kernels_;
+  ThreadPool& pool_;
+};
+
+// Touches weights, activations and pages: as many prompts as fill a pass.
+void warm_up(Engine& engine, const ThroughputBench& o) {
+  constexpr int64_t kTokens = 4096;
+  const int64_t most = *std::max_element(o.sequences.begin(), o.sequences.end());
+  const auto count = static_cast<size_t>(std::clamp<int64_t>(kTokens / o.prompt, 1, most));
+  run(engine, std::vector<Lengths>(count, Lengths{o.prompt, 2}));
+}
+
+}  // namespace
+
+void bench_throughput(const ThroughputBench& options, std::ostream& out) {
+  check_options(options);
+  const ModelSpec spec = load_spec(options.engine.model);
+  Engine engine(engine_options(options));
+  const EngineInfo& info = engine.info();
+  nlohmann::ordered_json about = about_bench("throughput", info.cpu_path, info.threads);
+  about["model"] = info.model_name;
+  about["dtype"] = info.dtype;
+  about["prompt"] = options.prompt;
+  about["generate"] = options.generate;
+  about["ragged"] = options.ragged;
+  about["load_format"] = options.engine.load_format;
+  Report report(out, options.json, std::move(about), columns());
+  warm_up(engine, options);
+  ThreadPool pool(info.threads);
+  const MappedMemory dram = random_memory(options.memory != 0 ? options.memory : cold_bytes(), DType::bf16, pool);
+  Measurement measurement(options, engine, spec, dram, pool);
+  for (const int64_t sequences : options.sequences) measurement.measure(sequences, report);
+  report.finish();
+}
+
+}  // namespace moegen

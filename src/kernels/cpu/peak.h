@@ -1,0 +1,42 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "kernels/cpu/vectors.h"
+#include "kernels/functions.h"
+
+// The roof of a GEMM over the `Products` that the including file chose. All of it has internal linkage: see simd_avx512.h.
+namespace moegen {
+namespace {
+
+template <typename T, size_t... kChain>
+double multiply_chains(int64_t rounds, std::index_sequence<kChain...>) {
+  using P = Products<T, T>;
+  alignas(64) T x[2 * P::kStep] = {};
+  alignas(64) float starts[sizeof...(kChain) * kW] = {};
+  asm volatile("" : : "r"(x), "r"(starts) : "memory");
+  const auto a = P::load(std::integral_constant<int, 0>{}, x);
+  const auto b = P::load(std::integral_constant<int, 0>{}, x + P::kStep);
+  V chains[] = {Simd::load(starts + kChain * kW)...};
+  for (int64_t round = 0; round < rounds; ++round) ((chains[kChain] = P::add(chains[kChain], a, b)), ...);
+  (Simd::store(starts + kChain * kW, chains[kChain]), ...);
+  asm volatile("" : : "r"(starts) : "memory");
+  return 2.0 * sizeof...(kChain) * static_cast<double>(P::kStep / P::kParts) * static_cast<double>(rounds);
+}
+
+// As many chains as a GEMM's tile has accumulators, at least what hides the latency of the multiply-add; they and the operands stay in
+// registers. Chains start from numbers that the compiler cannot see, so none can be dropped or take the place of another.
+template <typename T>
+double multiply_only_of(int64_t rounds) {
+  using P = Products<T, T>;
+  return multiply_chains<T>(rounds, std::make_index_sequence<static_cast<size_t>(std::max(P::kRows * P::kCols, 12))>{});
+}
+
+double multiply_only(DType dtype, int64_t rounds) { return dtype == DType::f32 ? multiply_only_of<float>(rounds) : multiply_only_of<bf16>(rounds); }
+
+}  // namespace
+}  // namespace moegen

@@ -60,6 +60,7 @@ Report::Report(std::ostream& out, bool json, nlohmann::ordered_json about, std::
     : out_(out), json_(json), object_(std::move(about)), columns_(std::move(columns)) {
   if (!json_) {
     for (const auto& [key, value] : object_.items()) out_ << key << ": " << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+    out_ << std::flush;
   }
   object_["rows"] = nlohmann::ordered_json::array();
 }

@@ -18,6 +18,7 @@ namespace {
 // A tile of rows stays in L2 and a tile of columns, kChunk long, in L1, while the rows go by.
 constexpr int64_t kGemmRowBlock = 64;
 constexpr int64_t kFewRows = 16;
+constexpr int64_t kStoreCols = 96;
 
 template <typename P>
 constexpr int64_t kChunk = 64 * P::kStep;
@@ -55,16 +56,21 @@ void dot_tile(const X* const* rows, const W* w, int64_t w_stride, Range stretch,
   Simd::template sums<kRows * kCols>(acc, out);
 }
 
-// One row of a tile's sums, `cols` of them, goes to y.
-void store_outputs(const Gemm& op, int64_t row, int64_t col, int cols, const float* sums) {
-  V out = Simd::load(sums, cols);
-  if (op.bias != nullptr) {
-    with_weight_type(op.bias_dtype, [&](auto* type) { out = Simd::add(out, Simd::load(static_cast<decltype(type)>(op.bias) + col, cols)); });
-  }
-  with_activation_type(op.y_dtype, [&](auto* type) {
-    auto* y = static_cast<decltype(type)>(op.y) + row * op.y_stride + col;
-    if (op.add) out = Simd::add(Simd::load(y, cols), out);
-    Simd::store(y, out, cols);
+// sums [rows, kStoreCols], as many columns as `cols` has, go to y.
+void store_outputs(const Gemm& op, Range rows, Range cols, const float* sums) {
+  with_activation_type(op.y_dtype, [&](auto* y_type) {
+    with_weight_type(op.bias_dtype, [&](auto* bias_type) {
+      const auto* bias = static_cast<decltype(bias_type)>(op.bias);
+      for (int64_t i = 0; i < rows.size(); ++i) {
+        auto* y = static_cast<decltype(y_type)>(op.y) + (rows.begin + i) * op.y_stride + cols.begin;
+        for (int64_t j = 0; j < cols.size(); j += kW) {
+          V out = Simd::load(sums + i * kStoreCols + j);
+          if (bias != nullptr) out = Simd::add(out, load_some(bias + cols.begin + j, cols.size() - j));
+          if (op.add) out = Simd::add(load_some(y + j, cols.size() - j), out);
+          store_some(y + j, out, cols.size() - j);
+        }
+      }
+    });
   });
 }
 
@@ -77,35 +83,42 @@ void with_rows(int n, const F& f) {
   f(std::integral_constant<int, kMost>{});
 }
 
-// kCols columns from `col` on, for a block of rows, kRows at a time.
+// total[i, 0 .. kCols) for kCols columns from `col` on and a block of rows, kRows at a time.
 template <typename P, int kRows, int kCols, typename X, typename W>
-void gemm_cols(const Gemm& op, Range rows, int64_t col) {
+void gemm_cols(const Gemm& op, const X* const* x, int64_t rows, int64_t col, float* total) {
+  const W* w = static_cast<const W*>(op.w) + col * op.k;
+  for (int64_t k = 0; k < op.k; k += kChunk<P>) {
+    const Range stretch{k, std::min(k + kChunk<P>, op.k)};
+    for (int64_t i = 0; i < rows; i += kRows) {
+      // Where there are few rows the weights come from DRAM faster than they can be waited for; many rows give them time.
+      const W* ahead = i == 0 && rows <= kFewRows ? w + (op.k + k) * kCols : nullptr;
+      with_rows<kRows>(static_cast<int>(std::min<int64_t>(kRows, rows - i)), [&](auto height) {
+        float sums[height * kCols];
+        dot_tile<P, height, kCols>(x + i, w, op.k, stretch, ahead, sums);
+        for (int r = 0; r < height; ++r) {
+          float* t = total + (i + r) * kStoreCols;
+          for (int j = 0; j < kCols; ++j) t[j] = k == 0 ? sums[r * kCols + j] : t[j] + sums[r * kCols + j];
+        }
+      });
+    }
+  }
+}
+
+// Outputs are kept together until they are whole lines of y, whose rows would drive each other out of the cache.
+template <typename P, int kRows, int kCols, typename X, typename W>
+void gemm_block(const Gemm& op, Range rows, Range cols) {
   const X* x[kGemmRowBlock];
   for (int64_t i = 0; i < rows.size(); ++i)
     x[i] = static_cast<const X*>(op.x) + (op.rows != nullptr ? op.rows[rows.begin + i] : rows.begin + i) * op.x_stride;
-  const W* w = static_cast<const W*>(op.w) + col * op.k;
-  float total[kGemmRowBlock * kCols];
-  for (int64_t k = 0; k < op.k; k += kChunk<P>) {
-    const Range stretch{k, std::min(k + kChunk<P>, op.k)};
-    for (int64_t i = 0; i < rows.size();) {
-      // Where there are few rows the weights come from DRAM faster than they can be waited for; many rows give them time.
-      const W* ahead = i == 0 && rows.size() <= kFewRows ? w + (op.k + k) * kCols : nullptr;
-      const auto n = static_cast<int>(std::min<int64_t>(kRows, rows.size() - i));
-      float sums[kRows * kCols];
-      with_rows<kRows>(n, [&](auto height) { dot_tile<P, height, kCols>(x + i, w, op.k, stretch, ahead, sums); });
-      float* t = total + i * kCols;
-      for (int s = 0; s < n * kCols; ++s) t[s] = k == 0 ? sums[s] : t[s] + sums[s];
-      i += n;
-    }
+  float total[kGemmRowBlock * kStoreCols];
+  constexpr int64_t kMost = kStoreCols / kCols * kCols;
+  for (int64_t first = cols.begin; first < cols.end; first += kMost) {
+    const Range part{first, std::min(cols.end, first + kMost)};
+    int64_t col = part.begin;
+    for (; col + kCols <= part.end; col += kCols) gemm_cols<P, kRows, kCols, X, W>(op, x, rows.size(), col, total + col - first);
+    for (; col < part.end; ++col) gemm_cols<P, kRows, 1, X, W>(op, x, rows.size(), col, total + col - first);
+    store_outputs(op, rows, part, total);
   }
-  for (int64_t i = 0; i < rows.size(); ++i) store_outputs(op, rows.begin + i, col, kCols, total + i * kCols);
-}
-
-template <typename P, int kRows, int kCols, typename X, typename W>
-void gemm_block(const Gemm& op, Range rows, Range cols) {
-  int64_t col = cols.begin;
-  for (; col + kCols <= cols.end; col += kCols) gemm_cols<P, kRows, kCols, X, W>(op, rows, col);
-  for (; col < cols.end; ++col) gemm_cols<P, kRows, 1, X, W>(op, rows, col);
 }
 
 // Few rows take a tile as high as they are: weights that come from DRAM then meet all rows at once.

@@ -69,7 +69,12 @@ struct Simd {
     for (int i = 0; i < 4; ++i) fours[i] = 4 * i < kGroup ? fold4(eights[2 * i], eights[2 * i + 1]) : fours[0];
     for (int i = 0; i < 2; ++i) twos[i] = 8 * i < kGroup ? fold2(fours[2 * i], fours[2 * i + 1]) : twos[0];
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    _mm512_mask_storeu_ps(out, mask(kGroup), _mm512_maskz_permutexvar_ps(kAll, order, fold1(twos[0], twos[1])));
+    const V ordered = _mm512_maskz_permutexvar_ps(kAll, order, fold1(twos[0], twos[1]));
+    if constexpr (kGroup == 16) {
+      store(out, ordered);
+    } else {
+      store(out, ordered, kGroup);
+    }
     if constexpr (kCount > 16) sums<kCount - 16>(x + 16, out + 16);
   }
   static V fold8(V a, V b) { return add(_mm512_maskz_shuffle_f32x4(kAll, a, b, 0x44), _mm512_maskz_shuffle_f32x4(kAll, a, b, 0xee)); }

@@ -110,6 +110,7 @@ class Lexer {
   }
 
   void comment() {
+    if (pos_ == in_.size()) return;  // as Jinja's lexer: an opening as the last thing of all is nothing
     const size_t close = in_.find("#}", pos_);
     if (close == std::string_view::npos) error("Missing end of comment tag");
     const char sign = close > pos_ ? in_[close - 1] : ' ';

@@ -86,7 +86,7 @@ class Writer:
             self.atom, self.atom, self.number, self.text, self.items, lambda: self.filtered(depth), lambda: self.filtered(depth), lambda: self.tested(depth), lambda: self.called(depth),
             lambda: f"{e()} {self.one('+', '-', '*', '/', '//', '%', '~', '==', '!=', '<', '>=', 'and', 'or', 'in', 'not in')} {e()}",
             lambda: f"({e()})", lambda: f"not {e()}", lambda: f"-{self.number()}", lambda: f"{e()} if {e()} else {e()}", lambda: f"{e()} if {e()}",
-            lambda: f"{self.number()} {self.one('+', '-', '*', '/', '//', '%', '<', '==')} {self.number()}", lambda: f"{self.one('n', '2', '5')} ** {self.number()}", lambda: f"[{e()}, {e()}]", lambda: f"({e()},)", lambda: f"{{{self.text()}: {e()}}}", lambda: f"({e()}, {e()})",
+            lambda: f"{self.number()} {self.one('+', '-', '*', '/', '//', '%', '<', '==')} {self.number()}", lambda: f"{self.one('n', '2')} ** {self.number()}", lambda: f"[{e()}, {e()}]", lambda: f"({e()},)", lambda: f"{{{self.text()}: {e()}}}", lambda: f"({e()}, {e()})",
             lambda: f"{self.items()}[{self.number()}]", lambda: f"{self.items()}[{self.slice()}]", lambda: f"{self.text()}[{self.slice()}]",
             lambda: f"{self.one('d', 'rows[0]', 'messages[1]', 'x', 'loop', 's')}.{self.one('a', 'b', 'role', 'content', 'items', 'missing', 'index', 'n')}",
             lambda: f"{self.one('d', 'rows[0]', 'x')}['{self.one('a', 'b', 'items', 'missing')}']", lambda: f"{e()} == {e()} != {e()}",
@@ -135,7 +135,7 @@ class Writer:
                           "encode", "isidentifier()", "isdecimal()", "isnumeric()", "isalnum()")
         formats = self.one("'{}'", "'{0}{0}'", "'{:>5}|'", "'{:05.1f}'", "'{:,}'", "'{!r}'", "'{a}'", "'{:x}'", "'{:^7}'", "'{:.2f}'", "'{:+d}'", "'{:e}'",
                            "'{:*<6}'", "'{:.3}'", "'{:%}'", "'{0.a}'", "'{0[0]}'", "'{{}}'", "'{:06d}'", "'{:,.2f}'", "'{: }'", "'{:_}'", "'{:#x}'", "'{:.1}'", "'{:g}'", "'{:.4}|'", "'{!s:>6}'", "'{0[a]}'", "'{:=+6}'",
-                           "'{:é^9}'", "'{:b}'", "'{:.1%}'", "'{:08.3f}'", "'{:>{}}'")
+                           "'{:é^9}'", "'{:b}'", "'{:.1%}'", "'{:08.3f}'")
         value = self.one(n, n, t, lambda: "(" + self.expression(depth - 1) + ")")
         return self.one(f"{t()}.{method}", f"({self.expression(depth - 1)}).{method}", f"{formats}.format({value}, a={n()})", f"{formats}.format({n()}, {t()}, a={value})",
                         "d.get('a')", f"d.get({t()}, {n()})", "d.keys()|list", "d.items()|list", f"l.index({n()})", f"l.count({n()})", "w.copy()", "l.append(1)",

@@ -57,6 +57,11 @@ TEST(Template, ErrorsNameTheLine) {
   EXPECT_THAT(error_of("{{ raise_exception('Wörd for word: ' ~ 7) }}"), ::testing::EndsWith("Wörd for word: 7"));
 }
 
+TEST(Template, CommentsThatDoNotEnd) {
+  EXPECT_EQ(render("a{#"), "a");
+  EXPECT_THAT(error_of("a{# b"), ::testing::HasSubstr("Missing end of comment tag"));
+}
+
 TEST(Template, GeneratorsAreReadOnce) {
   EXPECT_EQ(render("{% set g = [1, 2] | map('string') %}{{ g | list }}{{ g | list }}{{ 'true' if g }}"), "['1', '2'][]true");
 }

@@ -29,7 +29,8 @@ double multiply_chains(int64_t rounds, std::index_sequence<kChain...>) {
   for (int64_t round = 0; round < rounds; ++round) ((chains[kChain] = P::add(chains[kChain], a, b)), ...);
   (Simd::store(starts + kChain * kW, chains[kChain]), ...);
   asm volatile("" : : "r"(starts) : "memory");
-  return 2.0 * sizeof...(kChain) * static_cast<double>(P::kStep / P::kParts) * static_cast<double>(rounds);
+  constexpr int64_t kProducts = P::kStep / P::kParts;  // of one multiply-add
+  return 2.0 * sizeof...(kChain) * static_cast<double>(kProducts) * static_cast<double>(rounds);
 }
 
 // As many chains as a GEMM's tile has accumulators, at least what hides the latency of the multiply-add; they and the operands stay in

@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
+
 #include "base/dtype.h"
 
 // Vectors of the AVX2 path: any x86-64-v3. Local to the file that includes it, as in simd_avx512.h.
@@ -76,7 +78,7 @@ struct Simd {
   // out[i] = sum(x[i]), in the same order: the halves of two vectors become one vector, and so on down to one lane each.
   template <int kCount>
   static void sums(const V* x, float* out) {
-    constexpr int kGroup = kCount < 8 ? kCount : 8;
+    constexpr int kGroup = std::min(kCount, 8);
     V fours[4], twos[2];
     for (int i = 0; i < 4; ++i) fours[i] = 2 * i < kGroup ? fold4(x[2 * i], x[2 * i + 1 < kGroup ? 2 * i + 1 : 2 * i]) : fours[0];
     for (int i = 0; i < 2; ++i) twos[i] = 4 * i < kGroup ? fold2(fours[2 * i], fours[2 * i + 1]) : twos[0];

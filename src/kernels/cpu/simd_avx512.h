@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "base/dtype.h"
@@ -63,7 +64,7 @@ struct Simd {
   // out[i] = sum(x[i]), in the same order: the halves of two vectors become one vector, and so on down to one lane each.
   template <int kCount>
   static void sums(const V* x, float* out) {
-    constexpr int kGroup = kCount < 16 ? kCount : 16;
+    constexpr int kGroup = std::min(kCount, 16);
     V eights[8], fours[4], twos[2];
     for (int i = 0; i < 8; ++i) eights[i] = 2 * i < kGroup ? fold8(x[2 * i], x[2 * i + 1 < kGroup ? 2 * i + 1 : 2 * i]) : eights[0];
     for (int i = 0; i < 4; ++i) fours[i] = 4 * i < kGroup ? fold4(eights[2 * i], eights[2 * i + 1]) : fours[0];

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -59,7 +60,7 @@ class AddedTokens {
   std::vector<AddedToken> tokens_;
   std::unordered_map<int32_t, size_t> by_id_;
   std::unordered_map<std::string, size_t> by_content_;
-  Trie tries_[2];  // of texts as they came, and of normalized ones
+  std::array<Trie, 2> tries_;  // of texts as they came, and of normalized ones
 };
 
 }  // namespace moegen::text

@@ -2,23 +2,13 @@
 
 #include <iostream>
 
-#include "moegen/error.h"
 #include "moegen/size.h"
+#include "options.h"
 
 namespace {
 
 void add_size(CLI::App& app, const std::string& name, uint64_t& target, const std::string& help) {
-  app.add_option_function<std::string>(
-         name,
-         [&target, name](const std::string& text) {
-           try {
-             target = moegen::parse_size(text);
-           } catch (const moegen::Error& e) {
-             throw CLI::ValidationError(name, e.what());
-           }
-         },
-         help)
-      ->type_name("SIZE");
+  add_parsed(app, name, target, help, moegen::parse_size)->type_name("SIZE");
 }
 
 void add_counts(CLI::App& app, const std::string& name, std::vector<int64_t>& target, const std::string& help) {

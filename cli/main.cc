@@ -13,24 +13,11 @@
 #include "moegen/size.h"
 #include "moegen/tokenizer.h"
 #include "moegen/version.h"
+#include "options.h"
 
 namespace {
 
 using moegen::EngineOptions;
-
-template <typename T, typename Parse>
-CLI::Option* add_parsed(CLI::App& app, const std::string& name, std::optional<T>& target, const std::string& help, const Parse& parse) {
-  return app.add_option_function<std::string>(
-      name,
-      [&target, parse, name](const std::string& text) {
-        try {
-          target = parse(text);
-        } catch (const moegen::Error& e) {
-          throw CLI::ValidationError(name, e.what());
-        }
-      },
-      help);
-}
 
 // Refuses numbers outside of [low, high], and what is no number.
 CLI::Validator between(double low, double high) {

@@ -8,12 +8,12 @@
 #include "base/error.h"
 #include "bench/report.h"
 #include "moegen/bench.h"
+#include "plan/plan.h"
 
 namespace moegen {
 namespace {
 
-constexpr int64_t kPassTokens = 4096;  // the plan's own choice where there is room
-constexpr int kHidden = 64;            // of no account here
+constexpr int kHidden = 64;  // of no account here
 
 PassSizes sizes_for(int64_t sequences, int64_t queries, const BenchSetup& setup) {
   return {.pass_tokens = sequences * queries,
@@ -103,7 +103,7 @@ void bench_attention(const AttentionBench& options, std::ostream& out) {
   };
   for (const AttentionShape& shape : shapes) {
     for (const int64_t context : contexts) add("decode", shape, decode_sequences(shape, context, setup), 1, context);
-    for (const int64_t prompt : prompts) add("prefill", shape, std::max<int64_t>(1, kPassTokens / prompt), prompt, prompt);
+    for (const int64_t prompt : prompts) add("prefill", shape, std::max<int64_t>(1, kDefaultPassTokens / prompt), prompt, prompt);
   }
   report.finish();
 }

@@ -6,6 +6,7 @@
 #include "bench/report.h"
 #include "model/linear.h"
 #include "moegen/bench.h"
+#include "plan/plan.h"
 
 namespace moegen {
 namespace {
@@ -17,9 +18,6 @@ struct Shape {
 };
 
 const Shape kShapes[] = {{"mixtral-8x7b", 4096, 14336}, {"qwen3-30b-a3b", 2048, 768}, {"deepseek-v2-lite", 2048, 1408}};
-
-constexpr int64_t kPassTokens = 4096;        // the plan's own choice where there is room
-constexpr int64_t kExpertMicroBatch = 1024;  // likewise
 
 std::vector<Shape> choose_shapes(const std::vector<std::string>& names) {
   if (names.empty()) return {std::begin(kShapes), std::end(kShapes)};
@@ -41,7 +39,7 @@ class Experts {
  public:
   Experts(const Shape& shape, int64_t most_tokens, BenchSetup& setup)
       : shape_(shape),
-        pass_tokens_(std::max(kPassTokens, most_tokens)),
+        pass_tokens_(std::max(kDefaultPassTokens, most_tokens)),
         bytes_(static_cast<size_t>(shape.hidden) * static_cast<size_t>(shape.width) * bytes_of(setup.dtype)),
         count_(std::max<int64_t>(2, static_cast<int64_t>(setup.memory_bytes / (3 * bytes_)))),
         memory_(random_memory(static_cast<size_t>(count_) * 3 * bytes_, setup.dtype, setup.pool)),
@@ -60,7 +58,7 @@ class Experts {
 
   /// An expert micro-batch as the executor makes it: the next experts, `tokens` each, gathered from the pass.
   Work run_micro_batch(int64_t tokens) {
-    const int64_t experts = std::clamp<int64_t>(kExpertMicroBatch / tokens, 1, count_);
+    const int64_t experts = std::clamp<int64_t>(kDefaultExpertMicroBatch / tokens, 1, count_);
     const Buffers& b = layer_.buffers();
     if (out_row_ + experts * tokens > pass_tokens_) out_row_ = 0;
     for (int64_t e = 0; e < experts; ++e) {
@@ -114,7 +112,7 @@ class Experts {
     return {.pass_tokens = pass_tokens_,
             .sequences = 1,
             .attention_micro_batch = 1,
-            .expert_micro_batch = std::max(kExpertMicroBatch, most_tokens),
+            .expert_micro_batch = std::max(kDefaultExpertMicroBatch, most_tokens),
             .logit_rows = 1,
             .page_tokens = kPageTokens,
             .threads = setup.pool.size()};

@@ -9,18 +9,6 @@ namespace {
 
 constexpr int kVocab = 16;
 
-Arena make_arena(const ModelSpec& spec, DType act, const PassSizes& sizes) {
-  Arena measure;
-  const Buffers buffers(measure, spec, act, sizes);
-  return {measure.used(), "activations"};
-}
-
-std::vector<std::vector<float>> all_frequencies(const std::vector<RopeSpec>& ropes) {
-  std::vector<std::vector<float>> out;
-  for (const RopeSpec& rope : ropes) out.push_back(rope_frequencies(rope));
-  return out;
-}
-
 }  // namespace
 
 ModelSpec bench_spec(int hidden, int width, int heads, int kv_heads, int head_dim) {
@@ -45,10 +33,10 @@ BenchLayer::BenchLayer(ModelSpec spec, const PassSizes& sizes, int64_t kv_pages,
       kv_(spec_, setup.dtype),
       kv_memory_(random_memory(static_cast<size_t>(kv_pages) * kv_.page_bytes, setup.dtype, setup.pool)),
       embedding_(random_memory(static_cast<size_t>(kVocab * spec_.hidden) * bytes_of(setup.dtype), setup.dtype, setup.pool)),
-      arena_(make_arena(spec_, setup.dtype, sizes_)),
+      arena_(Buffers::bytes_needed(spec_, setup.dtype, sizes_), "activations"),
       buffers_(arena_, spec_, setup.dtype, sizes_),
       weights_{{embedding_.data(), setup.dtype, kVocab, spec_.hidden}, {}, {}, std::vector<LayerWeights>(1)},
-      frequencies_(all_frequencies(buffers_.ropes)),
+      frequencies_(rope_frequencies(buffers_.ropes)),
       context_{spec_, weights_, setup.kernels, setup.pool, kv_, kv_memory_.data(), buffers_, sizes_, frequencies_, setup.dtype} {
   fill_random(buffers_.normed, setup.dtype, sizes_.pass_tokens * spec_.hidden, setup.pool);
   fill_random(buffers_.q, setup.dtype, sizes_.pass_tokens * spec_.layers[0].attention.q_width(), setup.pool);

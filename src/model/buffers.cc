@@ -51,4 +51,10 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
   scratch = arena.take<float>(sizes.threads * scratch_floats);
 }
 
+size_t Buffers::bytes_needed(const ModelSpec& spec, DType act, const PassSizes& sizes) {
+  Arena measure;
+  const Buffers buffers(measure, spec, act, sizes);
+  return measure.used();
+}
+
 }  // namespace moegen

@@ -41,6 +41,8 @@ struct MlpRows {
 struct Buffers {
   /// Takes everything from `arena`; with a measuring arena all pointers are null.
   Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes);
+  /// Of the arena that they take.
+  static size_t bytes_needed(const ModelSpec& spec, DType act, const PassSizes& sizes);
 
   int64_t* positions = nullptr;            ///< [T]
   float* hidden = nullptr;                 ///< [T, H] the residual stream, float in every mode

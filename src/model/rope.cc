@@ -58,4 +58,10 @@ std::vector<float> rope_frequencies(const RopeSpec& spec) {
   return out;
 }
 
+std::vector<std::vector<float>> rope_frequencies(const std::vector<RopeSpec>& specs) {
+  std::vector<std::vector<float>> out;
+  for (const RopeSpec& spec : specs) out.push_back(rope_frequencies(spec));
+  return out;
+}
+
 }  // namespace moegen

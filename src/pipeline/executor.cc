@@ -9,18 +9,6 @@
 namespace moegen {
 namespace {
 
-Arena make_arena(const ModelSpec& spec, DType act, const PassSizes& sizes) {
-  Arena measure;
-  const Buffers buffers(measure, spec, act, sizes);
-  return {measure.used(), "activations"};
-}
-
-std::vector<std::vector<float>> all_frequencies(const std::vector<RopeSpec>& ropes) {
-  std::vector<std::vector<float>> out;
-  for (const RopeSpec& rope : ropes) out.push_back(rope_frequencies(rope));
-  return out;
-}
-
 // Calls f(first, last) over [begin, end) in steps: the micro-batches.
 template <typename F>
 void in_steps(int64_t begin, int64_t end, int64_t step, const F& f) {
@@ -36,9 +24,9 @@ Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, WeightStr
       trace_(trace),
       kv_(plan.kv),
       kv_pages_(static_cast<size_t>(plan.kv_pages) * plan.kv.page_bytes, "KV pages"),
-      arena_(make_arena(spec, act, sizes_)),
+      arena_(Buffers::bytes_needed(spec, act, sizes_), "activations"),
       buffers_(arena_, spec, act, sizes_),
-      frequencies_(all_frequencies(buffers_.ropes)),
+      frequencies_(rope_frequencies(buffers_.ropes)),
       context_{spec, weights, kernels, pool, kv_, kv_pages_.data(), buffers_, sizes_, frequencies_, act} {}
 
 void Executor::run(const Pass& pass, LogitsConsumer& consumer) {

@@ -9,21 +9,15 @@
 namespace moegen {
 namespace {
 
-constexpr int64_t kDefaultPassTokens = 4096;  // beyond about this many, no kernel of a CPU gets faster
 constexpr int64_t kLeastPassTokens = 64;
 constexpr int64_t kMaxPassTokens = 1 << 24;  // with the bounds of config.json, no size of a pass overflows
 constexpr int64_t kDefaultSequences = 1024;
-constexpr int64_t kDefaultExpertMicroBatch = 1024;
 constexpr uint64_t kLogitBytes = 128 << 20;
 constexpr uint64_t kLeastAnswerBytes = 16 << 20;
 constexpr uint64_t kMostAnswerBytes = 1 << 30;
 constexpr uint64_t kMaxKvBytes = uint64_t{1} << 60;  // and sums with it stay below 2^64
 
-uint64_t activation_bytes(const PlanInput& in, const PassSizes& sizes) {
-  Arena measure;
-  const Buffers buffers(measure, *in.spec, in.act, sizes);
-  return measure.used();
-}
+uint64_t activation_bytes(const PlanInput& in, const PassSizes& sizes) { return Buffers::bytes_needed(*in.spec, in.act, sizes); }
 
 int64_t positive(const std::optional<int64_t>& option, const char* name, int64_t otherwise, int64_t limit = int64_t{1} << 31) {
   if (option && (*option < 1 || *option > limit)) throw_error(ErrorCode::invalid_argument, "{} must be from 1 to {}, not {}", name, limit, *option);

@@ -13,6 +13,9 @@
 
 namespace moegen {
 
+constexpr int64_t kDefaultPassTokens = 4096;  ///< beyond about this many, no kernel of a CPU gets faster
+constexpr int64_t kDefaultExpertMicroBatch = 1024;
+
 /// What a plan is made from. Sizes in bytes; an empty optional is the planner's to choose.
 struct PlanInput {
   const ModelSpec* spec = nullptr;

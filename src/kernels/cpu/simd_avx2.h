@@ -12,8 +12,13 @@ namespace {
 
 struct Simd {
   using V = __m256;
+  struct Pairs {
+    V even, odd;
+  };
   static constexpr int64_t kWidth = 8;
   static constexpr int kAttentionRows = 4;
+  static constexpr int kGemmRows = 4;  // accumulators of a tile, of float operands
+  static constexpr int kGemmCols = 3;
 
   static V zero() { return _mm256_setzero_ps(); }
   static V set(float x) { return _mm256_set1_ps(x); }
@@ -31,6 +36,13 @@ struct Simd {
   }
   static V load(const bf16* p, int64_t n) { return load_halves(p, n); }
   static V load(const f16* p, int64_t n) { return load_halves(p, n); }
+  // Pairs of bf16, apart: floats after one shift or one mask.
+  static Pairs split(__m256i v) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000U))))};
+  }
+  static Pairs load_pairs(const bf16* p) { return split(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static Pairs load_pairs(const bf16* p, int64_t n) { return split(_mm256_maskload_epi32(reinterpret_cast<const int*>(p), mask(n))); }
   // To nearest, ties to even; a NaN stays one.
   static __m128i narrow(V x) {
     const __m256i u = _mm256_castps_si256(x);
@@ -103,62 +115,15 @@ struct Simd {
   }
 };
 
-// What attention multiplies: a broadcast group of coefficients (of a query, of weights) with vectors of groups (kv_page.h).
-template <typename T>
-struct Groups;
+}  // namespace
+}  // namespace moegen
 
-template <>
-struct Groups<float> {
-  using Coefficient = float;
-  using Operand = Simd::V;
-  static const float* coefficients(const float* q, int64_t, float*) { return q; }
-  static Operand load(const float* p) { return Simd::load(p); }
-  static Operand load(const float* p, int64_t n) { return Simd::load(p, n); }
-  static Simd::V broadcast(const float* p) { return Simd::set(*p); }
-  static void store(float* p, Simd::V x) { Simd::store(p, x); }
-  static Simd::V add(Simd::V sum, Simd::V a, Operand b) { return Simd::fma(a, b, sum); }
-};
+#include "kernels/cpu/operands.h"  // over the Simd above
 
-template <>
-struct Groups<bf16> {
-  using Coefficient = float;
-  struct Operand {
-    Simd::V even, odd;
-  };
-  static const float* coefficients(const bf16* q, int64_t n, float* room) {
-    for (int64_t i = 0; i < n; i += Simd::kWidth) Simd::store(room + i, n - i >= Simd::kWidth ? Simd::load(q + i) : Simd::load(q + i, n - i));
-    return room;
-  }
-  static const float* broadcast(const float* p) { return p; }
-  static void store(float* p, Simd::V x) { Simd::store(p, x); }
-  static Simd::V add(Simd::V sum, const float* a, const Operand& b) {
-    return Simd::fma(Simd::set(a[1]), b.odd, Simd::fma(Simd::set(a[0]), b.even, sum));
-  }
-  static Operand split(__m256i v) {
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)),
-            _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000U))))};
-  }
-  static Operand load(const bf16* p) { return split(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-  static Operand load(const bf16* p, int64_t n) { return split(_mm256_maskload_epi32(reinterpret_cast<const int*>(p), Simd::mask(n))); }
-};
+namespace moegen {
+namespace {
 
-// How a GEMM multiplies: kStep elements along k at a time, in kParts operands each, in tiles of kRows x kCols accumulators.
-// Operands are floats, of whatever type.
-template <typename X, typename W>
-struct Products {
-  using Operand = Simd::V;
-  static constexpr int64_t kStep = Simd::kWidth;
-  static constexpr int kParts = 1;
-  static constexpr int kRows = 4;
-  static constexpr int kCols = 3;
-  template <typename Part, typename T, typename... Some>
-  static Operand load(Part, const T* p, Some... n) {
-    return Simd::load(p, n...);
-  }
-  static Simd::V add(Simd::V sum, Operand a, Operand b) { return Simd::fma(a, b, sum); }
-};
-
-// The even and then the odd elements, which are floats after one shift or one mask.
+// The even and then the odd elements: with both at once there would be too few registers.
 template <>
 struct Products<bf16, bf16> {
   using Operand = Simd::V;
@@ -168,8 +133,8 @@ struct Products<bf16, bf16> {
   static constexpr int kCols = 3;
   template <typename Part>
   static Operand load(Part, const bf16* p) {
-    const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    return _mm256_castsi256_ps(Part::value == 0 ? _mm256_slli_epi32(v, 16) : _mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000U))));
+    const Simd::Pairs pairs = Simd::load_pairs(p);
+    return Part::value == 0 ? pairs.even : pairs.odd;
   }
   template <typename Part>
   static Operand load(Part part, const bf16* p, int64_t n) {

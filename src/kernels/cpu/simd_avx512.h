@@ -14,8 +14,13 @@ namespace {
 
 struct Simd {
   using V = __m512;
+  struct Pairs {
+    V even, odd;
+  };
   static constexpr int64_t kWidth = 16;
   static constexpr int kAttentionRows = 8;
+  static constexpr int kGemmRows = 4;  // accumulators of a tile, of float operands
+  static constexpr int kGemmCols = 6;
   // g++ 12 warns of its own unmasked intrinsics (GCC bug 105593); with all lanes on these become the same instructions.
   static constexpr __mmask16 kAll = 0xffff;
 
@@ -29,6 +34,13 @@ struct Simd {
   static V load(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static V load(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(mask(n), p)); }
   static V load(const f16* p, int64_t n) { return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(mask(n), p)); }
+  // Pairs of bf16, apart: floats after one shift or one mask.
+  static Pairs split(__m512i v) {
+    return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, v, 16)),
+            _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000U))))};
+  }
+  static Pairs load_pairs(const bf16* p) { return split(_mm512_loadu_si512(p)); }
+  static Pairs load_pairs(const bf16* p, int64_t n) { return split(_mm512_maskz_loadu_epi32(mask(n), p)); }
   // To nearest, ties to even; a NaN stays one.
   static __m256i narrow(V x) {
     const __m512i u = _mm512_castps_si512(x);
@@ -93,21 +105,13 @@ struct Simd {
   }
 };
 
-// What attention multiplies: a broadcast group of coefficients (of a query, of weights) with vectors of groups (kv_page.h).
-template <typename T>
-struct Groups;
+}  // namespace
+}  // namespace moegen
 
-template <>
-struct Groups<float> {
-  using Coefficient = float;
-  using Operand = Simd::V;
-  static const float* coefficients(const float* q, int64_t, float*) { return q; }
-  static Operand load(const float* p) { return Simd::load(p); }
-  static Operand load(const float* p, int64_t n) { return Simd::load(p, n); }
-  static Simd::V broadcast(const float* p) { return Simd::set(*p); }
-  static void store(float* p, Simd::V x) { Simd::store(p, x); }
-  static Simd::V add(Simd::V sum, Simd::V a, Operand b) { return Simd::fma(a, b, sum); }
-};
+#include "kernels/cpu/operands.h"  // over the Simd above
+
+namespace moegen {
+namespace {
 
 #ifdef __AVX512BF16__
 
@@ -127,51 +131,6 @@ struct Groups<bf16> {
   static void store(bf16* p, Simd::V x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), std::bit_cast<__m256i>(_mm512_cvtneps_pbh(x))); }
   static Simd::V add(Simd::V sum, Operand a, Operand b) { return _mm512_dpbf16_ps(sum, a, b); }
 };
-
-#else
-
-template <>
-struct Groups<bf16> {
-  using Coefficient = float;
-  struct Operand {
-    Simd::V even, odd;
-  };
-  static const float* coefficients(const bf16* q, int64_t n, float* room) {
-    for (int64_t i = 0; i < n; i += Simd::kWidth) Simd::store(room + i, n - i >= Simd::kWidth ? Simd::load(q + i) : Simd::load(q + i, n - i));
-    return room;
-  }
-  static const float* broadcast(const float* p) { return p; }
-  static void store(float* p, Simd::V x) { Simd::store(p, x); }
-  static Simd::V add(Simd::V sum, const float* a, const Operand& b) {
-    return Simd::fma(Simd::set(a[1]), b.odd, Simd::fma(Simd::set(a[0]), b.even, sum));
-  }
-  static Operand split(__m512i v) {
-    return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(Simd::kAll, v, 16)),
-            _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000U))))};
-  }
-  static Operand load(const bf16* p) { return split(_mm512_loadu_si512(p)); }
-  static Operand load(const bf16* p, int64_t n) { return split(_mm512_maskz_loadu_epi32(Simd::mask(n), p)); }
-};
-
-#endif
-
-// How a GEMM multiplies: kStep elements along k at a time, in kParts operands each, in tiles of kRows x kCols accumulators.
-// Operands are floats, of whatever type.
-template <typename X, typename W>
-struct Products {
-  using Operand = Simd::V;
-  static constexpr int64_t kStep = Simd::kWidth;
-  static constexpr int kParts = 1;
-  static constexpr int kRows = 4;
-  static constexpr int kCols = 6;
-  template <typename Part, typename T, typename... Some>
-  static Operand load(Part, const T* p, Some... n) {
-    return Simd::load(p, n...);
-  }
-  static Simd::V add(Simd::V sum, Operand a, Operand b) { return Simd::fma(a, b, sum); }
-};
-
-#ifdef __AVX512BF16__
 
 // Pairs of bf16, multiplied and added by one instruction, which takes subnormals for zero.
 template <>
@@ -194,27 +153,21 @@ struct Products<bf16, bf16> {
 
 #else
 
-// The even and the odd elements, which are floats after one shift or one mask.
+// The even and the odd elements.
 template <>
 struct Products<bf16, bf16> {
-  struct Operand {
-    Simd::V even, odd;
-  };
+  using Operand = Simd::Pairs;
   static constexpr int64_t kStep = 2 * Simd::kWidth;
   static constexpr int kParts = 1;
   static constexpr int kRows = 4;
   static constexpr int kCols = 5;
-  static Operand split(__m512i v) {
-    return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(Simd::kAll, v, 16)),
-            _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000U))))};
-  }
   template <typename Part>
   static Operand load(Part, const bf16* p) {
-    return split(_mm512_loadu_si512(p));
+    return Simd::load_pairs(p);
   }
   template <typename Part>
   static Operand load(Part, const bf16* p, int64_t n) {
-    return split(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
+    return Simd::split(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
   }
   static Simd::V add(Simd::V sum, const Operand& a, const Operand& b) { return Simd::fma(a.odd, b.odd, Simd::fma(a.even, b.even, sum)); }
 };

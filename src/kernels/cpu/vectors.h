@@ -27,13 +27,6 @@ void store_some(T* p, V x, int64_t n) {
   }
 }
 
-template <typename T>
-float load_one(const T* p) {
-  alignas(64) float lanes[kW];
-  Simd::store(lanes, Simd::load(p, 1));
-  return lanes[0];
-}
-
 // Calls f with a typed null pointer for the dtype: the one place where a dtype becomes a type.
 template <typename F>
 void with_weight_type(DType dtype, const F& f) {

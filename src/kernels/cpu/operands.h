@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+
+// What the paths multiply, over the `Simd` of the file that includes this; a path adds or replaces what its instructions do better.
+// All of it has internal linkage: see simd_avx512.h.
+namespace moegen {
+namespace {
+
+// What attention multiplies: a broadcast group of coefficients (of a query, of weights) with vectors of groups (kv_page.h).
+template <typename T>
+struct Groups;
+
+template <>
+struct Groups<float> {
+  using Coefficient = float;
+  using Operand = Simd::V;
+  static const float* coefficients(const float* q, int64_t, float*) { return q; }
+  static Operand load(const float* p) { return Simd::load(p); }
+  static Operand load(const float* p, int64_t n) { return Simd::load(p, n); }
+  static Simd::V broadcast(const float* p) { return Simd::set(*p); }
+  static void store(float* p, Simd::V x) { Simd::store(p, x); }
+  static Simd::V add(Simd::V sum, Simd::V a, Operand b) { return Simd::fma(a, b, sum); }
+};
+
+#ifndef __AVX512BF16__
+
+template <>
+struct Groups<bf16> {
+  using Coefficient = float;
+  using Operand = Simd::Pairs;
+  static const float* coefficients(const bf16* q, int64_t n, float* room) {
+    for (int64_t i = 0; i < n; i += Simd::kWidth) Simd::store(room + i, n - i >= Simd::kWidth ? Simd::load(q + i) : Simd::load(q + i, n - i));
+    return room;
+  }
+  static const float* broadcast(const float* p) { return p; }
+  static void store(float* p, Simd::V x) { Simd::store(p, x); }
+  static Simd::V add(Simd::V sum, const float* a, const Operand& b) {
+    return Simd::fma(Simd::set(a[1]), b.odd, Simd::fma(Simd::set(a[0]), b.even, sum));
+  }
+  static Operand load(const bf16* p) { return Simd::load_pairs(p); }
+  static Operand load(const bf16* p, int64_t n) { return Simd::load_pairs(p, n); }
+};
+
+#endif
+
+// How a GEMM multiplies: kStep elements along k at a time, in kParts operands each, in tiles of kRows x kCols accumulators.
+// Operands are floats, of whatever type.
+template <typename X, typename W>
+struct Products {
+  using Operand = Simd::V;
+  static constexpr int64_t kStep = Simd::kWidth;
+  static constexpr int kParts = 1;
+  static constexpr int kRows = Simd::kGemmRows;
+  static constexpr int kCols = Simd::kGemmCols;
+  template <typename Part, typename T, typename... Some>
+  static Operand load(Part, const T* p, Some... n) {
+    return Simd::load(p, n...);
+  }
+  static Simd::V add(Simd::V sum, Operand a, Operand b) { return Simd::fma(a, b, sum); }
+};
+
+}  // namespace
+}  // namespace moegen

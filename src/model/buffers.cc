@@ -47,7 +47,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
   shared_logit = arena.take<float>(shared > 0 ? sizes.expert_micro_batch : 0);
   logit_in = take_act(sizes.logit_rows * spec.hidden);
   logits = arena.take<float>(sizes.logit_rows * spec.vocab);
-  scratch_floats = round_up<int64_t>(std::max(attention_scratch(head_dim), 2 * kRowBlock * kGateCols), 16);
+  scratch_floats = round_up<int64_t>(std::max(attention_scratch(head_dim), kGemmScratchFloats + 2 * kRowBlock * kGemmBlockCols), 16);
   scratch = arena.take<float>(sizes.threads * scratch_floats);
 }
 

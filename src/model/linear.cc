@@ -12,13 +12,16 @@ void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView
   op.k = w.cols;
   op.bias = bias.data;
   op.bias_dtype = bias.dtype;
-  const int64_t col_block = m >= kRowBlock ? kColBlock : kColBlock / 4;  // few rows: many tasks all the same
+  // Many tasks, however small the whole is.
+  const int64_t width = std::clamp<int64_t>(round_up<int64_t>(w.rows / (8 * c.pool.size()), 16), 48, col_block(m));
   const int64_t row_tiles = ceil_div(m, kRowBlock);
-  const int64_t col_tiles = ceil_div(w.rows, col_block);
-  c.pool.parallel_for(row_tiles * col_tiles, [&](int64_t tile, int) {
+  const int64_t col_tiles = ceil_div(w.rows, width);
+  c.pool.parallel_for(row_tiles * col_tiles, [&](int64_t tile, int worker) {
     const int64_t row = tile % row_tiles * kRowBlock;
-    const int64_t col = tile / row_tiles * col_block;
-    c.kernels.gemm(op, {row, std::min(m, row + kRowBlock)}, {col, std::min(w.rows, col + col_block)});
+    const int64_t col = tile / row_tiles * width;
+    Gemm part = op;
+    part.scratch = scratch_of(c, worker);
+    c.kernels.gemm(part, {row, std::min(m, row + kRowBlock)}, {col, std::min(w.rows, col + width)});
   });
 }
 

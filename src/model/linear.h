@@ -7,10 +7,14 @@
 
 namespace moegen {
 
-/// Tiles of a GEMM that are one task: their x stays in L2 while the weights of the columns go by.
-constexpr int64_t kRowBlock = 128;
-constexpr int64_t kColBlock = 96;
-constexpr int64_t kGateCols = kColBlock / 2;  ///< of gate and of up
+/// Tiles of a GEMM that are one task.
+constexpr int64_t kRowBlock = kGemmBlockRows;
+/// Columns, for that many rows in all.
+inline int64_t col_block(int64_t rows) { return rows <= kGemmStreamedRows ? kGemmBlockCols * 4 : kGemmBlockCols; }
+
+/// What a thread has to itself: room for a GEMM, and behind it for what is computed from its outputs.
+inline float* scratch_of(const StepContext& c, int worker) { return c.buffers.scratch + worker * c.buffers.scratch_floats; }
+constexpr int64_t kGemmScratchFloats = kGemmScratchBytes / sizeof(float);
 
 /// y = x w^T (+ bias) over m rows, shared out to the threads in tiles. `x`, `y` and their strides are set in `op`.
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m);

@@ -17,9 +17,8 @@ struct MlpTile {
 
 // Calls task(tile, worker) for tiles of all parts, `cols` wide in all: one fork and join, however few rows a part has.
 template <typename Task>
-void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t cols, int64_t col_block, const Task& task) {
-  const int64_t col_tiles = ceil_div(cols, col_block);
-  const auto tiles_of = [&](const MlpRows& part) { return ceil_div(part.count, kRowBlock) * col_tiles; };
+void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t cols, const Task& task) {
+  const auto tiles_of = [&](const MlpRows& part) { return ceil_div(part.count, kRowBlock) * ceil_div(cols, col_block(part.count)); };
   const int64_t count =
       std::accumulate(parts.begin(), parts.end(), int64_t{0}, [&](int64_t sum, const MlpRows& part) { return sum + tiles_of(part); });
   c.pool.parallel_for(count, [&](int64_t tile, int worker) {
@@ -27,8 +26,9 @@ void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t col
     for (; tile >= tiles_of(*part); ++part) tile -= tiles_of(*part);
     const int64_t row_tiles = ceil_div(part->count, kRowBlock);
     const int64_t row = tile % row_tiles * kRowBlock;
-    const int64_t col = tile / row_tiles * col_block;
-    task(MlpTile{*part, {row, std::min(part->count, row + kRowBlock)}, {col, std::min(cols, col + col_block)}}, worker);
+    const int64_t width = col_block(part->count);
+    const int64_t col = tile / row_tiles * width;
+    task(MlpTile{*part, {row, std::min(part->count, row + kRowBlock)}, {col, std::min(cols, col + width)}}, worker);
   });
 }
 
@@ -36,17 +36,18 @@ void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t col
 void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
   const Buffers& b = c.buffers;
   const int64_t width = parts.front().mlp->gate.rows;
-  for_tiles(c, parts, width, kGateCols, [&](const MlpTile& tile, int worker) {
+  for_tiles(c, parts, width, [&](const MlpTile& tile, int worker) {
     const MlpRows& part = tile.part;
-    float* gate = b.scratch + worker * b.scratch_floats;
-    float* up = gate + kRowBlock * kGateCols;
+    float* gate = scratch_of(c, worker) + kGemmScratchFloats;
+    float* up = gate + kRowBlock * kGemmBlockCols;
     const int64_t hidden = c.spec.hidden;
     Gemm op{.x = act_at(c, b.normed, (part.first + (part.rows != nullptr ? 0 : tile.rows.begin)) * hidden),
             .x_dtype = c.act,
             .x_stride = hidden,
             .rows = part.rows != nullptr ? part.rows + tile.rows.begin : nullptr,
             .y_stride = tile.cols.size(),
-            .k = hidden};
+            .k = hidden,
+            .scratch = scratch_of(c, worker)};
     const auto project = [&](const TensorView& w, float* y) {
       op.w = static_cast<const std::byte*>(w.data) + static_cast<size_t>(tile.cols.begin * hidden) * bytes_of(w.dtype);
       op.w_dtype = w.dtype;
@@ -66,7 +67,7 @@ void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
 // y = down(gate), or y += it.
 void down(const StepContext& c, std::span<const MlpRows> parts, DType y_dtype, bool add) {
   const int64_t width = parts.front().mlp->down.cols;
-  for_tiles(c, parts, c.spec.hidden, kColBlock, [&](const MlpTile& tile, int) {
+  for_tiles(c, parts, c.spec.hidden, [&](const MlpTile& tile, int worker) {
     const TensorView& w = tile.part.mlp->down;
     c.kernels.gemm({.x = act_at(c, c.buffers.gate, tile.part.at * width),
                     .x_dtype = c.act,
@@ -77,7 +78,8 @@ void down(const StepContext& c, std::span<const MlpRows> parts, DType y_dtype, b
                     .y_dtype = y_dtype,
                     .y_stride = c.spec.hidden,
                     .add = add,
-                    .k = width},
+                    .k = width,
+                    .scratch = scratch_of(c, worker)},
                    tile.rows, tile.cols);
   });
 }

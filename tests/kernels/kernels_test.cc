@@ -55,6 +55,12 @@ class KernelsTest : public testing::TestWithParam<std::string> {
   const Kernels& fast() const { return select_kernels(GetParam()); }
   const Kernels& plain() const { return reference_kernels(); }
   std::mt19937 rng{42};
+  void* gemm_scratch() { return &scratch_; }
+
+ private:
+  struct alignas(64) Scratch {
+    std::byte bytes[kGemmScratchBytes];
+  } scratch_;
 };
 
 std::vector<std::string> vector_paths() {
@@ -83,10 +89,18 @@ TEST_P(KernelsTest, MultiplyOnlyCountsByRounds) {
 
 TEST_P(KernelsTest, GemmIsTheReference) {
   const std::vector<GemmCase> cases{
-      {DType::f32, DType::f32, DType::f32, 1, 1, 1, false, false, false},    {DType::bf16, DType::bf16, DType::f32, 5, 7, 33, false, true, false},
-      {DType::bf16, DType::bf16, DType::bf16, 4, 4, 64, true, false, false}, {DType::f32, DType::bf16, DType::f32, 9, 13, 17, true, true, true},
-      {DType::bf16, DType::f16, DType::f32, 3, 70, 100, false, false, true}, {DType::bf16, DType::f32, DType::bf16, 66, 3, 15, false, true, false},
-      {DType::f32, DType::f16, DType::f32, 2, 5, 2047, true, true, false},   {DType::bf16, DType::bf16, DType::f32, 17, 65, 768, true, false, false},
+      {DType::f32, DType::f32, DType::f32, 1, 1, 1, false, false, false},
+      {DType::bf16, DType::bf16, DType::f32, 5, 7, 33, false, true, false},
+      {DType::bf16, DType::bf16, DType::bf16, 4, 4, 64, true, false, false},
+      {DType::f32, DType::bf16, DType::f32, 9, 13, 17, true, true, true},
+      {DType::bf16, DType::f16, DType::f32, 3, 70, 100, false, false, true},
+      {DType::bf16, DType::f32, DType::bf16, 66, 3, 15, false, true, false},
+      {DType::f32, DType::f16, DType::f32, 2, 5, 2047, true, true, false},
+      {DType::bf16, DType::bf16, DType::f32, 17, 65, 768, true, false, false},
+      {DType::bf16, DType::bf16, DType::f32, 129, 200, 2051, true, false, true},
+      {DType::f32, DType::f32, DType::f32, 50, 195, 1030, false, true, false},
+      {DType::bf16, DType::f32, DType::f32, 16, 33, 5001, false, false, false},
+      {DType::bf16, DType::f16, DType::bf16, 40, 193, 1025, false, true, true},
   };
   for (const GemmCase& c : cases) {
     const Values x(c.x, static_cast<size_t>((c.m + 3) * (c.k + 5)), rng);
@@ -96,8 +110,9 @@ TEST_P(KernelsTest, GemmIsTheReference) {
     for (int64_t i = 0; i < c.m; ++i) rows.push_back(static_cast<int32_t>((i * 7 + 2) % (c.m + 3)));
     Values want(c.y, static_cast<size_t>(c.m * (c.n + 2)), rng);
     Values have = want;
-    Gemm op{x.data(), c.x,   c.k + 5, c.gather ? rows.data() : nullptr, w.data(), c.w, c.bias ? bias.data() : nullptr, c.w, want.data(), c.y,
-            c.n + 2,  c.add, c.k};
+    Gemm op{
+        x.data(), c.x, c.k + 5,       c.gather ? rows.data() : nullptr, w.data(), c.w, c.bias ? bias.data() : nullptr, c.w, want.data(), c.y, c.n + 2,
+        c.add,    c.k, gemm_scratch()};
     plain().gemm(op, {0, c.m}, {0, c.n});
     op.y = have.data();
     fast().gemm(op, {0, c.m}, {0, c.n});
@@ -112,13 +127,16 @@ TEST_P(KernelsTest, GemmIsTheReference) {
 TEST_P(KernelsTest, GemmBitsDoNotDependOnTheRange) {
   struct Case {
     int64_t m, n, k;
-    DType x;
+    DType x, w;
   };
-  for (const auto& [m, n, k, x_type] : {Case{23, 37, 203, DType::bf16}, Case{81, 20, 4500, DType::bf16}, Case{70, 9, 2100, DType::f32}}) {
+  for (const auto& [m, n, k, x_type, w_type] :
+       {Case{23, 37, 203, DType::bf16, DType::bf16}, Case{81, 20, 4500, DType::bf16, DType::bf16}, Case{140, 9, 2100, DType::f32, DType::bf16},
+        Case{70, 230, 1500, DType::bf16, DType::bf16}, Case{33, 40, 1027, DType::f32, DType::f32}, Case{33, 40, 1027, DType::bf16, DType::f32},
+        Case{50, 70, 5000, DType::bf16, DType::f16}, Case{20, 100, 900, DType::f32, DType::f16}}) {
     const Values x(x_type, static_cast<size_t>(m * k), rng);
-    const Values w(DType::bf16, static_cast<size_t>(n * k), rng);
+    const Values w(w_type, static_cast<size_t>(n * k), rng);
     std::vector<float> whole(static_cast<size_t>(m * n));
-    Gemm op{x.data(), x_type, k, nullptr, w.data(), DType::bf16, nullptr, DType::bf16, whole.data(), DType::f32, n, false, k};
+    Gemm op{x.data(), x_type, k, nullptr, w.data(), w_type, nullptr, DType::bf16, whole.data(), DType::f32, n, false, k, gemm_scratch()};
     fast().gemm(op, {0, m}, {0, n});
     for (int trial = 0; trial < 20; ++trial) {
       std::vector<float> pieces(whole.size());

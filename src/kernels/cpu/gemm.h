@@ -1,135 +1,395 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
+#include "base/checked.h"
 #include "kernels/cpu/vectors.h"
 #include "kernels/functions.h"
 
 // y = x w^T over `Products`, which the including file chose. All of it has internal linkage: see simd_avx512.h.
 //
-// Both operands lie along k, so neither is packed: a vector of x meets a vector of w, and the lanes are added at the end. The
-// reduction of an output is one order for ever: along each stretch of kChunk elements a chain of multiply-adds in each lane, then
-// the lanes, halves onto halves; then the stretches in order. Tiles only decide what is computed at the same time.
+// An output is one chain of multiply-adds along k, in order, whatever is computed beside it, so that no lanes are ever added: lanes are
+// rows of one operand, and the other operand's elements are broadcast from where they lie. Of many rows x is packed, a stretch of k at a
+// time, and stays while the weights go by. Of fewer the weights are packed on their way from DRAM, and of few they never leave the registers.
 namespace moegen {
 namespace {
 
-// A tile of rows stays in L2 and a tile of columns, kChunk long, in L1, while the rows go by.
-constexpr int64_t kGemmRowBlock = 64;
-constexpr int64_t kFewRows = 16;
-constexpr int64_t kStoreCols = 96;
+constexpr int64_t kPanel = 16;  // rows side by side; a cache line for each step along k
+constexpr int64_t kFewRows = 8;
+constexpr int64_t kSomeRows = kGemmStreamedRows;
+constexpr int64_t kBlockRows = kGemmBlockRows;
+constexpr int64_t kBlockCols = kGemmBlockCols;
+constexpr int64_t kStreamedCols = 4 * kBlockCols;                                       // of a block of few rows
+constexpr int kAtATime = std::min(8, Simd::kGemmSums / static_cast<int>(kPanel / kW));  // most rows that are broadcast
+constexpr int kManyCols = std::min(6, kAtATime);
+constexpr int64_t kSomeCols = 48;             // packed at a time
+constexpr int64_t kPackLines = kW * kW / 64;  // fetched ahead while two vectors of each row of a panel are packed, the rest while they are multiplied
+static_assert(kBlockCols % kSomeCols == 0 && kStreamedCols * kSomeRows <= kBlockCols * kBlockRows);
 
-template <typename P>
-constexpr int64_t kChunk = 64 * P::kStep;
+// Panels of a tile that has as many rows and stays in registers.
+constexpr int panels_beside(int rows) { return std::clamp<int>(Simd::kGemmSums / rows / (kPanel / kW), 1, 4); }
 
-// out[i * kCols + j] = sum of x[i][k] * w[j][k] over a stretch of k. `ahead`, if not null, is fetched into the cache meanwhile, as
-// many bytes as w has here: in one line of addresses, which the processor's own prefetcher then follows.
-template <typename P, int kRows, int kCols, typename X, typename W>
-void dot_tile(const X* const* rows, const W* w, int64_t w_stride, Range stretch, const W* ahead, float* out) {
-  const X* x[kRows];
-  for (int i = 0; i < kRows; ++i) x[i] = rows[i];
-  Simd::V acc[kRows * kCols];
-  for (auto& a : acc) a = Simd::zero();
-  const auto add_part = [&](auto part, int64_t k, auto... some) {
-    typename P::Operand b[kCols];
-    for (int j = 0; j < kCols; ++j) b[j] = P::load(part, w + j * w_stride + k, some...);
-    for (int i = 0; i < kRows; ++i) {
-      const auto a = P::load(part, x[i] + k, some...);
-      for (int j = 0; j < kCols; ++j) acc[i * kCols + j] = P::add(acc[i * kCols + j], a, b[j]);
-    }
-  };
-  const auto step = [&](int64_t k, auto... some) {
-    add_part(std::integral_constant<int, 0>{}, k, some...);
-    if constexpr (P::kParts == 2) add_part(std::integral_constant<int, 1>{}, k, some...);
-  };
-  int64_t k = stretch.begin;
-  if (ahead != nullptr) {
-    for (; k + P::kStep <= stretch.end; k += P::kStep, ahead += kCols * P::kStep) {
-      for (int64_t i = 0; i < kCols * P::kStep; i += 64 / static_cast<int64_t>(sizeof(W))) __builtin_prefetch(ahead + i);
-      step(k);
-    }
-  } else {
-    for (; k + P::kStep <= stretch.end; k += P::kStep) step(k);
-  }
-  if (k < stretch.end) step(k, stretch.end - k);
-  Simd::template sums<kRows * kCols>(acc, out);
+// The largest number of panels up to `most` that divides kSomeCols.
+constexpr int fitting(int most) { return kSomeCols / kPanel % most == 0 ? most : fitting(most - 1); }
+
+// Stretches of k: many packed rows stay in L2, packed weights in L1.
+template <typename T>
+constexpr int64_t kManyStretch = 2048 / static_cast<int64_t>(sizeof(T));
+template <typename T>
+constexpr int64_t kSomeStretch = 256 / static_cast<int64_t>(sizeof(T));
+
+struct GemmScratch {
+  alignas(64) std::byte packed[kBlockRows * 2048];
+  alignas(64) float broadcast[std::max(kManyCols * kManyStretch<bf16>, kSomeRows* kSomeStretch<bf16>)];  // what is not broadcast from where it lies
+  alignas(64) float total[(kBlockCols + kManyCols) * kBlockRows];
+};
+static_assert(sizeof(GemmScratch) <= kGemmScratchBytes);
+
+template <typename X>
+const X* row_of(const Gemm& op, int64_t i) {
+  return static_cast<const X*>(op.x) + (op.rows != nullptr ? op.rows[i] : i) * op.x_stride;
 }
 
-// sums [rows, kStoreCols], as many columns as `cols` has, go to y.
-void store_outputs(const Gemm& op, Range rows, Range cols, const float* sums) {
-  with_activation_type(op.y_dtype, [&](auto* y_type) {
-    with_weight_type(op.bias_dtype, [&](auto* bias_type) {
-      const auto* bias = static_cast<decltype(bias_type)>(op.bias);
-      for (int64_t i = 0; i < rows.size(); ++i) {
-        auto* y = static_cast<decltype(y_type)>(op.y) + (rows.begin + i) * op.y_stride + cols.begin;
-        for (int64_t j = 0; j < cols.size(); j += kW) {
-          V out = Simd::load(sums + i * kStoreCols + j);
-          if (bias != nullptr) out = Simd::add(out, load_some(bias + cols.begin + j, cols.size() - j));
-          if (op.add) out = Simd::add(load_some(y + j, cols.size() - j), out);
-          store_some(y + j, out, cols.size() - j);
-        }
-      }
-    });
-  });
+// Row j of the weights of some columns; behind them the last one again.
+template <typename W>
+const W* weight_row(const Gemm& op, Range cols, int64_t j) {
+  return static_cast<const W*>(op.w) + std::min(cols.begin + j, cols.end - 1) * op.k;
 }
 
-// Calls f with n, which is at most kMost, as a constant.
+// Calls f(constant 0), ... f(constant kParts - 1).
+template <typename P, typename F>
+void for_parts(const F& f) {
+  f(std::integral_constant<int, 0>{});
+  if constexpr (P::kParts == 2) f(std::integral_constant<int, 1>{});
+}
+
+// Calls f with n, in [1, kMost], as a constant.
 template <int kMost, typename F>
-void with_rows(int n, const F& f) {
+void with_count(int64_t n, const F& f) {
   if constexpr (kMost > 1) {
-    if (n < kMost) return with_rows<kMost - 1>(n, f);
+    if (n < kMost) return with_count<kMost - 1>(n, f);
   }
   f(std::integral_constant<int, kMost>{});
 }
 
-// total[i, 0 .. kCols) for kCols columns from `col` on and a block of rows, kRows at a time.
-template <typename P, int kRows, int kCols, typename X, typename W>
-void gemm_cols(const Gemm& op, const X* const* x, int64_t rows, int64_t col, float* total) {
-  const W* w = static_cast<const W*>(op.w) + col * op.k;
-  for (int64_t k = 0; k < op.k; k += kChunk<P>) {
-    const Range stretch{k, std::min(k + kChunk<P>, op.k)};
-    for (int64_t i = 0; i < rows; i += kRows) {
-      // Where there are few rows the weights come from DRAM faster than they can be waited for; many rows give them time.
-      const W* ahead = i == 0 && rows <= kFewRows ? w + (op.k + k) * kCols : nullptr;
-      with_rows<kRows>(static_cast<int>(std::min<int64_t>(kRows, rows - i)), [&](auto height) {
-        float sums[height * kCols];
-        dot_tile<P, height, kCols>(x + i, w, op.k, stretch, ahead, sums);
-        for (int r = 0; r < height; ++r) {
-          float* t = total + (i + r) * kStoreCols;
-          for (int j = 0; j < kCols; ++j) t[j] = k == 0 ? sums[r * kCols + j] : t[j] + sums[r * kCols + j];
+// The rows from[i] of `length` elements as rows of T: where they are if they can stay, otherwise in `room`, zeros behind them to a
+// whole step.
+template <typename T, int64_t kStep, typename From>
+void rows_as(const From* const* from, int64_t count, int64_t length, T* room, const T** out) {
+  const int64_t padded = (length + kStep - 1) / kStep * kStep;
+  for (int64_t i = 0; i < count; ++i) {
+    if constexpr (std::is_same_v<T, From>) {
+      if (padded == length) {
+        out[i] = from[i];
+        continue;
+      }
+      std::copy_n(from[i], length, room);
+      std::fill(room + length, room + padded, T{});
+    } else {
+      for (int64_t k = 0; k < length; k += kW) store_some(room + k, load_some(from[i] + k, length - k), padded - k);
+    }
+    out[i] = room;
+    room += padded;
+  }
+}
+
+// Fetches weights into L2 while others are computed with, in lines of addresses that the processor's own prefetcher follows.
+template <typename W>
+class Ahead {
+ public:
+  Ahead(const W* rows, int64_t stride, int64_t count, int64_t length) : row_(rows), stride_(stride), length_(length), left_(count) {
+    if (stride == length) {
+      length_ *= count;
+      left_ = std::min<int64_t>(count, 1);
+    }
+  }
+  void fetch(int64_t elements) {
+    if (left_ == 0) return;
+    for (int64_t i = 0; i < elements; i += 64 / static_cast<int64_t>(sizeof(W))) __builtin_prefetch(row_ + at_ + i, 0, 2);
+    at_ += elements;
+    if (at_ < length_) return;
+    at_ = 0;
+    row_ += stride_;
+    --left_;
+  }
+
+ private:
+  const W* row_;
+  int64_t stride_, length_, left_;
+  int64_t at_ = 0;
+};
+
+template <typename T>
+constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements of a cache line
+template <typename W>
+constexpr int64_t kAhead = 8192 / static_cast<int64_t>(sizeof(W));  // of a row, at a time
+
+// Columns from `col` on and a stretch from k on; nothing behind the last of either.
+template <typename W>
+Ahead<W> weights_ahead(const Gemm& op, Range cols, int64_t col, int64_t k, int64_t stretch, int64_t count) {
+  const int64_t rows = k < op.k ? std::clamp<int64_t>(cols.size() - col, 0, count) : 0;
+  return {weight_row<W>(op, cols, col) + k, op.k, rows, std::min(stretch, op.k - k)};
+}
+
+// packed[p][k / kStep][kPanel][kStep] of rows x[0 .. count), panels `panel_stride` elements apart; zeros behind them to a whole panel,
+// and behind k to a whole vector. Calls before_line() for every vector and row block.
+template <typename T, typename From, typename BeforeLines>
+void pack_rows(const From* const* x, int64_t count, int64_t length, T* packed, int64_t panel_stride, const BeforeLines& before_lines) {
+  constexpr int64_t kElements = kLineElements<From>;
+  for (int64_t panel = 0; panel < count; panel += kPanel) {
+    for (int64_t k = 0; k < length; k += kElements) {
+      for (int64_t first = 0; first < kPanel; first += kW) {
+        before_lines();
+        V lines[kW];
+        const int64_t row = panel + first;
+        if (row + kW <= count && k + kElements <= length) {
+          for (int64_t i = 0; i < kW; ++i) lines[i] = load_line(x[row + i] + k);
+        } else {
+          for (int64_t i = 0; i < kW; ++i) lines[i] = row + i < count ? load_line(x[row + i] + k, std::min(kElements, length - k)) : Simd::zero();
         }
-      });
+        Simd::transpose(lines);
+        float* out = reinterpret_cast<float*>(packed + panel / kPanel * panel_stride + k * kPanel) + first;
+        for (int64_t i = 0; i < kW; ++i) Simd::store(out + i * kPanel, lines[i]);
+      }
     }
   }
 }
 
-// Outputs are kept together until they are whole lines of y, whose rows would drive each other out of the cache.
-template <typename P, int kRows, int kCols, typename X, typename W>
-void gemm_block(const Gemm& op, Range rows, Range cols) {
-  const X* x[kGemmRowBlock];
-  for (int64_t i = 0; i < rows.size(); ++i)
-    x[i] = static_cast<const X*>(op.x) + (op.rows != nullptr ? op.rows[rows.begin + i] : rows.begin + i) * op.x_stride;
-  float total[kGemmRowBlock * kStoreCols];
-  constexpr int64_t kMost = kStoreCols / kCols * kCols;
-  for (int64_t first = cols.begin; first < cols.end; first += kMost) {
-    const Range part{first, std::min(cols.end, first + kMost)};
-    int64_t col = part.begin;
-    for (; col + kCols <= part.end; col += kCols) gemm_cols<P, kRows, kCols, X, W>(op, x, rows.size(), col, total + col - first);
-    for (; col < part.end; ++col) gemm_cols<P, kRows, 1, X, W>(op, x, rows.size(), col, total + col - first);
-    store_outputs(op, rows, part, total);
+// total[i][0 .. kPanels * kPanel) (+)= rows[i] . each of the packed rows, over `length` of k. Calls fetch(k) once a cache line of them.
+template <typename P, int kRows, int kPanels, typename Fetch>
+void tile(const typename P::Vector* packed, int64_t panel_stride, const typename P::Scalar* const* rows, int64_t length, const Fetch& fetch,
+          float* total, int64_t total_stride, bool first) {
+  constexpr int kPerPanel = kPanel / kW;
+  constexpr int kVectors = kPanels * kPerPanel;
+  constexpr int64_t kScalars = kLine<typename P::Scalar>;
+  V acc[kRows][kVectors];
+  for (int i = 0; i < kRows; ++i) {
+    for (int v = 0; v < kVectors; ++v) acc[i][v] = first ? Simd::zero() : Simd::load(total + i * total_stride + v * kW);
+  }
+  const typename P::Scalar* row[kRows];
+  for (int i = 0; i < kRows; ++i) row[i] = rows[i];
+  for (int64_t line = 0; line < length; line += kScalars) {
+    fetch(line);
+    for (int64_t k = line; k < std::min(line + kScalars, length); k += P::kStep) {
+      for_parts<P>([&](auto part) __attribute__((always_inline)) {
+        typename P::Operand b[kVectors];
+        for (int v = 0; v < kVectors; ++v)
+          b[v] = P::operand(part, load_line(packed + v / kPerPanel * panel_stride + k * kPanel + v % kPerPanel * kW * P::kStep));
+        for (int i = 0; i < kRows; ++i) {
+          const auto a = P::broadcast(row[i] + k + part);
+          for (int v = 0; v < kVectors; ++v) acc[i][v] = P::add(acc[i][v], a, b[v]);
+        }
+      });
+    }
+  }
+  for (int i = 0; i < kRows; ++i) {
+    for (int v = 0; v < kVectors; ++v) Simd::store(total + i * total_stride + v * kW, acc[i][v]);
   }
 }
 
-// Few rows take a tile as high as they are: weights that come from DRAM then meet all rows at once.
+// total[i][0 .. kW) (+)= x[i] . rows of w, which are turned in registers.
+template <typename P, int kRows, typename W>
+void few_tile(const typename P::Scalar* const* x, const W* const* w, int64_t length, Ahead<W>& ahead, float* total, bool first) {
+  constexpr int64_t kElements = kW * P::kStep;
+  V acc[kRows];
+  for (int i = 0; i < kRows; ++i) acc[i] = first ? Simd::zero() : Simd::load(total + i * kStreamedCols);
+  const typename P::Scalar* row[kRows];
+  for (int i = 0; i < kRows; ++i) row[i] = x[i];
+  const auto step = [&](int64_t k, int64_t count, auto... some) __attribute__((always_inline)) {
+    V lines[kW];
+    for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(w[j] + k, some...);
+    Simd::transpose(lines);
+#pragma GCC unroll 16
+    for (int64_t s = 0; s < count; ++s) {
+      for_parts<P>([&](auto part) __attribute__((always_inline)) {
+        const auto b = P::operand(part, lines[s]);
+        for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(row[i] + k + s * P::kStep + part), b);
+      });
+    }
+  };
+  int64_t k = 0;
+  for (; k + kElements <= length; k += kElements) {
+    ahead.fetch(kW * kElements);
+    step(k, kW);
+  }
+  if (k < length) step(k, (length - k + P::kStep - 1) / P::kStep, length - k);
+  for (int i = 0; i < kRows; ++i) Simd::store(total + i * kStreamedCols, acc[i]);
+}
+
+// Calls store(row, col, vector, columns of it) with op's y, bias and sum applied.
+template <typename Total>
+void store_outputs(const Gemm& op, Range rows, Range cols, const Total& total) {
+  with_activation_type(op.y_dtype, [&](auto* y_type) {
+    with_weight_type(op.bias_dtype, [&](auto* bias_type) {
+      using Y = std::remove_pointer_t<decltype(y_type)>;
+      const auto* bias = static_cast<decltype(bias_type)>(op.bias);
+      total([&](int64_t i, int64_t j, V out) {
+        const int64_t some = cols.size() - j;
+        Y* y = static_cast<Y*>(op.y) + (rows.begin + i) * op.y_stride + cols.begin + j;
+        if (bias != nullptr) out = Simd::add(out, load_some(bias + cols.begin + j, some));
+        if (op.add) out = Simd::add(load_some(y, some), out);
+        store_some(y, out, some);
+      });
+    });
+  });
+}
+
 template <typename P, typename X, typename W>
+void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
+  using Vector = typename P::Vector;
+  using Scalar = typename P::Scalar;
+  constexpr int64_t kStretch = kManyStretch<Vector>;
+  constexpr int64_t kPanelStride = kPanel * kStretch;
+  constexpr int kPanels = panels_beside(kManyCols);
+  const int64_t panels = ceil_div(rows.size(), kPanel);
+  const int64_t tiles = ceil_div<int64_t>(panels, kPanels);
+  auto* packed = reinterpret_cast<Vector*>(scratch.packed);
+  const X* x[kBlockRows];
+  for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i);
+  for (int64_t k = 0; k < op.k; k += kStretch) {
+    const int64_t length = std::min(kStretch, op.k - k);
+    pack_rows<Vector, X>(x, rows.size(), length, packed, kPanelStride, [] {});
+    for (int64_t i = 0; i < rows.size(); ++i) x[i] += length;
+    for (int64_t col = 0; col < cols.size(); col += kManyCols) {
+      const W* w[kManyCols];
+      const W* ahead[kManyCols];
+      const Scalar* scalars[kManyCols];
+      for (int j = 0; j < kManyCols; ++j) {
+        w[j] = weight_row<W>(op, cols, col + j) + k;
+        ahead[j] = weight_row<W>(op, cols, col + j + kManyCols) + k;
+      }
+      rows_as<Scalar, P::kStep>(w, kManyCols, length, reinterpret_cast<Scalar*>(scratch.broadcast), scalars);
+      for (int64_t t = 0, panel = 0; t < tiles; ++t) {
+        const int64_t end = panels * (t + 1) / tiles;
+        with_count<kPanels>(end - panel, [&](auto count) {
+          const auto fetch = [&](int64_t line) {
+            for (int j = 0; t == 0 && j < kManyCols; ++j) __builtin_prefetch(ahead[j] + line);
+          };
+          tile<P, kManyCols, count>(packed + panel * kPanelStride, kPanelStride, scalars, length, fetch,
+                                    scratch.total + col * kBlockRows + panel * kPanel, kBlockRows, k == 0);
+        });
+        panel = end;
+      }
+    }
+  }
+  store_outputs(op, rows, cols, [&](const auto& store) {
+    for (int64_t j = 0; j < cols.size(); j += kW) {
+      for (int64_t i = 0; i < rows.size(); i += kW) {
+        V lines[kW];
+        for (int64_t c = 0; c < kW; ++c) lines[c] = Simd::load(scratch.total + (j + c) * kBlockRows + i);
+        Simd::transpose(lines);
+        for (int64_t r = 0; r < std::min(kW, rows.size() - i); ++r) store(i + r, j, lines[r]);
+      }
+    }
+  });
+}
+
+// The rows of x, at most kAtATime, times all packed weights.
+template <typename P, typename W>
+void some_tiles(const typename P::Vector* packed, int64_t num_cols, const typename P::Scalar* const* x, int64_t rows, int64_t length, float* total,
+                bool first, Ahead<W>& ahead, int64_t lines) {
+  constexpr int64_t kPanelStride = kPanel * kSomeStretch<typename P::Vector>;
+  with_count<kAtATime>(rows, [&](auto count) {
+    constexpr int kPanels = fitting(panels_beside(count));
+    for (int64_t col = 0; col < num_cols; col += kPanels * kPanel) {
+      tile<P, count, kPanels>(
+          packed + col / kPanel * kPanelStride, kPanelStride, x, length, [&](int64_t) { ahead.fetch(lines * kLine<W>); }, total + col, kStreamedCols,
+          first);
+    }
+  });
+}
+
+template <typename P, typename X, typename W>
+void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
+  using Vector = typename P::Vector;
+  using Scalar = typename P::Scalar;
+  constexpr int64_t kStretch = kSomeStretch<Vector>;
+  auto* packed = reinterpret_cast<Vector*>(scratch.packed);
+  const auto multiply = [&](Range part, Range stretch, Ahead<W>& ahead) {
+    const W* w[kSomeCols];
+    for (int64_t j = 0; j < part.size(); ++j) w[j] = weight_row<W>(op, cols, part.begin + j) + stretch.begin;
+    pack_rows<Vector, W>(w, part.size(), stretch.size(), packed, kPanel * kStretch, [&] { ahead.fetch(kPackLines * kLine<W>); });
+    const X* x[kSomeRows];
+    const Scalar* scalars[kSomeRows];
+    for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i) + stretch.begin;
+    rows_as<Scalar, P::kStep>(x, rows.size(), stretch.size(), reinterpret_cast<Scalar*>(scratch.broadcast), scalars);
+    const int64_t chunks = ceil_div<int64_t>(rows.size(), kAtATime);
+    for (int64_t c = 0, row = 0; c < chunks; ++c) {
+      const int64_t end = rows.size() * (c + 1) / chunks;
+      some_tiles<P, W>(packed, part.size(), scalars + row, end - row, stretch.size(), scratch.total + row * kStreamedCols + part.begin,
+                       stretch.begin == 0, ahead, (kSomeCols - kSomeCols / kPanel * kPackLines) / chunks);
+      row = end;
+    }
+  };
+  Ahead<W> ahead = weights_ahead<W>(op, cols, 0, 0, kAhead<W>, kPanel);
+  ahead.fetch(kPanel * std::min(kAhead<W>, op.k));
+  for (int64_t col = 0; col < cols.size(); col += kSomeCols) {
+    const Range part{col, std::min(col + kSomeCols, cols.size())};
+    for (int64_t k = 0; k < op.k; k += kAhead<W>) {
+      const int64_t end = std::min(k + kAhead<W>, op.k);
+      const bool last = end == op.k;
+      ahead = weights_ahead<W>(op, cols, last ? col + kSomeCols : col, last ? 0 : end, kAhead<W>, kSomeCols);
+      for (int64_t at = k; at < end; at += kStretch) multiply(part, {at, std::min(at + kStretch, end)}, ahead);
+    }
+  }
+  store_outputs(op, rows, cols, [&](const auto& store) {
+    for (int64_t i = 0; i < rows.size(); ++i) {
+      for (int64_t j = 0; j < cols.size(); j += kW) store(i, j, Simd::load(scratch.total + i * kStreamedCols + j));
+    }
+  });
+}
+
+template <typename P, typename X, typename W>
+void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
+  using Scalar = typename P::Scalar;
+  const bool in_place = std::is_same_v<X, Scalar> && op.k % P::kStep == 0;
+  const int64_t stretch = in_place ? op.k : kAhead<W>;
+  Ahead<W> ahead = weights_ahead<W>(op, cols, 0, 0, stretch, kW);
+  ahead.fetch(kW * std::min(stretch, op.k));
+  for (int64_t k = 0; k < op.k; k += stretch) {
+    const int64_t length = std::min(stretch, op.k - k);
+    const X* x[kFewRows];
+    const Scalar* scalars[kFewRows];
+    for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i) + k;
+    rows_as<Scalar, P::kStep>(x, rows.size(), length, reinterpret_cast<Scalar*>(scratch.packed), scalars);
+    for (int64_t col = 0; col < cols.size(); col += kW) {
+      const W* w[kW];
+      for (int64_t j = 0; j < kW; ++j) w[j] = weight_row<W>(op, cols, col + j) + k;
+      const bool last = col + kW >= cols.size();
+      ahead = weights_ahead<W>(op, cols, last ? 0 : col + kW, last ? k + length : k, stretch, kW);
+      with_count<kFewRows>(rows.size(), [&](auto count) { few_tile<P, count>(scalars, w, length, ahead, scratch.total + col, k == 0); });
+    }
+  }
+  store_outputs(op, rows, cols, [&](const auto& store) {
+    for (int64_t i = 0; i < rows.size(); ++i) {
+      for (int64_t j = 0; j < cols.size(); j += kW) store(i, j, Simd::load(scratch.total + i * kStreamedCols + j));
+    }
+  });
+}
+
+template <typename X, typename W>
 void gemm_of(const Gemm& op, Range rows, Range cols) {
-  for (int64_t row = rows.begin; row < rows.end; row += kGemmRowBlock) {
-    const Range block{row, std::min(rows.end, row + kGemmRowBlock)};
-    if (block.size() <= 2 * P::kRows) {
-      gemm_block<P, 2 * P::kRows, P::kCols / 2, X, W>(op, block, cols);
-    } else {
-      gemm_block<P, P::kRows, P::kCols, X, W>(op, block, cols);
+  // What is broadcast is a float, unless pairs of bf16 can be multiplied as they are.
+  constexpr bool kPairs = Simd::kMultipliesPairs && std::is_same_v<X, bf16> && std::is_same_v<W, bf16>;
+  using Scalar = std::conditional_t<kPairs, bf16, float>;
+  using Lines = std::conditional_t<std::is_same_v<W, bf16>, bf16, float>;
+  auto& scratch = *static_cast<GemmScratch*>(op.scratch);
+  for (int64_t row = rows.begin; row < rows.end; row += kBlockRows) {
+    const Range block{row, std::min(rows.end, row + kBlockRows)};
+    const bool many = block.size() > kSomeRows;
+    const int64_t width = many ? kBlockCols : kStreamedCols;
+    for (int64_t col = cols.begin; col < cols.end; col += width) {
+      const Range part{col, std::min(cols.end, col + width)};
+      if (many) {
+        many_rows<Products<X, Scalar>, X, W>(op, block, part, scratch);
+      } else if (block.size() > kFewRows) {
+        some_rows<Products<Lines, Scalar>, X, W>(op, block, part, scratch);
+      } else {
+        few_rows<Products<Lines, Scalar>, X, W>(op, block, part, scratch);
+      }
     }
   }
 }
@@ -137,9 +397,7 @@ void gemm_of(const Gemm& op, Range rows, Range cols) {
 void gemm(const Gemm& op, Range rows, Range cols) {
   with_activation_type(op.x_dtype, [&](auto* x_type) {
     with_weight_type(op.w_dtype, [&](auto* w_type) {
-      using X = std::remove_pointer_t<decltype(x_type)>;
-      using W = std::remove_cv_t<std::remove_pointer_t<decltype(w_type)>>;
-      gemm_of<Products<X, W>, X, W>(op, rows, cols);
+      gemm_of<std::remove_pointer_t<decltype(x_type)>, std::remove_cv_t<std::remove_pointer_t<decltype(w_type)>>>(op, rows, cols);
     });
   });
 }

@@ -2,8 +2,6 @@
 
 #include <immintrin.h>
 
-#include <algorithm>
-
 #include "base/dtype.h"
 
 // Vectors of the AVX2 path: any x86-64-v3. Local to the file that includes it, as in simd_avx512.h.
@@ -17,8 +15,8 @@ struct Simd {
   };
   static constexpr int64_t kWidth = 8;
   static constexpr int kAttentionRows = 4;
-  static constexpr int kGemmRows = 4;  // accumulators of a tile, of float operands
-  static constexpr int kGemmCols = 3;
+  static constexpr int kGemmSums = 10;  // accumulators of a tile
+  static constexpr bool kMultipliesPairs = false;
 
   static V zero() { return _mm256_setzero_ps(); }
   static V set(float x) { return _mm256_set1_ps(x); }
@@ -36,13 +34,23 @@ struct Simd {
   }
   static V load(const bf16* p, int64_t n) { return load_halves(p, n); }
   static V load(const f16* p, int64_t n) { return load_halves(p, n); }
+  // 32 bytes as they are, of which n elements are there.
+  static V load_raw(const float* p) { return load(p); }
+  static V load_raw(const bf16* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
+  static V load_raw(const float* p, int64_t n) { return load(p, n); }
+  static V load_raw(const bf16* p, int64_t n) {
+    alignas(32) bf16 padded[16] = {};
+    for (int64_t i = 0; i < n; ++i) padded[i] = p[i];
+    return load_raw(padded);
+  }
   // Pairs of bf16, apart: floats after one shift or one mask.
-  static Pairs split(__m256i v) {
+  static Pairs split(V raw) {
+    const __m256i v = _mm256_castps_si256(raw);
     return {_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)),
             _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000U))))};
   }
-  static Pairs load_pairs(const bf16* p) { return split(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-  static Pairs load_pairs(const bf16* p, int64_t n) { return split(_mm256_maskload_epi32(reinterpret_cast<const int*>(p), mask(n))); }
+  static Pairs load_pairs(const bf16* p) { return split(load_raw(p)); }
+  static Pairs load_pairs(const bf16* p, int64_t n) { return split(_mm256_maskload_ps(reinterpret_cast<const float*>(p), mask(n))); }
   // To nearest, ties to even; a NaN stays one.
   static __m128i narrow(V x) {
     const __m256i u = _mm256_castps_si256(x);
@@ -87,26 +95,25 @@ struct Simd {
     const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
   }
-  // out[i] = sum(x[i]), in the same order: the halves of two vectors become one vector, and so on down to one lane each.
-  template <int kCount>
-  static void sums(const V* x, float* out) {
-    constexpr int kGroup = std::min(kCount, 8);
-    V fours[4], twos[2];
-    for (int i = 0; i < 4; ++i) fours[i] = 2 * i < kGroup ? fold4(x[2 * i], x[2 * i + 1 < kGroup ? 2 * i + 1 : 2 * i]) : fours[0];
-    for (int i = 0; i < 2; ++i) twos[i] = 4 * i < kGroup ? fold2(fours[2 * i], fours[2 * i + 1]) : twos[0];
-    const V ones = add(_mm256_shuffle_ps(twos[0], twos[1], 0x88), _mm256_shuffle_ps(twos[0], twos[1], 0xdd));
-    const V ordered = _mm256_permutevar8x32_ps(ones, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    if constexpr (kGroup == 8) {
-      store(out, ordered);
-    } else {
-      store(out, ordered, kGroup);
+  // Rows become columns: of 2 x 2, then of 4 x 4 in each half, then the halves.
+  [[gnu::always_inline]] static void transpose(V* x) {
+    V y[8];
+    for (int i = 0; i < 8; i += 2) {
+      y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+      y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
     }
-    if constexpr (kCount > 8) sums<kCount - 8>(x + 8, out + 8);
-  }
-  static V fold4(V a, V b) { return add(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31)); }
-  static V fold2(V a, V b) {
-    const __m256d x = _mm256_castps_pd(a), y = _mm256_castps_pd(b);
-    return add(_mm256_castpd_ps(_mm256_unpacklo_pd(x, y)), _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
+    for (int i = 0; i < 8; i += 4) {
+      for (int j = 0; j < 2; ++j) {
+        const __m256d a = _mm256_castps_pd(y[i + j]), b = _mm256_castps_pd(y[i + j + 2]);
+        x[i + 2 * j] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+        x[i + 2 * j + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+      }
+    }
+    for (int i = 0; i < 4; ++i) {
+      const V a = x[i], b = x[i + 4];
+      x[i] = _mm256_permute2f128_ps(a, b, 0x20);
+      x[i + 4] = _mm256_permute2f128_ps(a, b, 0x31);
+    }
   }
   static float largest(V x) {
     const __m128 b = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -119,31 +126,3 @@ struct Simd {
 }  // namespace moegen
 
 #include "kernels/cpu/operands.h"  // over the Simd above
-
-namespace moegen {
-namespace {
-
-// The even and then the odd elements: with both at once there would be too few registers.
-template <>
-struct Products<bf16, bf16> {
-  using Operand = Simd::V;
-  static constexpr int64_t kStep = 2 * Simd::kWidth;
-  static constexpr int kParts = 2;
-  static constexpr int kRows = 3;
-  static constexpr int kCols = 3;
-  template <typename Part>
-  static Operand load(Part, const bf16* p) {
-    const Simd::Pairs pairs = Simd::load_pairs(p);
-    return Part::value == 0 ? pairs.even : pairs.odd;
-  }
-  template <typename Part>
-  static Operand load(Part part, const bf16* p, int64_t n) {
-    alignas(32) bf16 padded[16] = {};
-    for (int64_t i = 0; i < n; ++i) padded[i] = p[i];
-    return load(part, padded);
-  }
-  static Simd::V add(Simd::V sum, Operand a, Operand b) { return Simd::fma(a, b, sum); }
-};
-
-}  // namespace
-}  // namespace moegen

@@ -2,7 +2,6 @@
 
 #include <immintrin.h>
 
-#include <algorithm>
 #include <bit>
 
 #include "base/dtype.h"
@@ -19,8 +18,12 @@ struct Simd {
   };
   static constexpr int64_t kWidth = 16;
   static constexpr int kAttentionRows = 8;
-  static constexpr int kGemmRows = 4;  // accumulators of a tile, of float operands
-  static constexpr int kGemmCols = 6;
+  static constexpr int kGemmSums = 24;  // accumulators of a tile
+#ifdef __AVX512BF16__
+  static constexpr bool kMultipliesPairs = true;
+#else
+  static constexpr bool kMultipliesPairs = false;
+#endif
   // g++ 12 warns of its own unmasked intrinsics (GCC bug 105593); with all lanes on these become the same instructions.
   static constexpr __mmask16 kAll = 0xffff;
 
@@ -34,13 +37,21 @@ struct Simd {
   static V load(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static V load(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(mask(n), p)); }
   static V load(const f16* p, int64_t n) { return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(mask(n), p)); }
+  // 64 bytes as they are, of which n elements are there.
+  static V load_raw(const float* p) { return load(p); }
+  static V load_raw(const bf16* p) { return _mm512_loadu_ps(p); }
+  static V load_raw(const float* p, int64_t n) { return load(p, n); }
+  static V load_raw(const bf16* p, int64_t n) {
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
+  }
   // Pairs of bf16, apart: floats after one shift or one mask.
-  static Pairs split(__m512i v) {
+  static Pairs split(V raw) {
+    const __m512i v = _mm512_castps_si512(raw);
     return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, v, 16)),
             _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000U))))};
   }
-  static Pairs load_pairs(const bf16* p) { return split(_mm512_loadu_si512(p)); }
-  static Pairs load_pairs(const bf16* p, int64_t n) { return split(_mm512_maskz_loadu_epi32(mask(n), p)); }
+  static Pairs load_pairs(const bf16* p) { return split(load_raw(p)); }
+  static Pairs load_pairs(const bf16* p, int64_t n) { return split(load_raw(p, 2 * n)); }
   // To nearest, ties to even; a NaN stays one.
   static __m256i narrow(V x) {
     const __m512i u = _mm512_castps_si512(x);
@@ -73,30 +84,29 @@ struct Simd {
     const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
   }
-  // out[i] = sum(x[i]), in the same order: the halves of two vectors become one vector, and so on down to one lane each.
-  template <int kCount>
-  static void sums(const V* x, float* out) {
-    constexpr int kGroup = std::min(kCount, 16);
-    V eights[8], fours[4], twos[2];
-    for (int i = 0; i < 8; ++i) eights[i] = 2 * i < kGroup ? fold8(x[2 * i], x[2 * i + 1 < kGroup ? 2 * i + 1 : 2 * i]) : eights[0];
-    for (int i = 0; i < 4; ++i) fours[i] = 4 * i < kGroup ? fold4(eights[2 * i], eights[2 * i + 1]) : fours[0];
-    for (int i = 0; i < 2; ++i) twos[i] = 8 * i < kGroup ? fold2(fours[2 * i], fours[2 * i + 1]) : twos[0];
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const V ordered = _mm512_maskz_permutexvar_ps(kAll, order, fold1(twos[0], twos[1]));
-    if constexpr (kGroup == 16) {
-      store(out, ordered);
-    } else {
-      store(out, ordered, kGroup);
+  // Rows become columns: of 2 x 2, then of 4 x 4 in each quarter, then the quarters.
+  [[gnu::always_inline]] static void transpose(V* x) {
+    V y[16];
+    for (int i = 0; i < 16; i += 2) {
+      y[i] = _mm512_maskz_unpacklo_ps(kAll, x[i], x[i + 1]);
+      y[i + 1] = _mm512_maskz_unpackhi_ps(kAll, x[i], x[i + 1]);
     }
-    if constexpr (kCount > 16) sums<kCount - 16>(x + 16, out + 16);
+    for (int i = 0; i < 16; i += 4) {
+      for (int j = 0; j < 2; ++j) {
+        const __m512d a = _mm512_castps_pd(y[i + j]), b = _mm512_castps_pd(y[i + j + 2]);
+        x[i + 2 * j] = _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, a, b));
+        x[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, a, b));
+      }
+    }
+    for (int i = 0; i < 4; ++i) {
+      const V a = _mm512_maskz_shuffle_f32x4(kAll, x[i], x[i + 4], 0x88), b = _mm512_maskz_shuffle_f32x4(kAll, x[i], x[i + 4], 0xdd);
+      const V c = _mm512_maskz_shuffle_f32x4(kAll, x[i + 8], x[i + 12], 0x88), d = _mm512_maskz_shuffle_f32x4(kAll, x[i + 8], x[i + 12], 0xdd);
+      x[i] = _mm512_maskz_shuffle_f32x4(kAll, a, c, 0x88);
+      x[i + 4] = _mm512_maskz_shuffle_f32x4(kAll, b, d, 0x88);
+      x[i + 8] = _mm512_maskz_shuffle_f32x4(kAll, a, c, 0xdd);
+      x[i + 12] = _mm512_maskz_shuffle_f32x4(kAll, b, d, 0xdd);
+    }
   }
-  static V fold8(V a, V b) { return add(_mm512_maskz_shuffle_f32x4(kAll, a, b, 0x44), _mm512_maskz_shuffle_f32x4(kAll, a, b, 0xee)); }
-  static V fold4(V a, V b) { return add(_mm512_maskz_shuffle_f32x4(kAll, a, b, 0x88), _mm512_maskz_shuffle_f32x4(kAll, a, b, 0xdd)); }
-  static V fold2(V a, V b) {
-    const __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
-    return add(_mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, x, y)), _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, x, y)));
-  }
-  static V fold1(V a, V b) { return add(_mm512_maskz_shuffle_ps(kAll, a, b, 0x88), _mm512_maskz_shuffle_ps(kAll, a, b, 0xdd)); }
   static float largest(V x) {
     const __m256 a = _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, x, 0), _mm512_maskz_extractf32x8_ps(0xff, x, 1));
     const __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -135,41 +145,17 @@ struct Groups<bf16> {
 // Pairs of bf16, multiplied and added by one instruction, which takes subnormals for zero.
 template <>
 struct Products<bf16, bf16> {
+  using Vector = bf16;
+  using Scalar = bf16;
   using Operand = __m512bh;
-  static constexpr int64_t kStep = 2 * Simd::kWidth;
+  static constexpr int64_t kStep = 2;
   static constexpr int kParts = 1;
-  static constexpr int kRows = 4;
-  static constexpr int kCols = 6;
   template <typename Part>
-  static Operand load(Part, const bf16* p) {
-    return std::bit_cast<Operand>(_mm512_loadu_si512(p));
+  static Operand operand(Part, Simd::V raw) {
+    return std::bit_cast<Operand>(raw);
   }
-  template <typename Part>
-  static Operand load(Part, const bf16* p, int64_t n) {
-    return std::bit_cast<Operand>(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
-  }
+  static Operand broadcast(const bf16* p) { return Groups<bf16>::broadcast(p); }
   static Simd::V add(Simd::V sum, Operand a, Operand b) { return _mm512_dpbf16_ps(sum, a, b); }
-};
-
-#else
-
-// The even and the odd elements.
-template <>
-struct Products<bf16, bf16> {
-  using Operand = Simd::Pairs;
-  static constexpr int64_t kStep = 2 * Simd::kWidth;
-  static constexpr int kParts = 1;
-  static constexpr int kRows = 4;
-  static constexpr int kCols = 5;
-  template <typename Part>
-  static Operand load(Part, const bf16* p) {
-    return Simd::load_pairs(p);
-  }
-  template <typename Part>
-  static Operand load(Part, const bf16* p, int64_t n) {
-    return Simd::split(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
-  }
-  static Simd::V add(Simd::V sum, const Operand& a, const Operand& b) { return Simd::fma(a.odd, b.odd, Simd::fma(a.even, b.even, sum)); }
 };
 
 #endif

@@ -27,6 +27,18 @@ void store_some(T* p, V x, int64_t n) {
   }
 }
 
+// A vector of floats or of pairs of bf16, as they lie in memory; f16 become floats.
+template <typename T>
+constexpr int64_t kLineElements = std::is_same_v<T, bf16> ? 2 * kW : kW;
+template <typename T, typename... Some>
+V load_line(const T* p, Some... n) {
+  if constexpr (std::is_same_v<T, f16>) {
+    return Simd::load(p, n...);
+  } else {
+    return Simd::load_raw(p, n...);
+  }
+}
+
 // Calls f with a typed null pointer for the dtype: the one place where a dtype becomes a type.
 template <typename F>
 void with_weight_type(DType dtype, const F& f) {

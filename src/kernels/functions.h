@@ -57,31 +57,33 @@ struct RmsNorm {
   float eps = 0;
 };
 
-/// Causal attention of consecutive queries of one sequence, for the query heads that share one KV head, over KV pages.
+/// Causal attention of consecutive queries of one sequence over KV pages, for some neighbouring KV heads and the query heads that share them.
 /// Softmax in float, online over the pages in order of position: the bits of a query's result depend on nothing but the query
 /// and the keys it sees, whichever queries are computed beside it.
 struct Attention {
-  const void* q = nullptr;   ///< [queries, heads, head_dim], float or bf16
+  const void* q = nullptr;   ///< [queries, kv_heads, heads, head_dim], float or bf16
   void* out = nullptr;       ///< likewise
   int64_t stride = 0;        ///< elements from one query to the next, of q and out
   DType dtype = DType::f32;  ///< of q, out, keys and values
-  int heads = 0;
+  int kv_heads = 0;
+  int heads = 0;     ///< query heads of each KV head
   int head_dim = 0;  ///< even
   int64_t num_queries = 0;
   int64_t first_position = 0;           ///< of the first query
   const std::byte* pages = nullptr;     ///< page p begins at pages + p * page_bytes
   size_t page_bytes = 0;                ///< multiple of 64
   const int32_t* page_table = nullptr;  ///< page of positions [i * kPageTokens, (i + 1) * kPageTokens)
-  size_t k_offset = 0;                  ///< within a page: keys of this layer and KV head, as kv_page.h has them
-  size_t v_offset = 0;                  ///< values, likewise
+  size_t kv_offset = 0;                 ///< within a page: of this layer and the first KV head the keys, then the values, as kv_page.h has them
+  size_t kv_head_bytes = 0;             ///< from one KV head to the next
   int64_t window = 0;                   ///< keys a query sees, itself included; 0: all
   float scale = 0;
   float* scratch = nullptr;  ///< attention_scratch() floats
 };
 
-/// Rows, (query, head), that any path computes at a time.
-constexpr int64_t kAttentionRowsMax = 8;
-[[nodiscard]] constexpr int64_t attention_scratch(int64_t head_dim) { return kAttentionRowsMax * (2 * (head_dim + 16) + kPageTokens); }
+/// Rows, (query, head), of a generated token that go through the pages together; those of a prompt are fewer at a time.
+constexpr int kAttentionRowsInFlight = 128;
+[[nodiscard]] constexpr int64_t attention_row_scratch(int64_t head_dim) { return 2 * (head_dim + 16) + kPageTokens; }
+[[nodiscard]] constexpr int64_t attention_scratch(int64_t head_dim) { return kAttentionRowsInFlight * attention_row_scratch(head_dim); }
 
 /// One implementation of every op of a pass. Functions work on the ranges they are given, on one thread, allocate nothing, and
 /// give the same bits for an output element whatever the range. Shapes and dtypes are checked by the caller.

@@ -143,15 +143,14 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first,
   const Buffers& b = c.buffers;
   const int64_t begin = b.block_begin[first];
   const int heads = a.num_heads / a.num_kv_heads;
-  c.pool.parallel_for((b.block_begin[last] - begin) * a.num_kv_heads, [&](int64_t i, int worker) {
-    const QueryBlock& block = b.query_blocks[begin + i / a.num_kv_heads];
+  const auto run = [&](const QueryBlock& block, int kv_head, int kv_heads, int worker) {
     const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
-    const auto kv_head = static_cast<int>(i % a.num_kv_heads);
     const int64_t at = static_cast<int64_t>(seq.first_row + block.first) * a.q_width() + static_cast<int64_t>(kv_head) * heads * a.head_dim;
     c.kernels.attention({.q = act_at(c, b.q, at),
                          .out = act_at(c, b.attended, at),
                          .stride = a.q_width(),
                          .dtype = c.act,
+                         .kv_heads = kv_heads,
                          .heads = heads,
                          .head_dim = a.head_dim,
                          .num_queries = block.count,
@@ -159,11 +158,19 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first,
                          .pages = c.kv_pages,
                          .page_bytes = c.kv.page_bytes,
                          .page_table = seq.page_table,
-                         .k_offset = c.kv.k_offset(layer, kv_head),
-                         .v_offset = c.kv.v_offset(layer, kv_head),
+                         .kv_offset = c.kv.k_offset(layer, kv_head),
+                         .kv_head_bytes = 2 * c.kv.head_bytes[layer],
                          .window = a.window,
                          .scale = a.scale,
-                         .scratch = b.scratch + worker * b.scratch_floats});
+                         .scratch = scratch_of(c, worker)});
+  };
+  // A generated token goes through all KV heads of a page as they lie there, unless threads would be left without work.
+  const int64_t blocks = b.block_begin[last] - begin;
+  const int together = blocks < 4 * c.pool.size() ? 1 : std::clamp(kAttentionRowsInFlight / heads, 1, a.num_kv_heads);
+  const int64_t parts = ceil_div(a.num_kv_heads, together);
+  c.pool.parallel_for(blocks * parts, [&](int64_t i, int worker) {
+    const int first_head = static_cast<int>(i % parts) * together;
+    run(b.query_blocks[begin + i / parts], first_head, std::min(together, a.num_kv_heads - first_head), worker);
   });
 }
 

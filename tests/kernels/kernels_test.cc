@@ -249,7 +249,7 @@ TEST_P(KernelsTest, MaximumAndExpSumAreTheReference) {
 }
 
 struct AttentionCase {
-  int heads, head_dim;
+  int kv_heads, heads, head_dim;
   int64_t queries, first_position, window;
   DType dtype;
 };
@@ -261,8 +261,8 @@ class Pages {
     const int64_t positions = c.first_position + c.queries;
     const auto count = static_cast<size_t>((positions + kPageTokens - 1) / kPageTokens);
     const auto values = static_cast<size_t>(kPageTokens) * static_cast<size_t>(c.head_dim);
-    page_bytes = (2 * values * bytes_of(c.dtype) + 63) / 64 * 64;
     v_offset = values * bytes_of(c.dtype);
+    page_bytes = (static_cast<size_t>(c.kv_heads) * 2 * v_offset + 63) / 64 * 64;
     memory.assign(page_bytes * (count + 2), std::byte{0xff});
     for (size_t i = 0; i < count; ++i) table.push_back(static_cast<int32_t>((i * 5 + 1) % (count + 2)));
     if ((count + 2) % 5 == 0) {
@@ -270,8 +270,10 @@ class Pages {
     }
     for (int64_t p = 0; p < positions; ++p) {
       std::byte* page = memory.data() + static_cast<size_t>(table[static_cast<size_t>(p / kPageTokens)]) * page_bytes;
-      const Values key(c.dtype, static_cast<size_t>(c.head_dim), rng), value(c.dtype, static_cast<size_t>(c.head_dim), rng);
-      store(c.dtype, key.data(), value.data(), p % kPageTokens, page);
+      for (int head = 0; head < c.kv_heads; ++head, page += 2 * v_offset) {
+        const Values key(c.dtype, static_cast<size_t>(c.head_dim), rng), value(c.dtype, static_cast<size_t>(c.head_dim), rng);
+        store(c.dtype, key.data(), value.data(), p % kPageTokens, page);
+      }
     }
     scratch.resize(static_cast<size_t>(attention_scratch(c.head_dim)));
   }
@@ -286,8 +288,9 @@ class Pages {
   Attention op(const void* q, void* out) {
     return {q,
             out,
-            static_cast<int64_t>(c_.heads) * c_.head_dim + 8,
+            static_cast<int64_t>(c_.kv_heads) * c_.heads * c_.head_dim + 8,
             c_.dtype,
+            c_.kv_heads,
             c_.heads,
             c_.head_dim,
             c_.queries,
@@ -296,7 +299,7 @@ class Pages {
             page_bytes,
             table.data(),
             0,
-            v_offset,
+            2 * v_offset,
             c_.window,
             1 / std::sqrt(static_cast<float>(c_.head_dim)),
             scratch.data()};
@@ -310,11 +313,15 @@ class Pages {
 
 TEST_P(KernelsTest, AttentionIsTheReference) {
   for (const AttentionCase& c :
-       {AttentionCase{1, 16, 1, 0, 0, DType::f32}, AttentionCase{3, 32, 20, 0, 0, DType::bf16}, AttentionCase{2, 48, 5, 70, 0, DType::f32},
-        AttentionCase{4, 20, 40, 13, 7, DType::f32}, AttentionCase{8, 128, 3, 300, 0, DType::bf16}, AttentionCase{1, 34, 17, 31, 24, DType::bf16},
-        AttentionCase{7, 2, 9, 62, 0, DType::bf16}, AttentionCase{5, 80, 70, 0, 33, DType::bf16}, AttentionCase{1, 256, 1, 95, 0, DType::f32}}) {
+       {AttentionCase{2, 1, 16, 1, 0, 0, DType::f32}, AttentionCase{1, 3, 32, 20, 0, 0, DType::bf16}, AttentionCase{3, 2, 48, 5, 70, 0, DType::f32},
+        AttentionCase{1, 4, 20, 40, 13, 7, DType::f32}, AttentionCase{1, 8, 128, 3, 300, 0, DType::bf16},
+        AttentionCase{4, 1, 34, 17, 31, 24, DType::bf16}, AttentionCase{1, 7, 2, 9, 62, 0, DType::bf16},
+        AttentionCase{2, 5, 80, 70, 0, 33, DType::bf16}, AttentionCase{1, 1, 256, 1, 95, 0, DType::f32},
+        AttentionCase{4, 8, 128, 1, 200, 0, DType::bf16}, AttentionCase{16, 1, 64, 1, 70, 0, DType::bf16},
+        AttentionCase{2, 12, 48, 1, 99, 40, DType::f32}, AttentionCase{8, 20, 16, 1, 40, 0, DType::bf16}}) {
     Pages pages(c, rng);
-    const size_t count = static_cast<size_t>(c.queries) * (static_cast<size_t>(c.heads) * static_cast<size_t>(c.head_dim) + 8);
+    const size_t count =
+        static_cast<size_t>(c.queries) * (static_cast<size_t>(c.kv_heads) * static_cast<size_t>(c.heads) * static_cast<size_t>(c.head_dim) + 8);
     const Values q(c.dtype, count, rng, 2);
     Values want(c.dtype, count, rng), have = want;
     plain().attention(pages.op(q.data(), want.data()));
@@ -329,9 +336,9 @@ TEST_P(KernelsTest, AttentionIsTheReference) {
 
 // A query alone, with nothing but NaN behind it, has the bits that it has in a chunk: what preemption and chunked prefill rest on.
 TEST_P(KernelsTest, AttentionBitsDoNotDependOnTheChunk) {
-  for (const AttentionCase& c :
-       {AttentionCase{2, 48, 50, 20, 0, DType::bf16}, AttentionCase{3, 20, 50, 0, 17, DType::f32}, AttentionCase{8, 64, 40, 7, 40, DType::bf16}}) {
-    const size_t stride = static_cast<size_t>(c.heads) * static_cast<size_t>(c.head_dim) + 8;
+  for (const AttentionCase& c : {AttentionCase{2, 2, 48, 50, 20, 0, DType::bf16}, AttentionCase{1, 3, 20, 50, 0, 17, DType::f32},
+                                 AttentionCase{3, 8, 64, 40, 7, 40, DType::bf16}}) {
+    const size_t stride = static_cast<size_t>(c.kv_heads) * static_cast<size_t>(c.heads) * static_cast<size_t>(c.head_dim) + 8;
     const Values q(c.dtype, static_cast<size_t>(c.queries) * stride, rng, 2);
     Values whole(c.dtype, static_cast<size_t>(c.queries) * stride, rng), single = whole;
     const auto seed = rng();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "base/checked.h"
 #include "kernels/cpu/row_ops.h"
 #include "kernels/kv_page.h"
 
@@ -15,11 +16,14 @@ namespace {
 
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 constexpr int64_t kTokenVectors = kPageTokens / kW;
+constexpr int64_t kVectorBytes = kW * 4;
 
 // Some rows on their way through the pages, in scratch.
 template <typename T>
 struct AttentionRows {
   using Coefficient = typename Groups<T>::Coefficient;
+  int64_t count;
+  T* out[Simd::kAttentionRows];
   const Coefficient* q[Simd::kAttentionRows];  // [head_dim]
   int64_t begin[Simd::kAttentionRows];         // positions that the row sees: [begin, end)
   int64_t end[Simd::kAttentionRows];
@@ -29,18 +33,26 @@ struct AttentionRows {
   Coefficient* p;                 // [rows, kPageTokens]
 };
 
-// scores[r][v] = q[r] . k for tokens [v * kW, ...) from `token` on. Meanwhile as many bytes as this head has in a page are fetched from
-// `ahead`, if not null.
-template <int kRows, typename T>
-void page_scores(const AttentionRows<T>& rows, const T* keys, int64_t head_dim, int64_t token, const std::byte* ahead, V (&scores)[kRows][2]) {
+// Fetched into the cache while something else of the same size is computed with: as many bytes as are loaded, in one line of addresses,
+// which the processor's own prefetcher then follows.
+struct PageAhead {
+  const std::byte* at;
+  void fetch(int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
+    at += bytes;
+  }
+};
+struct NothingAhead {
+  void fetch(int64_t) {}
+};
+
+// scores[r][v] = q[r] . k for tokens [v * kW, ...) from `token` on.
+template <int kRows, typename T, typename Ahead>
+void page_scores(const AttentionRows<T>& rows, const T* keys, int64_t head_dim, int64_t token, Ahead& ahead, V (&scores)[kRows][2]) {
   constexpr int64_t kGroup = kv_group(kDTypeOf<T>);
   for (auto& s : scores) s[0] = s[1] = Simd::zero();
-  constexpr auto kBytes = static_cast<int64_t>(2 * kPageTokens * kGroup * sizeof(T));  // of keys and values, per group of elements
   for (int64_t d = 0; d < head_dim; d += kGroup) {
-    if (ahead != nullptr) {
-      for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(ahead + i);
-      ahead += kBytes;
-    }
+    ahead.fetch(2 * kVectorBytes);
     const T* at = keys + d * kPageTokens + token * kGroup;
     const auto k0 = Groups<T>::load(at);
     const auto k1 = Groups<T>::load(at + kW * kGroup);
@@ -80,9 +92,9 @@ void page_weights(AttentionRows<T>& rows, V (&scores)[kTokenVectors][kRows], int
 }
 
 // acc = acc * shrink + weights . values, kVectors vectors of elements from d on.
-template <int kRows, int kVectors, typename T>
+template <int kRows, int kVectors, typename T, typename Ahead>
 void page_values(const AttentionRows<T>& rows, const T* values, int64_t tokens, int64_t head_dim, int64_t d, int64_t stride,
-                 const float (&shrink)[kRows]) {
+                 const float (&shrink)[kRows], Ahead& ahead) {
   constexpr int64_t kGroup = kv_group(kDTypeOf<T>);
   V acc[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
@@ -90,6 +102,7 @@ void page_values(const AttentionRows<T>& rows, const T* values, int64_t tokens, 
   }
   const int64_t left = head_dim - d - (kVectors - 1) * kW;  // elements of the last vector
   for (int64_t t = 0; t < tokens; t += kGroup) {
+    ahead.fetch(kVectors * kVectorBytes);
     const T* at = values + t * head_dim + d * kGroup;
     typename Groups<T>::Operand x[kVectors];
     for (int v = 0; v < kVectors - 1; ++v) x[v] = Groups<T>::load(at + v * kW * kGroup);
@@ -104,18 +117,16 @@ void page_values(const AttentionRows<T>& rows, const T* values, int64_t tokens, 
   }
 }
 
-template <int kRows, typename T>
-void attend_page(const Attention& op, AttentionRows<T>& rows, int64_t first, int64_t end, int64_t stride) {
-  const auto page_of = [&](int64_t position) { return op.pages + static_cast<size_t>(op.page_table[position / kPageTokens]) * op.page_bytes; };
-  const std::byte* page = page_of(first);
-  // A generated token meets each page once and would wait for it; the rows of a prompt meet it again and again.
-  const std::byte* ahead = op.num_queries == 1 && first + kPageTokens < end ? page_of(first + kPageTokens) + op.k_offset : nullptr;
-  const T* keys = reinterpret_cast<const T*>(page + op.k_offset);
-  const T* values = reinterpret_cast<const T*>(page + op.v_offset);
+// The page of tokens from `first` on, of which those before `end` are there; `kv` are the keys of a head, then its values.
+template <int kRows, typename T, typename Ahead>
+void attend_page(const Attention& op, AttentionRows<T>& rows, const std::byte* kv, int64_t first, int64_t end, Ahead ahead) {
+  const int64_t stride = round_up<int64_t>(op.head_dim, kW);
+  const T* keys = reinterpret_cast<const T*>(kv);
+  const T* values = keys + kPageTokens * op.head_dim;
   V scores[kTokenVectors][kRows];
   for (int64_t v = 0; v < kTokenVectors; v += 2) {
     V two[kRows][2];
-    page_scores<kRows>(rows, keys, op.head_dim, v * kW, v == 0 ? ahead : nullptr, two);
+    page_scores<kRows>(rows, keys, op.head_dim, v * kW, ahead, two);
     for (int r = 0; r < kRows; ++r) {
       scores[v][r] = two[r][0];
       scores[v + 1][r] = two[r][1];
@@ -123,55 +134,119 @@ void attend_page(const Attention& op, AttentionRows<T>& rows, int64_t first, int
   }
   float shrink[kRows];
   page_weights<kRows>(rows, scores, first, op.scale, shrink);
+  const int64_t tokens = std::min<int64_t>(end - first, kPageTokens);
   int64_t d = 0;
-  for (; d + 2 * kW <= op.head_dim; d += 2 * kW)
-    page_values<kRows, 2>(rows, values, std::min<int64_t>(end - first, kPageTokens), op.head_dim, d, stride, shrink);
-  for (; d < op.head_dim; d += kW) page_values<kRows, 1>(rows, values, std::min<int64_t>(end - first, kPageTokens), op.head_dim, d, stride, shrink);
+  for (; d + 2 * kW <= op.head_dim; d += 2 * kW) page_values<kRows, 2>(rows, values, tokens, op.head_dim, d, stride, shrink, ahead);
+  for (; d < op.head_dim; d += kW) page_values<kRows, 1>(rows, values, tokens, op.head_dim, d, stride, shrink, ahead);
 }
 
-// Rows [row, row + kRows) of queries x heads.
-template <int kRows, typename T>
-void attend_rows(const Attention& op, int64_t row) {
-  const int64_t stride = (op.head_dim + kW - 1) / kW * kW;
-  AttentionRows<T> rows;
-  rows.acc = op.scratch;
-  rows.p = reinterpret_cast<typename Groups<T>::Coefficient*>(op.scratch + kRows * stride);
-  float* converted = op.scratch + kRows * (stride + kPageTokens);
-  int64_t begin = std::numeric_limits<int64_t>::max();
-  int64_t end = 0;
-  int64_t offset[kRows];
-  for (int r = 0; r < kRows; ++r) {
+// Rows [row, row + count) of queries x heads of a KV head; `scratch` has attention_row_scratch() floats for each. Returns [begin, end) of
+// the positions that any of them sees.
+template <typename T>
+Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, float* scratch, AttentionRows<T>& rows) {
+  const int64_t stride = round_up<int64_t>(op.head_dim, kW);
+  rows.count = count;
+  rows.acc = scratch;
+  rows.p = reinterpret_cast<typename Groups<T>::Coefficient*>(scratch + count * stride);
+  float* converted = scratch + count * (stride + kPageTokens);
+  Range seen{std::numeric_limits<int64_t>::max(), 0};
+  for (int64_t r = 0; r < count; ++r) {
     const int64_t query = (row + r) / op.heads;
-    offset[r] = query * op.stride + (row + r) % op.heads * op.head_dim;
-    rows.q[r] = Groups<T>::coefficients(static_cast<const T*>(op.q) + offset[r], op.head_dim, converted + r * stride);
+    const int64_t offset = query * op.stride + (kv_head * op.heads + (row + r) % op.heads) * op.head_dim;
+    rows.q[r] = Groups<T>::coefficients(static_cast<const T*>(op.q) + offset, op.head_dim, converted + r * stride);
+    rows.out[r] = static_cast<T*>(op.out) + offset;
     rows.end[r] = op.first_position + query + 1;
     rows.begin[r] = op.window > 0 && rows.end[r] > op.window ? rows.end[r] - op.window : 0;
     rows.top[r] = kNone;
     rows.total[r] = Simd::zero();
-    begin = std::min(begin, rows.begin[r]);
-    end = std::max(end, rows.end[r]);
+    seen = {std::min(seen.begin, rows.begin[r]), std::max(seen.end, rows.end[r])};
   }
-  for (int64_t i = 0; i < kRows * stride; i += kW) Simd::store(rows.acc + i, Simd::zero());
-  for (int64_t first = begin / kPageTokens * kPageTokens; first < end; first += kPageTokens) {
-    attend_page<kRows>(op, rows, first, end, stride);
-  }
-  for (int r = 0; r < kRows; ++r) {
+  for (int64_t i = 0; i < count * stride; i += kW) Simd::store(rows.acc + i, Simd::zero());
+  return seen;
+}
+
+template <typename T>
+void finish_rows(const Attention& op, const AttentionRows<T>& rows) {
+  const int64_t stride = round_up<int64_t>(op.head_dim, kW);
+  for (int64_t r = 0; r < rows.count; ++r) {
     const V factor = Simd::set(1.0F / Simd::sum(rows.total[r]));
-    T* out = static_cast<T*>(op.out) + offset[r];
-    for (int64_t d = 0; d < op.head_dim; d += kW) store_some(out + d, Simd::mul(Simd::load(rows.acc + r * stride + d), factor), op.head_dim - d);
+    for (int64_t d = 0; d < op.head_dim; d += kW)
+      store_some(rows.out[r] + d, Simd::mul(Simd::load(rows.acc + r * stride + d), factor), op.head_dim - d);
   }
 }
 
-template <int kRows, typename T>
-void attend_from(const Attention& op, int64_t row) {
-  const int64_t rows = op.num_queries * op.heads;
-  for (; row + kRows <= rows; row += kRows) attend_rows<kRows, T>(op, row);
-  if constexpr (kRows > 1) attend_from<kRows / 2, T>(op, row);
+const std::byte* kv_of(const Attention& op, int kv_head, int64_t position) {
+  return op.pages + static_cast<size_t>(op.page_table[position / kPageTokens]) * op.page_bytes + op.kv_offset +
+         static_cast<size_t>(kv_head) * op.kv_head_bytes;
+}
+
+// The rows of a prompt meet the pages of a KV head again and again: head by head, some rows at a time.
+template <typename T>
+void attend_by_heads(const Attention& op) {
+  const int64_t num_rows = op.num_queries * op.heads;
+  for (int kv_head = 0; kv_head < op.kv_heads; ++kv_head) {
+    for (int64_t row = 0; row < num_rows; row += Simd::kAttentionRows) {
+      AttentionRows<T> rows;
+      const Range seen = begin_rows(op, kv_head, row, std::min<int64_t>(Simd::kAttentionRows, num_rows - row), op.scratch, rows);
+      with_count<Simd::kAttentionRows>(rows.count, [&](auto count) {
+        for (int64_t first = seen.begin / kPageTokens * kPageTokens; first < seen.end; first += kPageTokens) {
+          attend_page<count>(op, rows, kv_of(op, kv_head, first), first, seen.end, NothingAhead{});
+        }
+      });
+      finish_rows(op, rows);
+    }
+  }
+}
+
+// A generated token meets each page once, and would wait for it: page by page through all KV heads, as they lie in memory.
+template <typename T>
+void attend_by_pages(const Attention& op) {
+  AttentionRows<T> rows[kAttentionRowsInFlight];
+  const int64_t last = op.first_position;
+  const int64_t begin = op.window > 0 && last >= op.window ? last + 1 - op.window : 0;
+  PageAhead{kv_of(op, 0, begin)}.fetch(static_cast<int64_t>(op.kv_head_bytes));
+  int64_t groups = 0;
+  const int64_t parts = ceil_div<int64_t>(op.heads, Simd::kAttentionRows);
+  float* scratch = op.scratch;
+  for (int kv_head = 0; kv_head < op.kv_heads; ++kv_head) {
+    for (int64_t row = 0; row < op.heads; row += Simd::kAttentionRows) {
+      const int64_t count = std::min<int64_t>(Simd::kAttentionRows, op.heads - row);
+      begin_rows(op, kv_head, row, count, scratch, rows[groups++]);
+      scratch += count * attention_row_scratch(op.head_dim);
+    }
+  }
+  for (int64_t first = begin / kPageTokens * kPageTokens; first <= last; first += kPageTokens) {
+    for (int64_t g = 0; g < groups; ++g) {
+      const auto kv_head = static_cast<int>(g / parts);
+      const std::byte* kv = kv_of(op, kv_head, first);
+      // The next KV head of the page, or the first of the next page; nothing that is already there is fetched again.
+      const std::byte* next = nullptr;
+      if (g % parts == 0 && kv_head + 1 < op.kv_heads) {
+        next = kv_of(op, kv_head + 1, first);
+      } else if (g % parts == 0 && first + kPageTokens <= last) {
+        next = kv_of(op, 0, first + kPageTokens);
+      }
+      with_count<Simd::kAttentionRows>(rows[g].count, [&](auto count) {
+        if (next != nullptr) {
+          attend_page<count>(op, rows[g], kv, first, last + 1, PageAhead{next});
+        } else {
+          attend_page<count>(op, rows[g], kv, first, last + 1, NothingAhead{});
+        }
+      });
+    }
+  }
+  for (int64_t g = 0; g < groups; ++g) finish_rows(op, rows[g]);
 }
 
 void attention(const Attention& op) {
-  static_assert(Simd::kAttentionRows <= kAttentionRowsMax);
-  with_activation_type(op.dtype, [&](auto* type) { attend_from<Simd::kAttentionRows, std::remove_pointer_t<decltype(type)>>(op, 0); });
+  with_activation_type(op.dtype, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    if (op.num_queries == 1 && op.kv_heads * op.heads <= kAttentionRowsInFlight) {
+      attend_by_pages<T>(op);
+    } else {
+      attend_by_heads<T>(op);
+    }
+  });
 }
 
 }  // namespace

@@ -66,15 +66,6 @@ void for_parts(const F& f) {
   if constexpr (P::kParts == 2) f(std::integral_constant<int, 1>{});
 }
 
-// Calls f with n, in [1, kMost], as a constant.
-template <int kMost, typename F>
-void with_count(int64_t n, const F& f) {
-  if constexpr (kMost > 1) {
-    if (n < kMost) return with_count<kMost - 1>(n, f);
-  }
-  f(std::integral_constant<int, kMost>{});
-}
-
 // The rows from[i] of `length` elements as rows of T: where they are if they can stay, otherwise in `room`, zeros behind them to a
 // whole step.
 template <typename T, int64_t kStep, typename From>

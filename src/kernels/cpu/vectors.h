@@ -39,6 +39,15 @@ V load_line(const T* p, Some... n) {
   }
 }
 
+// Calls f with n, in [1, kMost], as a constant.
+template <int kMost, typename F>
+void with_count(int64_t n, const F& f) {
+  if constexpr (kMost > 1) {
+    if (n < kMost) return with_count<kMost - 1>(n, f);
+  }
+  f(std::integral_constant<int, kMost>{});
+}
+
 // Calls f with a typed null pointer for the dtype: the one place where a dtype becomes a type.
 template <typename F>
 void with_weight_type(DType dtype, const F& f) {

@@ -67,15 +67,17 @@ void rotate(float* head, const float* cos, const float* sin, int64_t dim) {
   }
 }
 
-// One query, one head: softmax(scale * q k^T) v over the keys it sees, in one piece.
+// One query, one of its heads: softmax(scale * q k^T) v over the keys it sees, in one piece.
 void attend(const Attention& op, int64_t query, int head) {
   const int64_t at = query * op.stride + static_cast<int64_t>(head) * op.head_dim;
+  const size_t kv = op.kv_offset + static_cast<size_t>(head / op.heads) * op.kv_head_bytes;
+  const size_t key_bytes = static_cast<size_t>(kPageTokens) * static_cast<size_t>(op.head_dim) * bytes_of(op.dtype);
   const int64_t last = op.first_position + query;
   const int64_t first = op.window > 0 ? std::max<int64_t>(0, last - op.window + 1) : 0;
   const auto page = [&](int64_t position) { return op.pages + static_cast<size_t>(op.page_table[position / kPageTokens]) * op.page_bytes; };
-  const auto key = [&](int64_t p, int64_t d) { return read(page(p) + op.k_offset, op.dtype, key_index(op.dtype, p % kPageTokens, d)); };
+  const auto key = [&](int64_t p, int64_t d) { return read(page(p) + kv, op.dtype, key_index(op.dtype, p % kPageTokens, d)); };
   const auto value_of = [&](int64_t p, int64_t d) {
-    return read(page(p) + op.v_offset, op.dtype, value_index(op.dtype, op.head_dim, p % kPageTokens, d));
+    return read(page(p) + kv + key_bytes, op.dtype, value_index(op.dtype, op.head_dim, p % kPageTokens, d));
   };
   std::vector<double> scores;
   double top = -std::numeric_limits<double>::infinity();
@@ -96,7 +98,7 @@ void attend(const Attention& op, int64_t query, int head) {
 
 void attention(const Attention& op) {
   for (int64_t query = 0; query < op.num_queries; ++query) {
-    for (int head = 0; head < op.heads; ++head) attend(op, query, head);
+    for (int head = 0; head < op.kv_heads * op.heads; ++head) attend(op, query, head);
   }
 }
 

@@ -200,7 +200,7 @@ class Llama:
             wait_until_ready(server, port)
             done = serve(port, slots, cases.requests(case, seed), 4 * self._seconds)
         finally:
-            server.terminate()
+            server.kill()  # asked to end, it would wait for the clients that wait for it
             server.wait()
         whole = len(done) == case.sequences
         first = 0 if whole else min(slots, len(done) // 2)

@@ -1,4 +1,5 @@
-"""Runs cases in transformers, static batches: drive_transformers.py OPTIONS. Jobs are JSON lines on stdin, measurements JSON lines on stdout."""
+"""Runs cases in transformers, static batches: drive_transformers.py OPTIONS. Jobs are JSON lines on stdin,
+measurements JSON lines on stdout, an empty one first when all is loaded and warm."""
 import json
 import os
 import random
@@ -81,6 +82,7 @@ def main():
     model = transformers.AutoModelForCausalLM.from_pretrained(options.pop("model"), dtype=torch.bfloat16, **options).eval()
     model.generation_config.eos_token_id = None
     prefill(model, cases.parse("8x128+1"), "warm-up", 60)
+    print("{}", file=out, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         case = cases.parse(job["case"])

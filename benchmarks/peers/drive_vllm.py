@@ -1,4 +1,5 @@
-"""Runs cases in one vLLM engine within this process: drive_vllm.py OPTIONS. Jobs are JSON lines on stdin, measurements JSON lines on stdout."""
+"""Runs cases in one vLLM engine within this process: drive_vllm.py OPTIONS. Jobs are JSON lines on stdin,
+measurements JSON lines on stdout, an empty one first when all is loaded and warm."""
 import json
 import os
 import sys
@@ -43,6 +44,7 @@ def main():
     llm = vllm.LLM(skip_tokenizer_init=True, dtype="bfloat16", enable_prefix_caching=False, max_model_len=cases.MAX_TOKENS, **options)
     engine = llm.llm_engine
     run(engine, cases.requests(cases.parse("32x128+8"), "warm-up"), "warm-up", 0)
+    print("{}", file=out, flush=True)
     for n, line in enumerate(sys.stdin):
         job = json.loads(line)
         case = cases.parse(job["case"])

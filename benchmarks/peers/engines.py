@@ -93,6 +93,7 @@ class Driven:
         log = open(PEERS / f"{pathlib.Path(self.command[1]).stem}.log", "w", encoding="utf-8")
         self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                                          env={**os.environ, **self.environment})
+        self._answer()  # loaded and warm
 
     def stop(self):
         self._process.stdin.close()
@@ -104,6 +105,9 @@ class Driven:
     def measure(self, case, seed):
         seconds = self._seconds * (4 if case.kind == "ragged" else 1)
         print(json.dumps({"case": case.name, "seed": seed, "seconds": seconds}), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self):
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"it ended: see {PEERS}/*.log")

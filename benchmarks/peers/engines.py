@@ -26,7 +26,7 @@ def cpus():
 class Moegen:
     def __init__(self, model, options):
         self._model, self._binary, self._seconds = directory(model), options.moegen, options.seconds
-        self.command = [self._binary, "run-batch", "-m", self._model, "--skip-tokenizer-init", "--served-model-name", "bench", "--progress", "none",
+        self.command = [*options.prefix, self._binary, "run-batch", "-m", self._model, "--skip-tokenizer-init", "--served-model-name", "bench", "--progress", "none",
                         *options.moegen_options.split()]
 
     def version(self):
@@ -81,7 +81,8 @@ class Driven:
     def __init__(self, options, venv, driver, environment, settings):
         self._seconds = options.seconds
         self._python = PEERS / venv / "bin" / "python"
-        self.command = [self._python, HERE / driver, json.dumps(settings)]
+        self._log = PEERS / f"{pathlib.Path(driver).stem}.log"
+        self.command = [*options.prefix, self._python, HERE / driver, json.dumps(settings)]
         self.environment = environment
         self._process = None
 
@@ -90,7 +91,7 @@ class Driven:
         return subprocess.check_output([self._python, "-c", code], text=True).strip()
 
     def start(self):
-        log = open(PEERS / f"{pathlib.Path(self.command[1]).stem}.log", "w", encoding="utf-8")
+        log = open(self._log, "w", encoding="utf-8")
         self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                                          env={**os.environ, **self.environment})
         self._answer()  # loaded and warm
@@ -110,12 +111,12 @@ class Driven:
     def _answer(self):
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"it ended: see {PEERS}/*.log")
+            raise RuntimeError(f"it ended: see {self._log}")
         return json.loads(line)
 
 
 class Vllm(Driven):
-    def __init__(self, model, options):
+    def __init__(self, model, options, zen=False):
         site = PEERS / "venv-vllm"
         n = [str(i) for i in cpus()]
         environment = {
@@ -124,6 +125,8 @@ class Vllm(Driven):
             "LD_PRELOAD": f"{PEERS}/tcmalloc/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4:{site}/lib/libiomp5.so",
         }
         settings = {"model": str(directory(model)), "max_num_seqs": 1024, "max_num_batched_tokens": 4096, **json.loads(options.vllm_options)}
+        if zen:
+            environment["PYTHONPATH"] = str(PEERS / "zentorch")
         super().__init__(options, "venv-vllm", "drive_vllm.py", environment, settings)
 
     def version(self):
@@ -147,7 +150,8 @@ class Llama:
         threads = str(len(cpus()))
         self.common = ["-m", gguf(model, dtype), "-t", threads, "-tb", threads, "-b", LLAMA_BATCH, "-ub", LLAMA_BATCH, "-no-kvu",
                        *options.llama_options.split()]
-        self.command = [PEERS / "llama/bin/llama-batched-bench", *self.common]
+        self._prefix = options.prefix
+        self.command = [*self._prefix, PEERS / "llama/bin/llama-batched-bench", *self.common]
 
     def version(self):
         (source,) = PEERS.glob("src/llama_cpp_python-*")
@@ -196,7 +200,7 @@ class Llama:
         """Rate between the first wave of answers and the end of the time: no start, no tail."""
         port = 18080
         slots = min(LLAMA_SLOTS, case.sequences)
-        command = [PEERS / "llama/bin/llama-server", *self.common, "-c", slots * cases.MAX_TOKENS, "-np", slots, "--port", port, "--no-webui",
+        command = [*self._prefix, PEERS / "llama/bin/llama-server", *self.common, "-c", slots * cases.MAX_TOKENS, "-np", slots, "--port", port, "--no-webui",
                    "--threads-http", slots + 2, "--timeout", 3600, "--cache-ram", 0]
         with open(PEERS / "llama-server.log", "w", encoding="utf-8") as log:
             server = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log)
@@ -259,6 +263,7 @@ def serve(port, slots, requests, seconds):
 ENGINES = {
     "moegen": Moegen,
     "vllm": Vllm,
+    "vllm-zen": lambda model, options: Vllm(model, options, zen=True),
     "llama-bf16": lambda model, options: Llama(model, options, "bf16"),
     "llama-q8_0": lambda model, options: Llama(model, options, "q8_0"),
     "transformers": Transformers,

@@ -8,7 +8,7 @@ import sys
 import cases
 import rates
 
-COLORS = {"moegen": "#d1495b", "vllm": "#30638e", "llama-bf16": "#2e8b57", "llama-q8_0": "#8fc1a0", "transformers": "#edae49"}
+COLORS = {"moegen": "#d1495b", "vllm": "#30638e", "vllm-zen": "#7fa6c9", "llama-bf16": "#2e8b57", "llama-q8_0": "#8fc1a0", "transformers": "#edae49"}
 PANELS = {"prefill": "Prefill", "decode": "Decode, all sequences in flight", "ragged": "Whole ragged job, generated tokens"}
 
 
@@ -112,8 +112,10 @@ def commands(runs, names):
     lines = []
     for n in names:
         run = next((r for r in reversed(runs) if r["engine"] == n), None)
+        if run is None:
+            continue
         settings = " ".join(f"{k}={v}" for k, v in run["environment"].items())
-        lines.append(f"- {n}: {run['version']}\n  `{(settings + ' ' + run['command']).strip()}`")
+        lines.append(f"- {run['model']}, {n}: {run['version']}\n  `{(settings + ' ' + run['command']).strip()}`")
     return "\n".join(lines)
 
 
@@ -126,9 +128,11 @@ def write(out):
     text = ["# Peers, in one run", "", f"{runs[-1]['machine']}; {runs[0]['time'][:16]} to {runs[-1]['time'][:16]}, {max(r['round'] for r in runs) + 1} rounds. "
             "Median of the samples (lowest-highest); benchmarks/peers/README.md says what is measured and what each engine was given.", ""]
     for model in sorted({m for m, _ in summary}, reverse=True):
-        (out / f"{model}.svg").write_text(plot(summary, model, names))
-        text += [f"## {model}", "", table(summary, model, names), "", f"![{model}]({model}.svg)", ""]
-    text += ["## Versions and commands", "", commands(runs, names), ""]
+        picture = model.replace(" ", "-") + ".svg"
+        mine = [n for n in names if any(n in by for (of, _), by in summary.items() if of == model)]
+        (out / picture).write_text(plot(summary, model, mine))
+        text += [f"## {model}", "", table(summary, model, mine), "", f"![{model}]({picture})", ""]
+    text += ["## Versions and commands", "", *(commands([r for r in runs if r["model"] == m], names) for m in sorted({m for m, _ in summary}, reverse=True)), ""]
     (out / "README.md").write_text("\n".join(text))
     (out / "results.json").write_text(json.dumps([{"model": m, "case": c, "engines": by} for (m, c), by in summary.items()], indent=1) + "\n")
     print(out / "README.md")

@@ -1,4 +1,5 @@
 """How each engine is started, what it is given and how its steps are read. measure() returns {steps or rates, note}."""
+import contextlib
 import http.client
 import json
 import os
@@ -17,6 +18,17 @@ LLAMA_MOST = 256  # LLAMA_MAX_SEQ: sequences in flight that llama.cpp can be bui
 LLAMA_BATCH = 4096  # tokens, as in a pass of the others
 LLAMA_SLOTS = 128  # of its server
 REPEATS = 40  # more than ever fit the time
+
+
+@contextlib.contextmanager
+def process(command, **kwargs):
+    """It does not outlive the block, however that ends."""
+    p = subprocess.Popen([str(c) for c in command], **kwargs)
+    try:
+        yield p
+    finally:
+        p.kill()
+        p.wait()
 
 
 def cpus():
@@ -45,13 +57,12 @@ class Moegen:
                 for i, (ids, generate) in enumerate(cases.requests(case, seed)):
                     body = {"model": "bench", "prompt": ids, "max_tokens": generate, "min_tokens": generate, "ignore_eos": True, "temperature": 0}
                     f.write(json.dumps({"custom_id": str(i), "method": "POST", "url": "/v1/completions", "body": body}) + "\n")
-            with open(folder / "log", "w", encoding="utf-8") as log:
-                run = subprocess.Popen([*self.command, "-i", folder / "in.jsonl", "-o", folder / "out.jsonl", "--metrics", folder / "metrics"],
-                                       stderr=log)
-            if case.kind == "prefill":
-                self._interrupt_after(run, folder / "metrics")
-            if run.wait() not in (0, 130):
-                raise RuntimeError((folder / "log").read_text())
+            command = [*self.command, "-i", folder / "in.jsonl", "-o", folder / "out.jsonl", "--metrics", folder / "metrics"]
+            with open(folder / "log", "w", encoding="utf-8") as log, process(command, stderr=log) as run:
+                if case.kind == "prefill":
+                    self._interrupt_after(run, folder / "metrics")
+                if run.wait() not in (0, 130):
+                    raise RuntimeError((folder / "log").read_text())
             return {"steps": list(self._steps(folder / "metrics"))}
 
     def _interrupt_after(self, run, metrics):
@@ -97,11 +108,12 @@ class Driven:
         self._answer()  # loaded and warm
 
     def stop(self):
-        self._process.stdin.close()
         try:
+            self._process.stdin.close()
             self._process.wait(30)
         except subprocess.TimeoutExpired:
-            self._process.terminate()
+            self._process.kill()
+            self._process.wait()
 
     def measure(self, case, seed):
         seconds = self._seconds * (4 if case.kind == "ragged" else 1)
@@ -179,21 +191,18 @@ class Llama:
 
     def _bench(self, field, prompt, sequences, generate, *more):
         size = ["-c", sequences * (prompt + generate + 32), "-npp", prompt, "-npl", sequences, "-ntg", ",".join([str(generate)] * REPEATS)]
-        command = [str(c) for c in (*self.command, *size, *more, "--output-format", "jsonl")]
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        command = [*self.command, *size, *more, "--output-format", "jsonl"]
         rates, spent = [], 0.0
-        for line in run.stdout:
-            if line.startswith("{"):
-                m = json.loads(line)
-                rates.append(m[field])
-                spent += m["t"]
-                if spent > self._seconds:
-                    break
-        run.terminate()
-        run.stdout.close()
-        run.wait()
+        with process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
+            for line in run.stdout:
+                if line.startswith("{"):
+                    m = json.loads(line)
+                    rates.append(m[field])
+                    spent += m["t"]
+                    if spent > self._seconds:
+                        break
         if not rates:
-            raise RuntimeError(f"no line from {' '.join(command)}")
+            raise RuntimeError(f"no line from {' '.join(map(str, command))}")
         return rates[1:] or rates  # the first one pages the weights in: its own warm-up is 16 tokens
 
     def _ragged(self, case, seed):
@@ -202,14 +211,9 @@ class Llama:
         slots = min(LLAMA_SLOTS, case.sequences)
         command = [*self._prefix, PEERS / "llama/bin/llama-server", *self.common, "-c", slots * cases.MAX_TOKENS, "-np", slots, "--port", port, "--no-webui",
                    "--threads-http", slots + 2, "--timeout", 3600, "--cache-ram", 0]
-        with open(PEERS / "llama-server.log", "w", encoding="utf-8") as log:
-            server = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log)
-        try:
+        with open(PEERS / "llama-server.log", "w", encoding="utf-8") as log, process(command, stdout=log, stderr=log) as server:
             wait_until_ready(server, port)
             done = serve(port, slots, cases.requests(case, seed), 4 * self._seconds)
-        finally:
-            server.kill()  # asked to end, it would wait for the clients that wait for it
-            server.wait()
         whole = len(done) == case.sequences
         first = 0 if whole else min(slots, len(done) // 2)
         rate = sum(count for _, count in done[first:]) / (done[-1][0] - (done[first - 1][0] if first else 0))

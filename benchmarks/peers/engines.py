@@ -111,7 +111,7 @@ class Driven:
         try:
             self._process.stdin.close()
             self._process.wait(30)
-        except subprocess.TimeoutExpired:
+        except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
 

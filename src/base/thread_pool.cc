@@ -1,12 +1,13 @@
 #include "base/thread_pool.h"
 
 #include <immintrin.h>
+#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <set>
+#include <map>
 #include <string>
 #include <system_error>
 
@@ -15,6 +16,23 @@
 
 namespace moegen {
 namespace {
+
+// The processors that this process may use, by physical core: hyper-threads of one are together.
+std::vector<cpu_set_t> physical_cores() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  if (sched_getaffinity(0, sizeof(mask), &mask) != 0) return {};
+  std::map<std::string, cpu_set_t> cores;
+  for (size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &mask)) continue;
+    std::string siblings = std::to_string(cpu);
+    if (std::ifstream in("/sys/devices/system/cpu/cpu" + siblings + "/topology/thread_siblings_list"); in) std::getline(in, siblings);
+    CPU_SET(cpu, &cores.try_emplace(siblings, cpu_set_t{}).first->second);
+  }
+  std::vector<cpu_set_t> out;
+  for (const auto& [siblings, core] : cores) out.push_back(core);
+  return out;
+}
 
 // Spins as long as the gap between two kernels of a pass may be, giving way to others after a while; then sleeps.
 template <typename Ready>
@@ -39,7 +57,16 @@ ThreadPool::ThreadPool(int num_threads) {
   MOEGEN_CHECK(num_threads >= 1);
   threads_.reserve(static_cast<size_t>(num_threads - 1));
   try {
-    for (int worker = 1; worker < num_threads; ++worker) threads_.emplace_back([this, worker] { work(worker); });
+    // With a thread for every core each stays where its caches are. Fewer share the machine with others, and the system knows where there
+    // is room. The caller goes where the workers leave room: threads that it starts inherit where it may run.
+    const std::vector<cpu_set_t> cores = physical_cores();
+    const bool pinned = static_cast<size_t>(num_threads) == cores.size();
+    for (int worker = 1; worker < num_threads; ++worker) {
+      threads_.emplace_back([this, worker] { work(worker); });
+      if (!pinned) continue;
+      const cpu_set_t& core = cores[static_cast<size_t>(worker)];
+      static_cast<void>(pthread_setaffinity_np(threads_.back().native_handle(), sizeof(core), &core));  // if refused, as with fewer
+    }
   } catch (const std::system_error& e) {
     const size_t started = threads_.size() + 1;
     stop();
@@ -119,20 +146,8 @@ double cgroup_cores() {
 }  // namespace
 
 int usable_cores() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  std::set<std::string> cores;
-  if (sched_getaffinity(0, sizeof(mask), &mask) == 0) {
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (!CPU_ISSET(static_cast<size_t>(cpu), &mask)) continue;
-      const std::string base = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-      std::string siblings = std::to_string(cpu);
-      if (std::ifstream in(base + "thread_siblings_list"); in) std::getline(in, siblings);
-      cores.insert(siblings);
-    }
-  }
-  const double cores_found = std::max<double>(1, static_cast<double>(cores.size()));
-  return static_cast<int>(std::max(1.0, std::floor(std::min(cores_found, cgroup_cores()))));
+  const auto cores = static_cast<double>(std::max<size_t>(1, physical_cores().size()));
+  return static_cast<int>(std::max(1.0, std::floor(std::min(cores, cgroup_cores()))));
 }
 
 }  // namespace moegen

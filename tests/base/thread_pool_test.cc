@@ -1,11 +1,16 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <numeric>
+#include <thread>
+#include <vector>
 
 #include "tests/support/errors.h"
 
@@ -104,6 +109,34 @@ TEST(ThreadPoolDeathTest, TooManyThreadsForTheSystemIsAnErrorNotTheEnd) {
 TEST(UsableCores, IsAtLeastOneAndAtMostTheProcessors) {
   EXPECT_GE(usable_cores(), 1);
   EXPECT_LE(usable_cores(), static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
+}
+
+// As many threads as cores: each worker keeps to one; a thread more or less, and the system places them all.
+TEST(ThreadPool, WorkersKeepToTheirCoresIfTheyHaveTheMachine) {
+  const int cores = usable_cores();
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  sched_getaffinity(0, sizeof(mask), &mask);
+  if (cores < 2 || CPU_COUNT(&mask) % cores != 0) GTEST_SKIP() << "one core, or a quota";
+  for (const int threads : {cores, cores + 1}) {
+    ThreadPool pool(threads);
+    std::atomic<int> left{threads};
+    std::vector<int> allowed(static_cast<size_t>(threads));
+    pool.parallel_for(threads, [&](int64_t, int worker) {
+      cpu_set_t mine;
+      CPU_ZERO(&mine);
+      sched_getaffinity(0, sizeof(mine), &mine);
+      allowed[static_cast<size_t>(worker)] = CPU_COUNT(&mine);
+      for (--left; left > 0;) std::this_thread::yield();  // so that every worker has a task
+    });
+    for (int worker = 1; worker < threads; ++worker) {
+      if (threads == cores) {
+        EXPECT_LT(allowed[static_cast<size_t>(worker)], allowed[0]);
+      } else {
+        EXPECT_EQ(allowed[static_cast<size_t>(worker)], allowed[0]);
+      }
+    }
+  }
 }
 
 }  // namespace

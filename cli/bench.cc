@@ -23,7 +23,7 @@ void add_common(CLI::App& app, moegen::BenchOptions& o) {
 }
 
 void add_kernels(CLI::App& app, moegen::BenchOptions& o, std::string& dtype) {
-  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | avx512_bf16 | avx512 | avx2 | reference (slow)")
+  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | amx | avx512_bf16 | avx512 | avx2 | reference (slow)")
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--dtype", dtype, "bfloat16 | float32")->capture_default_str()->type_name("TYPE");
@@ -76,6 +76,7 @@ void BenchCommand::add_attention() {
   add_counts(*c, "--prompts", attention_.prompts, "of prefill [512,1024,2048,4096]");
   c->add_option("--head-dim", attention_.head_dim, "width of a head")->capture_default_str()->type_name("N");
   add_kernels(*c, attention_, attention_.dtype);
+  c->add_option("--kv-dtype", attention_.kv_dtype, "auto (as --dtype) | int8")->capture_default_str()->type_name("TYPE");
   add_common(*c, attention_);
   c->footer("As many sequences decode as fill the memory with K and V; prompts come in passes of 4096 tokens.");
 }

@@ -44,11 +44,13 @@ CLI::Validator silent(const CLI::Validator& validator) {
 void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("-m,--model", o.model, "Hugging Face checkpoint directory, read in place, never the network")->required()->type_name("DIR");
   app.add_option("--device", o.device, "auto | cpu | cuda[:N]; this version computes on the CPU [auto]")->type_name("NAME");
-  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | avx512_bf16 | avx512 | avx2 | reference (slow) [auto]")
+  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | amx | avx512_bf16 | avx512 | avx2 | reference (slow) [auto]")
       ->type_name("NAME");
   app.add_option("--dtype", o.dtype, "compute type of activations and KV: auto | bfloat16 | float32 [auto: float32 for a float32 checkpoint]")
       ->type_name("TYPE");
-  app.add_option("--kv-dtype", o.kv_dtype, "how KV pages are stored: auto | bfloat16 [auto: as computed]")->type_name("TYPE");
+  app.add_option("--kv-dtype", o.kv_dtype,
+                 "how KV pages are stored: auto | bfloat16 | int8, which takes half the memory and rounds keys and values [auto: as computed]")
+      ->type_name("TYPE");
   app.add_option("--load-format", o.load_format, "auto | dummy: random weights of the right shape from config.json [auto]")->type_name("NAME");
   app.add_option_function<std::string>(
          "--cpu-attention-share",

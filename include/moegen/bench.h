@@ -35,6 +35,7 @@ struct AttentionBench : BenchOptions {
   std::vector<int64_t> prompts;    ///< of prefill; empty: 512, 1024, 2048, 4096
   int64_t head_dim = 128;
   std::string dtype = "bfloat16";  ///< bfloat16 | float32: queries, keys and values
+  std::string kv_dtype = "auto";   ///< auto (as dtype) | int8
 };
 
 struct CopyBench : BenchOptions {

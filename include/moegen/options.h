@@ -13,7 +13,7 @@ struct EngineOptions {
   std::string device = "auto";                   ///< auto | cpu | cuda[:N]
   std::string cpu_path = "auto";                 ///< auto | reference | avx2 | avx512: which kernels run
   std::string dtype = "auto";                    ///< auto | bfloat16 | float32: activations and KV
-  std::string kv_dtype = "auto";                 ///< auto | bfloat16: how KV pages are stored
+  std::string kv_dtype = "auto";                 ///< auto (as computed) | bfloat16 | float32 | int8: how KV pages are stored
   std::string load_format = "auto";              ///< auto | dummy: random weights from config.json alone
   std::optional<uint64_t> device_memory;         ///< HBM the run may use
   std::optional<uint64_t> host_memory;           ///< RAM for weights, KV and buffers; never exceeded

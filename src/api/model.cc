@@ -28,7 +28,14 @@ DType choose_act(const EngineOptions& options, const ModelSpec& spec) {
   return spec.dtype == DType::f32 ? DType::f32 : DType::bf16;
 }
 
-void check_options(const EngineOptions& options, DType act) {
+DType choose_kv_dtype(const EngineOptions& options, DType act) {
+  const std::string_view own = act == DType::bf16 ? "bfloat16" : "float32";
+  if (options.kv_dtype == "auto" || options.kv_dtype == own) return act;
+  if (options.kv_dtype == "int8") return DType::i8;
+  throw_error(ErrorCode::unsupported, "--kv-dtype {}: expected auto, int8, or as this run computes: {}", options.kv_dtype, own);
+}
+
+void check_options(const EngineOptions& options) {
   if (options.device != "auto" && options.device != "cpu") {
     if (options.device.starts_with("cuda")) {
       throw_error(ErrorCode::unsupported, "--device {}: this version computes on the CPU only; use --device cpu", options.device);
@@ -36,10 +43,6 @@ void check_options(const EngineOptions& options, DType act) {
     throw_error(ErrorCode::invalid_argument, "--device {}: expected auto, cpu or cuda[:N]", options.device);
   }
   if (options.device_memory) throw_error(ErrorCode::unsupported, "--device-memory: there is no GPU in this run; use --host-memory");
-  const std::string_view own = act == DType::bf16 ? "bfloat16" : "float32";
-  if (options.kv_dtype != "auto" && options.kv_dtype != own) {
-    throw_error(ErrorCode::unsupported, "--kv-dtype {}: this version stores KV as it computes, {} here", options.kv_dtype, own);
-  }
   if (options.load_format != "auto" && options.load_format != "dummy") {
     throw_error(ErrorCode::invalid_argument, "--load-format {}: expected auto or dummy", options.load_format);
   }
@@ -80,6 +83,7 @@ Plan plan_for(const LoadedModel& m, const EngineOptions& options) {
   PlanInput in;
   in.spec = &m.spec;
   in.act = m.act;
+  in.kv_dtype = m.kv_dtype;
   in.weight_bytes = m.checkpoint ? WeightStore::bytes_needed(m.binding) : WeightStore::bytes_needed(m.binding.table, dummy_dtype(m.spec));
   in.units = m.units;
   in.process_bytes = resident_bytes() + Sampler::bytes_needed(m.spec.vocab, m.pool.size()) + kSlack;
@@ -113,7 +117,8 @@ LoadedModel::LoadedModel(const EngineOptions& options)
       defaults(options.use_generation_config ? load_generation_defaults(options.model) : GenerationDefaults{}),
       kernels(select_kernels(options.cpu_path)),
       act(choose_act(options, spec)),
-      pool((check_options(options, act), options.threads > 0 ? options.threads : usable_cores())) {
+      kv_dtype(choose_kv_dtype(options, act)),
+      pool((check_options(options), options.threads > 0 ? options.threads : usable_cores())) {
   if (options.load_format != "dummy") checkpoint = Checkpoint::open(options.model);
   binding = bind_or_describe(*this, options);
   output_format = choose_format(options.parser);

@@ -29,6 +29,7 @@ struct LoadedModel {
   std::optional<OutputFormat> output_format;  ///< empty: that of the template of each conversation
   const Kernels& kernels;
   DType act;
+  DType kv_dtype;
   ThreadPool pool;
   std::optional<Checkpoint> checkpoint;  ///< empty for dummy weights
   Binding binding;

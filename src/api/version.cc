@@ -23,7 +23,7 @@ std::string backends_text() {
 std::string version_text() {
   std::string found;
   for (const Kernels* kernels : usable_kernels()) found += fmt::format(" {}", kernels->name);
-  return fmt::format("moegen {} (commit {})\n{}\nCPU paths compiled in: avx512_bf16 avx512 avx2 reference\nCPU paths found:{}\nCPU: {} ({})",
+  return fmt::format("moegen {} (commit {})\n{}\nCPU paths compiled in: amx avx512_bf16 avx512 avx2 reference\nCPU paths found:{}\nCPU: {} ({})",
                      MOEGEN_VERSION, MOEGEN_COMMIT, backends_text(), found, cpu_name(), to_string(cpu_features()));
 }
 

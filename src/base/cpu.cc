@@ -1,10 +1,22 @@
 #include "base/cpu.h"
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <fstream>
 
 namespace moegen {
+namespace {
+
+// Linux gives a process the 8 KiB of tile registers that a thread then has only when it is asked for them (Documentation/arch/x86/xstate.rst).
+bool may_use_tiles() {
+  constexpr int kRequestPermission = 0x1023;
+  constexpr int kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
 
 CpuFeatures cpu_features() {
   CpuFeatures f;
@@ -16,7 +28,7 @@ CpuFeatures cpu_features() {
   unsigned c = 0;
   unsigned d = 0;
   if (__get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) f.avx512_bf16 = f.avx512 && ((a >> 5) & 1U) != 0;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0) f.amx_bf16 = ((d >> 22) & 1U) != 0 && ((d >> 24) & 1U) != 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0) f.amx_bf16 = ((d >> 22) & 1U) != 0 && ((d >> 24) & 1U) != 0 && may_use_tiles();
   return f;
 }
 

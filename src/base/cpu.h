@@ -9,9 +9,10 @@ struct CpuFeatures {
   bool v3 = false;      ///< x86-64-v3: AVX2, FMA, BMI2, F16C
   bool avx512 = false;  ///< F, BW, VL, DQ
   bool avx512_bf16 = false;
-  bool amx_bf16 = false;
+  bool amx_bf16 = false;  ///< and the kernel lets this process use it
 };
 
+/// Asks the kernel for the matrix unit, where there is one.
 CpuFeatures cpu_features();
 /// "x86-64-v3 avx512 avx512_bf16"
 std::string to_string(const CpuFeatures& features);

@@ -88,5 +88,7 @@ template <>
 inline constexpr DType kDTypeOf<bf16> = DType::bf16;
 template <>
 inline constexpr DType kDTypeOf<f16> = DType::f16;
+template <>
+inline constexpr DType kDTypeOf<int8_t> = DType::i8;
 
 }  // namespace moegen

@@ -26,19 +26,19 @@ PassSizes sizes_for(int64_t sequences, int64_t queries, const BenchSetup& setup)
 }
 
 // Query i of a block sees `first + i` keys and its own: a product with the key and one with the value for each.
-Work work_of(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, DType dtype) {
+Work work_of(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, DType kv_dtype) {
   const auto keys = static_cast<double>(queries) * (static_cast<double>(context) - static_cast<double>(queries - 1) / 2);
   const auto count = static_cast<double>(sequences);
-  const double kv_bytes = 2.0 * shape.kv_heads * shape.head_dim * static_cast<double>(bytes_of(dtype));
+  const double kv_bytes = static_cast<double>(shape.kv_heads) * static_cast<double>(kv_head_bytes(kv_dtype, shape.head_dim)) / kPageTokens;
   return {count * keys * 4 * shape.heads * shape.head_dim, count * static_cast<double>(context) * kv_bytes};
 }
 
 }  // namespace
 
-AttentionWork::AttentionWork(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, BenchSetup& setup)
-    : work_(work_of(shape, sequences, queries, context, setup.dtype)),
+AttentionWork::AttentionWork(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, DType kv_dtype, BenchSetup& setup)
+    : work_(work_of(shape, sequences, queries, context, kv_dtype)),
       layer_(bench_spec(kHidden, kHidden, shape.heads, shape.kv_heads, shape.head_dim), sizes_for(sequences, queries, setup),
-             sequences * ceil_div<int64_t>(context, kPageTokens), setup),
+             sequences * ceil_div<int64_t>(context, kPageTokens), kv_dtype, setup),
       tokens_(static_cast<size_t>(sequences * queries)),
       page_tables_(static_cast<size_t>(sequences * ceil_div<int64_t>(context, kPageTokens))) {
   std::iota(page_tables_.begin(), page_tables_.end(), 0);
@@ -67,8 +67,8 @@ AttentionShape parse_heads(const std::string& text, int64_t head_dim) {
 }
 
 // As many sequences as fill the memory with K and V.
-int64_t decode_sequences(const AttentionShape& shape, int64_t context, const BenchSetup& setup) {
-  const int64_t page_bytes = int64_t{2} * kPageTokens * shape.kv_heads * shape.head_dim * static_cast<int64_t>(bytes_of(setup.dtype));
+int64_t decode_sequences(const AttentionShape& shape, int64_t context, DType kv_dtype, const BenchSetup& setup) {
+  const auto page_bytes = static_cast<int64_t>(kv_head_bytes(kv_dtype, shape.head_dim)) * shape.kv_heads;
   const auto bytes = static_cast<int64_t>(setup.memory_bytes);
   return std::max<int64_t>(1, bytes / (page_bytes * ceil_div<int64_t>(context, kPageTokens)));
 }
@@ -87,22 +87,26 @@ void bench_attention(const AttentionBench& options, std::ostream& out) {
     shapes.push_back(parse_heads(text, options.head_dim));
   const auto contexts = options.contexts.empty() ? std::vector<int64_t>{128, 512, 2048, 8192} : options.contexts;
   const auto prompts = options.prompts.empty() ? std::vector<int64_t>{512, 1024, 2048, 4096} : options.prompts;
+  if (options.kv_dtype != "auto" && options.kv_dtype != "int8")
+    throw_error(ErrorCode::invalid_argument, "--kv-dtype {}: expected auto (as --dtype) or int8", options.kv_dtype);
   BenchSetup setup(options, options.dtype);
+  const DType kv_dtype = options.kv_dtype == "int8" ? DType::i8 : setup.dtype;
   nlohmann::ordered_json about = about_bench("attention", setup.kernels.name, setup.pool.size());
   about["dtype"] = options.dtype;
+  about["kv_dtype"] = options.kv_dtype;
   about["head_dim"] = options.head_dim;
   Report report(out, options.json, std::move(about),
                 measured_columns({{"phase", "phase"}, {"heads", "heads"}, {"context", "context"}, {"sequences", "sequences"}}));
   const MappedMemory dram = random_memory(setup.memory_bytes, setup.dtype, setup.pool);
   const Roofs roofs(setup.kernels, setup.dtype, setup.pool, dram);
   const auto add = [&](const char* phase, const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context) {
-    AttentionWork work(shape, sequences, queries, context, setup);
+    AttentionWork work(shape, sequences, queries, context, kv_dtype, setup);
     work.run();  // touches what it writes
     report.row(measured_cells({phase, std::to_string(shape.heads) + ":" + std::to_string(shape.kv_heads), context, sequences},
                               roofs.measure(setup.samples, [&] { return work.run(); })));
   };
   for (const AttentionShape& shape : shapes) {
-    for (const int64_t context : contexts) add("decode", shape, decode_sequences(shape, context, setup), 1, context);
+    for (const int64_t context : contexts) add("decode", shape, decode_sequences(shape, context, kv_dtype, setup), 1, context);
     for (const int64_t prompt : prompts) add("prefill", shape, std::max<int64_t>(1, kDefaultPassTokens / prompt), prompt, prompt);
   }
   report.finish();

@@ -19,7 +19,7 @@ struct AttentionShape {
 class AttentionWork {
  public:
   /// Each of `sequences` brings `queries` tokens, the last of its `context`: 1 is decode, `context` a whole prompt.
-  AttentionWork(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, BenchSetup& setup);
+  AttentionWork(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, DType kv_dtype, BenchSetup& setup);
 
   /// Bytes of K and V are counted once for each sequence.
   Work run();

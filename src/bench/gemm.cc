@@ -43,7 +43,7 @@ class Experts {
         bytes_(static_cast<size_t>(shape.hidden) * static_cast<size_t>(shape.width) * bytes_of(setup.dtype)),
         count_(std::max<int64_t>(2, static_cast<int64_t>(setup.memory_bytes / (3 * bytes_)))),
         memory_(random_memory(static_cast<size_t>(count_) * 3 * bytes_, setup.dtype, setup.pool)),
-        layer_(layer_spec(), sizes(setup, most_tokens), 0, setup) {
+        layer_(layer_spec(), sizes(setup, most_tokens), 0, setup.dtype, setup) {
     for (int64_t e = 0; e < count_; ++e) {
       const auto view = [&](int i, int rows, int cols) {
         return TensorView{memory_.data() + static_cast<size_t>(3 * e + i) * bytes_, setup.dtype, rows, cols};

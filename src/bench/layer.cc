@@ -27,11 +27,11 @@ ModelSpec bench_spec(int hidden, int width, int heads, int kv_heads, int head_di
   return spec;
 }
 
-BenchLayer::BenchLayer(ModelSpec spec, const PassSizes& sizes, int64_t kv_pages, BenchSetup& setup)
+BenchLayer::BenchLayer(ModelSpec spec, const PassSizes& sizes, int64_t kv_pages, DType kv_dtype, BenchSetup& setup)
     : spec_(std::move(spec)),
       sizes_(sizes),
-      kv_(spec_, setup.dtype),
-      kv_memory_(random_memory(static_cast<size_t>(kv_pages) * kv_.page_bytes, setup.dtype, setup.pool)),
+      kv_(spec_, kv_dtype),
+      kv_memory_(random_memory(static_cast<size_t>(kv_pages) * kv_.page_bytes, kv_dtype == DType::i8 ? DType::f32 : kv_dtype, setup.pool)),
       embedding_(random_memory(static_cast<size_t>(kVocab * spec_.hidden) * bytes_of(setup.dtype), setup.dtype, setup.pool)),
       arena_(Buffers::bytes_needed(spec_, setup.dtype, sizes_), "activations"),
       buffers_(arena_, spec_, setup.dtype, sizes_),

@@ -10,7 +10,7 @@ namespace moegen {
 /// One layer's buffers and KV pages, and the context that the steps of src/model want: they are measured as the engine calls them.
 class BenchLayer {
  public:
-  BenchLayer(ModelSpec spec, const PassSizes& sizes, int64_t kv_pages, BenchSetup& setup);
+  BenchLayer(ModelSpec spec, const PassSizes& sizes, int64_t kv_pages, DType kv_dtype, BenchSetup& setup);
 
   [[nodiscard]] const StepContext& context() const { return context_; }
   [[nodiscard]] const ModelSpec& spec() const { return spec_; }

@@ -67,7 +67,7 @@ double measure_dram(BenchSetup& setup, Figures& figures) {
 
 // What the attention kernel computes when K and V are at hand: prompts of 512 tokens, eight query heads to a KV head.
 double measure_attention(BenchSetup& setup, Figures& figures) {
-  AttentionWork work({32, 4, 128}, 4, 512, 512, setup);
+  AttentionWork work({32, 4, 128}, 4, 512, 512, setup.dtype, setup);
   work.run();
   const Rate rate = sample(setup.samples, [&] {
     double flops = 0;

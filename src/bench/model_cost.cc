@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/kv_page.h"
+
 namespace moegen {
 namespace {
 
@@ -21,7 +23,7 @@ double experts_used(const MlpSpec& mlp, double tokens) {
 
 }  // namespace
 
-Work model_work(const ModelSpec& spec, DType act, const Sweeps& s) {
+Work model_work(const ModelSpec& spec, DType kv_dtype, const Sweeps& s) {
   const double value_bytes = spec.dtype == DType::f32 ? 4 : 2;
   const double head = static_cast<double>(spec.hidden) * spec.vocab;
   Work work{2 * head * s.samples, s.samples > 0 ? s.passes * head * value_bytes : 0};
@@ -31,7 +33,7 @@ Work model_work(const ModelSpec& spec, DType act, const Sweeps& s) {
     const double chosen = layer.mlp.dense() ? 0 : layer.mlp.top_k;
     work.flops += 2 * s.tokens * (always + chosen * expert) + 4.0 * s.keys * layer.attention.q_width();
     work.bytes += s.passes * value_bytes * (always + experts_used(layer.mlp, s.tokens / s.passes) * expert);
-    work.bytes += s.kv_reads * static_cast<double>(kv_width(layer)) * static_cast<double>(bytes_of(act));
+    work.bytes += s.kv_reads * layer.attention.num_kv_heads * static_cast<double>(kv_head_bytes(kv_dtype, layer.attention.head_dim)) / kPageTokens;
   }
   return work;
 }

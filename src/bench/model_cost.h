@@ -19,7 +19,7 @@ struct Sweeps {
 
 /// The least that `sweeps` cost: all multiply-adds; weights read once a pass, of the experts those that some token is likely to choose;
 /// K and V read once a sequence and pass. Activations are taken to stay in caches.
-[[nodiscard]] Work model_work(const ModelSpec& spec, DType act, const Sweeps& sweeps);
+[[nodiscard]] Work model_work(const ModelSpec& spec, DType kv_dtype, const Sweeps& sweeps);
 
 /// The dtype of the products: bf16 where activations and weights are.
 [[nodiscard]] DType product_dtype(const ModelSpec& spec, DType act);

@@ -183,9 +183,9 @@ class Measurement {
       first = run(engine_, prompts_only(lengths));
       whole = run(engine_, lengths);
       const Sweeps prompts = prefill_sweeps(lengths, first.passes);
-      prefill.add(prompts, model_work(spec_, act(), prompts), first.seconds, flops, dram);
+      prefill.add(prompts, model_work(spec_, kv_dtype(), prompts), first.seconds, flops, dram);
       const Sweeps answers = decode_sweeps(lengths, std::min(sequences, options_.engine.max_num_seqs.value_or(sequences)));
-      decode.add(answers, model_work(spec_, act(), answers), std::max(whole.seconds - first.seconds, 1e-9), flops, dram);
+      decode.add(answers, model_work(spec_, kv_dtype(), answers), std::max(whole.seconds - first.seconds, 1e-9), flops, dram);
     }
     report.row(prefill.cells("prefill", sequences, first.passes));
     report.row(decode.cells("decode", sequences, whole.passes - first.passes));
@@ -193,6 +193,7 @@ class Measurement {
   }
 
  private:
+  [[nodiscard]] DType kv_dtype() const { return options_.engine.kv_dtype == "int8" ? DType::i8 : act(); }
   [[nodiscard]] DType act() const { return engine_.info().dtype == "bfloat16" ? DType::bf16 : DType::f32; }
 
   const ThroughputBench& options_;

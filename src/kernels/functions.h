@@ -41,7 +41,7 @@ struct Gemm {
 constexpr int64_t kGemmBlockRows = 128;
 constexpr int64_t kGemmBlockCols = 192;
 constexpr int64_t kGemmStreamedRows = 24;  ///< for as many it streams weights: the more columns in a call, the better
-constexpr size_t kGemmScratchBytes = (2048 + (kGemmBlockCols + 8) * sizeof(float)) * kGemmBlockRows + (32 << 10);
+constexpr size_t kGemmScratchBytes = (2048 + (kGemmBlockCols + 8) * sizeof(float)) * kGemmBlockRows + (64 << 10);
 
 /// y[i] = x[i] * rsqrt(mean(x[i]^2) + eps) * weight, the mean in float. x and y may be the same.
 struct RmsNorm {
@@ -61,10 +61,11 @@ struct RmsNorm {
 /// Softmax in float, online over the pages in order of position: the bits of a query's result depend on nothing but the query
 /// and the keys it sees, whichever queries are computed beside it.
 struct Attention {
-  const void* q = nullptr;   ///< [queries, kv_heads, heads, head_dim], float or bf16
-  void* out = nullptr;       ///< likewise
-  int64_t stride = 0;        ///< elements from one query to the next, of q and out
-  DType dtype = DType::f32;  ///< of q, out, keys and values
+  const void* q = nullptr;      ///< [queries, kv_heads, heads, head_dim], float or bf16
+  void* out = nullptr;          ///< likewise
+  int64_t stride = 0;           ///< elements from one query to the next, of q and out
+  DType dtype = DType::f32;     ///< of q and out
+  DType kv_dtype = DType::f32;  ///< of keys and values: that of q, or int8
   int kv_heads = 0;
   int heads = 0;     ///< query heads of each KV head
   int head_dim = 0;  ///< even
@@ -73,7 +74,7 @@ struct Attention {
   const std::byte* pages = nullptr;     ///< page p begins at pages + p * page_bytes
   size_t page_bytes = 0;                ///< multiple of 64
   const int32_t* page_table = nullptr;  ///< page of positions [i * kPageTokens, (i + 1) * kPageTokens)
-  size_t kv_offset = 0;                 ///< within a page: of this layer and the first KV head the keys, then the values, as kv_page.h has them
+  size_t kv_offset = 0;                 ///< within a page: of this layer and the first KV head what kv_page.h says
   size_t kv_head_bytes = 0;             ///< from one KV head to the next
   int64_t window = 0;                   ///< keys a query sees, itself included; 0: all
   float scale = 0;
@@ -114,6 +115,7 @@ struct Kernels {
 [[nodiscard]] const Kernels& avx2_kernels();
 [[nodiscard]] const Kernels& avx512_kernels();
 [[nodiscard]] const Kernels& avx512_bf16_kernels();
+[[nodiscard]] const Kernels& amx_kernels();
 
 /// Those that this processor can run, best first; the reference is last.
 [[nodiscard]] std::vector<const Kernels*> usable_kernels();

@@ -7,6 +7,7 @@ namespace moegen {
 std::vector<const Kernels*> usable_kernels() {
   const CpuFeatures cpu = cpu_features();
   std::vector<const Kernels*> out;
+  if (cpu.amx_bf16 && cpu.avx512_bf16) out.push_back(&amx_kernels());
   if (cpu.avx512_bf16) out.push_back(&avx512_bf16_kernels());
   if (cpu.avx512) out.push_back(&avx512_kernels());
   if (cpu.v3) out.push_back(&avx2_kernels());

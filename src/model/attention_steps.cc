@@ -64,12 +64,20 @@ struct Row {
 };
 
 // kv: keys of all heads, then values, of one token.
-template <typename T>
-void store_head(const StepContext& c, size_t layer, int head, const void* kv, int64_t slot, std::byte* page) {
+template <typename S, typename T>
+void store_heads(const StepContext& c, size_t layer, const T* kv, int64_t slot, std::byte* page) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
-  const T* key = static_cast<const T*>(kv) + static_cast<int64_t>(head) * a.head_dim;
-  store_kv(key, key + a.kv_width(), a.head_dim, slot, reinterpret_cast<T*>(page + c.kv.k_offset(layer, head)),
-           reinterpret_cast<T*>(page + c.kv.v_offset(layer, head)));
+  for (int head = 0; head < a.num_kv_heads; ++head, kv += a.head_dim)
+    store_kv<S>(kv, kv + a.kv_width(), a.head_dim, slot, page + c.kv.head_offset(layer, head));
+}
+
+template <typename T>
+void store_token(const StepContext& c, size_t layer, const void* kv, int64_t slot, std::byte* page) {
+  if (c.kv.dtype == DType::i8) {
+    store_heads<int8_t>(c, layer, static_cast<const T*>(kv), slot, page);
+  } else {
+    store_heads<T>(c, layer, static_cast<const T*>(kv), slot, page);
+  }
 }
 
 // One token of qkv: norm, clip, rope; q -> buffer, k and v -> page.
@@ -90,12 +98,10 @@ void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rop
   const int64_t position = b.positions[row.token];
   const int64_t page = row.sequence->page_table[position / kPageTokens];
   std::byte* at = c.kv_pages + static_cast<size_t>(page) * c.kv.page_bytes;
-  for (int head = 0; head < a.num_kv_heads; ++head) {
-    if (c.act == DType::f32) {
-      store_head<float>(c, layer, head, k, position % kPageTokens, at);
-    } else {
-      store_head<bf16>(c, layer, head, k, position % kPageTokens, at);
-    }
+  if (c.act == DType::f32) {
+    store_token<float>(c, layer, k, position % kPageTokens, at);
+  } else {
+    store_token<bf16>(c, layer, k, position % kPageTokens, at);
   }
 }
 
@@ -150,6 +156,7 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first,
                          .out = act_at(c, b.attended, at),
                          .stride = a.q_width(),
                          .dtype = c.act,
+                         .kv_dtype = c.kv.dtype,
                          .kv_heads = kv_heads,
                          .heads = heads,
                          .head_dim = a.head_dim,
@@ -158,8 +165,8 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first,
                          .pages = c.kv_pages,
                          .page_bytes = c.kv.page_bytes,
                          .page_table = seq.page_table,
-                         .kv_offset = c.kv.k_offset(layer, kv_head),
-                         .kv_head_bytes = 2 * c.kv.head_bytes[layer],
+                         .kv_offset = c.kv.head_offset(layer, kv_head),
+                         .kv_head_bytes = c.kv.head_bytes[layer],
                          .window = a.window,
                          .scale = a.scale,
                          .scratch = scratch_of(c, worker)});

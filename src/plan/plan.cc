@@ -90,7 +90,7 @@ std::string describe_streaming(const WeightPlan& w) {
 Plan make_plan(const PlanInput& in) {
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
-  plan.kv = KvLayout(*in.spec, in.act);
+  plan.kv = KvLayout(*in.spec, in.kv_dtype);
   if (in.kv_memory && *in.kv_memory < plan.kv.page_bytes) {
     throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than one page of {} tokens: at least {} bytes are needed",
                 format_bytes(*in.kv_memory), kPageTokens, plan.kv.page_bytes);

@@ -132,10 +132,10 @@ TEST(Bench, AttentionMeasuresBothPhases) {
 
 TEST(Bench, AttentionCountsKeysSeenAndBytesOnce) {
   BenchSetup setup(tiny<BenchOptions>(), "bfloat16");
-  const Work decode = AttentionWork({4, 2, 16}, 3, 1, 33, setup).run();
+  const Work decode = AttentionWork({4, 2, 16}, 3, 1, 33, setup.dtype, setup).run();
   EXPECT_EQ(decode.flops, 3 * 33 * 4 * 4 * 16);
   EXPECT_EQ(decode.bytes, 3 * 33 * 2 * 2 * 16 * 2);
-  const Work prefill = AttentionWork({4, 2, 16}, 1, 40, 40, setup).run();
+  const Work prefill = AttentionWork({4, 2, 16}, 1, 40, 40, setup.dtype, setup).run();
   EXPECT_EQ(prefill.flops, 40 * 41 / 2 * 4 * 4 * 16);
 }
 

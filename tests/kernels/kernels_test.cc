@@ -11,6 +11,7 @@
 
 #include "kernels/functions.h"
 #include "kernels/route.h"
+#include "tests/kernels/plain_tiles.h"
 
 namespace moegen {
 namespace {
@@ -52,7 +53,7 @@ class Values {
 
 class KernelsTest : public testing::TestWithParam<std::string> {
  protected:
-  const Kernels& fast() const { return select_kernels(GetParam()); }
+  const Kernels& fast() const { return GetParam() == plain_tiles_kernels().name ? plain_tiles_kernels() : select_kernels(GetParam()); }
   const Kernels& plain() const { return reference_kernels(); }
   std::mt19937 rng{42};
   void* gemm_scratch() { return &scratch_; }
@@ -68,6 +69,7 @@ std::vector<std::string> vector_paths() {
   for (const Kernels* kernels : usable_kernels()) {
     if (kernels != &reference_kernels()) names.emplace_back(kernels->name);
   }
+  if (!names.empty()) names.emplace_back(plain_tiles_kernels().name);
   return names;
 }
 
@@ -252,6 +254,7 @@ struct AttentionCase {
   int kv_heads, heads, head_dim;
   int64_t queries, first_position, window;
   DType dtype;
+  DType kv_dtype = dtype;
 };
 
 // Pages in shuffled order, garbage (NaN) in the slots that no query may see.
@@ -260,9 +263,7 @@ class Pages {
   Pages(const AttentionCase& c, std::mt19937& rng) : c_(c) {
     const int64_t positions = c.first_position + c.queries;
     const auto count = static_cast<size_t>((positions + kPageTokens - 1) / kPageTokens);
-    const auto values = static_cast<size_t>(kPageTokens) * static_cast<size_t>(c.head_dim);
-    v_offset = values * bytes_of(c.dtype);
-    page_bytes = (static_cast<size_t>(c.kv_heads) * 2 * v_offset + 63) / 64 * 64;
+    page_bytes = static_cast<size_t>(c.kv_heads) * kv_head_bytes(c.kv_dtype, c.head_dim);
     memory.assign(page_bytes * (count + 2), std::byte{0xff});
     for (size_t i = 0; i < count; ++i) table.push_back(static_cast<int32_t>((i * 5 + 1) % (count + 2)));
     if ((count + 2) % 5 == 0) {
@@ -270,7 +271,7 @@ class Pages {
     }
     for (int64_t p = 0; p < positions; ++p) {
       std::byte* page = memory.data() + static_cast<size_t>(table[static_cast<size_t>(p / kPageTokens)]) * page_bytes;
-      for (int head = 0; head < c.kv_heads; ++head, page += 2 * v_offset) {
+      for (int head = 0; head < c.kv_heads; ++head, page += kv_head_bytes(c.kv_dtype, c.head_dim)) {
         const Values key(c.dtype, static_cast<size_t>(c.head_dim), rng), value(c.dtype, static_cast<size_t>(c.head_dim), rng);
         store(c.dtype, key.data(), value.data(), p % kPageTokens, page);
       }
@@ -278,18 +279,21 @@ class Pages {
     scratch.resize(static_cast<size_t>(attention_scratch(c.head_dim)));
   }
   void store(DType dtype, const void* key, const void* value, int64_t slot, std::byte* page) const {
-    const auto with = [&](auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      store_kv(static_cast<const T*>(key), static_cast<const T*>(value), c_.head_dim, slot, reinterpret_cast<T*>(page),
-               reinterpret_cast<T*>(page + v_offset));
+    const auto with = [&]<typename T>(const T* k, const void* v) {
+      if (c_.kv_dtype == DType::i8) {
+        store_kv<int8_t>(k, static_cast<const T*>(v), c_.head_dim, slot, page);
+      } else {
+        store_kv<T>(k, static_cast<const T*>(v), c_.head_dim, slot, page);
+      }
     };
-    dtype == DType::f32 ? with(static_cast<float*>(nullptr)) : with(static_cast<bf16*>(nullptr));
+    dtype == DType::f32 ? with(static_cast<const float*>(key), value) : with(static_cast<const bf16*>(key), value);
   }
   Attention op(const void* q, void* out) {
     return {q,
             out,
             static_cast<int64_t>(c_.kv_heads) * c_.heads * c_.head_dim + 8,
             c_.dtype,
+            c_.kv_dtype,
             c_.kv_heads,
             c_.heads,
             c_.head_dim,
@@ -299,7 +303,7 @@ class Pages {
             page_bytes,
             table.data(),
             0,
-            2 * v_offset,
+            kv_head_bytes(c_.kv_dtype, c_.head_dim),
             c_.window,
             1 / std::sqrt(static_cast<float>(c_.head_dim)),
             scratch.data()};
@@ -308,7 +312,7 @@ class Pages {
   std::vector<std::byte> memory;
   std::vector<int32_t> table;
   std::vector<float> scratch;
-  size_t page_bytes = 0, v_offset = 0;
+  size_t page_bytes = 0;
 };
 
 TEST_P(KernelsTest, AttentionIsTheReference) {
@@ -318,7 +322,9 @@ TEST_P(KernelsTest, AttentionIsTheReference) {
         AttentionCase{4, 1, 34, 17, 31, 24, DType::bf16}, AttentionCase{1, 7, 2, 9, 62, 0, DType::bf16},
         AttentionCase{2, 5, 80, 70, 0, 33, DType::bf16}, AttentionCase{1, 1, 256, 1, 95, 0, DType::f32},
         AttentionCase{4, 8, 128, 1, 200, 0, DType::bf16}, AttentionCase{16, 1, 64, 1, 70, 0, DType::bf16},
-        AttentionCase{2, 12, 48, 1, 99, 40, DType::f32}, AttentionCase{8, 20, 16, 1, 40, 0, DType::bf16}}) {
+        AttentionCase{2, 12, 48, 1, 99, 40, DType::f32}, AttentionCase{8, 20, 16, 1, 40, 0, DType::bf16},
+        AttentionCase{4, 8, 128, 1, 200, 0, DType::bf16, DType::i8}, AttentionCase{2, 3, 34, 70, 11, 33, DType::bf16, DType::i8},
+        AttentionCase{3, 2, 20, 40, 0, 0, DType::f32, DType::i8}}) {
     Pages pages(c, rng);
     const size_t count =
         static_cast<size_t>(c.queries) * (static_cast<size_t>(c.kv_heads) * static_cast<size_t>(c.heads) * static_cast<size_t>(c.head_dim) + 8);
@@ -337,7 +343,7 @@ TEST_P(KernelsTest, AttentionIsTheReference) {
 // A query alone, with nothing but NaN behind it, has the bits that it has in a chunk: what preemption and chunked prefill rest on.
 TEST_P(KernelsTest, AttentionBitsDoNotDependOnTheChunk) {
   for (const AttentionCase& c : {AttentionCase{2, 2, 48, 50, 20, 0, DType::bf16}, AttentionCase{1, 3, 20, 50, 0, 17, DType::f32},
-                                 AttentionCase{3, 8, 64, 40, 7, 40, DType::bf16}}) {
+                                 AttentionCase{3, 8, 64, 40, 7, 40, DType::bf16}, AttentionCase{2, 4, 20, 50, 9, 0, DType::bf16, DType::i8}}) {
     const size_t stride = static_cast<size_t>(c.kv_heads) * static_cast<size_t>(c.heads) * static_cast<size_t>(c.head_dim) + 8;
     const Values q(c.dtype, static_cast<size_t>(c.queries) * stride, rng, 2);
     Values whole(c.dtype, static_cast<size_t>(c.queries) * stride, rng), single = whole;

@@ -71,6 +71,7 @@ TEST_F(PlanTest, AllMemoryTogetherStaysWithinTheBudgetForAnyOptions) {
     in_.attention_micro_batch = maybe(5000);
     in_.expert_micro_batch = maybe(5000);
     in_.act = random() % 2 == 0 ? DType::f32 : DType::bf16;
+    in_.kv_dtype = random() % 2 == 0 ? DType::i8 : in_.act;
     Plan plan;
     try {
       plan = make_plan(in_);
@@ -105,7 +106,7 @@ TEST_F(PlanTest, AllMemoryTogetherStaysWithinTheBudgetForAnyOptions) {
 // The pages' token ids and tables are paid from host memory too: they once went unpaid where --kv-memory was given.
 TEST_F(PlanTest, KvMemoryThatFillsTheRestToTheLastByteLeavesNoRoomForItsTables) {
   in_.max_pass_tokens = 64;
-  const uint64_t page = KvLayout(spec_, in_.act).page_bytes;
+  const uint64_t page = KvLayout(spec_, in_.kv_dtype).page_bytes;
   in_.kv_memory = 100 * page;
   const uint64_t least = least_memory();
   in_.host_memory = least;
@@ -157,7 +158,7 @@ TEST_F(PlanTest, NoMorePagesThanTheSequencesCanFill) {
 }
 
 TEST_F(PlanTest, KvMemoryBelowOnePageIsRefusedWithItsSize) {
-  const uint64_t page = KvLayout(spec_, in_.act).page_bytes;
+  const uint64_t page = KvLayout(spec_, in_.kv_dtype).page_bytes;
   in_.kv_memory = page - 1;
   EXPECT_ERROR(make_plan(in_), ErrorCode::out_of_memory, "at least " + std::to_string(page) + " bytes");
   in_.kv_memory = page;

@@ -16,12 +16,13 @@ namespace {
 
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 constexpr int64_t kTokenVectors = kPageTokens / kW;
-constexpr int64_t kVectorBytes = kW * 4;
+template <typename S>
+constexpr int64_t kVectorBytes = kW* kv_group(kDTypeOf<S>) * static_cast<int64_t>(sizeof(S));
 
 // Some rows on their way through the pages, in scratch.
-template <typename T>
+template <typename T, typename S>
 struct AttentionRows {
-  using Coefficient = typename Groups<T>::Coefficient;
+  using Coefficient = typename Groups<T, S>::Coefficient;
   int64_t count;
   T* out[Simd::kAttentionRows];
   const Coefficient* q[Simd::kAttentionRows];  // [head_dim]
@@ -47,31 +48,34 @@ struct NothingAhead {
 };
 
 // scores[r][v] = q[r] . k for tokens [v * kW, ...) from `token` on.
-template <int kRows, typename T, typename Ahead>
-void page_scores(const AttentionRows<T>& rows, const T* keys, int64_t head_dim, int64_t token, Ahead& ahead, V (&scores)[kRows][2]) {
-  constexpr int64_t kGroup = kv_group(kDTypeOf<T>);
+template <int kRows, typename T, typename S, typename Ahead>
+void page_scores(const AttentionRows<T, S>& rows, const S* keys, int64_t head_dim, int64_t token, Ahead& ahead, V (&scores)[kRows][2]) {
+  constexpr int64_t kGroup = kv_group(kDTypeOf<S>);
   for (auto& s : scores) s[0] = s[1] = Simd::zero();
   for (int64_t d = 0; d < head_dim; d += kGroup) {
-    ahead.fetch(2 * kVectorBytes);
-    const T* at = keys + d * kPageTokens + token * kGroup;
-    const auto k0 = Groups<T>::load(at);
-    const auto k1 = Groups<T>::load(at + kW * kGroup);
+    ahead.fetch(2 * kVectorBytes<S>);
+    const S* at = keys + d * kPageTokens + token * kGroup;
+    const auto k0 = Groups<T, S>::load(at);
+    const auto k1 = Groups<T, S>::load(at + kW * kGroup);
     for (int r = 0; r < kRows; ++r) {
-      const auto q = Groups<T>::broadcast(rows.q[r] + d);
-      scores[r][0] = Groups<T>::add(scores[r][0], q, k0);
-      scores[r][1] = Groups<T>::add(scores[r][1], q, k1);
+      const auto q = Groups<T, S>::broadcast(rows.q[r] + d);
+      scores[r][0] = Groups<T, S>::add(scores[r][0], q, k0);
+      scores[r][1] = Groups<T, S>::add(scores[r][1], q, k1);
     }
   }
 }
 
 // Scores become weights: scaled, hidden where the row does not see, e^(score - top); what was summed before shrinks with a new top.
-template <int kRows, typename T>
-void page_weights(AttentionRows<T>& rows, V (&scores)[kTokenVectors][kRows], int64_t first, float scale, float (&shrink)[kRows]) {
+// `scales`, with int8, are those of the keys, then those of the values, which the weights take over.
+template <int kRows, typename T, typename S>
+void page_weights(AttentionRows<T, S>& rows, V (&scores)[kTokenVectors][kRows], int64_t first, float scale, const float* scales,
+                  float (&shrink)[kRows]) {
   for (int r = 0; r < kRows; ++r) {
     V highest = Simd::set(kNone);
     for (int64_t v = 0; v < kTokenVectors; ++v) {
       const int64_t at = first + v * kW;
       V s = Simd::mul(scores[v][r], Simd::set(scale));
+      if constexpr (std::is_same_v<S, int8_t>) s = Simd::mul(s, Simd::load(scales + v * kW));
       if (rows.end[r] < at + kW) s = Simd::keep(s, std::clamp<int64_t>(rows.end[r] - at, 0, kW), Simd::set(kNone));
       if (rows.begin[r] > at) s = Simd::keep(Simd::set(kNone), std::clamp<int64_t>(rows.begin[r] - at, 0, kW), s);
       scores[v][r] = s;
@@ -85,31 +89,37 @@ void page_weights(AttentionRows<T>& rows, V (&scores)[kTokenVectors][kRows], int
     for (int64_t v = 0; v < kTokenVectors; ++v) {
       const V p = exp(Simd::sub(scores[v][r], Simd::set(base)));
       total = Simd::add(total, p);
-      Groups<T>::store(rows.p + r * kPageTokens + v * kW, p);
+      V weight = p;
+      if constexpr (std::is_same_v<S, int8_t>) {
+        const int64_t there = std::clamp<int64_t>(rows.end[r] - first - v * kW, 0, kW);
+        weight = Simd::mul(p, Simd::keep(Simd::load(scales + kPageTokens + v * kW), there, Simd::zero()));
+      }
+      Groups<T, S>::store(rows.p + r * kPageTokens + v * kW, weight);
     }
     rows.total[r] = total;
   }
 }
 
 // acc = acc * shrink + weights . values, kVectors vectors of elements from d on.
-template <int kRows, int kVectors, typename T, typename Ahead>
-void page_values(const AttentionRows<T>& rows, const T* values, int64_t tokens, int64_t head_dim, int64_t d, int64_t stride,
+template <int kRows, int kVectors, typename T, typename S, typename Ahead>
+void page_values(const AttentionRows<T, S>& rows, const S* values, int64_t tokens, int64_t head_dim, int64_t d, int64_t stride,
                  const float (&shrink)[kRows], Ahead& ahead) {
-  constexpr int64_t kGroup = kv_group(kDTypeOf<T>);
+  constexpr int64_t kGroup = kv_group(kDTypeOf<S>);
   V acc[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) acc[r][v] = Simd::mul(Simd::load(rows.acc + r * stride + d + v * kW), Simd::set(shrink[r]));
   }
   const int64_t left = head_dim - d - (kVectors - 1) * kW;  // elements of the last vector
   for (int64_t t = 0; t < tokens; t += kGroup) {
-    ahead.fetch(kVectors * kVectorBytes);
-    const T* at = values + t * head_dim + d * kGroup;
-    typename Groups<T>::Operand x[kVectors];
-    for (int v = 0; v < kVectors - 1; ++v) x[v] = Groups<T>::load(at + v * kW * kGroup);
-    x[kVectors - 1] = left >= kW ? Groups<T>::load(at + (kVectors - 1) * kW * kGroup) : Groups<T>::load(at + (kVectors - 1) * kW * kGroup, left);
+    ahead.fetch(kVectors * kVectorBytes<S>);
+    const S* at = values + t * head_dim + d * kGroup;
+    typename Groups<T, S>::Operand x[kVectors];
+    for (int v = 0; v < kVectors - 1; ++v) x[v] = Groups<T, S>::load(at + v * kW * kGroup);
+    x[kVectors - 1] =
+        left >= kW ? Groups<T, S>::load(at + (kVectors - 1) * kW * kGroup) : Groups<T, S>::load(at + (kVectors - 1) * kW * kGroup, left);
     for (int r = 0; r < kRows; ++r) {
-      const auto p = Groups<T>::broadcast(rows.p + r * kPageTokens + t);
-      for (int v = 0; v < kVectors; ++v) acc[r][v] = Groups<T>::add(acc[r][v], p, x[v]);
+      const auto p = Groups<T, S>::broadcast(rows.p + r * kPageTokens + t);
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = Groups<T, S>::add(acc[r][v], p, x[v]);
     }
   }
   for (int r = 0; r < kRows; ++r) {
@@ -117,12 +127,12 @@ void page_values(const AttentionRows<T>& rows, const T* values, int64_t tokens, 
   }
 }
 
-// The page of tokens from `first` on, of which those before `end` are there; `kv` are the keys of a head, then its values.
-template <int kRows, typename T, typename Ahead>
-void attend_page(const Attention& op, AttentionRows<T>& rows, const std::byte* kv, int64_t first, int64_t end, Ahead ahead) {
+// The page of tokens from `first` on, of which those before `end` are there; `kv` is what a KV head has in it.
+template <int kRows, typename T, typename S, typename Ahead>
+void attend_page(const Attention& op, AttentionRows<T, S>& rows, const std::byte* kv, int64_t first, int64_t end, Ahead ahead) {
   const int64_t stride = round_up<int64_t>(op.head_dim, kW);
-  const T* keys = reinterpret_cast<const T*>(kv);
-  const T* values = keys + kPageTokens * op.head_dim;
+  const S* keys = reinterpret_cast<const S*>(kv);
+  const S* values = keys + kPageTokens * op.head_dim;
   V scores[kTokenVectors][kRows];
   for (int64_t v = 0; v < kTokenVectors; v += 2) {
     V two[kRows][2];
@@ -133,7 +143,7 @@ void attend_page(const Attention& op, AttentionRows<T>& rows, const std::byte* k
     }
   }
   float shrink[kRows];
-  page_weights<kRows>(rows, scores, first, op.scale, shrink);
+  page_weights<kRows>(rows, scores, first, op.scale, reinterpret_cast<const float*>(kv + kv_scale_offset(op.head_dim)), shrink);
   const int64_t tokens = std::min<int64_t>(end - first, kPageTokens);
   int64_t d = 0;
   for (; d + 2 * kW <= op.head_dim; d += 2 * kW) page_values<kRows, 2>(rows, values, tokens, op.head_dim, d, stride, shrink, ahead);
@@ -142,18 +152,18 @@ void attend_page(const Attention& op, AttentionRows<T>& rows, const std::byte* k
 
 // Rows [row, row + count) of queries x heads of a KV head; `scratch` has attention_row_scratch() floats for each. Returns [begin, end) of
 // the positions that any of them sees.
-template <typename T>
-Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, float* scratch, AttentionRows<T>& rows) {
+template <typename T, typename S>
+Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, float* scratch, AttentionRows<T, S>& rows) {
   const int64_t stride = round_up<int64_t>(op.head_dim, kW);
   rows.count = count;
   rows.acc = scratch;
-  rows.p = reinterpret_cast<typename Groups<T>::Coefficient*>(scratch + count * stride);
+  rows.p = reinterpret_cast<typename Groups<T, S>::Coefficient*>(scratch + count * stride);
   float* converted = scratch + count * (stride + kPageTokens);
   Range seen{std::numeric_limits<int64_t>::max(), 0};
   for (int64_t r = 0; r < count; ++r) {
     const int64_t query = (row + r) / op.heads;
     const int64_t offset = query * op.stride + (kv_head * op.heads + (row + r) % op.heads) * op.head_dim;
-    rows.q[r] = Groups<T>::coefficients(static_cast<const T*>(op.q) + offset, op.head_dim, converted + r * stride);
+    rows.q[r] = Groups<T, S>::coefficients(static_cast<const T*>(op.q) + offset, op.head_dim, converted + r * stride);
     rows.out[r] = static_cast<T*>(op.out) + offset;
     rows.end[r] = op.first_position + query + 1;
     rows.begin[r] = op.window > 0 && rows.end[r] > op.window ? rows.end[r] - op.window : 0;
@@ -165,8 +175,8 @@ Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, f
   return seen;
 }
 
-template <typename T>
-void finish_rows(const Attention& op, const AttentionRows<T>& rows) {
+template <typename T, typename S>
+void finish_rows(const Attention& op, const AttentionRows<T, S>& rows) {
   const int64_t stride = round_up<int64_t>(op.head_dim, kW);
   for (int64_t r = 0; r < rows.count; ++r) {
     const V factor = Simd::set(1.0F / Simd::sum(rows.total[r]));
@@ -181,12 +191,12 @@ const std::byte* kv_of(const Attention& op, int kv_head, int64_t position) {
 }
 
 // The rows of a prompt meet the pages of a KV head again and again: head by head, some rows at a time.
-template <typename T>
+template <typename T, typename S>
 void attend_by_heads(const Attention& op) {
   const int64_t num_rows = op.num_queries * op.heads;
   for (int kv_head = 0; kv_head < op.kv_heads; ++kv_head) {
     for (int64_t row = 0; row < num_rows; row += Simd::kAttentionRows) {
-      AttentionRows<T> rows;
+      AttentionRows<T, S> rows;
       const Range seen = begin_rows(op, kv_head, row, std::min<int64_t>(Simd::kAttentionRows, num_rows - row), op.scratch, rows);
       with_count<Simd::kAttentionRows>(rows.count, [&](auto count) {
         for (int64_t first = seen.begin / kPageTokens * kPageTokens; first < seen.end; first += kPageTokens) {
@@ -199,9 +209,9 @@ void attend_by_heads(const Attention& op) {
 }
 
 // A generated token meets each page once, and would wait for it: page by page through all KV heads, as they lie in memory.
-template <typename T>
+template <typename T, typename S>
 void attend_by_pages(const Attention& op) {
-  AttentionRows<T> rows[kAttentionRowsInFlight];
+  AttentionRows<T, S> rows[kAttentionRowsInFlight];
   const int64_t last = op.first_position;
   const int64_t begin = op.window > 0 && last >= op.window ? last + 1 - op.window : 0;
   PageAhead{kv_of(op, 0, begin)}.fetch(static_cast<int64_t>(op.kv_head_bytes));
@@ -239,12 +249,18 @@ void attend_by_pages(const Attention& op) {
 }
 
 void attention(const Attention& op) {
-  with_activation_type(op.dtype, [&](auto* type) {
-    using T = std::remove_pointer_t<decltype(type)>;
+  const auto attend = [&]<typename T, typename S>(T*, S*) {
     if (op.num_queries == 1 && op.kv_heads * op.heads <= kAttentionRowsInFlight) {
-      attend_by_pages<T>(op);
+      attend_by_pages<T, S>(op);
     } else {
-      attend_by_heads<T>(op);
+      attend_by_heads<T, S>(op);
+    }
+  };
+  with_activation_type(op.dtype, [&](auto* type) {
+    if (op.kv_dtype == DType::i8) {
+      attend(type, static_cast<int8_t*>(nullptr));
+    } else {
+      attend(type, type);
     }
   });
 }

@@ -228,6 +228,20 @@ void store_outputs(const Gemm& op, Range rows, Range cols, const Total& total) {
   });
 }
 
+// Stores total[column][kBlockRows].
+void store_turned(const Gemm& op, Range rows, Range cols, const float* total) {
+  store_outputs(op, rows, cols, [&](const auto& store) {
+    for (int64_t j = 0; j < cols.size(); j += kW) {
+      for (int64_t i = 0; i < rows.size(); i += kW) {
+        V lines[kW];
+        for (int64_t c = 0; c < kW; ++c) lines[c] = Simd::load(total + (j + c) * kBlockRows + i);
+        Simd::transpose(lines);
+        for (int64_t r = 0; r < std::min(kW, rows.size() - i); ++r) store(i + r, j, lines[r]);
+      }
+    }
+  });
+}
+
 template <typename P, typename X, typename W>
 void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   using Vector = typename P::Vector;
@@ -266,16 +280,7 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
       }
     }
   }
-  store_outputs(op, rows, cols, [&](const auto& store) {
-    for (int64_t j = 0; j < cols.size(); j += kW) {
-      for (int64_t i = 0; i < rows.size(); i += kW) {
-        V lines[kW];
-        for (int64_t c = 0; c < kW; ++c) lines[c] = Simd::load(scratch.total + (j + c) * kBlockRows + i);
-        Simd::transpose(lines);
-        for (int64_t r = 0; r < std::min(kW, rows.size() - i); ++r) store(i + r, j, lines[r]);
-      }
-    }
-  });
+  store_turned(op, rows, cols, scratch.total);
 }
 
 // The rows of x, at most kAtATime, times all packed weights.

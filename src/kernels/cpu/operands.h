@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "base/dtype.h"
 
@@ -9,12 +10,12 @@
 namespace moegen {
 namespace {
 
-// What attention multiplies: a broadcast group of coefficients (of a query, of weights) with vectors of groups (kv_page.h).
-template <typename T>
+// What attention multiplies: a broadcast group of coefficients (of a query of T, of weights) with vectors of groups of S (kv_page.h).
+template <typename T, typename S>
 struct Groups;
 
 template <>
-struct Groups<float> {
+struct Groups<float, float> {
   using Coefficient = float;
   using Operand = Simd::V;
   static const float* coefficients(const float* q, int64_t, float*) { return q; }
@@ -25,13 +26,13 @@ struct Groups<float> {
   static Simd::V add(Simd::V sum, Simd::V a, Operand b) { return Simd::fma(a, b, sum); }
 };
 
-#ifndef __AVX512BF16__
-
-template <>
-struct Groups<bf16> {
+// Pairs, apart, as floats.
+template <typename T, typename S>
+struct SplitGroups {
   using Coefficient = float;
   using Operand = Simd::Pairs;
-  static const float* coefficients(const bf16* q, int64_t n, float* room) {
+  static const float* coefficients(const T* q, int64_t n, float* room) {
+    if constexpr (std::is_same_v<T, float>) return q;
     for (int64_t i = 0; i < n; i += Simd::kWidth) Simd::store(room + i, n - i >= Simd::kWidth ? Simd::load(q + i) : Simd::load(q + i, n - i));
     return room;
   }
@@ -40,9 +41,19 @@ struct Groups<bf16> {
   static Simd::V add(Simd::V sum, const float* a, const Operand& b) {
     return Simd::fma(Simd::set(a[1]), b.odd, Simd::fma(Simd::set(a[0]), b.even, sum));
   }
-  static Operand load(const bf16* p) { return Simd::load_pairs(p); }
-  static Operand load(const bf16* p, int64_t n) { return Simd::load_pairs(p, n); }
+  static Operand load(const S* p) { return Simd::load_pairs(p); }
+  static Operand load(const S* p, int64_t n) { return Simd::load_pairs(p, n); }
 };
+
+template <>
+struct Groups<float, int8_t> : SplitGroups<float, int8_t> {};
+
+#ifndef __AVX512BF16__
+
+template <>
+struct Groups<bf16, bf16> : SplitGroups<bf16, bf16> {};
+template <>
+struct Groups<bf16, int8_t> : SplitGroups<bf16, int8_t> {};
 
 #endif
 

@@ -51,6 +51,16 @@ struct Simd {
   }
   static Pairs load_pairs(const bf16* p) { return split(load_raw(p)); }
   static Pairs load_pairs(const bf16* p, int64_t n) { return split(_mm256_maskload_ps(reinterpret_cast<const float*>(p), mask(n))); }
+  static Pairs load_pairs(const int8_t* p) { return split_bytes(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static Pairs load_pairs(const int8_t* p, int64_t n) {
+    alignas(16) int8_t padded[16] = {};
+    for (int64_t i = 0; i < 2 * n; ++i) padded[i] = p[i];
+    return load_pairs(padded);
+  }
+  static Pairs split_bytes(__m128i pairs) {
+    const __m256i v = _mm256_cvtepi16_epi32(pairs);
+    return {_mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(v, 24), 24)), _mm256_cvtepi32_ps(_mm256_srai_epi32(v, 8))};
+  }
   // To nearest, ties to even; a NaN stays one.
   static __m128i narrow(V x) {
     const __m256i u = _mm256_castps_si256(x);

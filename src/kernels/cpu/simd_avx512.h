@@ -52,6 +52,13 @@ struct Simd {
   }
   static Pairs load_pairs(const bf16* p) { return split(load_raw(p)); }
   static Pairs load_pairs(const bf16* p, int64_t n) { return split(load_raw(p, 2 * n)); }
+  static Pairs load_pairs(const int8_t* p) { return split_bytes(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static Pairs load_pairs(const int8_t* p, int64_t n) { return split_bytes(_mm256_maskz_loadu_epi16(mask(n), p)); }
+  static Pairs split_bytes(__m256i pairs) {
+    const __m512i v = _mm512_maskz_cvtepi16_epi32(kAll, pairs);
+    return {_mm512_maskz_cvtepi32_ps(kAll, _mm512_maskz_srai_epi32(kAll, _mm512_maskz_slli_epi32(kAll, v, 24), 24)),
+            _mm512_maskz_cvtepi32_ps(kAll, _mm512_maskz_srai_epi32(kAll, v, 8))};
+  }
   // To nearest, ties to even; a NaN stays one.
   static __m256i narrow(V x) {
     const __m512i u = _mm512_castps_si512(x);
@@ -127,7 +134,7 @@ namespace {
 
 // Weights are rounded to bf16, as the values are; their sum is not.
 template <>
-struct Groups<bf16> {
+struct Groups<bf16, bf16> {
   using Coefficient = bf16;
   using Operand = __m512bh;
   static const bf16* coefficients(const bf16* q, int64_t, float*) { return q; }
@@ -142,6 +149,17 @@ struct Groups<bf16> {
   static Simd::V add(Simd::V sum, Operand a, Operand b) { return _mm512_dpbf16_ps(sum, a, b); }
 };
 
+// Whole numbers up to 127 are exact in bf16.
+template <>
+struct Groups<bf16, int8_t> : Groups<bf16, bf16> {
+  static Operand load(const int8_t* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static Operand load(const int8_t* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(Simd::mask(n), p)); }
+  static Operand widen(__m256i bytes) {
+    return _mm512_cvtne2ps_pbh(floats(_mm256_extracti128_si256(bytes, 1)), floats(_mm256_castsi256_si128(bytes)));
+  }
+  static Simd::V floats(__m128i bytes) { return _mm512_maskz_cvtepi32_ps(Simd::kAll, _mm512_maskz_cvtepi8_epi32(Simd::kAll, bytes)); }
+};
+
 // Pairs of bf16, multiplied and added by one instruction, which takes subnormals for zero.
 template <>
 struct Products<bf16, bf16> {
@@ -154,7 +172,7 @@ struct Products<bf16, bf16> {
   static Operand operand(Part, Simd::V raw) {
     return std::bit_cast<Operand>(raw);
   }
-  static Operand broadcast(const bf16* p) { return Groups<bf16>::broadcast(p); }
+  static Operand broadcast(const bf16* p) { return Groups<bf16, bf16>::broadcast(p); }
   static Simd::V add(Simd::V sum, Operand a, Operand b) { return _mm512_dpbf16_ps(sum, a, b); }
 };
 

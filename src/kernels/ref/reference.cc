@@ -70,14 +70,19 @@ void rotate(float* head, const float* cos, const float* sin, int64_t dim) {
 // One query, one of its heads: softmax(scale * q k^T) v over the keys it sees, in one piece.
 void attend(const Attention& op, int64_t query, int head) {
   const int64_t at = query * op.stride + static_cast<int64_t>(head) * op.head_dim;
-  const size_t kv = op.kv_offset + static_cast<size_t>(head / op.heads) * op.kv_head_bytes;
-  const size_t key_bytes = static_cast<size_t>(kPageTokens) * static_cast<size_t>(op.head_dim) * bytes_of(op.dtype);
   const int64_t last = op.first_position + query;
   const int64_t first = op.window > 0 ? std::max<int64_t>(0, last - op.window + 1) : 0;
-  const auto page = [&](int64_t position) { return op.pages + static_cast<size_t>(op.page_table[position / kPageTokens]) * op.page_bytes; };
-  const auto key = [&](int64_t p, int64_t d) { return read(page(p) + kv, op.dtype, key_index(op.dtype, p % kPageTokens, d)); };
+  const auto kv = [&](int64_t p) {
+    return op.pages + static_cast<size_t>(op.page_table[p / kPageTokens]) * op.page_bytes + op.kv_offset +
+           static_cast<size_t>(head / op.heads) * op.kv_head_bytes;
+  };
+  const auto element = [&](int64_t p, int64_t index, int64_t scale) {
+    if (op.kv_dtype != DType::i8) return read(kv(p), op.kv_dtype, index);
+    return static_cast<double>(static_cast<int8_t>(kv(p)[index])) * read(kv(p) + kv_scale_offset(op.head_dim), DType::f32, scale);
+  };
+  const auto key = [&](int64_t p, int64_t d) { return element(p, key_index(op.kv_dtype, p % kPageTokens, d), p % kPageTokens); };
   const auto value_of = [&](int64_t p, int64_t d) {
-    return read(page(p) + kv + key_bytes, op.dtype, value_index(op.dtype, op.head_dim, p % kPageTokens, d));
+    return element(p, kPageTokens * op.head_dim + value_index(op.kv_dtype, op.head_dim, p % kPageTokens, d), kPageTokens + p % kPageTokens);
   };
   std::vector<double> scores;
   double top = -std::numeric_limits<double>::infinity();

@@ -1,0 +1,108 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/gemm.h"
+
+// y = x w^T for bf16, by a matrix unit: blocks of 16 x 16 sums, to which products of 16 x 32 and 32 x 16 elements are added. `Tiles` are
+// AMX, or what its manual says in plain C++ (tests run it where there is no AMX). All of it has internal linkage: see simd_avx512.h.
+namespace moegen {
+namespace {
+
+constexpr int64_t kTileRows = 16;
+constexpr int64_t kTileElements = 32;  // along k
+constexpr int64_t kTileCols = 2 * kTileRows;
+constexpr int64_t kTileStretch = kManyStretch<bf16>;
+
+struct TileScratch {
+  alignas(64) bf16 packed[kBlockRows * kTileStretch];  // rows of x, in panels: each is the second operand just as it is
+  alignas(64) bf16 weights[kTileCols * kTileStretch];  // [k / 32][2][16][32]: the first operand. Rows in place may all lie in one L1 set
+  alignas(64) float total[kBlockCols * kBlockRows];
+};
+static_assert(sizeof(TileScratch) <= kGemmScratchBytes && kBlockCols % kTileCols == 0 && kPanel == kTileRows);
+
+// Columns [col, col + kTileCols) of a stretch, in the order of tiles; zeros behind the end of k to a whole tile.
+void order_weights(const Gemm& op, Range cols, int64_t col, Range stretch, Ahead<bf16>& ahead, bf16* out) {
+  for (int64_t j = 0; j < kTileCols; ++j) {
+    const bf16* row = weight_row<bf16>(op, cols, col + j) + stretch.begin;
+    bf16* to = out + j / kTileRows * kTileRows * kTileElements + j % kTileRows * kTileElements;
+    for (int64_t k = 0; k < stretch.size(); k += kTileElements, to += kTileCols * kTileElements) {
+      ahead.fetch(kLine<bf16>);
+      for (int64_t i = 0; i < kTileElements; i += kLineElements<bf16>) {
+        const int64_t left = stretch.size() - k - i;
+        const V line = left >= kLineElements<bf16> ? load_line(row + k + i) : left > 0 ? load_line(row + k + i, left) : Simd::zero();
+        Simd::store(reinterpret_cast<float*>(to + i), line);
+      }
+    }
+  }
+}
+
+template <typename Tiles>
+void tile_block(const Gemm& op, Range rows, Range cols, TileScratch& scratch) {
+  constexpr int64_t kPanelStride = kPanel * kTileStretch;
+  const bf16* x[kBlockRows];
+  for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<bf16>(op, rows.begin + i);
+  const int64_t panels = ceil_div(rows.size(), kPanel);
+  Ahead<bf16> ahead = weights_ahead<bf16>(op, cols, 0, 0, kTileStretch, kTileCols);
+  for (int64_t k = 0; k < op.k; k += kTileStretch) {
+    const Range stretch{k, std::min(k + kTileStretch, op.k)};
+    pack_rows<bf16, bf16>(x, rows.size(), stretch.size(), scratch.packed, kPanelStride, [] {});
+    for (int64_t i = 0; i < rows.size(); ++i) x[i] += stretch.size();
+    const int64_t steps = ceil_div(stretch.size(), kTileElements);
+    for (int64_t col = 0; col < cols.size(); col += kTileCols) {
+      const bool last = col + kTileCols >= cols.size();
+      ahead = weights_ahead<bf16>(op, cols, last ? 0 : col + kTileCols, last ? stretch.end : k, kTileStretch, kTileCols);
+      order_weights(op, cols, col, stretch, ahead, scratch.weights);
+      for (int64_t panel = 0; panel < panels; panel += 2) {
+        const bf16* packed = scratch.packed + panel * kPanelStride;
+        float* total = scratch.total + col * kBlockRows + panel * kPanel;
+        if (panel + 1 < panels) {
+          Tiles::template multiply<2>(scratch.weights, packed, kPanelStride, steps, total, kBlockRows, k == 0);
+        } else {
+          Tiles::template multiply<1>(scratch.weights, packed, kPanelStride, steps, total, kBlockRows, k == 0);
+        }
+      }
+    }
+  }
+  store_turned(op, rows, cols, scratch.total);
+}
+
+template <typename Tiles>
+void tile_gemm(const Gemm& op, Range rows, Range cols) {
+  if (op.x_dtype != DType::bf16 || op.w_dtype != DType::bf16) return gemm(op, rows, cols);
+  [[maybe_unused]] const Tiles tiles;  // the unit is set up as long as it is there
+  auto& scratch = *static_cast<TileScratch*>(op.scratch);
+  for (int64_t row = rows.begin; row < rows.end; row += kBlockRows) {
+    for (int64_t col = cols.begin; col < cols.end; col += kBlockCols)
+      tile_block<Tiles>(op, {row, std::min(rows.end, row + kBlockRows)}, {col, std::min(cols.end, col + kBlockCols)}, scratch);
+  }
+}
+
+// Tiles in plain C++, as the manual defines TDPBF16PS: even and odd elements are summed apart over the 32 of a tile, then added.
+struct PlainTiles {
+  template <int kPanels>
+  static void multiply(const bf16* weights, const bf16* packed, int64_t panel_stride, int64_t steps, float* total, int64_t total_stride, bool first) {
+    for (int64_t i = 0; i < kTileCols; ++i) {
+      for (int64_t j = 0; j < kPanels * kPanel; ++j) {
+        float sum = first ? 0 : total[i * total_stride + j];
+        for (int64_t s = 0; s < steps; ++s) {
+          const bf16* w = weights + (s * kTileCols + i) * kTileElements;
+          const bf16* x = packed + j / kPanel * panel_stride + s * kTileElements * kPanel + j % kPanel * 2;
+          float even = 0;
+          float odd = 0;
+          for (int64_t k = 0; k < kTileElements; k += 2) {
+            even = __builtin_fmaf(to_float(w[k]), to_float(x[k * kPanel]), even);
+            odd = __builtin_fmaf(to_float(w[k + 1]), to_float(x[k * kPanel + 1]), odd);
+          }
+          sum += even + odd;
+        }
+        total[i * total_stride + j] = sum;
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace moegen

@@ -25,6 +25,7 @@ struct Progress {
   int64_t passes = 0;
   double seconds = 0;               ///< since the start of the run
   double pass_seconds = 0;          ///< of the last pass
+  double tail_seconds = 0;          ///< at the end: nothing waits any more, and passes carry less than half the sequences of the fullest
   int64_t pass_tokens = 0;          ///< tokens the last pass carried
   int64_t pass_prefill_tokens = 0;  ///< of these, prompt tokens
   int64_t pass_sequences = 0;       ///< sequences the last pass carried

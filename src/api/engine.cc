@@ -82,6 +82,7 @@ class Engine::Impl {
     stop_.store(false);
     source_ended_ = false;
     growing_ = -1;
+    most_sequences_ = 0;
     next_.reset();
     held_bytes_ = 0;
     scheduler_.clear();
@@ -228,6 +229,8 @@ class Engine::Impl {
     progress_.pass_tokens = counts.tokens;
     progress_.pass_prefill_tokens = counts.prefill_tokens;
     progress_.pass_sequences = counts.sequences;
+    most_sequences_ = std::max(most_sequences_, counts.sequences);
+    if (source_ended_ && scheduler_.num_waiting() == 0 && 2 * counts.sequences < most_sequences_) progress_.tail_seconds += pass_seconds;
     progress_.sequences_running = scheduler_.num_running();
     progress_.sequences_waiting = scheduler_.num_waiting();
     progress_.preemptions = scheduler_.num_preemptions();
@@ -257,6 +260,7 @@ class Engine::Impl {
   EngineInfo info_;
   std::unordered_map<int64_t, Pending> pending_;
   int64_t next_key_ = 0;
+  int64_t most_sequences_ = 0;  // of a pass
   int64_t growing_ = -1;  // key of the request whose sequences are being made, or -1
   bool source_ended_ = false;
   std::optional<Pending> next_;  // admitted, waits until answers in flight leave room

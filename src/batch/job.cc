@@ -62,8 +62,9 @@ void Job::start(const std::string& model_name, uint64_t answer_memory) {
   const bool keep = options_.resume.value_or(false);
   models_ = {model_name};
   models_.insert(models_.end(), options_.served_model_names.begin(), options_.served_model_names.end());
-  output_->start(keep, &ledger_);
-  if (errors_) errors_->start(keep, &ledger_);
+  ledger_.emplace(folder_of(options_.output));
+  output_->start(keep, &*ledger_);
+  if (errors_) errors_->start(keep, &*ledger_);
   if (metrics_) metrics_->start(keep, nullptr);
   if (options_.ordered) waiting_ = std::make_unique<WaitingAnswers>(folder_of(options_.output), std::min<uint64_t>(share, WaitingAnswers::kMaxBytes));
   input_ = std::make_unique<LineReader>(decompressed(std::move(source_), input_name_),
@@ -104,7 +105,7 @@ std::optional<Request> Job::take(const Line& line) {
   }
   Place place;
   if (request) place.custom_id = request->custom_id();
-  const Ledger::Place entry = ledger_.enter(place.custom_id.value_or(""), line.text);
+  const Ledger::Place entry = ledger_->enter(place.custom_id.value_or(""), line.text);
   if (entry.answered) {
     ++status_.skipped;
     update_status();

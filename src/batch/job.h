@@ -69,7 +69,7 @@ class Job : public RequestSource, public CompletionSink {
   std::unique_ptr<AnswerFile> metrics_;  // null: none
   std::unique_ptr<ProgressReport> report_;
   std::vector<std::string> models_;
-  Ledger ledger_;
+  std::optional<Ledger> ledger_;                      // from start() on
   std::unordered_map<std::string, Pending> pending_;  // in the engine, by custom_id
   std::unique_ptr<WaitingAnswers> waiting_;           // null: answers go out as they come
   int64_t turns_given_ = 0;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -14,10 +13,6 @@ struct Key {
   uint64_t high = 0;
   uint64_t low = 0;
   bool operator==(const Key&) const = default;
-};
-
-struct KeyHash {
-  size_t operator()(const Key& key) const noexcept { return key.low; }
 };
 
 /// Of `text`; keys of different kinds or occurrences of the same text are different.

@@ -24,33 +24,42 @@ Ledger::Place Ledger::enter(const std::string& custom_id, std::string_view line)
   const bool named = !custom_id.empty();
   const std::string_view text = named ? std::string_view(custom_id) : line;
   Place place{.key = make_key(named ? 'c' : 'l', 0, text)};
-  Entry& entry = entries_[place.key];
+  KeyTable::Entry entry = entries_.find(place.key);
   const uint32_t before = entry.seen++;
+  entries_.set(place.key, entry);
   place.answered = entry.answered;
   if (before > 0) {
     place.key = make_key(named ? 'c' : 'l', before, text);
     place.duplicate = named;
-    const auto found = entries_.find(place.key);
-    place.answered = found != entries_.end() && found->second.answered;
+    place.answered = entries_.find(place.key).answered;
   }
   return place;
 }
 
-bool Ledger::enter_answer(std::string_view line) try {
-  const Json answer = parse_json(line, "an answer", {.max_depth = 1024});
+void Ledger::set_answered(const Key& key) {
+  KeyTable::Entry entry = entries_.find(key);
+  entry.answered = true;
+  entries_.set(key, entry);
+}
+
+bool Ledger::enter_answer(std::string_view line) {
+  Json answer;
+  try {
+    answer = parse_json(line, "an answer", {.max_depth = 1024});
+  } catch (const Error&) {
+    return false;
+  }
   if (!answer.is_object() || !answer.contains("custom_id") || (!answer.contains("response") && !answer.contains("error"))) return false;
   const Json& custom_id = answer["custom_id"];
   if (custom_id.is_string() && !custom_id.get_ref<const std::string&>().empty() && !is_duplicate_error(answer)) {
-    entries_[make_key('c', 0, custom_id.get_ref<const std::string&>())].answered = true;
+    set_answered(make_key('c', 0, custom_id.get_ref<const std::string&>()));
     return true;
   }
   const Json id = answer.value("id", Json());
   const std::string text = id.is_string() ? id.get<std::string>() : "";
   if (!text.starts_with(kIdPrefix)) return true;
-  if (const auto key = parse_key(std::string_view(text).substr(kIdPrefix.size()))) entries_[*key].answered = true;
+  if (const auto key = parse_key(std::string_view(text).substr(kIdPrefix.size()))) set_answered(*key);
   return true;
-} catch (const Error&) {
-  return false;
 }
 
 }  // namespace moegen

@@ -4,9 +4,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <utility>
 
 #include "batch/key.h"
+#include "batch/key_table.h"
 
 namespace moegen {
 
@@ -15,9 +16,12 @@ namespace moegen {
 /// A line with a custom_id that was not there before has the key of the custom_id, and any answer for that custom_id answers
 /// it, whoever wrote it. Every other line (a repeated custom_id, or none) has the key of its text or custom_id and of how
 /// often that came before, and the answer's `id` carries the key. So nothing depends on line numbers: lines may be added to
-/// the input or moved between two runs. Costs about 64 bytes a line.
+/// the input or moved between two runs.
 class Ledger {
  public:
+  /// What does not fit its memory, which is the same for every input, goes to an unnamed file in `folder`.
+  explicit Ledger(std::filesystem::path folder) : entries_(std::move(folder)) {}
+
   struct Place {
     Key key;
     bool duplicate = false;  ///< an earlier line has this custom_id
@@ -30,11 +34,9 @@ class Ledger {
   bool enter_answer(std::string_view line);
 
  private:
-  struct Entry {
-    uint32_t seen = 0;  // input lines
-    bool answered = false;
-  };
-  std::unordered_map<Key, Entry, KeyHash> entries_;
+  void set_answered(const Key& key);
+
+  KeyTable entries_;
 };
 
 /// `id` of the answer to the line with this key.

@@ -30,6 +30,7 @@ std::string pass_metrics(const Progress& progress) {
   const Json line = {{"passes", progress.passes},
                      {"seconds", progress.seconds},
                      {"pass_seconds", progress.pass_seconds},
+                     {"tail_seconds", progress.tail_seconds},
                      {"pass_tokens", progress.pass_tokens},
                      {"pass_prefill_tokens", progress.pass_prefill_tokens},
                      {"pass_sequences", progress.pass_sequences},
@@ -61,6 +62,7 @@ std::string summary_metrics(const JobStatus& status, bool finished) {
                      {"generated_tokens", status.engine.generated_tokens},
                      {"prompt_tokens_per_second", per_second(status.engine.prompt_tokens, status)},
                      {"generated_tokens_per_second", per_second(status.engine.generated_tokens, status)},
+                     {"tail_share", share(status.engine.tail_seconds, status.engine.seconds)},
                      {"kv_pages", status.engine.kv_pages},
                      {"weight_bytes_read", status.engine.weight_bytes_read},
                      {"weight_read_seconds", status.engine.weight_read_seconds},
@@ -76,6 +78,8 @@ std::string summary_text(const JobStatus& status, bool finished, const std::stri
   text += fmt::format("; {} prompt tokens ({:.0f}/s), {} generated ({:.0f}/s); {}", status.engine.prompt_tokens,
                       per_second(status.engine.prompt_tokens, status), status.engine.generated_tokens,
                       per_second(status.engine.generated_tokens, status), output + streaming_text(status));
+  const double tail = share(status.engine.tail_seconds, status.engine.seconds);
+  if (tail >= 0.05) text += fmt::format("; {:.0f} % of the time in the tail, with less than half of the sequences", 100 * tail);
   return finished ? text : text + "; go on with --resume";
 }
 

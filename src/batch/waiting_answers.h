@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "batch/temp_file.h"
+
 namespace moegen {
 
 struct AnswerText {
@@ -22,9 +24,6 @@ class WaitingAnswers {
   static constexpr size_t kMaxBytes = size_t{64} << 20;
 
   explicit WaitingAnswers(std::filesystem::path folder, size_t max_bytes = kMaxBytes);
-  WaitingAnswers(const WaitingAnswers&) = delete;
-  WaitingAnswers& operator=(const WaitingAnswers&) = delete;
-  ~WaitingAnswers();
 
   /// Throws Error(io).
   void put(int64_t turn, AnswerText answer);
@@ -41,13 +40,12 @@ class WaitingAnswers {
   void spill(Entry& entry);
   void fetch(Entry& entry);
 
-  std::filesystem::path folder_;
   size_t max_bytes_;
   std::map<int64_t, Entry> entries_;
   int64_t next_turn_ = 0;
   size_t held_bytes_ = 0;  // in memory
-  int fd_ = -1;            // opened when it is needed
-  int64_t file_end_ = 0;
+  TempFile file_;
+  uint64_t file_end_ = 0;
   size_t num_in_file_ = 0;
 };
 

@@ -1,0 +1,67 @@
+#include "batch/key_table.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace moegen {
+namespace {
+
+constexpr uint64_t kSlotsInMemory = 1 << 15;
+constexpr const char* kPurpose = "the custom_ids of the input";
+
+}  // namespace
+
+KeyTable::KeyTable(std::filesystem::path folder)
+    : num_slots_(kSlotsInMemory), folder_(std::move(folder)), memory_(kSlotsInMemory), file_(folder_, kPurpose) {}
+
+KeyTable::Slot KeyTable::read(uint64_t index) const {
+  if (!memory_.empty()) return memory_[index];
+  Slot slot;
+  file_.read(index * sizeof(Slot), &slot, sizeof(slot));
+  return slot;
+}
+
+void KeyTable::write(uint64_t index, const Slot& slot) {
+  if (!memory_.empty()) {
+    memory_[index] = slot;
+  } else {
+    file_.write(index * sizeof(Slot), &slot, sizeof(slot));
+  }
+}
+
+KeyTable::Found KeyTable::slot_of(const Key& key) const {
+  for (uint64_t index = key.low & (num_slots_ - 1);; index = (index + 1) & (num_slots_ - 1)) {
+    const Slot slot = read(index);
+    if (slot.free() || slot.key == key) return {index, slot.entry};
+  }
+}
+
+void KeyTable::set(const Key& key, Entry entry) {
+  const Found found = slot_of(key);
+  const bool is_new = found.entry.seen == 0 && !found.entry.answered;
+  write(found.index, {key, entry});
+  if (is_new && ++num_used_ > num_slots_ / 2) grow();
+}
+
+void KeyTable::grow() {
+  KeyTable larger(folder_);
+  larger.num_slots_ = 2 * num_slots_;
+  larger.memory_ = {};
+  larger.file_.resize(larger.num_slots_ * sizeof(Slot));
+  constexpr uint64_t kTogether = 1024;
+  std::vector<Slot> slots(kTogether);
+  for (uint64_t first = 0; first < num_slots_; first += kTogether) {
+    if (memory_.empty()) {
+      file_.read(first * sizeof(Slot), slots.data(), kTogether * sizeof(Slot));
+    } else {
+      std::copy_n(memory_.begin() + static_cast<std::ptrdiff_t>(first), kTogether, slots.begin());
+    }
+    for (const Slot& slot : slots) {
+      if (!slot.free()) larger.write(larger.slot_of(slot.key).index, slot);
+    }
+  }
+  larger.num_used_ = num_used_;
+  *this = std::move(larger);
+}
+
+}  // namespace moegen

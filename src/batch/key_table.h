@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "batch/key.h"
+#include "batch/temp_file.h"
+
+namespace moegen {
+
+/// What is known of keys, in the same memory however many there are: beyond some thousands it lies in an unnamed file of 48 to 96 bytes a
+/// key, which the page cache holds as long as there is memory for it.
+class KeyTable {
+ public:
+  struct Entry {
+    uint32_t seen = 0;  ///< input lines
+    bool answered = false;
+  };
+
+  /// The file, if it comes to that, is made in `folder`.
+  explicit KeyTable(std::filesystem::path folder);
+
+  /// An empty entry where there is none. Both throw Error(io).
+  [[nodiscard]] Entry find(const Key& key) const { return slot_of(key).entry; }
+  void set(const Key& key, Entry entry);
+
+ private:
+  struct Slot {
+    Key key;
+    Entry entry;  // an empty one: the slot is free
+    [[nodiscard]] bool free() const { return entry.seen == 0 && !entry.answered; }
+  };
+  struct Found {
+    uint64_t index;
+    Entry entry;
+  };
+  [[nodiscard]] Found slot_of(const Key& key) const;
+  [[nodiscard]] Slot read(uint64_t index) const;
+  void write(uint64_t index, const Slot& slot);
+  void grow();
+
+  uint64_t num_slots_;  // a power of two
+  uint64_t num_used_ = 0;
+  std::filesystem::path folder_;
+  std::vector<Slot> memory_;  // all slots, or none
+  TempFile file_;             // all slots, where memory_ has none
+};
+
+}  // namespace moegen

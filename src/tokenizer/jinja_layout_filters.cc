@@ -68,16 +68,16 @@ Value truncate(const FilterCall& c) {
 
 // textwrap's words with the white space between them: cut behind hyphens within words, and around dashes.
 std::vector<std::u32string> chunks_of(std::string_view line, bool at_hyphens) {
-  static const text::Regex kWords = text::Regex::compile(
+  static const text::Regex words = text::Regex::compile(
       R"([\t\n\x0b\x0c\r ]+|(?<=[\w!"'&.,?])-{2,}(?=\w)|[^\t\n\x0b\x0c\r ]+?(?:-(?:(?<=[^\d\W]{2}-)|(?<=[^\d\W]-[\w!"'&.,?]-))(?=[^\d\W]-?[^\d\W])|(?=[\t\n\x0b\x0c\r ]|\z)|(?<=[\w!"'&.,?])(?=-{2,}\w)))");
-  static const text::Regex kSpaces = text::Regex::compile(R"([\t\n\x0b\x0c\r ]+)");
+  static const text::Regex spaces = text::Regex::compile(R"([\t\n\x0b\x0c\r ]+)");
   std::vector<std::u32string> out;
   const auto add = [&](size_t begin, size_t end) {
     if (begin < end) out.push_back(text::to_utf32(line.substr(begin, end - begin)));
   };
   size_t done = 0;
   text::Regex::Scratch scratch;
-  text::for_each_match(at_hyphens ? kWords : kSpaces, line, scratch, [&](const text::Match& m) {
+  text::for_each_match(at_hyphens ? words : spaces, line, scratch, [&](const text::Match& m) {
     add(done, m.begin);
     add(m.begin, m.end);
     done = m.end;

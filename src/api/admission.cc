@@ -76,10 +76,27 @@ OutputContext Admission::output_context(const Chat& chat, std::string_view rende
   const std::string_view source = chat.chat_template.empty() ? model_.chat_template->source(with_tools) : std::string_view(chat.chat_template);
   out.format = model_.output_format ? *model_.output_format : detect_format(source);
   if (out.format == OutputFormat::none) return out;
-  out.thinking = thinking_of_prompt(rendered);
+  out.thinking = thinking_of_prompt(rendered, chat.continue_final_message);
   out.with_calls = with_tools && chat.parse_tool_calls;
   if (out.with_calls) out.tools = parse_json(chat.tools, "tools");
   return out;
+}
+
+// What may come before what a grammar applies to; null for nothing, or where the vocabulary does not have the marks.
+std::shared_ptr<const ReasoningTokens> Admission::reasoning_tokens(const OutputContext& output) const {
+  const auto span = reasoning_span(output.format, output.thinking);
+  if (!span) return nullptr;
+  const Tokenizer& tokenizer = *model_.tokenizer;
+  const auto added = [&](std::string_view mark) {
+    const auto id = tokenizer.id_of(mark);
+    return id && tokenizer.is_added(*id) ? *id : -1;
+  };
+  auto out = std::make_shared<ReasoningTokens>();
+  out->open = added(span->open);
+  out->then = added(span->then);
+  out->close = tokenizer.encode(span->close, {.add_special_tokens = false});
+  const bool known = (span->open.empty() || out->open >= 0) && (span->then.empty() || out->then >= 0) && tokenizer.is_added(out->close[0]);
+  return known ? out : nullptr;
 }
 
 std::vector<TokenId> Admission::to_ids(const Prompt& prompt, const Request& request, std::string& text) const {
@@ -230,6 +247,7 @@ Admitted Admission::admit(const Request& request) {
     check_length(result.token_ids, sampling, param_of(prompt));
     const auto* chat = std::get_if<Chat>(&prompt);
     out.output.push_back(chat != nullptr ? output_context(*chat, result.text) : OutputContext{});
+    if (out.grammar) out.reasoning.push_back(reasoning_tokens(out.output.back()));
   }
   sampling.seed = request.sampling.seed.value_or(own_seed(seed_, request, out.prompts));
   out.first = std::make_shared<Sampling>(sampling);
@@ -250,7 +268,10 @@ std::unique_ptr<Sequence> Admission::make_sequence(const Admitted& admitted, con
   s->tokens.reserve(prompt.size() + room);
   s->tokens = prompt;
   s->prompt_len = static_cast<int64_t>(prompt.size());
-  if (admitted.grammar) s->grammar = std::make_unique<GrammarState>(admitted.grammar);
+  if (admitted.grammar) {
+    s->grammar = std::make_unique<GrammarState>(admitted.grammar);
+    s->reasoning = ReasoningGate(admitted.reasoning[static_cast<size_t>(choice / admitted.choices_per_prompt)]);
+  }
   s->logprobs = table_for(s->sampling->logprobs);
   s->prompt_logprobs = table_for(s->sampling->prompt_logprobs);
   s->logprobs.entries.reserve(room * static_cast<size_t>(s->logprobs.per_position));

@@ -26,9 +26,10 @@ struct Admitted {
   std::shared_ptr<const Sampling> further;  ///< of the others: no prompt log-probabilities again
   std::shared_ptr<Grammar> grammar;         ///< or null
   int choices_per_prompt = 1;
-  uint64_t held_bytes = 0;            ///< what it takes until it is answered, beside KV pages and what goes with them
-  uint64_t peak_bytes = 0;            ///< and while its answer is written, once
-  std::vector<OutputContext> output;  ///< of every prompt: how its answers are read
+  uint64_t held_bytes = 0;                                        ///< what it takes until it is answered, beside KV pages and what goes with them
+  uint64_t peak_bytes = 0;                                        ///< and while its answer is written, once
+  std::vector<OutputContext> output;                              ///< of every prompt: how its answers are read
+  std::vector<std::shared_ptr<const ReasoningTokens>> reasoning;  ///< of every prompt, with a grammar: what may come before it
 
   [[nodiscard]] size_t num_sequences() const { return prompts.size() * static_cast<size_t>(choices_per_prompt); }
 };
@@ -48,6 +49,7 @@ class Admission {
   [[nodiscard]] std::vector<TokenId> to_ids(const Prompt& prompt, const Request& request, std::string& text) const;
   [[nodiscard]] std::string render(const Chat& chat) const;
   [[nodiscard]] OutputContext output_context(const Chat& chat, std::string_view rendered) const;
+  [[nodiscard]] std::shared_ptr<const ReasoningTokens> reasoning_tokens(const OutputContext& output) const;
   [[nodiscard]] Sampling resolve(const Request& request) const;
   [[nodiscard]] std::vector<std::vector<TokenId>> bad_words(const std::vector<std::string>& words) const;
   [[nodiscard]] std::shared_ptr<Grammar> compile(const SamplingParams& params);

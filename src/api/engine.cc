@@ -261,7 +261,7 @@ class Engine::Impl {
   std::unordered_map<int64_t, Pending> pending_;
   int64_t next_key_ = 0;
   int64_t most_sequences_ = 0;  // of a pass
-  int64_t growing_ = -1;  // key of the request whose sequences are being made, or -1
+  int64_t growing_ = -1;        // key of the request whose sequences are being made, or -1
   bool source_ended_ = false;
   std::optional<Pending> next_;  // admitted, waits until answers in flight leave room
   uint64_t held_bytes_ = 0;      // of all in pending_

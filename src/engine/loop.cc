@@ -18,7 +18,7 @@ Loop::PassCounts Loop::step(std::vector<std::unique_ptr<Sequence>>& finished) {
 void Loop::prepare_masks() {
   std::vector<GrammarState> wanted;
   for (const LogitTask& task : scheduler_.logit_tasks()) {
-    if (task.sample && task.sequence->grammar) wanted.push_back(*task.sequence->grammar);
+    if (task.sample && task.sequence->in_grammar()) wanted.push_back(*task.sequence->grammar);
   }
   if (wanted.empty()) return;
   if (mask_worker_ == nullptr) mask_worker_ = std::make_unique<MaskWorker>();

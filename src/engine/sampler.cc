@@ -96,20 +96,22 @@ TokenId Sampler::argmax(const float* values) const {
 
 TokenId Sampler::sample(const Sequence& sequence, const float* logits, int worker) {
   const Sampling& s = *sequence.sampling;
-  if (!sequence.grammar && greedy_as_is(s)) return argmax(logits);
+  const bool in_grammar = sequence.in_grammar();
+  if (!in_grammar && greedy_as_is(s)) return argmax(logits);
   const Scratch& scratch = scratch_[static_cast<size_t>(worker)];
-  if (sequence.grammar) {
+  if (in_grammar) {
     restrict_to_grammar(sequence, logits, scratch.values);
   } else {
     std::copy(logits, logits + vocab_, scratch.values);
   }
   filter(sequence, scratch.values, scratch);
-  if (sequence.grammar && kernels_.maximum(scratch.values, vocab_) == kNever) restrict_to_grammar(sequence, logits, scratch.values);
+  if (in_grammar && kernels_.maximum(scratch.values, vocab_) == kNever) restrict_to_grammar(sequence, logits, scratch.values);
   if (s.temperature == 0) return argmax(scratch.values);
   return draw(sequence, scratch);
 }
 
-// Values of what the grammar allows are the logits', others become impossible; whatever was there before.
+// Values of what the grammar allows, and of what may open a reasoning before it, are the logits', others become impossible; whatever was there
+// before.
 void Sampler::restrict_to_grammar(const Sequence& sequence, const float* logits, float* values) const {
   const Sampling& s = *sequence.sampling;
   const auto mask = sequence.grammar->mask();
@@ -121,7 +123,9 @@ void Sampler::restrict_to_grammar(const Sequence& sequence, const float* logits,
   }
   for (const TokenId id : s.end_ids) values[id] = mask->can_end ? logits[id] : kNever;
   for (const TokenId id : s.stop_ids) values[id] = mask->can_end ? logits[id] : values[id];
-  const bool can_go_on = !mask->bits.empty() || !mask->ids.empty();
+  const TokenId opening = sequence.reasoning.opening();
+  if (opening >= 0) values[opening] = logits[opening];
+  const bool can_go_on = opening >= 0 || !mask->bits.empty() || !mask->ids.empty();
   if (!can_go_on && !mask->can_end) throw_error(ErrorCode::unsupported, "no token of the vocabulary goes on as the grammar asks");
 }
 

@@ -15,6 +15,7 @@ bool contains(const std::vector<TokenId>& ids, TokenId id) { return std::find(id
 bool follow_grammar(Sequence& s, TokenId token) {
   if (s.grammar == nullptr || s.ended_by_id) return false;
   try {
+    if (!s.reasoning.accept(token)) return false;
     s.grammar->accept(token);
     return s.grammar->ended();
   } catch (const Error& e) {

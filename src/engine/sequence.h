@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/reasoning_gate.h"
 #include "grammar/grammar.h"
 #include "moegen/request.h"
 
@@ -59,7 +60,8 @@ struct Sequence {
   int choice = 0;
   std::shared_ptr<const Sampling> sampling;
   std::unique_ptr<StopRule> stop_rule;    ///< or null
-  std::unique_ptr<GrammarState> grammar;  ///< behind the generated tokens; or null
+  std::unique_ptr<GrammarState> grammar;  ///< behind the generated tokens of the answer; or null
+  ReasoningGate reasoning;                ///< where the grammar begins
   std::vector<TokenId> tokens;            ///< prompt, then generated
   int64_t prompt_len = 0;
 
@@ -76,6 +78,7 @@ struct Sequence {
   std::string error;               ///< not empty: failed
   bool failed_in_grammar = false;  ///< the error is not about memory
 
+  [[nodiscard]] bool in_grammar() const { return grammar != nullptr && !reasoning.inside(); }
   [[nodiscard]] int64_t num_generated() const { return static_cast<int64_t>(tokens.size()) - prompt_len; }
 };
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
 #include "grammar/nfa.h"
@@ -133,6 +135,33 @@ class Subsets {
 };
 
 }  // namespace
+
+Dfa intersection(const Dfa& a, const Dfa& b) {
+  Dfa out;
+  std::map<std::pair<int32_t, int32_t>, int32_t> ids;
+  std::vector<std::pair<int32_t, int32_t>> todo;
+  const auto intern = [&](int32_t x, int32_t y) {
+    const auto [it, fresh] = ids.try_emplace({x, y}, static_cast<int32_t>(todo.size()));
+    if (!fresh) return it->second;
+    if (todo.size() >= kMaxStates) throw_error(ErrorCode::unsupported, "the pattern is too complex: more than {} states", kMaxStates);
+    todo.emplace_back(x, y);
+    out.states.emplace_back().accepts = a.states[static_cast<size_t>(x)].accepts && b.states[static_cast<size_t>(y)].accepts;
+    return it->second;
+  };
+  intern(0, 0);
+  for (size_t i = 0; i < todo.size(); ++i) {
+    const auto& left = a.states[static_cast<size_t>(todo[i].first)].edges;
+    const auto& right = b.states[static_cast<size_t>(todo[i].second)].edges;
+    std::vector<Dfa::Edge> edges;
+    for (size_t l = 0, r = 0; l < left.size() && r < right.size(); left[l].hi < right[r].hi ? ++l : ++r) {
+      const uint8_t lo = std::max(left[l].lo, right[r].lo);
+      const uint8_t hi = std::min(left[l].hi, right[r].hi);
+      if (lo <= hi) edges.push_back({lo, hi, intern(left[l].to, right[r].to)});
+    }
+    out.states[i].edges = std::move(edges);
+  }
+  return out;
+}
 
 Dfa build_dfa(const Pattern& pattern, Encoding encoding) { return Subsets(Nfa(pattern, encoding)).run(); }
 

@@ -31,4 +31,7 @@ struct Dfa {
 /// second. Throws Error(unsupported).
 Dfa build_dfa(const Pattern& pattern, Encoding encoding);
 
+/// The texts that both take. As bounded as build_dfa.
+Dfa intersection(const Dfa& a, const Dfa& b);
+
 }  // namespace moegen::grammar

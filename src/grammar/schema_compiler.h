@@ -61,7 +61,7 @@ class SchemaCompiler {
   int32_t free_string();
   int32_t free_number();
   int32_t other_keys(const std::vector<std::string>& keys);
-  int32_t quoted_rule(const std::string& memo, const Pattern& body);
+  int32_t quoted_rule(const std::string& memo, const Pattern& body, const Pattern* also = nullptr);
   int32_t container(bool object);
 
   // A separator and the space that may follow: the node behind it.

@@ -62,10 +62,11 @@ int32_t SchemaCompiler::write_literal(const Json& value, int32_t from) {
 }
 
 // A string of JSON. `memo`: what it is, so that the same is written once.
-int32_t SchemaCompiler::quoted_rule(const std::string& memo, const Pattern& body) {
+int32_t SchemaCompiler::quoted_rule(const std::string& memo, const Pattern& body, const Pattern* also) {
   if (const auto it = shared_.find(memo); it != shared_.end()) return it->second;
   // The quotes are no characters of the string: where it is written quoted, they are put around afterwards.
   Dfa inner = build_dfa(body, Encoding::quoted);
+  if (also != nullptr) inner = intersection(inner, build_dfa(*also, Encoding::quoted));
   const auto end = static_cast<int32_t>(inner.states.size());
   for (Dfa::State& s : inner.states) {
     if (!s.accepts) continue;
@@ -99,9 +100,6 @@ int32_t SchemaCompiler::string_rule(const Place& schema) {
       schema.unsupported(max != Pattern::kNoLimit ? "maxLength" : "minLength", fmt::format("is too large ({})", e.what()));
     }
   }
-  for (const char* bound : {"minLength", "maxLength"}) {
-    if (schema.has(bound)) schema.unsupported(bound, fmt::format("beside '{}' is not supported", kind));
-  }
   if (pattern != nullptr && format != nullptr) schema.unsupported("format", "beside 'pattern' is not supported");
   const Json& value = pattern != nullptr ? *pattern : *format;
   if (!value.is_string()) schema.invalid(kind, "is not a string");
@@ -109,7 +107,10 @@ int32_t SchemaCompiler::string_rule(const Place& schema) {
   const std::string regex = pattern != nullptr ? text : std::string(format_pattern(text));
   if (regex.empty() && format != nullptr) schema.unsupported("format", fmt::format("'{}' is not supported", text));
   try {
-    return quoted_rule(fmt::format("{} {}", kind, text), without_anchors(parse_pattern(regex), pattern != nullptr));
+    const bool bounded = min > 0 || max != Pattern::kNoLimit;
+    const Pattern length = Pattern::repeat(Pattern::of(CodePoints::all()), min, max);
+    const Pattern body = without_anchors(parse_pattern(regex), pattern != nullptr);
+    return quoted_rule(fmt::format("{} {} {} {}", kind, min, max, text), body, bounded ? &length : nullptr);
   } catch (const Error& e) {
     throw_error(e.code(), "'{}' at {}: {}", kind, schema.path, e.what());
   }
@@ -122,6 +123,7 @@ int32_t SchemaCompiler::free_number() {
 }
 
 int32_t SchemaCompiler::number_rule(const Place& schema, bool integer) {
+  constexpr size_t kMaxDivisorDigits = 4;  // a state for each remainder
   NumberRange range;
   range.integer = integer;
   const auto bound = [&](const char* keyword, bool lower, bool exclusive) {
@@ -140,11 +142,25 @@ int32_t SchemaCompiler::number_rule(const Place& schema, bool integer) {
   bound("exclusiveMinimum", true, true);
   bound("maximum", false, false);
   bound("exclusiveMaximum", false, true);
-  if (!integer && !range.min && !range.max) return free_number();
+  if (const Json* of = schema.find("multipleOf")) {
+    if (!of->is_number() || !(of->get<double>() > 0)) schema.invalid("multipleOf", "is not a number above 0");
+    const auto decimal = Decimal::from(*of);
+    const std::string digits = decimal ? decimal->whole + decimal->fraction : "";
+    if (digits.empty() || digits.size() > kMaxDivisorDigits)
+      schema.unsupported("multipleOf", fmt::format("of more than {} digits is not supported", kMaxDivisorDigits));
+    range.multiples = {std::stoull(digits), decimal->fraction.size()};
+  } else if (!integer && !range.min && !range.max) {
+    return free_number();
+  }
   const auto name = [](const std::optional<Decimal>& d) { return d ? fmt::format("{}{}.{}", d->negative ? "-" : "", d->whole, d->fraction) : ""; };
-  const std::string memo = fmt::format("range {} {} {} {} {}", name(range.min), name(range.max), range.above_min, range.below_max, integer);
+  const std::string memo = fmt::format("range {} {} {} {} {} {} {}", name(range.min), name(range.max), range.above_min, range.below_max, integer,
+                                       range.multiples.divisor, range.multiples.places);
   if (const auto it = shared_.find(memo); it != shared_.end()) return it->second;
-  return shared_[memo] = add_number_rule(builder_, range);
+  try {
+    return shared_[memo] = add_number_rule(builder_, range);
+  } catch (const Error& e) {
+    schema.unsupported(range.multiples.divisor > 1 ? "multipleOf" : "type", fmt::format("is too large ({})", e.what()));
+  }
 }
 
 // A key that is none of `keys`: without escapes, so that no key is written in two ways.

@@ -80,6 +80,13 @@ ParsedOutput parse_tagged(const OutputContext& context, std::string_view text) {
 
 }  // namespace
 
+std::optional<ReasoningSpan> reasoning_span(OutputFormat format, Thinking thinking) {
+  if (format == OutputFormat::none || thinking == Thinking::closed) return std::nullopt;
+  if (format == OutputFormat::harmony) return ReasoningSpan{"", "<|channel|>final", "<|message|>"};
+  const ReasoningMarks& marks = marks_of(format);
+  return ReasoningSpan{thinking == Thinking::open ? "" : marks.open, marks.close, ""};
+}
+
 ParsedOutput parse_output(const OutputContext& context, std::string_view text) {
   if (context.format == OutputFormat::none) return plain(text);
   try {

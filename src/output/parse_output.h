@@ -27,6 +27,16 @@ struct ParsedOutput {
   bool plain = true;  ///< nothing was found: the content is the text
 };
 
+/// How the reasoning at the begin of an answer is marked, for those who have to know while it is written.
+struct ReasoningSpan {
+  std::string_view open;  ///< empty: it is open from the first token on
+  std::string_view close;
+  std::string_view then;  ///< where not empty, the answer begins behind the next of these only
+};
+
+/// nullopt: none is to come.
+std::optional<ReasoningSpan> reasoning_span(OutputFormat format, Thinking thinking);
+
 /// Splits an answer, special tokens included, into reasoning, content and calls. Pure, may be called from many threads, linear
 /// in the text. Calls that are malformed stay in the content, with all that stands beside them; nothing is thrown for a text.
 ParsedOutput parse_output(const OutputContext& context, std::string_view text);

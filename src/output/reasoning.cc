@@ -1,10 +1,19 @@
 #include "output/reasoning.h"
 
+#include <utility>
+
 #include "output/cursor.h"
 
 namespace moegen {
 
-Thinking thinking_of_prompt(std::string_view prompt) {
+Thinking thinking_of_prompt(std::string_view prompt, bool continued) {
+  if (continued) {
+    for (const auto& [open, close] : {std::pair("<think>", "</think>"), std::pair("[THINK]", "[/THINK]")}) {
+      const size_t at = prompt.rfind(open);
+      if (at != std::string_view::npos && prompt.find(close, at) == std::string_view::npos) return Thinking::open;
+    }
+    return Thinking::closed;
+  }
   const size_t last = prompt.find_last_not_of(kSpace);
   const std::string_view text = prompt.substr(0, last == std::string_view::npos ? 0 : last + 1);
   if (text.ends_with("<think>") || text.ends_with("[THINK]")) return Thinking::open;

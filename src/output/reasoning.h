@@ -12,8 +12,8 @@ enum class Thinking {
   closed,  ///< the prompt ends with a closing tag: no reasoning is to come
 };
 
-/// What the end of a rendered prompt says about it.
-Thinking thinking_of_prompt(std::string_view prompt);
+/// What a rendered prompt says about it. `continued`: it ends within an answer, which is in its reasoning or beyond.
+Thinking thinking_of_prompt(std::string_view prompt, bool continued);
 
 struct ReasoningMarks {
   std::string_view open, close;

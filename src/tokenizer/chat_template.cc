@@ -1,6 +1,7 @@
 #include "tokenizer/chat_template.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 #include "base/error.h"
@@ -32,32 +33,56 @@ Json special_tokens(const Json& config) {
   return tokens;
 }
 
-// The last message stays open: what was rendered is cut where its content ends.
-std::string cut_behind(const std::string& rendered, const std::string& content) {
-  const std::string_view stripped = python::strip(content, python::Side::both);
-  const size_t at = rendered.rfind(stripped);
-  if (at == std::string::npos) {
-    throw_error(ErrorCode::invalid_argument, "continue_final_message: the final message does not appear in the rendered chat");
+constexpr std::array<const char*, 3> kReasoning = {"reasoning_content", "thinking", "reasoning"};
+
+// As transformers does it: reasoning is found by the names that templates read it by.
+void alias_reasoning(Json& messages) {
+  for (Json& message : messages) {
+    if (!message.is_object()) continue;
+    const auto* given =
+        std::find_if(kReasoning.begin(), kReasoning.end(), [&](const char* name) { return message.contains(name) && !message[name].is_null(); });
+    if (given == kReasoning.end()) continue;
+    Json with_names = Json::object();
+    with_names["thinking"] = message[*given];
+    for (auto& [name, value] : message.items()) with_names[name] = value;
+    with_names["reasoning_content"] = message[*given];
+    message = std::move(with_names);
   }
-  // A template that strips its messages leaves nothing of the content's trailing white space.
-  const std::string_view with_tail = std::string_view(content).substr(static_cast<size_t>(stripped.data() - content.data()));
-  const bool kept = rendered.compare(at, with_tail.size(), with_tail) == 0;
-  return rendered.substr(0, at + (kept ? with_tail.size() : stripped.size()));
 }
 
-std::string final_content(const Json& messages) {
-  if (messages.empty()) throw_error(ErrorCode::invalid_argument, "continue_final_message: there is no message");
-  const Json& last = messages.back();
-  const auto it = last.is_object() ? last.find("content") : last.end();
-  if (!last.is_object() || it == last.end()) throw_error(ErrorCode::invalid_argument, "continue_final_message: the final message has no content");
-  if (it->is_string()) return it->get<std::string>();
-  if (it->is_array()) {
-    for (auto part = it->rbegin(); part != it->rend(); ++part) {
-      if (part->is_object() && part->contains("text") && (*part)["text"].is_string()) return (*part)["text"].get<std::string>();
+// The last message of a conversation, which stays open: a tag behind its text shows where to cut what is rendered. As in transformers.
+class OpenEnd {
+ public:
+  explicit OpenEnd(Json& messages) {
+    if (messages.empty()) refuse("there is no message");
+    Json& last = messages.back();
+    if (!last.is_object() || !last.contains("content") || last["content"].is_null()) refuse("the final message has no content");
+    Json* text = &last["content"];
+    if (text->is_array()) {
+      const auto part = std::find_if(text->rbegin(), text->rend(), [](const Json& p) { return p.is_object() && p.contains("text"); });
+      if (part == text->rend()) refuse("the final message has no text");
+      text = &(*part)["text"];
     }
+    if (!text->is_string()) refuse("the final message has no text");
+    content_ = python::strip(text->get_ref<const std::string&>(), python::Side::both);
+    *text = text->get_ref<const std::string&>() + kTag;
   }
-  throw_error(ErrorCode::invalid_argument, "continue_final_message: the final message has no text");
-}
+
+  [[nodiscard]] std::string cut(std::string rendered) const {
+    const std::string_view tag = python::strip(kTag, python::Side::right);
+    const size_t at = rendered.rfind(tag);
+    if (at == std::string::npos || rendered.find(content_) == std::string::npos) refuse("the final message does not appear in the rendered chat");
+    const bool spaces_kept = std::string_view(rendered).substr(at).starts_with(kTag);
+    rendered.resize(at);
+    if (!spaces_kept) rendered.resize(python::strip(rendered, python::Side::right).size());
+    return rendered;
+  }
+
+ private:
+  static constexpr const char* kTag = "CONTINUE_FINAL_MESSAGE_TAG ";
+  [[noreturn]] static void refuse(const char* why) { throw_error(ErrorCode::invalid_argument, "continue_final_message: {}", why); }
+  std::string content_;
+};
 
 }  // namespace
 
@@ -158,8 +183,12 @@ std::string ChatTemplate::render(const ChatRequest& request) const {
   if (request.continue_final_message && request.add_generation_prompt) {
     throw_error(ErrorCode::invalid_argument, "continue_final_message and add_generation_prompt exclude each other");
   }
+  Json messages = request.messages;
+  alias_reasoning(messages);
+  std::optional<OpenEnd> open_end;
+  if (request.continue_final_message) open_end.emplace(messages);
   Json context = Json::object();
-  context["messages"] = request.messages;
+  context["messages"] = std::move(messages);
   context["tools"] = request.tools;
   context["documents"] = request.documents;
   context["add_generation_prompt"] = request.add_generation_prompt;
@@ -168,9 +197,9 @@ std::string ChatTemplate::render(const ChatRequest& request) const {
     for (const auto& [name, value] : request.kwargs.items()) context[name] = value;
   }
   const bool with_tools = !request.tools.is_null();
-  const std::string rendered = request.chat_template ? Template::parse(*request.chat_template).render(context, request.now)
-                                                     : impl_->choose(with_tools).render(context, request.now);
-  return request.continue_final_message ? cut_behind(rendered, final_content(request.messages)) : rendered;
+  std::string rendered = request.chat_template ? Template::parse(*request.chat_template).render(context, request.now)
+                                               : impl_->choose(with_tools).render(context, request.now);
+  return open_end ? open_end->cut(std::move(rendered)) : rendered;
 }
 
 }  // namespace moegen

@@ -208,7 +208,6 @@ Value Interpreter::item(const Value& of, const Value& key) {
     if (of.dict() == nullptr || !method(*this, of, *key.text()).is_undefined()) return attribute(of, *key.text());
     return Value::undefined(std::string("'dict object' has no attribute '") + *key.text() + "'");
   }
-  require_defined(key);
   return Value::undefined(of.type_name() + " object has no element " + to_repr(heap_, key));
 }
 

@@ -12,6 +12,9 @@ struct FilterCall {
   const Value& of;
   Args& args;
   [[nodiscard]] Heap& heap() const { return in.heap(); }
+  [[nodiscard]] std::string text() const { return in.text_of(of); }
+  /// Markup where the value is.
+  [[nodiscard]] Value give(std::string s) const { return heap().text_like(of, std::move(s)); }
   [[nodiscard]] Params params(std::initializer_list<const char*> names, size_t required = 0) const { return Params(name, args, names, required); }
 };
 using FilterCode = Value (*)(const FilterCall&);
@@ -23,7 +26,11 @@ struct FilterEntry {
 
 /// nullptr for a name that the group does not have.
 FilterCode find_text_filter(const std::string& name);
+FilterCode find_layout_filter(const std::string& name);
+FilterCode find_markup_filter(const std::string& name);
 FilterCode find_sequence_filter(const std::string& name);
+/// In any group.
+FilterCode find_filter(const std::string& name);
 
 /// `a.b.0` of a value, as the attribute arguments of filters name it; `otherwise` (may be null) stands for each step that is missing.
 Value nested_attribute(Interpreter& in, const Value& of, const Value& path, const Value* otherwise = nullptr);

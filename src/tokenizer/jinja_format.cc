@@ -16,7 +16,7 @@ class ReprWriter {
   void write(const Value& v) {
     const size_t before = out.size();
     if (const std::string* s = v.text()) {
-      out += python::repr(*s);
+      out += v.is_markup() ? "Markup(" + python::repr(*s) + ")" : python::repr(*s);
     } else if (const Seq* seq = v.seq()) {
       sequence(*seq);
     } else if (const Dict* dict = v.dict()) {

@@ -24,7 +24,14 @@ struct Call {
   Args& args;
   [[nodiscard]] const std::string& text() const { return *self.text(); }
   [[nodiscard]] Heap& heap() const { return in.heap(); }
-  [[nodiscard]] Value give(std::string s) const { return heap().text(std::move(s)); }
+  [[nodiscard]] Value give(std::string s) const { return heap().text_like(self, std::move(s)); }
+  // An argument that becomes part of the text.
+  [[nodiscard]] std::string part(const Value& v) const {
+    if (self.is_markup()) return escaped(heap(), v);
+    require_defined(v);
+    if (v.text() == nullptr) fail(name + "() needs a str, not " + v.type_name());
+    return *v.text();
+  }
 };
 using Code = Value (*)(const Call&);
 
@@ -45,19 +52,20 @@ class Method : public Object {
   Code code_;
 };
 
-Value list_of(Heap& heap, const std::vector<std::string_view>& parts) {
-  heap.charge(parts.size() * sizeof(Value));
+Value list_of(const Call& c, const std::vector<std::string_view>& parts) {
+  c.heap().charge(parts.size() * sizeof(Value));
   std::vector<Value> items;
   items.reserve(parts.size());
-  for (const std::string_view p : parts) items.push_back(heap.text(std::string(p)));
-  return heap.list(std::move(items));
+  for (const std::string_view p : parts) items.push_back(c.give(std::string(p)));
+  return c.heap().list(std::move(items));
 }
 
 Value change_case(const Call& c) {
   const Params p(c.name, c.args, {});
   c.heap().charge(c.text().size() * 4);
   if (c.name == "upper") return c.give(python::upper(c.text()));
-  if (c.name == "lower" || c.name == "casefold") return c.give(python::lower(c.text()));
+  if (c.name == "lower") return c.give(python::lower(c.text()));
+  if (c.name == "casefold") return c.give(python::casefold(c.text()));
   if (c.name == "title") return c.give(python::title(c.text()));
   if (c.name == "swapcase") return c.give(python::swap_case(c.text()));
   return c.give(python::capitalize(c.text()));
@@ -76,15 +84,15 @@ Value split(const Call& c) {
   const int64_t max = p.integer(1, -1);
   const bool from_right = c.name == "rsplit";
   c.heap().charge(c.text().size() + 64);
-  if (!p.given(0)) return list_of(c.heap(), from_right ? python::rsplit(c.text(), max) : python::split(c.text(), max));
+  if (!p.given(0)) return list_of(c, from_right ? python::rsplit(c.text(), max) : python::split(c.text(), max));
   if (p.text(0).empty()) fail("empty separator");
-  return list_of(c.heap(), from_right ? python::rsplit(c.text(), p.text(0), max) : python::split(c.text(), p.text(0), max));
+  return list_of(c, from_right ? python::rsplit(c.text(), p.text(0), max) : python::split(c.text(), p.text(0), max));
 }
 
 Value split_lines(const Call& c) {
   const Params p(c.name, c.args, {"keepends"});
   c.heap().charge(c.text().size());
-  return list_of(c.heap(), python::split_lines(c.text(), p.flag(0, false)));
+  return list_of(c, python::split_lines(c.text(), p.flag(0, false)));
 }
 
 Value expand_tabs(const Call& c) {
@@ -119,7 +127,7 @@ Value partition(const Call& c) {
   if (at == std::string::npos) {
     three = {c.give(from_right ? "" : s), c.give(""), c.give(from_right ? s : "")};
   } else {
-    three = {c.give(s.substr(0, at)), p.at(0), c.give(s.substr(at + p.text(0).size()))};
+    three = {c.give(s.substr(0, at)), c.give(p.text(0)), c.give(s.substr(at + p.text(0).size()))};
   }
   return c.heap().list(std::move(three), SeqKind::tuple);
 }
@@ -177,7 +185,7 @@ Value count(const Call& c) {
 
 Value replace(const Call& c) {
   const Params p(c.name, c.args, {"old", "new", "count"}, 2);
-  return c.give(replaced(c.heap(), c.text(), p.text(0), p.text(1), p.integer(2, -1)));
+  return c.give(replaced(c.heap(), c.text(), p.text(0), c.part(p.at(1)), p.integer(2, -1)));
 }
 
 Value join(const Call& c) {
@@ -185,12 +193,12 @@ Value join(const Call& c) {
   std::string out;
   bool first = true;
   for (const Value& v : c.in.items_of(p.at(0))) {
-    if (v.text() == nullptr) fail(std::string("sequence item: expected str instance, ") + v.type_name() + " found");
-    c.heap().charge(v.text()->size() + c.text().size());
-    c.heap().check_text(out.size() + v.text()->size() + c.text().size());
+    const std::string part = c.part(v);
+    c.heap().charge(part.size() + c.text().size());
+    c.heap().check_text(out.size() + part.size() + c.text().size());
     if (!first) out += c.text();
     first = false;
-    out += *v.text();
+    out += part;
   }
   return c.give(std::move(out));
 }
@@ -220,7 +228,7 @@ Value classify(const Call& c) {
 
 Value justify(const Call& c) {
   const Params p(c.name, c.args, {"width", "fillchar"}, 1);
-  const std::string fill = p.text(1, c.name == "zfill" ? "0" : " ");
+  const std::string fill = p.has(1) ? c.part(p.at(1)) : c.name == "zfill" ? "0" : " ";
   if (text::count_chars(fill) != 1) fail("The fill character must be exactly one character long");
   const auto length = static_cast<int64_t>(text::count_chars(c.text()));
   const int64_t pad = std::max<int64_t>(p.integer(0, 0) - length, 0);
@@ -244,7 +252,12 @@ Value remove_affix(const Call& c) {
   return c.give(s.ends_with(affix) ? s.substr(0, s.size() - affix.size()) : s);
 }
 
-Value format(const Call& c) { return c.give(format_braces(c.in, c.text(), c.args)); }
+Value format(const Call& c) { return format_braces(c.in, c.self, c.args); }
+
+Value to_plain(const Call& c) {
+  const Params p(c.name, c.args, {});
+  return c.heap().text(c.name == "unescape" ? unescaped(c.text()) : without_tags(c.heap(), c.text()));
+}
 
 Value dict_view(const Call& c) {
   const Params p(c.name, c.args, {});
@@ -333,6 +346,7 @@ constexpr std::array<Entry, 46> kTextMethods = {{
     {"removesuffix", remove_affix},
     {"format", format},
 }};
+constexpr std::array<Entry, 2> kMarkupMethods = {{{"striptags", to_plain}, {"unescape", to_plain}}};
 constexpr std::array<Entry, 5> kDictMethods = {{{"items", dict_view}, {"keys", dict_view}, {"values", dict_view}, {"get", dict_get}, {"copy", same}}};
 constexpr std::array<Entry, 3> kListMethods = {{{"index", list_find}, {"count", list_find}, {"copy", same}}};
 constexpr std::array<const char*, 8> kListChanges = {"append", "extend", "insert", "pop", "remove", "clear", "reverse", "sort"};
@@ -356,7 +370,10 @@ void refuse_change(const Table& table, const Value& of, const std::string& name)
 }  // namespace
 
 Value method(Interpreter& in, const Value& of, const std::string& name) {
-  if (of.text() != nullptr) return bind(in, kTextMethods, of, name);
+  if (of.text() != nullptr) {
+    Value bound = bind(in, kTextMethods, of, name);
+    return bound.is_undefined() && of.is_markup() ? bind(in, kMarkupMethods, of, name) : bound;
+  }
   if (of.dict() != nullptr) {
     refuse_change(kDictChanges, of, name);
     return bind(in, kDictMethods, of, name);

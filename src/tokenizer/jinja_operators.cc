@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tokenizer/jinja_format.h"
+#include "tokenizer/jinja_text.h"
 #include "tokenizer/python_text.h"
 #include "tokenizer/unicode.h"
 
@@ -79,7 +80,8 @@ Value of_reals(const std::string& op, double x, double y) {
   if (op == "/") return Value(x / y);
   if (op == "//") return Value(std::floor(x / y));
   const double r = std::fmod(x, y);
-  return Value(r != 0 && (r < 0) != (y < 0) ? r + y : r);
+  if (r == 0) return Value(std::copysign(0.0, y));
+  return Value((r < 0) != (y < 0) ? r + y : r);
 }
 
 Value repeat(Heap& heap, const Value& what, int64_t times) {
@@ -92,7 +94,7 @@ Value repeat(Heap& heap, const Value& what, int64_t times) {
     std::string out;
     out.reserve(s->size() * n);
     for (uint64_t i = 0; unit > 0 && i < n; ++i) out += *s;
-    return heap.text(std::move(out));
+    return heap.text_like(what, std::move(out));
   }
   std::vector<Value> items;
   const Seq& s = *what.seq();
@@ -119,6 +121,7 @@ Value binary(Heap& heap, const std::string& op, const Value& a, const Value& b) 
   if (a.as_integer(x) && b.as_integer(y)) return of_integers(op, x, y);
   if (a.as_real(p) && b.as_real(q)) return of_reals(op, p, q);
   if (op == "+" && a.text() != nullptr && b.text() != nullptr) {
+    if (a.is_markup() || b.is_markup()) return heap.markup(escaped(heap, a) + escaped(heap, b));
     heap.check_text(a.text()->size() + b.text()->size());
     return heap.text(*a.text() + *b.text());
   }
@@ -133,12 +136,12 @@ Value binary(Heap& heap, const std::string& op, const Value& a, const Value& b) 
     Args args;
     if (b.seq() != nullptr && b.seq()->kind == SeqKind::tuple) {
       args.positional = b.seq()->items;
-      return heap.text(format_percent(heap, *a.text(), args, false));
+      return format_percent(heap, a, args, false);
     }
     args.positional.push_back(b);
     // Python takes whatever has an index for a mapping.
     const bool indexed = is_list_or_tuple(b) || b.dict() != nullptr || b.is_undefined() || (b.seq() != nullptr && b.seq()->kind == SeqKind::range);
-    return heap.text(format_percent(heap, *a.text(), args, indexed));
+    return format_percent(heap, a, args, indexed);
   }
   bad_types(op, a, b);
 }
@@ -205,13 +208,14 @@ Value slice_of(Heap& heap, const Value& of, const Value& begin, const Value& end
     heap.step(1 + s->size() / 16);
     if (text::is_ascii(*s)) {
       const Range r = adjusted(begin, end, step, static_cast<int64_t>(s->size()));
-      if (r.step == 1) return heap.text(r.begin < r.end ? s->substr(static_cast<size_t>(r.begin), static_cast<size_t>(r.end - r.begin)) : "");
+      if (r.step == 1)
+        return heap.text_like(of, r.begin < r.end ? s->substr(static_cast<size_t>(r.begin), static_cast<size_t>(r.end - r.begin)) : "");
     }
     const std::u32string chars = text::to_utf32(*s);
     heap.charge(chars.size() * 4);
     std::string out;
     walk(adjusted(begin, end, step, static_cast<int64_t>(chars.size())), [&](size_t i) { text::append_utf8(out, chars[i]); });
-    return heap.text(std::move(out));
+    return heap.text_like(of, std::move(out));
   }
   const Seq* s = of.seq();
   if (s == nullptr || (!is_list_or_tuple(of) && s->kind != SeqKind::range)) {
@@ -226,6 +230,7 @@ Value slice_of(Heap& heap, const Value& of, const Value& begin, const Value& end
 namespace {
 
 struct Conversion {
+  bool markup = false;  // of the pattern: texts are escaped
   bool left = false;
   bool zero = false;
   bool plus = false;
@@ -247,7 +252,7 @@ std::string converted(Heap& heap, const Value& v, char letter, const Conversion&
   int64_t integer = 0;
   std::string body;
   if (letter == 's' || letter == 'r') {
-    body = letter == 's' ? to_text(heap, v) : to_repr(heap, v);
+    body = letter == 's' ? (c.markup ? escaped(heap, v) : to_text(heap, v)) : c.markup ? escaped(heap, to_repr(heap, v)) : to_repr(heap, v);
     if (c.precision >= 0) {
       const std::u32string chars = text::to_utf32(body);
       body.clear();
@@ -279,7 +284,8 @@ std::string converted(Heap& heap, const Value& v, char letter, const Conversion&
 
 }  // namespace
 
-std::string format_percent(Heap& heap, const std::string& pattern, const Args& args, bool may_be_left) {
+Value format_percent(Heap& heap, const Value& format, const Args& args, bool may_be_left) {
+  const std::string& pattern = *format.text();
   std::string out;
   size_t next = 0;
   for (size_t i = 0; i < pattern.size(); ++i) {
@@ -287,7 +293,7 @@ std::string format_percent(Heap& heap, const std::string& pattern, const Args& a
       out += pattern[i];
       continue;
     }
-    Conversion c;
+    Conversion c{.markup = format.is_markup()};
     const Value* v = nullptr;
     ++i;
     if (i < pattern.size() && pattern[i] == '(') {
@@ -328,7 +334,7 @@ std::string format_percent(Heap& heap, const std::string& pattern, const Args& a
     if (c.left) out.append(pad, ' ');
   }
   if (next < args.positional.size() && !may_be_left) fail("not all arguments converted during string formatting");
-  return out;
+  return heap.text_like(format, std::move(out));
 }
 
 }  // namespace moegen::jinja

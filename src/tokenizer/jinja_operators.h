@@ -12,6 +12,6 @@ bool contains(Heap& heap, const Value& container, const Value& what);
 void require_defined(const Value& v);
 Value slice_of(Heap& heap, const Value& of, const Value& begin, const Value& end, const Value& step);
 /// '%' on a text. `may_be_left`: arguments that the text does not ask for are no error.
-std::string format_percent(Heap& heap, const std::string& pattern, const Args& args, bool may_be_left);
+Value format_percent(Heap& heap, const Value& pattern, const Args& args, bool may_be_left);
 
 }  // namespace moegen::jinja

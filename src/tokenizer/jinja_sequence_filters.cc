@@ -45,7 +45,7 @@ Value first_or_last(const FilterCall& c) {
   if (c.name == "last" && c.of.seq() != nullptr && c.of.seq()->is_generator()) fail("'generator' object is not reversible");
   const std::vector<Value> items = c.in.items_of(c.of);
   if (items.empty()) return Value::undefined(std::string("No ") + c.name + " item, sequence was empty.");
-  return c.name == "first" ? items.front() : items.back();
+  return c.name == "first" ? items.front() : c.of.is_markup() ? c.heap().markup(*items.back().text()) : items.back();
 }
 
 Value join(const FilterCall& c) {
@@ -329,11 +329,17 @@ FilterCode find_sequence_filter(const std::string& name) {
   return nullptr;
 }
 
+FilterCode find_filter(const std::string& name) {
+  for (const auto find : {find_text_filter, find_layout_filter, find_markup_filter, find_sequence_filter}) {
+    if (const FilterCode code = find(name)) return code;
+  }
+  return nullptr;
+}
+
 Value Interpreter::filter(const std::string& name, const Value& of, Args& args) {
   const Level level(*this);
-  FilterCode code = find_text_filter(name);
-  if (code == nullptr) code = find_sequence_filter(name);
-  if (code == nullptr) fail(std::string("No filter named '") + name + "'.");
+  const FilterCode code = find_filter(name);
+  if (code == nullptr) fail(name == "random" || name == "urlize" ? "the filter '" + name + "' is not supported" : "No filter named '" + name + "'.");
   heap_.step();
   return code({*this, name, of, args});
 }

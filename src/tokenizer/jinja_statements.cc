@@ -219,8 +219,8 @@ class Parser : public ExpressionParser {
     p.takes_varargs = uses_.varargs;
     p.takes_kwargs = uses_.kwargs;
     p.takes_caller = uses_.caller;
-    uses_ = outer;
-    uses_.caller = uses_.caller || p.takes_caller;
+    // As in Jinja2, what a macro inside reads counts for those around it.
+    uses_ = {outer.varargs || uses_.varargs, outer.kwargs || uses_.kwargs, outer.caller || uses_.caller};
     loops_ = loops;
     return b;
   }

@@ -8,6 +8,7 @@
 
 #include "tokenizer/jinja_format.h"
 #include "tokenizer/jinja_operators.h"
+#include "tokenizer/jinja_text.h"
 #include "tokenizer/python_text.h"
 #include "tokenizer/unicode.h"
 
@@ -204,18 +205,63 @@ Value field_of(Interpreter& in, std::string_view field, const Args& args, size_t
   return v;
 }
 
-std::string replacement(Interpreter& in, std::string_view field, const Args& args, size_t& next) {
-  const size_t colon = field.find(':');
-  std::string_view name = field.substr(0, colon);
-  const std::string_view spec = colon == std::string_view::npos ? std::string_view() : field.substr(colon + 1);
-  const size_t bang = name.find('!');
-  const std::string_view conversion = bang == std::string_view::npos ? std::string_view() : name.substr(bang + 1);
-  name = name.substr(0, bang);
-  const Value v = field_of(in, name, args, next);
-  if (bang == std::string_view::npos) return formatted(in, v, spec);
-  if (conversion != "r" && conversion != "s") fail("str.format: only the conversions !r and !s are supported");
-  return formatted(in, in.heap().text(conversion == "r" ? to_repr(in.heap(), v) : to_text(in.heap(), v)), spec);
-}
+// One call of str.format.
+class Formatter {
+ public:
+  Formatter(Interpreter& in, const Args& args, bool escapes) : in_(in), args_(args), escapes_(escapes) {}
+
+  /// `fields`: how deep fields may stand in each other, which they do in format specs.
+  std::string run(std::string_view pattern, size_t fields) {
+    std::string out;
+    for (size_t i = 0; i < pattern.size(); ++i) {
+      const char c = pattern[i];
+      if ((c == '{' || c == '}') && i + 1 < pattern.size() && pattern[i + 1] == c) {
+        out += c;
+        ++i;
+      } else if (c == '}') {
+        fail("Single '}' encountered in format string");
+      } else if (c != '{') {
+        out += c;
+      } else {
+        if (fields == 0) fail("Max string recursion exceeded");
+        size_t close = i + 1;
+        for (size_t open = 1; close < pattern.size(); ++close) {
+          open += pattern[close] == '{' ? 1 : 0;
+          if (pattern[close] == '}' && --open == 0) break;
+        }
+        if (close >= pattern.size()) fail("expected '}' before end of string");
+        out += field(pattern.substr(i + 1, close - i - 1), fields - 1);
+        in_.heap().check_text(out.size());
+        i = close;
+      }
+    }
+    return out;
+  }
+
+ private:
+  std::string field(std::string_view text, size_t fields) {
+    const size_t colon = text.find(':');
+    std::string_view name = text.substr(0, colon);
+    const size_t bang = name.find('!');
+    const std::string_view conversion = bang == std::string_view::npos ? "" : name.substr(bang + 1);
+    name = name.substr(0, bang);
+    if (name.find('{') != std::string_view::npos) fail("unexpected '{' in field name");
+    Value v = field_of(in_, name, args_, next_);
+    if (bang != std::string_view::npos) {
+      if (conversion != "r" && conversion != "s") fail("str.format: only the conversions !r and !s are supported");
+      v = in_.heap().text(conversion == "r" ? to_repr(in_.heap(), v) : to_text(in_.heap(), v));
+    }
+    const std::string spec = colon == std::string_view::npos ? "" : run(text.substr(colon + 1), fields);
+    if (!escapes_) return formatted(in_, v, spec);
+    if (v.is_markup() && !spec.empty()) fail("Unsupported format specification for Markup.");
+    return v.is_markup() ? *v.text() : escaped(in_.heap(), formatted(in_, v, spec));
+  }
+
+  Interpreter& in_;
+  const Args& args_;
+  bool escapes_;
+  size_t next_ = 0;
+};
 
 }  // namespace
 
@@ -230,29 +276,8 @@ std::string formatted(Interpreter& in, const Value& value, std::string_view spec
   fail(fmt::format("unsupported format string passed to {}.__format__", value.type_name()));
 }
 
-std::string format_braces(Interpreter& in, std::string_view pattern, const Args& args) {
-  std::string out;
-  size_t next = 0;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    const char c = pattern[i];
-    if ((c == '{' || c == '}') && i + 1 < pattern.size() && pattern[i + 1] == c) {
-      out += c;
-      ++i;
-    } else if (c == '}') {
-      fail("Single '}' encountered in format string");
-    } else if (c != '{') {
-      out += c;
-    } else {
-      const size_t close = pattern.find('}', i);
-      if (close == std::string_view::npos) fail("expected '}' before end of string");
-      const std::string_view field = pattern.substr(i + 1, close - i - 1);
-      if (field.find('{') != std::string_view::npos) fail("str.format: a field within a field is not supported");
-      out += replacement(in, field, args, next);
-      in.heap().check_text(out.size());
-      i = close;
-    }
-  }
-  return out;
+Value format_braces(Interpreter& in, const Value& pattern, const Args& args) {
+  return in.heap().text_like(pattern, Formatter(in, args, pattern.is_markup()).run(*pattern.text(), 2));
 }
 
 }  // namespace moegen::jinja

@@ -7,8 +7,8 @@
 
 namespace moegen::jinja {
 
-/// str.format: fields by place or name, with attributes, indices, conversions and format specs, without fields in specs.
-std::string format_braces(Interpreter& in, std::string_view pattern, const Args& args);
+/// str.format: fields by place or name, with attributes, indices, conversions and format specs. The result has the pattern's kind: markup escapes.
+Value format_braces(Interpreter& in, const Value& pattern, const Args& args);
 
 /// format(value, spec) of Python for texts and numbers; without `n`, `c` and `#` of floats.
 std::string formatted(Interpreter& in, const Value& value, std::string_view spec);

@@ -34,7 +34,7 @@ bool of_value(const std::string& name, const Value& v, bool& known) {
   if (name == "iterable") return v.seq() != nullptr || v.dict() != nullptr || v.text() != nullptr || v.is_undefined();
   if (name == "sequence") return is_sequence(v);
   if (name == "callable") return v.is_undefined() || (v.object() != nullptr && v.object()->callable());
-  if (name == "escaped") return false;
+  if (name == "escaped") return v.is_markup();
   known = false;
   return false;
 }
@@ -85,7 +85,7 @@ bool Interpreter::test(const std::string& name, const Value& of, Args& args) {
     if (of.text() == nullptr) return false;
     bool is_test = false;
     of_value(*of.text(), of, is_test);
-    return name == "filter" ? find_text_filter(*of.text()) != nullptr || find_sequence_filter(*of.text()) != nullptr : is_test;
+    return name == "filter" ? find_filter(*of.text()) != nullptr : is_test;
   }
   if (is_one_of(name, {"eq", "equalto", "==", "ne", "!=", "lt", "lessthan", "<", "le", "<=", "gt", "greaterthan", ">", "ge", ">=", "in", "sameas",
                        "divisibleby"})) {

@@ -40,15 +40,13 @@ std::string replaced(Heap& heap, const std::string& s, const std::string& from, 
 
 namespace {
 
-std::string text_of(const FilterCall& c) { return to_text(c.heap(), c.of); }
-
 Value change_case(const FilterCall& c) {
   const Params p = c.params({});
-  const std::string s = text_of(c);
+  const std::string s = c.text();
   c.heap().charge(s.size() * 4);
-  if (c.name == "upper") return c.heap().text(python::upper(s));
-  if (c.name == "lower") return c.heap().text(python::lower(s));
-  if (c.name == "capitalize") return c.heap().text(python::capitalize(s));
+  if (c.name == "upper") return c.give(python::upper(s));
+  if (c.name == "lower") return c.give(python::lower(s));
+  if (c.name == "capitalize") return c.give(python::capitalize(s));
   std::string out;  // title: words begin behind spaces, hyphens and opening brackets only
   size_t begin = 0;
   const auto word = [&](size_t end) {
@@ -67,93 +65,16 @@ Value change_case(const FilterCall& c) {
 
 Value trim(const FilterCall& c) {
   const Params p = c.params({"chars"});
-  const std::string s = text_of(c);
+  const std::string s = c.text();
   c.heap().charge(s.size());
-  if (!p.given(0)) return c.heap().text(std::string(python::strip(s, python::Side::both)));
+  if (!p.given(0)) return c.give(std::string(python::strip(s, python::Side::both)));
   c.heap().step((s.size() / 8 + 1) * (p.text(0).size() / 8 + 1));
-  return c.heap().text(std::string(python::strip(s, p.text(0), python::Side::both)));
+  return c.give(std::string(python::strip(s, p.text(0), python::Side::both)));
 }
 
 Value to_string(const FilterCall& c) {
   const Params p = c.params({});
-  return c.of.text() != nullptr ? c.of : c.heap().text(text_of(c));
-}
-
-std::string escaped(Heap& heap, const std::string& s) {
-  std::string out;
-  heap.charge(s.size() * 5);
-  for (const char ch : s) {
-    switch (ch) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&#34;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += ch;
-    }
-  }
-  return out;
-}
-
-Value escape(const FilterCall& c) { return c.heap().text(escaped(c.heap(), text_of(c))); }
-
-Value xml_attributes(const FilterCall& c) {
-  const Params p = c.params({"autospace"});
-  if (c.of.dict() == nullptr) fail("xmlattr needs a mapping, not '" + c.of.type_name() + "'");
-  std::string out;
-  for (const auto& [key, value] : c.of.dict()->items()) {
-    if (value.is_none() || value.is_undefined()) continue;
-    const std::string name = to_text(c.heap(), key);
-    if (name.find_first_of(" \t\n\r\f\v/>=") != std::string::npos) fail("Invalid character in attribute name: " + python::repr(name));
-    if (!out.empty() || p.flag(0, true)) out += ' ';
-    out.append(escaped(c.heap(), name)).append("=\"").append(escaped(c.heap(), to_text(c.heap(), value))).append("\"");
-    c.heap().check_text(out.size());
-  }
-  return c.heap().text(std::move(out));
-}
-
-// The entities that `escape` makes, and their like; others stay as they are.
-std::string unescaped(std::string_view s) {
-  static constexpr std::array<std::pair<std::string_view, char>, 7> kEntities = {
-      {{"&lt;", '<'}, {"&gt;", '>'}, {"&#34;", '"'}, {"&quot;", '"'}, {"&#39;", '\''}, {"&apos;", '\''}, {"&amp;", '&'}}};
-  std::string out;
-  for (size_t at = 0; at < s.size();) {
-    const auto* entity = std::find_if(kEntities.begin(), kEntities.end(), [&](const auto& e) { return s.substr(at).starts_with(e.first); });
-    const bool found = entity != kEntities.end();
-    out += found ? entity->second : s[at];
-    at += found ? entity->first.size() : 1;
-  }
-  return out;
-}
-
-Value strip_tags(const FilterCall& c) {
-  const Params p = c.params({});
-  const std::string s = text_of(c);
-  c.heap().charge(s.size() * 2);
-  std::string bare;
-  size_t done = 0;
-  for (size_t open = s.find('<'); open != std::string::npos; open = s.find('<', done)) {
-    const bool comment = s.compare(open, 4, "<!--") == 0;
-    const size_t close = comment ? s.find("-->", open + 4) : s.find('>', open);
-    if (close == std::string::npos) break;
-    bare.append(s, done, open - done);
-    done = close + (comment ? 3 : 1);
-  }
-  bare.append(s, done);
-  std::string out;
-  for (const std::string_view word : python::split(bare, -1)) out.append(out.empty() ? "" : " ").append(word);
-  return c.heap().text(unescaped(out));
+  return c.of.text() != nullptr ? c.of : c.heap().text(c.text());
 }
 
 Value file_size(const FilterCall& c) {
@@ -175,71 +96,18 @@ Value file_size(const FilterCall& c) {
 
 Value replace(const FilterCall& c) {
   const Params p = c.params({"old", "new", "count"}, 2);
-  return c.heap().text(replaced(c.heap(), text_of(c), to_text(c.heap(), p.at(0)), to_text(c.heap(), p.at(1)), p.given(2) ? p.integer(2, -1) : -1));
+  return c.heap().text(replaced(c.heap(), c.text(), to_text(c.heap(), p.at(0)), to_text(c.heap(), p.at(1)), p.given(2) ? p.integer(2, -1) : -1));
 }
 
 Value format(const FilterCall& c) {
   if (!c.args.positional.empty() && !c.args.named.empty()) fail("can't handle positional and keyword arguments at the same time");
-  return c.heap().text(format_percent(c.heap(), text_of(c), c.args, !c.args.named.empty()));
-}
-
-Value indent(const FilterCall& c) {
-  const Params p = c.params({"width", "first", "blank"});
-  std::string unit;
-  if (p.has(0) && p.at(0).text() != nullptr) {
-    unit = p.text(0);
-  } else {
-    const int64_t width = p.integer(0, 4);
-    c.heap().charge(static_cast<uint64_t>(std::max<int64_t>(width, 0)));
-    unit.assign(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
-  }
-  require_defined(c.of);
-  if (c.of.text() == nullptr) fail(std::string("indent needs a text, not '") + c.of.type_name() + "'");
-  const std::string s = *c.of.text() + "\n";
-  std::string out;
-  const auto lines = python::split_lines(s, false);
-  for (size_t i = 0; i < lines.size(); ++i) {
-    c.heap().charge(unit.size() + lines[i].size() + 1);
-    if (i > 0) out += '\n';
-    const bool wanted = i == 0 ? p.flag(1, false) : p.flag(2, false) || !lines[i].empty();
-    if (wanted) out += unit;
-    out += lines[i];
-  }
-  return c.heap().text(std::move(out));
-}
-
-Value center(const FilterCall& c) {
-  const Params p = c.params({"width"});
-  Args args;
-  args.positional.emplace_back(p.integer(0, 80));
-  return c.in.call(method(c.in, c.heap().text(text_of(c)), "center"), args);
-}
-
-Value truncate(const FilterCall& c) {
-  const Params p = c.params({"length", "killwords", "end", "leeway"});
-  const std::u32string end = text::to_utf32(p.text(2, "..."));
-  const int64_t length = p.integer(0, 255);
-  const int64_t leeway = p.given(3) ? p.integer(3, 5) : 5;
-  if (length < static_cast<int64_t>(end.size()) || leeway < 0) fail("truncate: the length is less than that of the end");
-  const auto fits = [&](size_t size) { return static_cast<int64_t>(size) <= length || static_cast<int64_t>(size) - length <= leeway; };
-  const bool sized = c.of.seq() != nullptr && !c.of.seq()->is_generator();
-  if (c.of.is_undefined() || (sized && fits(c.of.seq()->items.size())) || (c.of.dict() != nullptr && fits(c.of.dict()->size()))) return c.of;
-  if (c.of.text() == nullptr) fail(std::string("truncate needs a text, not '") + c.of.type_name() + "'");
-  const std::u32string s = text::to_utf32(*c.of.text());
-  c.heap().charge(s.size() * 4);
-  if (fits(s.size())) return c.of;
-  std::u32string cut = s.substr(0, static_cast<size_t>(length) - end.size());
-  const size_t space = cut.rfind(U' ');
-  if (!p.flag(1, false) && space != std::u32string::npos) cut.resize(space);
-  std::string out;
-  for (const char32_t ch : cut + end) text::append_utf8(out, ch);
-  return c.heap().text(std::move(out));
+  return format_percent(c.heap(), c.of.text() != nullptr ? c.of : c.heap().text(c.text()), c.args, !c.args.named.empty());
 }
 
 Value word_count(const FilterCall& c) {
   int64_t n = 0;
   bool inside = false;
-  const std::string s = text_of(c);
+  const std::string s = c.text();
   c.heap().charge(s.size());
   for (size_t i = 0; i < s.size();) {
     const bool word = text::is_word(text::next_char(s, i));
@@ -268,7 +136,7 @@ std::string url_quoted(Heap& heap, const std::string& s, bool query) {
 
 Value url_encode(const FilterCall& c) {
   const bool pairs = c.of.dict() != nullptr || c.of.seq() != nullptr;
-  if (!pairs) return c.heap().text(url_quoted(c.heap(), text_of(c), false));
+  if (!pairs) return c.heap().text(url_quoted(c.heap(), c.text(), false));
   Args none;
   std::string out;
   for (const Value& pair : c.in.items_of(c.of.dict() != nullptr ? c.in.call(method(c.in, c.of, "items"), none) : c.of)) {
@@ -370,22 +238,15 @@ Value to_json_text(const FilterCall& c) {
   return c.heap().text(to_json(c.heap(), c.of, style));
 }
 
-constexpr std::array<FilterEntry, 25> kFilters = {{
+constexpr std::array<FilterEntry, 16> kFilters = {{
     {"upper", change_case},
     {"lower", change_case},
     {"capitalize", change_case},
     {"title", change_case},
     {"trim", trim},
     {"string", to_string},
-    {"safe", to_string},
-    {"escape", escape},
-    {"e", escape},
-    {"forceescape", escape},
     {"replace", replace},
     {"format", format},
-    {"indent", indent},
-    {"center", center},
-    {"truncate", truncate},
     {"wordcount", word_count},
     {"urlencode", url_encode},
     {"int", to_integer},
@@ -393,8 +254,6 @@ constexpr std::array<FilterEntry, 25> kFilters = {{
     {"abs", absolute},
     {"round", round},
     {"tojson", to_json_text},
-    {"xmlattr", xml_attributes},
-    {"striptags", strip_tags},
     {"filesizeformat", file_size},
 }};
 

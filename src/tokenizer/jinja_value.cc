@@ -51,13 +51,13 @@ bool equal_dicts(const Dict& a, const Dict& b) {
 void fail(const std::string& message) { throw TemplateError(message); }
 
 bool Value::truth() const {
-  return std::visit(
-      Overloaded{[](const Undefined&) { return false; }, [](const None&) { return false; }, [](bool v) { return v; },
-                 [](int64_t v) { return v != 0; }, [](double v) { return v != 0; },
-                 [](const std::shared_ptr<const std::string>& v) { return !v->empty(); },
-                 [](const std::shared_ptr<const Seq>& v) { return v->is_generator() || !v->items.empty(); },
-                 [](const std::shared_ptr<const Dict>& v) { return v->size() != 0; }, [](const std::shared_ptr<Object>&) { return true; }},
-      data_);
+  return std::visit(Overloaded{[](const Undefined&) { return false; }, [](const None&) { return false; }, [](bool v) { return v; },
+                               [](int64_t v) { return v != 0; }, [](double v) { return v != 0; },
+                               [](const std::shared_ptr<const std::string>& v) { return !v->empty(); },
+                               [](const std::shared_ptr<const Seq>& v) { return v->is_generator() || !v->items.empty(); },
+                               [](const std::shared_ptr<const Dict>& v) { return v->size() != 0; },
+                               [](const std::shared_ptr<Object>&) { return true; }, [](const Markup& v) { return !v.text->empty(); }},
+                    data_);
 }
 
 bool Value::as_integer(int64_t& v) const {
@@ -95,7 +95,7 @@ std::string Value::type_name() const {
                  [](double) -> std::string { return "float"; }, [](const std::shared_ptr<const std::string>&) -> std::string { return "str"; },
                  [](const std::shared_ptr<const Seq>& v) -> std::string { return name_of(v->kind); },
                  [](const std::shared_ptr<const Dict>&) -> std::string { return "dict"; },
-                 [](const std::shared_ptr<Object>& v) { return v->type_name(); }},
+                 [](const std::shared_ptr<Object>& v) { return v->type_name(); }, [](const Markup&) -> std::string { return "Markup"; }},
       data_);
 }
 
@@ -108,6 +108,7 @@ void require_hashable(const Value& key) {
     fail("unhashable type: '" + key.type_name() + "'");
   if (key.weight() > kMaxKeyWeight) fail("a key of a dict is too large");
   if (key.seq() == nullptr) return;
+  if (kind != SeqKind::tuple) return;
   for (const Value& part : key.seq()->items) require_hashable(part);
 }
 
@@ -179,8 +180,8 @@ bool equal(const Value& a, const Value& b) {
     b.as_real(q);
     return p == q;
   }
+  if (a.text() != nullptr && b.text() != nullptr) return *a.text() == *b.text();
   if (a.data().index() != b.data().index()) return false;
-  if (const std::string* s = a.text()) return *s == *b.text();
   if (const Seq* s = a.seq()) {
     const Seq* t = b.seq();
     if (s == t) return true;
@@ -217,11 +218,15 @@ Heap::~Heap() {
   for (const auto& o : owned_) o->clear();
 }
 
-Value Heap::text(std::string s) {
+std::shared_ptr<const std::string> Heap::stored(std::string s) {
   check_text(s.size());
   charge(s.size() + 48);
-  return Value(std::make_shared<const std::string>(std::move(s)));
+  return std::make_shared<const std::string>(std::move(s));
 }
+
+Value Heap::text(std::string s) { return Value(stored(std::move(s))); }
+
+Value Heap::markup(std::string s) { return Value(Markup{stored(std::move(s))}); }
 
 Value Heap::list(std::vector<Value> items, SeqKind kind) {
   charge(items.size() * sizeof(Value) + 64);

@@ -26,13 +26,17 @@ struct Undefined {
   std::shared_ptr<const std::string> why;  ///< what to say where it is used
 };
 struct None {};
+/// A text that `escape` or `safe` made: what is joined to it is escaped. A text otherwise.
+struct Markup {
+  std::shared_ptr<const std::string> text;
+};
 
 /// A value as Python has it: immutable, but for objects with state (namespaces, loops). Cheap to copy. Strings are valid
 /// UTF-8 and are indexed by code point. Containers come from a Heap, which bounds their number, size and depth.
 class Value {
  public:
   using Data = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>, std::shared_ptr<const Seq>,
-                            std::shared_ptr<const Dict>, std::shared_ptr<Object>>;
+                            std::shared_ptr<const Dict>, std::shared_ptr<Object>, Markup>;
 
   Value() = default;
   template <typename T>
@@ -47,7 +51,8 @@ class Value {
   [[nodiscard]] const bool* boolean() const { return std::get_if<bool>(&data_); }
   [[nodiscard]] const int64_t* integer() const { return std::get_if<int64_t>(&data_); }
   [[nodiscard]] const double* real() const { return std::get_if<double>(&data_); }
-  [[nodiscard]] const std::string* text() const { return pointee<const std::string>(); }
+  [[nodiscard]] const std::string* text() const { return is_markup() ? std::get<Markup>(data_).text.get() : pointee<const std::string>(); }
+  [[nodiscard]] bool is_markup() const { return std::holds_alternative<Markup>(data_); }
   [[nodiscard]] const Seq* seq() const { return pointee<const Seq>(); }
   [[nodiscard]] const Dict* dict() const { return pointee<const Dict>(); }
   [[nodiscard]] Object* object() const { return pointee<Object>(); }
@@ -155,6 +160,9 @@ class Heap {
     step(bytes / 64);
   }
   Value text(std::string s);
+  Value markup(std::string s);
+  /// Markup where `model` is, else a plain text.
+  Value text_like(const Value& model, std::string s) { return model.is_markup() ? markup(std::move(s)) : text(std::move(s)); }
   /// Before a text of so many bytes is made.
   void check_text(uint64_t bytes) const {
     if (bytes > max_text_) spent("text");
@@ -167,6 +175,7 @@ class Heap {
 
  private:
   [[noreturn]] static void spent(const char* what);
+  std::shared_ptr<const std::string> stored(std::string s);
   uint64_t steps_left_;
   uint64_t bytes_left_;
   uint64_t max_text_;

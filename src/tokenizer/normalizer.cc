@@ -44,8 +44,7 @@ void sort_marks(std::vector<utf8proc_int32_t>& chars) {
   }
 }
 
-void apply(const Form& form, std::string& text, Regex::Scratch&) {
-  if (is_ascii(text)) return;
+std::string in_form(const Form& form, std::string_view text) {
   const auto decompose = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE | (form.compat ? UTF8PROC_COMPAT : 0));
   std::vector<utf8proc_int32_t> chars;
   chars.reserve(text.size());
@@ -65,8 +64,24 @@ void apply(const Form& form, std::string& text, Regex::Scratch&) {
   if (form.compose) {
     length = utf8proc_normalize_utf32(chars.data(), length, static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
   }
-  text.clear();
-  for (utf8proc_ssize_t i = 0; i < length; ++i) append_utf8(text, static_cast<char32_t>(chars[static_cast<size_t>(i)]));
+  std::string out;
+  for (utf8proc_ssize_t i = 0; i < length; ++i) append_utf8(out, static_cast<char32_t>(chars[static_cast<size_t>(i)]));
+  return out;
+}
+
+// Piece by piece: nothing combines with a character that the tables do not know.
+void apply(const Form& form, std::string& text, Regex::Scratch&) {
+  if (is_ascii(text)) return;
+  std::string out;
+  size_t done = 0;
+  for (size_t i = 0; i < text.size();) {
+    const size_t at = i;
+    if (!is_new_in_normal_forms(next_char(text, i))) continue;
+    out += in_form(form, std::string_view(text).substr(done, at - done));
+    out.append(text, at, i - at);
+    done = i;
+  }
+  text = out + in_form(form, std::string_view(text).substr(done));
 }
 
 void apply(const Prepend& step, std::string& text, Regex::Scratch&) {

@@ -126,7 +126,7 @@ void append_json(std::string& to, std::string_view s, bool ensure_ascii) {
     if (k != std::string_view::npos) {
       to += '\\';
       to += kEscapes[k];
-    } else if (c < 0x20 || (ensure_ascii && c >= 0x7F && c < 0x10000 && c != 0x7F)) {
+    } else if (c < 0x20 || (ensure_ascii && c >= 0x7F && c < 0x10000)) {
       to += fmt::format("\\u{:04x}", static_cast<uint32_t>(c));
     } else if (ensure_ascii && c >= 0x10000) {
       const auto v = static_cast<uint32_t>(c) - 0x10000;

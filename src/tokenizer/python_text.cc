@@ -148,6 +148,18 @@ std::string lower(std::string_view s) {
   return out;
 }
 
+std::string casefold(std::string_view s) {
+  std::string out;
+  for (const char32_t c : text::to_utf32(s)) {
+    std::array<utf8proc_int32_t, 8> folded{};
+    int last_class = 0;
+    const utf8proc_ssize_t n =
+        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), folded.data(), folded.size(), UTF8PROC_CASEFOLD, &last_class);
+    for (utf8proc_ssize_t i = 0; i < n; ++i) text::append_utf8(out, static_cast<char32_t>(folded[static_cast<size_t>(i)]));
+  }
+  return out;
+}
+
 std::string title(std::string_view s) {
   const std::u32string chars = text::to_utf32(s);
   std::string out;

@@ -19,6 +19,7 @@ bool unescape(std::string_view literal, std::string& out);
 
 std::string upper(std::string_view s);
 std::string lower(std::string_view s);
+std::string casefold(std::string_view s);
 std::string title(std::string_view s);
 std::string capitalize(std::string_view s);
 std::string swap_case(std::string_view s);

@@ -40,7 +40,9 @@ class Utf8Stream {
 bool is_whitespace(char32_t c);   ///< the property White_Space
 bool is_word(char32_t c);         ///< what \w means in Rust's regex
 bool is_numeric(char32_t c);      ///< categories Nd, Nl, No
-bool is_punctuation(char32_t c);  ///< category P, and ASCII's symbols
+bool is_punctuation(char32_t c);  ///< category P of Unicode 8, and ASCII's symbols
+/// Characters that normal forms leave alone in tokenizers, whose tables for them are those of Unicode 9.
+bool is_new_in_normal_forms(char32_t c);
 /// Full lower case of one character without context, as Rust's char::to_lowercase.
 void append_lower(std::string& to, char32_t c);
 

@@ -2,12 +2,15 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
 
 #include "tests/grammar/schema_check.h"
 #include "tests/support/run.h"
+#include "tests/support/temp_dir.h"
 
 namespace moegen::testing {
 namespace {
@@ -131,6 +134,79 @@ TEST_F(Structured, WhatCannotBeHonouredIsThatLinesError) {
   const auto without = answers({r}, ids_only(kDemo));
   EXPECT_EQ(without.at("no").error->code, "unsupported_value");
   EXPECT_NE(without.at("no").error->message.find("tokenizer"), std::string::npos);
+}
+
+// The demo model with two of its tokens as marks of reasoning, and with a template that may leave the reasoning open.
+class Reasoning : public Structured {
+ protected:
+  static constexpr TokenId kOpen = 2046, kClose = 2047;
+
+  Reasoning() {
+    for (const char* file : {"config.json", "model.safetensors", "generation_config.json", "tokenizer_config.json"}) {
+      std::filesystem::create_symlink(kDemo / file, dir_.path() / file);
+    }
+    std::ifstream in(kDemo / "tokenizer.json");
+    Json tokenizer = Json::parse(in);
+    for (const auto& [id, mark] : {std::pair(kOpen, "<think>"), std::pair(kClose, "</think>")}) {
+      tokenizer["added_tokens"].push_back({{"id", id}, {"content", mark}, {"special", false}, {"normalized", false}});
+    }
+    std::ofstream(dir_.path() / "tokenizer.json") << tokenizer;
+    std::ofstream(dir_.path() / "chat_template.jinja") << "{{ messages[0].content }}{{ behind | default('<think>') }}";
+  }
+
+  [[nodiscard]] EngineOptions thinker(const char* parser = "auto") const {
+    EngineOptions o = demo();
+    o.model = dir_.path();
+    o.parser = parser;
+    return o;
+  }
+
+  static Request asked(std::string id, const std::string& kwargs = "") {
+    Request r = structured(std::move(id), Kind::regex, "[0-9]{3}", 1, 200);
+    Chat chat;
+    chat.messages = user_message("And the LORD said: ");
+    chat.template_kwargs = kwargs;
+    r.prompts = {chat};
+    r.sampling.logit_bias = {{kClose, 6.F}, {kOpen, -100.F}};
+    return r;
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(Reasoning, ComesBeforeTheGrammar) {
+  std::vector<Request> requests;
+  for (int i = 0; i < 24; ++i) requests.push_back(asked(fmt::format("{}", i)));
+  const auto all = answers(requests, thinker());
+  size_t reasoned = 0;
+  for (const auto& [id, c] : all) {
+    ASSERT_FALSE(c.error) << c.error->message;
+    const Choice& choice = c.choices.at(0);
+    const auto close = std::find(choice.token_ids.begin(), choice.token_ids.end(), kClose);
+    if (close == choice.token_ids.end()) continue;  // the end came first, by id or by length
+    EXPECT_TRUE(std::regex_match(choice.text, std::regex("[0-9]{3}"))) << choice.text;
+    EXPECT_EQ(choice.finish_reason, FinishReason::stop);
+    reasoned += choice.reasoning_content ? 1 : 0;
+  }
+  EXPECT_GT(reasoned, 4U);  // of 24, by chance
+  EngineOptions tight = thinker();
+  tight.kv_memory = 12 * 48 << 10;
+  for (const auto& [id, c] : answers(requests, tight)) EXPECT_EQ(c.choices[0].token_ids, all.at(id).choices[0].token_ids) << id;
+}
+
+TEST_F(Reasoning, IsPassedOverWhereThePromptHasClosedItOrNobodyReadsIt) {
+  const auto matches = [](const Completion& c) { return std::regex_match(c.choices.at(0).text, std::regex("[0-9]{3}")); };
+  EXPECT_TRUE(matches(answers({asked("closed", R"({"behind": "<think></think>"})")}, thinker()).at("closed")));
+  EXPECT_TRUE(matches(answers({asked("unsaid", R"({"behind": ""})")}, thinker()).at("unsaid"))) << "the model may open it, here it does not";
+  EXPECT_TRUE(matches(answers({asked("unread")}, thinker("none")).at("unread")));
+}
+
+TEST_F(Reasoning, MayBeOpenedByTheModel) {
+  Request r = asked("opened", R"({"behind": ""})");
+  r.sampling.logit_bias = {{kOpen, 100.F}, {kClose, 100.F}};
+  const Choice c = answers({r}, thinker()).at("opened").choices.at(0);
+  EXPECT_EQ(c.token_ids.at(0), kOpen);
+  EXPECT_TRUE(std::regex_match(c.text, std::regex("[0-9]{3}"))) << c.text;
 }
 
 }  // namespace

@@ -72,7 +72,7 @@ class Writer:
         return self.one("n", "m", "z", "1", "2", "3", "-1", "0", "l[0]", "f", "s|length")
 
     def text(self):
-        return self.one("s", "t", "e", "u", "h", "'a'", "' pad '", "'Title case-word'", "x", "'a\\nb\\n'", "'%d'", "'b'", "','", "'l'")
+        return self.one("s", "t", "e", "u", "h", "'a'", "' pad '", "'Title case-word'", "x", "'a\\nb\\n'", "'%d'", "'b'", "','", "'l'", "(h|e)", "('<%s>&'|safe)")
 
     def items(self):
         return self.one("l", "w", "mixed", "empty", "rows", "messages", "nested", "d", "s", "d.items()", "d.values()", "t.split(',')", "range(4)",
@@ -90,7 +90,7 @@ class Writer:
             lambda: f"{self.items()}[{self.number()}]", lambda: f"{self.items()}[{self.slice()}]", lambda: f"{self.text()}[{self.slice()}]",
             lambda: f"{self.one('d', 'rows[0]', 'messages[1]', 'x', 'loop', 's')}.{self.one('a', 'b', 'role', 'content', 'items', 'missing', 'index', 'n')}",
             lambda: f"{self.one('d', 'rows[0]', 'x')}['{self.one('a', 'b', 'items', 'missing')}']", lambda: f"{e()} == {e()} != {e()}",
-            lambda: f"1 < {self.number()} <= 3", lambda: self.one("'%s'", "'%r|'", "'%5s'", "'%d'", "'%-4d|'", "'%05.1f'", "'%x'", "'%s%%'", "s") + f" % {e()}", lambda: f"{self.text()} * {self.number()}", "rows.1.b")
+            lambda: f"1 < {self.number()} <= 3", lambda: self.one("'%s'", "'%r|'", "'%5s'", "'%d'", "'%-4d|'", "'%05.1f'", "'%x'", "'%s%%'", "s", "('<%s>'|safe)", "('%r'|e)") + f" % {e()}", lambda: f"{self.text()} * {self.number()}", "rows.1.b")
 
     def slice(self):
         part = lambda: self.one("", "", "1", "-1", "2", "0", "n")  # noqa: E731
@@ -102,7 +102,7 @@ class Writer:
                            "tojson", "safe", "escape", "reverse", "urlencode", "striptags", lambda: f"trim({t()})", lambda: f"replace({t()}, {t()})",
                            lambda: f"replace({t()}, 'Z', 1)", lambda: f"indent({n()})", "indent(2, true)", "indent(width=1, blank=true)", lambda: f"center({n()})",
                            "truncate(5)", "truncate(7, true, '..', 0)", lambda: f"default({t()})", "default('D', true)", lambda: f"format({t()}, {n()})",
-                           "int(7)", "int(0, 16)", "d")
+                           "int(7)", "int(0, 16)", "d", "forceescape", "wordwrap(7)", "wordwrap(5, false)", "wordwrap(4, true, '|', false)", "pprint")
         on_items = self.one("length", "list", "first", "last", "join", lambda: f"join({t()})", "join('-', attribute='a')", "sort", "sort(reverse=true)",
                             "sort(attribute='a')", "sort(case_sensitive=true)", "unique|list", "reverse|list", "map('upper')|list", "map(attribute='a')|list",
                             "map(attribute='c.d', default=0)|list", "map('default', 'q')|join", "select|list", "select('string')|list", "reject('none')|list",
@@ -111,7 +111,7 @@ class Writer:
                             "slice(3, 'f')|list", "tojson", "tojson(indent=2)", "tojson(sort_keys=true)", "dictsort", "dictsort(by='value')", "items|list",
                             "groupby('a')", "groupby('a')|map('first')|list", "groupby('b')|map(attribute='grouper')|list", "groupby('a')|map(attribute='list')|list",
                             "groupby('c.d', default=9)|list", "string", "count", "xmlattr", "attr('items')", "map('length')|list",
-                            "select('in', l)|list", "select('>', 1)|list")
+                            "select('in', l)|list", "pprint", "select('>', 1)|list")
         on_number = self.one("abs", "round", "round(1)", "round(1, 'floor')", "round(0, 'ceil')|int", "int", "float", "string", "filesizeformat",
                              "filesizeformat(true)", "tojson", "default(1)", lambda: f"round({n()})")
         return self.one(f"{t()}|{on_text}", f"{items()}|{on_items}", f"{n()}|{on_number}", f"({value})|{self.one(on_text, on_items, on_number)}",
@@ -119,7 +119,7 @@ class Writer:
 
     def tested(self, depth):
         test = self.one("defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "mapping", "sequence", "iterable", "callable",
-                        "true", "false", "odd", "even", "upper", "lower", "escaped", "divisibleby 2", "divisibleby(3)", "sameas none", "eq 3", "ne('a')",
+                        "true", "false", "escaped", "odd", "even", "upper", "lower", "escaped", "divisibleby 2", "divisibleby(3)", "sameas none", "eq 3", "ne('a')",
                         "in l", "in [1, 's']", "gt 1", "lessthan(2)", "filter", "test", "== 2")
         return f"({self.expression(depth - 1)}) is {self.one('', 'not ')}{test}"
 
@@ -132,10 +132,10 @@ class Writer:
                           lambda: f"replace({t()}, {t()})", lambda: f"replace({t()}, '_', {n()})", lambda: f"join({self.items()})", lambda: f"join(w)",
                           lambda: f"center({n()}, '*')", lambda: f"ljust({n()})", lambda: f"rjust(8, '.')", lambda: f"zfill({n()})", lambda: f"partition({t()})",
                           lambda: f"rpartition(',')", lambda: f"removeprefix({t()})", lambda: f"removesuffix({t()})", lambda: f"index({t()})", "expandtabs()",
-                          "encode", "isidentifier()", "isdecimal()", "isnumeric()", "isalnum()")
+                          "striptags()", "unescape()", "encode", "isidentifier()", "isdecimal()", "isnumeric()", "isalnum()")
         formats = self.one("'{}'", "'{0}{0}'", "'{:>5}|'", "'{:05.1f}'", "'{:,}'", "'{!r}'", "'{a}'", "'{:x}'", "'{:^7}'", "'{:.2f}'", "'{:+d}'", "'{:e}'",
                            "'{:*<6}'", "'{:.3}'", "'{:%}'", "'{0.a}'", "'{0[0]}'", "'{{}}'", "'{:06d}'", "'{:,.2f}'", "'{: }'", "'{:_}'", "'{:#x}'", "'{:.1}'", "'{:g}'", "'{:.4}|'", "'{!s:>6}'", "'{0[a]}'", "'{:=+6}'",
-                           "'{:é^9}'", "'{:b}'", "'{:.1%}'", "'{:08.3f}'")
+                           "'{:é^9}'", "'{:b}'", "'{:.1%}'", "'{:08.3f}'", "'{:{}}'", "'{:>{a}}'", "('<{}>'|safe)", "('{!r:>9}'|safe)")
         value = self.one(n, n, t, lambda: "(" + self.expression(depth - 1) + ")")
         return self.one(f"{t()}.{method}", f"({self.expression(depth - 1)}).{method}", f"{formats}.format({value}, a={n()})", f"{formats}.format({n()}, {t()}, a={value})",
                         "d.get('a')", f"d.get({t()}, {n()})", "d.keys()|list", "d.items()|list", f"l.index({n()})", f"l.count({n()})", "w.copy()", "l.append(1)",
@@ -188,7 +188,7 @@ def rendered(env, template):
 
 
 # What no text can show alike: addresses and Python's own names of functions, and integers beyond 64 bits.
-INCOMPARABLE = re.compile(r" at 0x|<(bound|built-in) |<function|<class|<(generator|jinja2|Cycler|Macro)|\d{19}|range\(|Markup\(", re.IGNORECASE)
+INCOMPARABLE = re.compile(r" at 0x|<(bound|built-in) |<function|<class|<(generator|jinja2|Cycler|Macro)|\d{19}|range\(", re.IGNORECASE)
 
 
 def shown(answer):

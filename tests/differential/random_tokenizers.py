@@ -1,4 +1,5 @@
 """Random tokenizers of the kinds that moegen reads, and random texts: ids and decoded texts must be those of the package tokenizers."""
+import itertools
 import json
 import os
 import random
@@ -183,14 +184,32 @@ def shown(file):
     return json.dumps({**file, "model": {**file["model"], "vocab": f"{len(file['model']['vocab'])} tokens", "merges": file["model"]["merges"][:20]}}, ensure_ascii=False)
 
 
-def main():
-    per_tokenizer = 40
-    num_cases, num_panics, mismatches = 0, 0, []
+def every_character():
+    """(file, lines): all that old and new versions of Unicode know alike, between letters and among marks, through what asks for properties."""
+    maker = Maker(random.Random(0))
+    known = [chr(c) for c in range(1, 0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co") and not (0x4E10 <= c < 0x9F00 or 0xAC10 <= c < 0xD700 or c >= 0x20010)]
+    texts = ["".join(f"a{c}a{c}\u0316" for c in known[i:i + 32]) for i in range(0, len(known), 32)]
+    last = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": False}
+    kinds = [(None, {"type": "Punctuation", "behavior": "Isolated"}), (None, {"type": "Whitespace"}), (None, {"type": "Digits", "individual_digits": True}),
+             (None, {"type": "Split", "pattern": {"Regex": r"\w"}, "behavior": "Isolated", "invert": False}), ({"type": "NFC"}, None), ({"type": "NFKD"}, None), ({"type": "Lowercase"}, None)]
+    for normalizer, step in kinds:
+        vocab = {c: i for i, c in enumerate(byte_alphabet().values())}
+        maker.added_tokens = lambda _: []
+        yield (maker.file(vocab, [], {}, normalizer, {"type": "Sequence", "pretokenizers": ([step] if step else []) + [last]}, None),
+               [{"text": text, "add_special_tokens": False} for text in texts])
+
+
+def random_cases(per_tokenizer):
     for number in range(max(1, common.cases(4000) // (2 * per_tokenizer))):
         maker = Maker(random.Random(common.seed() * 1_000_003 + number))
         file = maker.one(maker.byte_level, maker.byte_fallback)
+        yield file, lines_for(maker, hf.Tokenizer.from_str(json.dumps(file)), per_tokenizer)
+
+
+def main():
+    num_cases, num_panics, mismatches = 0, 0, []
+    for file, lines in itertools.chain(every_character(), random_cases(40)):
         tokenizer = hf.Tokenizer.from_str(json.dumps(file))
-        lines = lines_for(maker, tokenizer, per_tokenizer)
         with tempfile.TemporaryDirectory() as folder:
             with open(folder + "/tokenizer.json", "w") as f:
                 json.dump(file, f)

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -41,6 +43,8 @@ inline std::string violation(const nlohmann::ordered_json& root, const nlohmann:
     if (s.contains("minimum") && x < s["minimum"].get<double>()) return "minimum";
     if (s.contains("maximum") && x > s["maximum"].get<double>()) return "maximum";
     if (s.contains("exclusiveMinimum") && x <= s["exclusiveMinimum"].get<double>()) return "exclusiveMinimum";
+    const double quotient = x / s.value("multipleOf", 1e-300);  // of small numbers in the tests
+    if (s.contains("multipleOf") && std::abs(quotient - std::nearbyint(quotient)) > 1e-6 * std::max(1.0, std::abs(quotient))) return "multipleOf";
     if (s.contains("exclusiveMaximum") && x >= s["exclusiveMaximum"].get<double>()) return "exclusiveMaximum";
   }
   if (value.is_string()) {

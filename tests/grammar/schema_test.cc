@@ -53,6 +53,15 @@ const std::vector<Case>& cases() {
        {"0.26", "0.2500001", "3", "12", "12.49", "9.99"},
        {"0.25", "0.250", "12.5", "12.50", "13", "0", "100"}},
       {R"({"type":"number","minimum":-1.5,"maximum":1e2})", {"-1.5", "-1.50", "-1", "-0.1", "0", "99.9", "100", "100.0"}, {"-1.51", "-2", "100.1"}},
+      {R"({"type":"integer","multipleOf":7,"minimum":-20,"maximum":1000})", {"0", "7", "-14", "994", "70"}, {"-21", "1", "1001", "77.0", "-0"}},
+      {R"({"type":"integer","multipleOf":3})", {"0", "-3", "12", "999999999999999999"}, {"1", "-4", "13"}},
+      {R"({"type":"integer","multipleOf":1.5})", {"0", "3", "-6"}, {"1", "2", "1.5"}},
+      {R"({"type":"number","multipleOf":0.25,"exclusiveMinimum":1})", {"1.25", "1.5", "1.50", "2", "100.75"}, {"1", "1.3", "1.125", "1e2"}},
+      {R"({"type":"string","pattern":"^[a-zé]+$","minLength":2,"maxLength":3})",
+       {R"("ab")", R"("éé")", R"("abc")"},
+       {R"("a")", R"("abcd")", R"("aB")"}},
+      {R"({"type":"string","pattern":"x","maxLength":2})", {R"("x")", R"("ax")", R"("x\n")", R"("\"x")"}, {R"("axb")", R"("ab")", R"("")"}},
+      {R"({"type":"string","format":"email","maxLength":6})", {R"("a@b.cd")"}, {R"("ab@b.cd")"}},
       {R"({"enum":["red","green",5,null,{"a":[1,2]},""]})",
        {R"("red")", R"("green")", "5", "null", R"({"a":[1,2]})", R"({"a": [1, 2]})", R"("")"},
        {R"("blue")", "6", R"("r")"}},
@@ -158,10 +167,13 @@ TEST(GrammarSchema, RefusesByKeywordAndPlace) {
   expect(R"({"type":"object","patternProperties":{}})", {"'patternProperties'", "#"});
   expect(R"({"not":{}})", {"'not'"});
   expect(R"({"if":{},"then":{}})", {"'if'"});
-  expect(R"({"type":"integer","multipleOf":3})", {"'multipleOf'"});
+  expect(R"({"type":"integer","multipleOf":9999})", {"'multipleOf'", "#"});
+  expect(R"({"type":"integer","multipleOf":12345})", {"'multipleOf'", "4 digits"});
+  expect(R"({"multipleOf":0})", {"'multipleOf'"});
+  expect(R"({"type":"integer","multipleOf":5,"minimum":1,"maximum":4})", {"no text"});
   expect(R"({"type":"string","format":"iri"})", {"'format'", "iri"});
   expect(R"-({"type":"string","pattern":"a(?=b)"})-", {"'pattern'", "lookahead"});
-  expect(R"({"type":"string","pattern":"a","maxLength":3})", {"'maxLength'", "pattern"});
+  expect(R"({"type":"string","pattern":"^aa$","maxLength":1})", {"no text"});
   expect(R"({"$ref":"http://x/y"})", {"'$ref'", "http://x/y"});
   expect(R"({"$ref":"#/$defs/none"})", {"'$ref'", "nowhere"});
   expect(R"({"anyOf":[{"type":"null"}],"minimum":3})", {"'minimum'", "anyOf"});

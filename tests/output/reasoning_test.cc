@@ -9,10 +9,10 @@ constexpr OutputFormat kThinkers[] = {OutputFormat::qwen3, OutputFormat::qwen3_c
                                       OutputFormat::glm45, OutputFormat::minimax_m2,  OutputFormat::kimi_k2};
 
 TEST(Reasoning, ThePromptSaysHowItBegins) {
-  EXPECT_EQ(thinking_of_prompt("<｜Assistant｜><think>\n"), Thinking::open);
-  EXPECT_EQ(thinking_of_prompt("assistant\n<think>\n\n</think>\n\n"), Thinking::closed);
-  EXPECT_EQ(thinking_of_prompt("assistant\n"), Thinking::unsaid);
-  EXPECT_EQ(thinking_of_prompt(" \n"), Thinking::unsaid);
+  EXPECT_EQ(thinking_of_prompt("<｜Assistant｜><think>\n", false), Thinking::open);
+  EXPECT_EQ(thinking_of_prompt("assistant\n<think>\n\n</think>\n\n", false), Thinking::closed);
+  EXPECT_EQ(thinking_of_prompt("assistant\n", false), Thinking::unsaid);
+  EXPECT_EQ(thinking_of_prompt(" \n", false), Thinking::unsaid);
 }
 
 TEST(Reasoning, OpenedByTheModel) {

@@ -72,8 +72,20 @@ TEST(ChatTemplate, ContinuesTheFinalMessage) {
   EXPECT_EQ(ChatTemplate::load(dir.path()).render(r), "<user>Hi</><assistant> Yo ");
   dir.write("chat_template.jinja", "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</>{% endfor %}");
   EXPECT_EQ(ChatTemplate::load(dir.path()).render(r), "<user>Hi</><assistant>Yo");
+  r.messages.back()["content"] = "e";  // which the template's own text has, too
+  dir.write("chat_template.jinja", "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}");
+  EXPECT_THAT(ChatTemplate::load(dir.path()).render(r), ::testing::EndsWith("<|im_end|>e"));
   r.add_generation_prompt = true;
   EXPECT_THROW((void)ChatTemplate::load(dir.path()).render(r), Error);
+}
+
+TEST(ChatTemplate, ReasoningIsFoundByTheNamesThatTemplatesReadItBy) {
+  const ScratchDir dir;
+  dir.write("chat_template.jinja", "{% for m in messages %}{{ m.thinking }},{{ m.reasoning_content }};{% endfor %}");
+  const Json messages = {{{"role", "assistant"}, {"reasoning", "a"}}, {{"role", "assistant"}, {"reasoning_content", "b"}}, {{"role", "assistant"}}};
+  ChatRequest r;
+  r.messages = messages;
+  EXPECT_EQ(ChatTemplate::load(dir.path()).render(r), "a,a;b,b;,;");
 }
 
 TEST(ChatTemplate, AFaultyTemplateIsToldWhenItIsUsed) {

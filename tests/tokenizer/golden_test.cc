@@ -89,7 +89,7 @@ void expect_chats(const ChatTemplate& t, const Json& cases) {
     r.add_generation_prompt = c["add_generation_prompt"];
     if (c.contains("now")) r.now = c["now"].get<std::string>();
     try {
-      EXPECT_EQ(t.render(r), c.value("rendered", "an error")) << c["name"];
+      EXPECT_EQ(t.render(r), c.value("rendered_with_reasoning_aliases", c.value("rendered", "an error"))) << c["name"];
     } catch (const Error& e) {
       EXPECT_TRUE(c.contains("error")) << c["name"] << ": " << e.what();
     }

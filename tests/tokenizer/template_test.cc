@@ -57,6 +57,22 @@ TEST(Template, ErrorsNameTheLine) {
   EXPECT_THAT(error_of("{{ raise_exception('Wörd for word: ' ~ 7) }}"), ::testing::EndsWith("Wörd for word: 7"));
 }
 
+TEST(Template, MarkupEscapesWhatIsJoinedToIt) {
+  EXPECT_EQ(render("{{ ('<b>'|safe) + '<' }} {{ '<' + ('<b>'|safe) }} {{ ('<b>'|safe) ~ '<' }}"), "<b>&lt; &lt;<b> <b><");
+  EXPECT_EQ(render("{{ ('<i>%s</i>'|safe) % '&' }} {{ ('<i>{}</i>'|safe).format('&') }} {{ '<'|e|e }} {{ '<'|e|forceescape }}"),
+            "<i>&amp;</i> <i>&amp;</i> &lt; &amp;lt;");
+  EXPECT_EQ(
+      render("{{ ['<'|e] }} {{ '<'|e is escaped }} {{ '<' is escaped }} {{ ('<,'|safe).join(['>', '>'|safe]) }} {{ '<b>x &lt; </b>'|striptags }}"),
+      "[Markup('&lt;')] True False &gt;<,> x <");
+}
+
+TEST(Template, LayoutFilters) {
+  EXPECT_EQ(render("{{ 'Look, goof-ball -- use it' | wordwrap(12) }}"), "Look, goof-\nball -- use\nit");
+  EXPECT_EQ(render("{{ {'b': 'x' * 50, 'a': 'y ' * 30} | pprint }}"),
+            "{'a': 'y y y y y y y y y y y y y y y y y y y y y y y y y y y y y y ',\n 'b': 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'}");
+  EXPECT_THAT(error_of("{{ [1, 2] | random }}"), ::testing::HasSubstr("'random' is not supported"));
+}
+
 TEST(Template, CommentsThatDoNotEnd) {
   EXPECT_EQ(render("a{#"), "a");
   EXPECT_THAT(error_of("a{# b"), ::testing::HasSubstr("Missing end of comment tag"));

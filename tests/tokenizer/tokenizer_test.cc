@@ -58,6 +58,20 @@ Ids merged_by_definition(const nlohmann::json& file, const std::string& text) {
 
 const std::vector<std::string> kMerges = {"a a", "b b", "aa a", "a b", "aa aa", "ab b", "c d", "aaaa aa", "ab ab", "b a", "bb bb", "abab a"};
 
+// As tokenizers has them, whose tables are older than ours.
+TEST(Unicode, PropertiesAreThoseThatModelsWereTrainedWith) {
+  EXPECT_TRUE(text::is_punctuation(U'\u2E42'));
+  EXPECT_FALSE(text::is_punctuation(U'\u2E43')) << "of Unicode 9";
+  EXPECT_TRUE(text::is_punctuation(U'\u166D')) << "a symbol since Unicode 12";
+  EXPECT_TRUE(text::is_word(U'\U0001F130'));
+  nlohmann::json file = byte_level_tokenizer({});
+  file["normalizer"] = {{"type", "NFKC"}};
+  const Tokenizer t = load(file);
+  const auto text = [&](const char* s) { return t.decode(t.encode(s, kPlain), false); };
+  EXPECT_EQ(text("\u32FEe\u0301"), "\u30F2\u00E9");
+  EXPECT_EQ(text("\u32FFe\u0301"), "\u32FF\u00E9") << "of Unicode 12";
+}
+
 TEST(Bpe, MergesAsTheDefinitionSaysShortAndLong) {
   const nlohmann::json file = byte_level_tokenizer(kMerges);
   const Tokenizer tokenizer = load(file);

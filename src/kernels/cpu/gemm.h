@@ -26,7 +26,7 @@ constexpr int64_t kStreamedCols = 4 * kBlockCols;                               
 constexpr int kAtATime = std::min(8, Simd::kGemmSums / static_cast<int>(kPanel / kW));  // most rows that are broadcast
 constexpr int kManyCols = std::min(6, kAtATime);
 constexpr int64_t kSomeCols = 48;             // packed at a time
-constexpr int64_t kPackLines = kW * kW / 64;  // fetched ahead while two vectors of each row of a panel are packed, the rest while they are multiplied
+constexpr int64_t kPackLines = kW * kW / 64;  // fetched ahead with each call of before_lines(); the rest while tiles are multiplied
 static_assert(kBlockCols % kSomeCols == 0 && kStreamedCols * kSomeRows <= kBlockCols * kBlockRows);
 
 // Panels of a tile that has as many rows and stays in registers.
@@ -87,6 +87,9 @@ void rows_as(const From* const* from, int64_t count, int64_t length, T* room, co
   }
 }
 
+template <typename T>
+constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements of a cache line
+
 // Fetches weights into L2 while others are computed with, in lines of addresses that the processor's own prefetcher follows.
 template <typename W>
 class Ahead {
@@ -99,7 +102,7 @@ class Ahead {
   }
   void fetch(int64_t elements) {
     if (left_ == 0) return;
-    for (int64_t i = 0; i < elements; i += 64 / static_cast<int64_t>(sizeof(W))) __builtin_prefetch(row_ + at_ + i, 0, 2);
+    for (int64_t i = 0; i < elements; i += kLine<W>) __builtin_prefetch(row_ + at_ + i, 0, 2);
     at_ += elements;
     if (at_ < length_) return;
     at_ = 0;
@@ -113,8 +116,6 @@ class Ahead {
   int64_t at_ = 0;
 };
 
-template <typename T>
-constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements of a cache line
 template <typename W>
 constexpr int64_t kAhead = 8192 / static_cast<int64_t>(sizeof(W));  // of a row, at a time
 
@@ -126,7 +127,7 @@ Ahead<W> weights_ahead(const Gemm& op, Range cols, int64_t col, int64_t k, int64
 }
 
 // packed[p][k / kStep][kPanel][kStep] of rows x[0 .. count), panels `panel_stride` elements apart; zeros behind them to a whole panel,
-// and behind k to a whole vector. Calls before_line() for every vector and row block.
+// and behind k to a whole vector. Calls before_lines() before it loads a vector of each of kW rows.
 template <typename T, typename From, typename BeforeLines>
 void pack_rows(const From* const* x, int64_t count, int64_t length, T* packed, int64_t panel_stride, const BeforeLines& before_lines) {
   constexpr int64_t kElements = kLineElements<From>;
@@ -210,7 +211,7 @@ void few_tile(const typename P::Scalar* const* x, const W* const* w, int64_t len
   for (int i = 0; i < kRows; ++i) Simd::store(total + i * kStreamedCols, acc[i]);
 }
 
-// Calls store(row, col, vector, columns of it) with op's y, bias and sum applied.
+// Calls total(store): store(row, column, vector) adds what op says and writes to y.
 template <typename Total>
 void store_outputs(const Gemm& op, Range rows, Range cols, const Total& total) {
   with_activation_type(op.y_dtype, [&](auto* y_type) {
@@ -225,6 +226,15 @@ void store_outputs(const Gemm& op, Range rows, Range cols, const Total& total) {
         store_some(y, out, some);
       });
     });
+  });
+}
+
+// Stores total[row][kStreamedCols].
+void store_rows(const Gemm& op, Range rows, Range cols, const float* total) {
+  store_outputs(op, rows, cols, [&](const auto& store) {
+    for (int64_t i = 0; i < rows.size(); ++i) {
+      for (int64_t j = 0; j < cols.size(); j += kW) store(i, j, Simd::load(total + i * kStreamedCols + j));
+    }
   });
 }
 
@@ -331,11 +341,7 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
       for (int64_t at = k; at < end; at += kStretch) multiply(part, {at, std::min(at + kStretch, end)}, ahead);
     }
   }
-  store_outputs(op, rows, cols, [&](const auto& store) {
-    for (int64_t i = 0; i < rows.size(); ++i) {
-      for (int64_t j = 0; j < cols.size(); j += kW) store(i, j, Simd::load(scratch.total + i * kStreamedCols + j));
-    }
-  });
+  store_rows(op, rows, cols, scratch.total);
 }
 
 template <typename P, typename X, typename W>
@@ -359,11 +365,7 @@ void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
       with_count<kFewRows>(rows.size(), [&](auto count) { few_tile<P, count>(scalars, w, length, ahead, scratch.total + col, k == 0); });
     }
   }
-  store_outputs(op, rows, cols, [&](const auto& store) {
-    for (int64_t i = 0; i < rows.size(); ++i) {
-      for (int64_t j = 0; j < cols.size(); j += kW) store(i, j, Simd::load(scratch.total + i * kStreamedCols + j));
-    }
-  });
+  store_rows(op, rows, cols, scratch.total);
 }
 
 template <typename X, typename W>

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <span>
+
 #include "tokenizer/jinja_interpreter.h"
 #include "tokenizer/jinja_params.h"
 
@@ -24,12 +26,12 @@ struct FilterEntry {
   FilterCode code;
 };
 
-/// nullptr for a name that the group does not have.
-FilterCode find_text_filter(const std::string& name);
-FilterCode find_layout_filter(const std::string& name);
-FilterCode find_markup_filter(const std::string& name);
-FilterCode find_sequence_filter(const std::string& name);
-/// In any group.
+/// The groups.
+std::span<const FilterEntry> text_filters();
+std::span<const FilterEntry> layout_filters();
+std::span<const FilterEntry> markup_filters();
+std::span<const FilterEntry> sequence_filters();
+/// nullptr for a name that no group has.
 FilterCode find_filter(const std::string& name);
 
 /// `a.b.0` of a value, as the attribute arguments of filters name it; `otherwise` (may be null) stands for each step that is missing.

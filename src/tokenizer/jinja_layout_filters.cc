@@ -289,11 +289,6 @@ constexpr std::array<FilterEntry, 5> kFilters = {
 
 }  // namespace
 
-FilterCode find_layout_filter(const std::string& name) {
-  for (const FilterEntry& e : kFilters) {
-    if (name == e.name) return e.code;
-  }
-  return nullptr;
-}
+std::span<const FilterEntry> layout_filters() { return kFilters; }
 
 }  // namespace moegen::jinja

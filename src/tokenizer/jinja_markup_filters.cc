@@ -119,11 +119,6 @@ constexpr std::array<FilterEntry, 6> kFilters = {
 
 }  // namespace
 
-FilterCode find_markup_filter(const std::string& name) {
-  for (const FilterEntry& e : kFilters) {
-    if (name == e.name) return e.code;
-  }
-  return nullptr;
-}
+std::span<const FilterEntry> markup_filters() { return kFilters; }
 
 }  // namespace moegen::jinja

@@ -322,16 +322,13 @@ constexpr std::array<FilterEntry, 26> kFilters = {{
 
 }  // namespace
 
-FilterCode find_sequence_filter(const std::string& name) {
-  for (const FilterEntry& e : kFilters) {
-    if (e.name != nullptr && name == e.name) return e.code;
-  }
-  return nullptr;
-}
+std::span<const FilterEntry> sequence_filters() { return kFilters; }
 
 FilterCode find_filter(const std::string& name) {
-  for (const auto find : {find_text_filter, find_layout_filter, find_markup_filter, find_sequence_filter}) {
-    if (const FilterCode code = find(name)) return code;
+  for (const auto& group : {text_filters(), layout_filters(), markup_filters(), sequence_filters()}) {
+    for (const FilterEntry& e : group) {
+      if (e.name != nullptr && name == e.name) return e.code;
+    }
   }
   return nullptr;
 }

@@ -259,11 +259,6 @@ constexpr std::array<FilterEntry, 16> kFilters = {{
 
 }  // namespace
 
-FilterCode find_text_filter(const std::string& name) {
-  for (const FilterEntry& e : kFilters) {
-    if (e.name != nullptr && name == e.name) return e.code;
-  }
-  return nullptr;
-}
+std::span<const FilterEntry> text_filters() { return kFilters; }
 
 }  // namespace moegen::jinja

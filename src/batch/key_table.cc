@@ -11,8 +11,12 @@ constexpr const char* kPurpose = "the custom_ids of the input";
 
 }  // namespace
 
-KeyTable::KeyTable(std::filesystem::path folder)
-    : num_slots_(kSlotsInMemory), folder_(std::move(folder)), memory_(kSlotsInMemory), file_(folder_, kPurpose) {}
+KeyTable::KeyTable(std::filesystem::path folder) : KeyTable(std::move(folder), kSlotsInMemory) {}
+
+KeyTable::KeyTable(std::filesystem::path folder, uint64_t num_slots)
+    : num_slots_(num_slots), folder_(std::move(folder)), memory_(num_slots > kSlotsInMemory ? 0 : num_slots), file_(folder_, kPurpose) {
+  if (memory_.empty()) file_.resize(num_slots * sizeof(Slot));
+}
 
 KeyTable::Slot KeyTable::read(uint64_t index) const {
   if (!memory_.empty()) return memory_[index];
@@ -32,22 +36,21 @@ void KeyTable::write(uint64_t index, const Slot& slot) {
 KeyTable::Found KeyTable::slot_of(const Key& key) const {
   for (uint64_t index = key.low & (num_slots_ - 1);; index = (index + 1) & (num_slots_ - 1)) {
     const Slot slot = read(index);
-    if (slot.free() || slot.key == key) return {index, slot.entry};
+    if (slot.entry.empty() || slot.key == key) return {index, slot.entry};
   }
 }
 
-void KeyTable::set(const Key& key, Entry entry) {
+KeyTable::Entry KeyTable::add(const Key& key, Entry more) {
   const Found found = slot_of(key);
-  const bool is_new = found.entry.seen == 0 && !found.entry.answered;
-  write(found.index, {key, entry});
-  if (is_new && ++num_used_ > num_slots_ / 2) grow();
+  const Entry now{found.entry.seen + more.seen, found.entry.answered || more.answered};
+  if (now.empty()) return now;
+  write(found.index, {key, now});
+  if (found.entry.empty() && ++num_used_ > num_slots_ / 2) grow();
+  return found.entry;
 }
 
 void KeyTable::grow() {
-  KeyTable larger(folder_);
-  larger.num_slots_ = 2 * num_slots_;
-  larger.memory_ = {};
-  larger.file_.resize(larger.num_slots_ * sizeof(Slot));
+  KeyTable larger(folder_, 2 * num_slots_);
   constexpr uint64_t kTogether = 1024;
   std::vector<Slot> slots(kTogether);
   for (uint64_t first = 0; first < num_slots_; first += kTogether) {
@@ -57,7 +60,7 @@ void KeyTable::grow() {
       std::copy_n(memory_.begin() + static_cast<std::ptrdiff_t>(first), kTogether, slots.begin());
     }
     for (const Slot& slot : slots) {
-      if (!slot.free()) larger.write(larger.slot_of(slot.key).index, slot);
+      if (!slot.entry.empty()) larger.write(larger.slot_of(slot.key).index, slot);
     }
   }
   larger.num_used_ = num_used_;

@@ -16,6 +16,7 @@ class KeyTable {
   struct Entry {
     uint32_t seen = 0;  ///< input lines
     bool answered = false;
+    [[nodiscard]] bool empty() const { return seen == 0 && !answered; }
   };
 
   /// The file, if it comes to that, is made in `folder`.
@@ -23,13 +24,14 @@ class KeyTable {
 
   /// An empty entry where there is none. Both throw Error(io).
   [[nodiscard]] Entry find(const Key& key) const { return slot_of(key).entry; }
-  void set(const Key& key, Entry entry);
+  /// Adds to what is known of a key, and returns what was known before.
+  Entry add(const Key& key, Entry more);
 
  private:
+  KeyTable(std::filesystem::path folder, uint64_t num_slots);
   struct Slot {
     Key key;
     Entry entry;  // an empty one: the slot is free
-    [[nodiscard]] bool free() const { return entry.seen == 0 && !entry.answered; }
   };
   struct Found {
     uint64_t index;

@@ -24,22 +24,14 @@ Ledger::Place Ledger::enter(const std::string& custom_id, std::string_view line)
   const bool named = !custom_id.empty();
   const std::string_view text = named ? std::string_view(custom_id) : line;
   Place place{.key = make_key(named ? 'c' : 'l', 0, text)};
-  KeyTable::Entry entry = entries_.find(place.key);
-  const uint32_t before = entry.seen++;
-  entries_.set(place.key, entry);
-  place.answered = entry.answered;
-  if (before > 0) {
-    place.key = make_key(named ? 'c' : 'l', before, text);
+  const KeyTable::Entry before = entries_.add(place.key, {.seen = 1});
+  place.answered = before.answered;
+  if (before.seen > 0) {
+    place.key = make_key(named ? 'c' : 'l', before.seen, text);
     place.duplicate = named;
     place.answered = entries_.find(place.key).answered;
   }
   return place;
-}
-
-void Ledger::set_answered(const Key& key) {
-  KeyTable::Entry entry = entries_.find(key);
-  entry.answered = true;
-  entries_.set(key, entry);
 }
 
 bool Ledger::enter_answer(std::string_view line) {
@@ -52,13 +44,13 @@ bool Ledger::enter_answer(std::string_view line) {
   if (!answer.is_object() || !answer.contains("custom_id") || (!answer.contains("response") && !answer.contains("error"))) return false;
   const Json& custom_id = answer["custom_id"];
   if (custom_id.is_string() && !custom_id.get_ref<const std::string&>().empty() && !is_duplicate_error(answer)) {
-    set_answered(make_key('c', 0, custom_id.get_ref<const std::string&>()));
+    entries_.add(make_key('c', 0, custom_id.get_ref<const std::string&>()), {.answered = true});
     return true;
   }
   const Json id = answer.value("id", Json());
   const std::string text = id.is_string() ? id.get<std::string>() : "";
   if (!text.starts_with(kIdPrefix)) return true;
-  if (const auto key = parse_key(std::string_view(text).substr(kIdPrefix.size()))) set_answered(*key);
+  if (const auto key = parse_key(std::string_view(text).substr(kIdPrefix.size()))) entries_.add(*key, {.answered = true});
   return true;
 }
 

@@ -34,8 +34,6 @@ class Ledger {
   bool enter_answer(std::string_view line);
 
  private:
-  void set_answered(const Key& key);
-
   KeyTable entries_;
 };
 

@@ -38,29 +38,27 @@ void TempFile::fail(const char* what, int error) const {
   throw_error(ErrorCode::io, "{}: a temporary file there, for {}: {}: {}", folder_.string(), purpose_, what, std::strerror(error));
 }
 
-void TempFile::write(uint64_t offset, const void* from, size_t bytes) {
-  open();
-  const char* at = static_cast<const char*>(from);
+// Moves all bytes by pread or pwrite; 0, or the error that ended it.
+template <typename Byte, typename Transfer>
+int TempFile::move_all(const Transfer& transfer, uint64_t offset, Byte* at, size_t bytes) const {
   while (bytes > 0) {
-    const ssize_t n = ::pwrite(fd_, at, bytes, static_cast<off_t>(offset));
+    const ssize_t n = transfer(fd_, at, bytes, static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) fail("cannot write", n < 0 ? errno : ENOSPC);
+    if (n <= 0) return n < 0 ? errno : EIO;
     at += n;
     bytes -= static_cast<size_t>(n);
     offset += static_cast<uint64_t>(n);
   }
+  return 0;
+}
+
+void TempFile::write(uint64_t offset, const void* from, size_t bytes) {
+  open();
+  if (const int error = move_all(::pwrite, offset, static_cast<const char*>(from), bytes)) fail("cannot write", error);
 }
 
 void TempFile::read(uint64_t offset, void* to, size_t bytes) const {
-  char* at = static_cast<char*>(to);
-  while (bytes > 0) {
-    const ssize_t n = ::pread(fd_, at, bytes, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) fail("cannot read", n < 0 ? errno : EIO);
-    at += n;
-    bytes -= static_cast<size_t>(n);
-    offset += static_cast<uint64_t>(n);
-  }
+  if (const int error = move_all(::pread, offset, static_cast<char*>(to), bytes)) fail("cannot read", error);
 }
 
 void TempFile::resize(uint64_t bytes) {

@@ -24,6 +24,8 @@ class TempFile {
 
  private:
   void open();
+  template <typename Byte, typename Transfer>
+  int move_all(const Transfer& transfer, uint64_t offset, Byte* at, size_t bytes) const;
   [[noreturn]] void fail(const char* what, int error) const;
 
   std::filesystem::path folder_;

@@ -150,6 +150,9 @@ void attend_page(const Attention& op, AttentionRows<T, S>& rows, const std::byte
   for (; d < op.head_dim; d += kW) page_values<kRows, 1>(rows, values, tokens, op.head_dim, d, stride, shrink, ahead);
 }
 
+// First of the positions before `end` that a query sees.
+int64_t first_seen(const Attention& op, int64_t end) { return op.window > 0 && end > op.window ? end - op.window : 0; }
+
 // Rows [row, row + count) of queries x heads of a KV head; `scratch` has attention_row_scratch() floats for each. Returns [begin, end) of
 // the positions that any of them sees.
 template <typename T, typename S>
@@ -166,7 +169,7 @@ Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, f
     rows.q[r] = Groups<T, S>::coefficients(static_cast<const T*>(op.q) + offset, op.head_dim, converted + r * stride);
     rows.out[r] = static_cast<T*>(op.out) + offset;
     rows.end[r] = op.first_position + query + 1;
-    rows.begin[r] = op.window > 0 && rows.end[r] > op.window ? rows.end[r] - op.window : 0;
+    rows.begin[r] = first_seen(op, rows.end[r]);
     rows.top[r] = kNone;
     rows.total[r] = Simd::zero();
     seen = {std::min(seen.begin, rows.begin[r]), std::max(seen.end, rows.end[r])};
@@ -213,7 +216,7 @@ template <typename T, typename S>
 void attend_by_pages(const Attention& op) {
   AttentionRows<T, S> rows[kAttentionRowsInFlight];
   const int64_t last = op.first_position;
-  const int64_t begin = op.window > 0 && last >= op.window ? last + 1 - op.window : 0;
+  const int64_t begin = first_seen(op, last + 1);
   PageAhead{kv_of(op, 0, begin)}.fetch(static_cast<int64_t>(op.kv_head_bytes));
   int64_t groups = 0;
   const int64_t parts = ceil_div<int64_t>(op.heads, Simd::kAttentionRows);

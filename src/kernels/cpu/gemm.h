@@ -22,7 +22,7 @@ constexpr int64_t kFewRows = 8;
 constexpr int64_t kSomeRows = kGemmStreamedRows;
 constexpr int64_t kBlockRows = kGemmBlockRows;
 constexpr int64_t kBlockCols = kGemmBlockCols;
-constexpr int64_t kStreamedCols = 4 * kBlockCols;                                       // of a block of few rows
+constexpr int64_t kStreamedCols = kGemmStreamedCols;
 constexpr int kAtATime = std::min(8, Simd::kGemmSums / static_cast<int>(kPanel / kW));  // most rows that are broadcast
 constexpr int kManyCols = std::min(6, kAtATime);
 constexpr int64_t kSomeCols = 48;             // packed at a time
@@ -37,12 +37,12 @@ constexpr int fitting(int most) { return kSomeCols / kPanel % most == 0 ? most :
 
 // Stretches of k: many packed rows stay in L2, packed weights in L1.
 template <typename T>
-constexpr int64_t kManyStretch = 2048 / static_cast<int64_t>(sizeof(T));
+constexpr int64_t kManyStretch = kGemmRowBytes / static_cast<int64_t>(sizeof(T));
 template <typename T>
 constexpr int64_t kSomeStretch = 256 / static_cast<int64_t>(sizeof(T));
 
 struct GemmScratch {
-  alignas(64) std::byte packed[kBlockRows * 2048];
+  alignas(64) std::byte packed[kBlockRows * kGemmRowBytes];
   alignas(64) float broadcast[std::max(kManyCols * kManyStretch<bf16>, kSomeRows* kSomeStretch<bf16>)];  // what is not broadcast from where it lies
   alignas(64) float total[(kBlockCols + kManyCols) * kBlockRows];
 };

@@ -7,7 +7,7 @@
 #include "kernels/cpu/gemm.h"
 
 // y = x w^T for bf16, by a matrix unit: blocks of 16 x 16 sums, to which products of 16 x 32 and 32 x 16 elements are added. `Tiles` are
-// AMX, or what its manual says in plain C++ (tests run it where there is no AMX). All of it has internal linkage: see simd_avx512.h.
+// AMX; tests have others. All of it has internal linkage: see simd_avx512.h.
 namespace moegen {
 namespace {
 
@@ -79,30 +79,6 @@ void tile_gemm(const Gemm& op, Range rows, Range cols) {
       tile_block<Tiles>(op, {row, std::min(rows.end, row + kBlockRows)}, {col, std::min(cols.end, col + kBlockCols)}, scratch);
   }
 }
-
-// Tiles in plain C++, as the manual defines TDPBF16PS: even and odd elements are summed apart over the 32 of a tile, then added.
-struct PlainTiles {
-  template <int kPanels>
-  static void multiply(const bf16* weights, const bf16* packed, int64_t panel_stride, int64_t steps, float* total, int64_t total_stride, bool first) {
-    for (int64_t i = 0; i < kTileCols; ++i) {
-      for (int64_t j = 0; j < kPanels * kPanel; ++j) {
-        float sum = first ? 0 : total[i * total_stride + j];
-        for (int64_t s = 0; s < steps; ++s) {
-          const bf16* w = weights + (s * kTileCols + i) * kTileElements;
-          const bf16* x = packed + j / kPanel * panel_stride + s * kTileElements * kPanel + j % kPanel * 2;
-          float even = 0;
-          float odd = 0;
-          for (int64_t k = 0; k < kTileElements; k += 2) {
-            even = __builtin_fmaf(to_float(w[k]), to_float(x[k * kPanel]), even);
-            odd = __builtin_fmaf(to_float(w[k + 1]), to_float(x[k * kPanel + 1]), odd);
-          }
-          sum += even + odd;
-        }
-        total[i * total_stride + j] = sum;
-      }
-    }
-  }
-};
 
 }  // namespace
 }  // namespace moegen

@@ -6,9 +6,15 @@
 
 namespace moegen {
 
+namespace {
+
+constexpr std::pair<std::string_view, std::string_view> kPromptMarks[] = {{"<think>", "</think>"}, {"[THINK]", "[/THINK]"}};
+
+}  // namespace
+
 Thinking thinking_of_prompt(std::string_view prompt, bool continued) {
   if (continued) {
-    for (const auto& [open, close] : {std::pair("<think>", "</think>"), std::pair("[THINK]", "[/THINK]")}) {
+    for (const auto& [open, close] : kPromptMarks) {
       const size_t at = prompt.rfind(open);
       if (at != std::string_view::npos && prompt.find(close, at) == std::string_view::npos) return Thinking::open;
     }
@@ -16,8 +22,11 @@ Thinking thinking_of_prompt(std::string_view prompt, bool continued) {
   }
   const size_t last = prompt.find_last_not_of(kSpace);
   const std::string_view text = prompt.substr(0, last == std::string_view::npos ? 0 : last + 1);
-  if (text.ends_with("<think>") || text.ends_with("[THINK]")) return Thinking::open;
-  return text.ends_with("</think>") || text.ends_with("[/THINK]") ? Thinking::closed : Thinking::unsaid;
+  for (const auto& [open, close] : kPromptMarks) {
+    if (text.ends_with(open)) return Thinking::open;
+    if (text.ends_with(close)) return Thinking::closed;
+  }
+  return Thinking::unsaid;
 }
 
 Reasoning split_reasoning(std::string_view text, const ReasoningMarks& marks, Thinking thinking) {

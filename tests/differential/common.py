@@ -26,6 +26,21 @@ def seed():
     return int(os.environ.get("MOEGEN_SEED", 1))
 
 
+class Choices:
+    """What random cases are drawn with."""
+
+    def __init__(self, rng):
+        self.rng = rng
+
+    def one(self, *options):
+        """One of the options; called, if it can be."""
+        pick = self.rng.choice(options)
+        return pick() if callable(pick) else pick
+
+    def chance(self, p):
+        return self.rng.random() < p
+
+
 def answers(model, lines):
     """What `moegen tokenize` answers to each of `lines`, with the tokenizer and the template in the folder `model`."""
     text = "".join(json.dumps(line) + "\n" for line in lines)

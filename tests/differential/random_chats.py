@@ -53,21 +53,11 @@ SHORT = {
 }
 
 
-class Talk:
+class Talk(common.Choices):
     """Random conversations: mostly of the usual form."""
 
     WORDS = ["Hello", "  padded  ", "Straße", "日本語", "a\nb\n", "<think>", "</think>", "\n\n", "x < y & z", "\"quoted\"", "it's", "{{ x }}", "{% if %}", "<|im_end|>",
              "[INST]", "<tool_call>", "😀", "\\n", "C:\\path", "\t", "1.5", "é", "ends here.", "\u2028", "\x7f", "<bos>", "", " "]
-
-    def __init__(self, rng):
-        self.rng = rng
-
-    def one(self, *options):
-        pick = self.rng.choice(options)
-        return pick() if callable(pick) else pick
-
-    def chance(self, p):
-        return self.rng.random() < p
 
     def text(self):
         if self.chance(0.08):

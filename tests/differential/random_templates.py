@@ -49,16 +49,12 @@ def environment():
     return env
 
 
-class Writer:
+class Writer(common.Choices):
     """Writes templates. Variables a to c may be set; loops bind x, y and `loop`."""
 
     def __init__(self, rng):
-        self.rng = rng
+        super().__init__(rng)
         self.in_loop = False
-
-    def one(self, *options):
-        pick = self.rng.choice(options)
-        return pick() if callable(pick) else pick
 
     def atom(self):
         if self.in_loop and self.rng.random() < 0.2:

@@ -30,17 +30,7 @@ def byte_alphabet():
     return {**{b: chr(b) for b in plain}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
 
 
-class Maker:
-    def __init__(self, rng):
-        self.rng = rng
-
-    def one(self, *options):
-        pick = self.rng.choice(options)
-        return pick() if callable(pick) else pick
-
-    def chance(self, p):
-        return self.rng.random() < p
-
+class Maker(common.Choices):
     # ---- texts
 
     def char(self):

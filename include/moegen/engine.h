@@ -18,6 +18,8 @@ class RequestSource {
   virtual ~RequestSource() = default;
   /// Empty at the end of the input.
   virtual std::optional<Request> next() = 0;
+  /// False if next() would have to wait, for a pipe that has nothing to give. Asked only while there is other work.
+  virtual bool ready() { return true; }
 };
 
 /// Counters of a run, as they stand after a pass. Tokens are totals since the start of the run.

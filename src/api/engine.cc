@@ -97,7 +97,7 @@ class Engine::Impl {
         if (!has_room(next_->admitted)) return;
         start(std::move(*next_));
         next_.reset();
-      } else if (!source_ended_) {
+      } else if (!source_ended_ && (scheduler_.idle() || source.ready())) {
         std::optional<Request> request = source.next();
         source_ended_ = !request.has_value();
         if (request) admit(std::move(*request));

@@ -30,16 +30,22 @@ class DescriptorSource : public ByteSource {
 
   size_t read(char* to, size_t bytes) override {
     while (!stop_) {
-      pollfd ready{fd_, POLLIN, 0};
-      if (::poll(&ready, 1, 100) <= 0) continue;  // time or a signal: look at stop_; a regular file is always ready
+      if (!wait(100)) continue;  // time or a signal: look at stop_
       const ssize_t got = ::read(fd_, to, bytes);
       if (got >= 0) return static_cast<size_t>(got);
       if (errno != EINTR && errno != EAGAIN) throw_error(ErrorCode::io, "{}: cannot read: {}", name_, std::strerror(errno));
     }
     return 0;
   }
+  [[nodiscard]] bool ready() const override { return wait(20); }
 
  private:
+  // A regular file is always ready.
+  [[nodiscard]] bool wait(int milliseconds) const {
+    pollfd ready{fd_, POLLIN, 0};
+    return ::poll(&ready, 1, milliseconds) > 0;
+  }
+
   int fd_;
   std::string name_;
   const std::atomic<bool>& stop_;
@@ -56,6 +62,7 @@ class PrefixedSource : public ByteSource {
     given_ += n;
     return n;
   }
+  [[nodiscard]] bool ready() const override { return given_ < prefix_.size() || rest_->ready(); }
 
  private:
   std::string prefix_;
@@ -91,8 +98,10 @@ class GzipSource : public ByteSource {
         throw_error(ErrorCode::corrupt, "{}: broken gzip data: {}", name_, stream_.msg != nullptr ? stream_.msg : "unexpected end");
       }
     }
+    full_ = stream_.avail_out == 0;  // there may be more to come without further input
     return room - stream_.avail_out;
   }
+  [[nodiscard]] bool ready() const override { return full_ || stream_.avail_in > 0 || from_->ready(); }
 
  private:
   std::unique_ptr<ByteSource> from_;
@@ -100,6 +109,7 @@ class GzipSource : public ByteSource {
   std::vector<Bytef> chunk_;
   z_stream stream_{};
   bool member_ended_ = false;
+  bool full_ = false;
 };
 
 class ZstdSource : public ByteSource {
@@ -125,6 +135,7 @@ class ZstdSource : public ByteSource {
     }
     return out.pos;
   }
+  [[nodiscard]] bool ready() const override { return full_ || in_.pos < in_.size || from_->ready(); }
 
  private:
   std::unique_ptr<ByteSource> from_;

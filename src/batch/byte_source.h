@@ -13,6 +13,8 @@ class ByteSource {
   virtual ~ByteSource() = default;
   /// At most `bytes` bytes into `to`; at least one unless the source is at its end. Throws Error(io | corrupt).
   virtual size_t read(char* to, size_t bytes) = 0;
+  /// Whether read() has something to work on without waiting; a writer at work is given a moment.
+  [[nodiscard]] virtual bool ready() const = 0;
 };
 
 /// A descriptor (owned, unless it is stdin). A pipe that has nothing to give ends when `stop` becomes true.

@@ -32,6 +32,7 @@ class Job : public RequestSource, public CompletionSink {
   /// which the engine takes half, answers that wait for their turn a quarter, and the line that is read a quarter. Throws Error.
   void start(const std::string& model_name, uint64_t answer_memory = uint64_t{1} << 30);
   std::optional<Request> next() override;
+  bool ready() override { return ended_ || stopping_ || input_->ready(); }
   void done(Completion completion) override;
   void pass(const Progress& progress) override;
   /// Flushes everything and says how it went. `finished`: what Engine::run returned. Returns the exit status.

@@ -27,6 +27,8 @@ class LineReader {
   explicit LineReader(std::unique_ptr<ByteSource> source, size_t max_line_bytes = kMaxLineBytes);
   /// False at the end. Throws what the source throws.
   bool next(Line& line);
+  /// Whether next() has something to work on without waiting.
+  [[nodiscard]] bool ready() const { return buffer_.find('\n', pos_) != std::string::npos || source_->ready(); }
 
  private:
   bool next_any(Line& line);

@@ -11,6 +11,11 @@ namespace {
 
 bool contains(const std::vector<TokenId>& ids, TokenId id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
 
+// Tokens that it may still generate.
+int64_t longest_left(const Sequence& s) {
+  return std::min(s.sampling->max_tokens - s.num_generated(), s.sampling->max_len - static_cast<int64_t>(s.tokens.size()));
+}
+
 // True if the text is complete and the grammar lets nothing follow.
 bool follow_grammar(Sequence& s, TokenId token) {
   if (s.grammar == nullptr || s.ended_by_id) return false;
@@ -56,6 +61,12 @@ Scheduler::Scheduler(const PassSizes& sizes, int32_t kv_pages) : sizes_(sizes), 
   running_.reserve(sequences);
 }
 
+void Scheduler::add(std::unique_ptr<Sequence> sequence) {
+  const auto longer = [](int64_t left, const std::unique_ptr<Sequence>& other) { return left > longest_left(*other); };
+  const auto at = std::upper_bound(waiting_.begin(), waiting_.end(), longest_left(*sequence), longer);
+  waiting_.insert(at, std::move(sequence));
+}
+
 Pass Scheduler::schedule() {
   tokens_.clear();
   sequences_.clear();
@@ -88,20 +99,21 @@ void Scheduler::schedule_prefills() {
 }
 
 void Scheduler::admit() {
-  while (!waiting_.empty() && room() > 0 && num_running() < sizes_.sequences) {
-    Sequence& s = *waiting_.front();
+  while (num_waiting() > 0 && room() > 0 && num_running() < sizes_.sequences) {
+    auto& queue = preempted_.empty() ? waiting_ : preempted_;
+    Sequence& s = *queue.front();
     const auto length = static_cast<int64_t>(s.tokens.size());
     const int64_t pages = ceil_div<int64_t>(length, sizes_.page_tokens);
     if (pages > pool_.size()) {  // it would wait for ever
-      fail(std::move(waiting_.front()));
-      waiting_.pop_front();
+      fail(std::move(queue.front()));
+      queue.pop_front();
       continue;
     }
     // A page for each running sequence stays free, so that admission does not lead to preemption at once.
     if (pages + num_running() > pool_.num_free() && !(running_.empty() && pages <= pool_.num_free())) return;
     for (int64_t i = 0; i < pages; ++i) s.pages.push_back(pool_.reserve());
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
+    running_.push_back(std::move(queue.front()));
+    queue.pop_front();
     const int64_t n = std::min(room(), length);
     prefill_tokens_ += n;
     place(s, n);
@@ -138,7 +150,7 @@ void Scheduler::preempt_last() {
   running_.pop_back();
   release_pages(*victim);
   victim->computed = 0;
-  waiting_.push_front(std::move(victim));
+  preempted_.push_front(std::move(victim));
   ++preemptions_;
 }
 
@@ -195,6 +207,7 @@ void Scheduler::commit(std::vector<std::unique_ptr<Sequence>>& finished) {
 void Scheduler::clear() {
   for (auto& s : running_) release_pages(*s);
   running_.clear();
+  preempted_.clear();
   waiting_.clear();
   failed_.clear();
 }

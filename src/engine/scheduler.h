@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -19,17 +20,18 @@ struct LogitTask {
   bool sample = false;  ///< the next token; else a log-probability of the prompt
 };
 
-/// Packs passes. A waiting sequence is admitted when pages for all it has are free; it then gets as much of a pass as is left
-/// after all generated tokens. Where a generated token needs a page and none is free, the youngest running sequence gives its
-/// pages back and waits, to be computed again from its own tokens.
+/// Packs passes. Those that may generate the most begin first, so that a job does not end with a few long ones; equals in their order.
+/// A waiting sequence is admitted when pages for all it has are free; it then gets as much of a pass as is left after all generated tokens. Where a
+/// generated token needs a page and none is free, the youngest running sequence gives its pages back and waits, to be computed again from its own
+/// tokens.
 class Scheduler {
  public:
   Scheduler(const PassSizes& sizes, int32_t kv_pages);
 
-  void add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
-  [[nodiscard]] bool idle() const { return waiting_.empty() && running_.empty(); }
-  /// Whether it is worth having more sequences waiting.
-  [[nodiscard]] bool wants_more() const { return running_.size() + waiting_.size() < static_cast<size_t>(sizes_.sequences) + kAhead; }
+  void add(std::unique_ptr<Sequence> sequence);
+  [[nodiscard]] bool idle() const { return num_waiting() + num_running() == 0; }
+  /// Whether it is worth having more sequences waiting: as many as run, to choose from.
+  [[nodiscard]] bool wants_more() const { return num_waiting() + num_running() < sizes_.sequences + std::max(kLeastAhead, sizes_.sequences); }
   /// Longest sequence that the pages can hold, in tokens.
   [[nodiscard]] int64_t capacity() const { return int64_t{pool_.size()} * sizes_.page_tokens; }
 
@@ -43,14 +45,14 @@ class Scheduler {
   void clear();
 
   [[nodiscard]] int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
-  [[nodiscard]] int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  [[nodiscard]] int64_t num_waiting() const { return static_cast<int64_t>(preempted_.size() + waiting_.size()); }
   [[nodiscard]] int64_t num_preemptions() const { return preemptions_; }
   [[nodiscard]] int64_t pages_used() const { return pool_.size() - pool_.num_free(); }
   /// Of the pass: tokens that were there before it began to generate, and those generated.
   [[nodiscard]] int64_t prefill_tokens() const { return prefill_tokens_; }
 
  private:
-  static constexpr size_t kAhead = 64;
+  static constexpr int64_t kLeastAhead = 64;
   struct Part {
     Sequence* sequence;
     int32_t num_tokens;
@@ -70,8 +72,9 @@ class Scheduler {
 
   PassSizes sizes_;
   PagePool pool_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;
-  std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
+  std::deque<std::unique_ptr<Sequence>> preempted_;  // before all others, oldest first
+  std::deque<std::unique_ptr<Sequence>> waiting_;    // never ran; longest_left() falls
+  std::vector<std::unique_ptr<Sequence>> running_;   // oldest first
   std::vector<std::unique_ptr<Sequence>> failed_;
   std::vector<int32_t> tokens_;
   std::vector<PassSequence> sequences_;

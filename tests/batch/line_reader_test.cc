@@ -24,6 +24,7 @@ class Drip : public ByteSource {
     at_ += n;
     return n;
   }
+  [[nodiscard]] bool ready() const override { return at_ < text_.size(); }
 
  private:
   std::string text_;
@@ -117,6 +118,27 @@ TEST(LineReader, BrokenCompressionIsAnError) {
     std::string broken = bytes;
     broken[broken.size() / 2] = static_cast<char>(broken[broken.size() / 2] ^ 0x55);
     EXPECT_THROW(lines_of(broken + "\x01", 1), Error);
+  }
+}
+
+// All that was written is given without waiting, whatever of it lies in which buffer on the way.
+TEST(LineReader, IsReadyWhileThereIsSomethingToGive) {
+  std::string text;
+  for (int i = 0; i < 3000; ++i) text += fmt::format("{{\"line\": {}}}\n", i);
+  for (const std::string& bytes : {text, gzip(text), zstd(text)}) {
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    ASSERT_EQ(::write(ends[1], bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+    std::atomic<bool> stop{false};
+    LineReader reader(decompressed(descriptor_source(ends[0], "pipe", stop), "pipe"));
+    int lines = 0;
+    for (Line line; lines < 3000 && reader.ready() && reader.next(line);) ++lines;
+    EXPECT_EQ(lines, 3000);
+    EXPECT_FALSE(reader.ready());
+    ::close(ends[1]);
+    EXPECT_TRUE(reader.ready()) << "to say that this is the end";
+    Line line;
+    EXPECT_FALSE(reader.next(line));
   }
 }
 

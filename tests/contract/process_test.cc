@@ -5,12 +5,16 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cstring>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -64,6 +68,67 @@ TEST_F(Process, AFullDiskBehindStdoutIsNoSuccess) {
   for (const char* args : {"generate -p x --max-tokens 2", "inspect"}) {
     EXPECT_NE(std::system(fmt::format("'{}' {} -m '{}' > /dev/full 2> /dev/null", MOEGEN_EXE, args, kDemo.string()).c_str()), 0) << args;
   }
+}
+
+// A file system of its own, that is full soon.
+TEST_F(Process, AJobOnAFullDiskStopsAndIsResumed) {
+  const std::filesystem::path disk = dir / "disk";
+  std::filesystem::create_directory(disk);
+  if (::mount("none", disk.c_str(), "tmpfs", 0, "size=64k") != 0) GTEST_SKIP() << "may not mount a small file system: " << std::strerror(errno);
+  const auto unmount = std::unique_ptr<const std::filesystem::path, void (*)(const std::filesystem::path*)>(
+      &disk, [](const std::filesystem::path* path) { ::umount2(path->c_str(), MNT_DETACH); });
+  const std::string in = requests(400, 8);
+  const auto args = [&](const std::filesystem::path& out, const char* resume) {
+    return std::vector<std::string>{"run-batch", "-m", kModels / "mixtral", "-i", in, "-o", out, "--skip-tokenizer-init", "--ordered", resume};
+  };
+  const Result full = run(args(disk / "out", "--resume"));
+  EXPECT_EQ(full.status, 1) << full.err;
+  EXPECT_NE(full.err.find((disk / "out").string() + ": cannot write: No space left on device"), std::string::npos) << full.err;
+  EXPECT_NE(full.err.find("--resume"), std::string::npos) << full.err;
+  const auto kept = answers(disk / "out");
+  EXPECT_GT(kept.size(), 20U);
+  EXPECT_LT(kept.size(), 400U);
+  ASSERT_EQ(::mount("none", disk.c_str(), "tmpfs", MS_REMOUNT, "size=16m"), 0);
+  EXPECT_EQ(run(args(disk / "out", "--resume")).status, 0);
+  ASSERT_EQ(run(args(dir / "whole", "--no-resume")).status, 0);
+  EXPECT_EQ(answers(disk / "out"), answers(dir / "whole"));
+}
+
+// Whatever cannot be had when it starts: it says so, and touches nothing.
+TEST_F(Process, MemoryThatTheSystemRefusesIsAnErrorAtTheStart) {
+  if (std::string_view(MOEGEN_SANITIZE) != "") GTEST_SKIP() << "sanitizers need address space";
+  const std::string in = requests(3, 2);
+  int refused = 0;
+  int answered = 0;
+  for (int mib = 16; mib <= 16 << 10; mib += mib / 8) {
+    const std::string command =
+        fmt::format("ulimit -v {}; exec '{}' run-batch -m '{}' -i '{}' -o '{}' --no-resume --host-memory 300MiB --threads 2 2> '{}'", mib << 10,
+                    MOEGEN_EXE, kDemo.string(), in, (dir / "out").string(), (dir / "err").string());
+    const int status = std::system(command.c_str());
+    ASSERT_TRUE(WIFEXITED(status)) << mib << " MiB: signal " << WTERMSIG(status) << slurp(dir / "err");
+    if (WEXITSTATUS(status) == 127) continue;  // not even the program's own libraries
+    ASSERT_TRUE(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 1) << mib << " MiB: " << slurp(dir / "err");
+    EXPECT_NE(slurp(dir / "err"), "");
+    ++(WEXITSTATUS(status) == 0 ? answered : refused);
+  }
+  EXPECT_GT(refused, 3);
+  EXPECT_GT(answered, 3);
+}
+
+// A pipe whose writer goes on later.
+TEST_F(Process, AnswersWhileTheWriterSleeps) {
+  const std::string lines = slurp(requests(2, 3));
+  const size_t second = lines.find('\n') + 1;
+  ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
+  const pid_t pid = start({"run-batch", "-m", kDemo, "-i", dir / "pipe", "-o", dir / "out"});
+  std::ofstream pipe(dir / "pipe");
+  pipe << lines.substr(0, second) << std::flush;
+  for (int i = 0; i < 600 && slurp(dir / "out").empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(answers(dir / "out").size(), 1U) << "while the second is not written yet";
+  pipe << lines.substr(second) << std::flush;
+  pipe.close();
+  EXPECT_EQ(wait(pid).status, 0);
+  EXPECT_EQ(answers(dir / "out").size(), 2U);
 }
 
 TEST_F(Process, InspectSaysWhatIsThere) {

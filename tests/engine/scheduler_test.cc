@@ -101,6 +101,18 @@ TEST(Scheduler, EqualOnesFinishInTheirOrder) {
   EXPECT_THAT(requests_of(run(model)), ElementsAre(0, 1, 2, 3, 4, 5));
 }
 
+TEST(Scheduler, ThoseThatMayGenerateTheMostBeginFirst) {
+  FakeModel model(sizes(16, 2), 100);
+  Sampling short_context;
+  short_context.max_len = 3;
+  model.scheduler.add(sequence({0, 2, 5}, short_context));  // only one more fits its context
+  model.scheduler.add(sequence({1, 2, 2}));
+  model.scheduler.add(sequence({2, 2, 4}));
+  model.scheduler.add(sequence({3, 2, 4}));
+  model.scheduler.add(sequence({4, 9, 6}));
+  EXPECT_THAT(requests_of(run(model)), ElementsAre(2, 4, 3, 1, 0)) << "4 and 2 begin, then 3, 1, 0";
+}
+
 TEST(Scheduler, FinishedSequencesRetireAndTheQueueRefillsAtOnce) {
   FakeModel model(sizes(16, 2), 100);
   model.scheduler.add(sequence({0, 2, 2}));
@@ -169,11 +181,13 @@ TEST(Scheduler, PromptLogprobsCoverEveryPositionOnceInChunks) {
     model.scheduler.add(std::move(s));
   }
   const Finished finished = run(model);
+  const auto alone = std::find_if(finished.begin(), finished.end(), [](const auto& s) { return s->request == 0; });
+  ASSERT_NE(alone, finished.end());
   std::vector<int64_t> all(16);
   std::iota(all.begin(), all.end(), 1);
   EXPECT_EQ(model.prompt_positions[0], all);
   EXPECT_EQ(model.prompt_positions[2], all);
-  EXPECT_EQ(finished.at(0)->num_generated(), 0) << "max_tokens 0: the prompt alone";
+  EXPECT_EQ((*alone)->num_generated(), 0) << "max_tokens 0: the prompt alone";
 }
 
 TEST(Scheduler, WhenPagesRunOutTheYoungestWaitsAndIsComputedAgain) {

@@ -18,6 +18,7 @@ constexpr int kHidden = 64;  // of no account here
 PassSizes sizes_for(int64_t sequences, int64_t queries, const BenchSetup& setup) {
   return {.pass_tokens = sequences * queries,
           .sequences = sequences,
+          .wave_tokens = sequences * queries,
           .attention_micro_batch = sequences,
           .expert_micro_batch = 1,
           .logit_rows = 1,
@@ -52,7 +53,7 @@ AttentionWork::AttentionWork(const AttentionShape& shape, int64_t sequences, int
 }
 
 Work AttentionWork::run() {
-  attend(layer_.context(), pass_, 0, 0, static_cast<int64_t>(sequences_.size()));
+  attend(layer_.context(), pass_, 0, wave_of(layer_.context(), static_cast<int64_t>(tokens_.size()), 0), 0, static_cast<int64_t>(sequences_.size()));
   return work_;
 }
 

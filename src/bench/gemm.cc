@@ -81,10 +81,14 @@ class Experts {
     const MlpWeights& mlp = next();
     const TensorView& w = down ? mlp.down : mlp.gate;
     const Buffers& b = layer_.buffers();
-    linear(
-        layer_.context(),
-        {.x = down ? b.gate : b.normed, .x_dtype = layer_.context().act, .x_stride = w.cols, .y = b.qkv, .y_dtype = DType::f32, .y_stride = w.rows},
-        w, {}, tokens);
+    linear(layer_.context(),
+           {.x = down ? b.gate : b.normed,
+            .x_dtype = layer_.context().act,
+            .x_stride = w.cols,
+            .y = down ? b.hidden : b.qkv,
+            .y_dtype = DType::f32,
+            .y_stride = w.rows},
+           w, {}, tokens);
     return work(1, tokens, 1);
   }
 
@@ -111,6 +115,7 @@ class Experts {
   [[nodiscard]] PassSizes sizes(const BenchSetup& setup, int64_t most_tokens) const {
     return {.pass_tokens = pass_tokens_,
             .sequences = 1,
+            .wave_tokens = pass_tokens_,
             .attention_micro_batch = 1,
             .expert_micro_batch = std::max(kDefaultExpertMicroBatch, most_tokens),
             .logit_rows = 1,

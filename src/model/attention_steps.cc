@@ -28,19 +28,24 @@ void fill_angles(const StepContext& c, int64_t num_tokens) {
 
 void fill_query_blocks(const StepContext& c, const Pass& pass) {
   const Buffers& b = c.buffers;
+  const int64_t wave_tokens = c.sizes.wave_tokens;
   int64_t blocks = 0;
+  int64_t waves = 0;
   for (size_t s = 0; s < pass.sequences.size(); ++s) {
     b.block_begin[s] = blocks;
     const PassSequence& seq = pass.sequences[s];
     for (int32_t t = 0; t < seq.num_tokens; ++t) b.positions[seq.first_row + t] = seq.first_position + t;
-    for (int32_t t = 0; t < seq.num_tokens;) {  // up to the end of a page: no two blocks write to one
-      const auto room = static_cast<int32_t>(kPageTokens - (seq.first_position + t) % kPageTokens);
-      const int32_t count = std::min(room, seq.num_tokens - t);
-      b.query_blocks[blocks++] = {static_cast<int32_t>(s), t, count};
+    for (int64_t t = 0; t < seq.num_tokens;) {  // up to the end of a page: no two blocks of a wave write to one
+      const int64_t row = seq.first_row + t;
+      if (row == waves * wave_tokens) b.wave_begin[waves++] = blocks;
+      const int64_t room = std::min(kPageTokens - (seq.first_position + t) % kPageTokens, waves * wave_tokens - row);
+      const int64_t count = std::min(room, seq.num_tokens - t);
+      b.query_blocks[blocks++] = {static_cast<int32_t>(s), static_cast<int32_t>(t), static_cast<int32_t>(count)};
       t += count;
     }
   }
   b.block_begin[pass.sequences.size()] = blocks;
+  b.wave_begin[waves] = blocks;
 }
 
 void clamp(float* x, int64_t count, float limit) {
@@ -59,7 +64,8 @@ void norm_heads(const StepContext& c, const AttentionSpec& a, const LayerWeights
 }
 
 struct Row {
-  int64_t token;
+  int64_t token;    // of the pass
+  int64_t in_wave;  // of it
   const PassSequence* sequence;
 };
 
@@ -84,7 +90,7 @@ void store_token(const StepContext& c, size_t layer, const void* kv, int64_t slo
 void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rope) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const Buffers& b = c.buffers;
-  float* q = b.qkv + row.token * (a.q_width() + 2 * a.kv_width());
+  float* q = b.qkv + row.in_wave * (a.q_width() + 2 * a.kv_width());
   float* k = q + a.q_width();
   if (a.qk_norm != AttentionSpec::QkNorm::none) norm_heads(c, a, c.weights.layers[layer], q, k);
   if (a.clip_qkv > 0) clamp(q, a.q_width() + 2 * a.kv_width(), a.clip_qkv);
@@ -92,7 +98,7 @@ void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rop
   const float* cos = b.rope_cos[rope] + row.token * pairs;
   const float* sin = b.rope_sin[rope] + row.token * pairs;
   for (int head = 0; head < a.num_heads + a.num_kv_heads; ++head) c.kernels.rotate(q + static_cast<int64_t>(head) * a.head_dim, cos, sin, a.rope.dim);
-  c.kernels.convert(q, DType::f32, act_at(c, b.q, row.token * a.q_width()), c.act, a.q_width());
+  c.kernels.convert(q, DType::f32, act_at(c, b.q, row.in_wave * a.q_width()), c.act, a.q_width());
 
   c.kernels.convert(k, DType::f32, k, c.act, 2 * a.kv_width());  // in place: an element never moves up
   const int64_t position = b.positions[row.token];
@@ -122,36 +128,45 @@ void begin_pass(const StepContext& c, const Pass& pass) {
   });
 }
 
-void project_qkv(const StepContext& c, const Pass& pass, size_t layer) {
+Wave wave_of(const StepContext& c, int64_t num_tokens, int64_t i) {
+  const int64_t first = i * c.sizes.wave_tokens;
+  return {{first, std::min(num_tokens, first + c.sizes.wave_tokens)}, {c.buffers.wave_begin[i], c.buffers.wave_begin[i + 1]}};
+}
+
+void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const LayerWeights& w = c.weights.layers[layer];
   const Buffers& b = c.buffers;
-  const auto m = static_cast<int64_t>(pass.tokens.size());
+  const int64_t m = wave.rows.size();
   const int64_t hidden = c.spec.hidden;
-  norm(c, {.x = b.hidden, .x_dtype = DType::f32, .x_stride = hidden, .y = b.normed, .y_dtype = c.act, .y_stride = hidden}, w.attention_norm, m);
+  const float* x = b.hidden + wave.rows.begin * hidden;
+  void* normed = act_at(c, b.normed, wave.rows.begin * hidden);
+  norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.attention_norm, m);
   const int64_t stride = a.q_width() + 2 * a.kv_width();
   const auto project = [&](const TensorView& weight, const TensorView& bias, int64_t at) {
-    linear(c, {.x = b.normed, .x_dtype = c.act, .x_stride = hidden, .y = b.qkv + at, .y_dtype = DType::f32, .y_stride = stride}, weight, bias, m);
+    linear(c, {.x = normed, .x_dtype = c.act, .x_stride = hidden, .y = b.qkv + at, .y_dtype = DType::f32, .y_stride = stride}, weight, bias, m);
   };
   project(w.q, w.q_bias, 0);
   project(w.k, w.k_bias, a.q_width());
   project(w.v, w.v_bias, a.q_width() + a.kv_width());
   const auto rope = static_cast<size_t>(std::find(b.ropes.begin(), b.ropes.end(), a.rope) - b.ropes.begin());
-  c.pool.parallel_for(b.block_begin[pass.sequences.size()], [&](int64_t i, int) {
-    const QueryBlock& block = b.query_blocks[i];
+  c.pool.parallel_for(wave.blocks.size(), [&](int64_t i, int) {
+    const QueryBlock& block = b.query_blocks[wave.blocks.begin + i];
     const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
-    for (int32_t t = 0; t < block.count; ++t) finish_token(c, layer, {seq.first_row + block.first + t, &seq}, rope);
+    const int64_t first = seq.first_row + block.first;
+    for (int64_t t = first; t < first + block.count; ++t) finish_token(c, layer, {t, t - wave.rows.begin, &seq}, rope);
   });
 }
 
-void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first, int64_t last) {
+void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave, int64_t first, int64_t last) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const Buffers& b = c.buffers;
-  const int64_t begin = b.block_begin[first];
+  const int64_t begin = std::max(b.block_begin[first], wave.blocks.begin);
   const int heads = a.num_heads / a.num_kv_heads;
   const auto run = [&](const QueryBlock& block, int kv_head, int kv_heads, int worker) {
     const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
-    const int64_t at = static_cast<int64_t>(seq.first_row + block.first) * a.q_width() + static_cast<int64_t>(kv_head) * heads * a.head_dim;
+    const int64_t row = seq.first_row + block.first - wave.rows.begin;
+    const int64_t at = row * a.q_width() + static_cast<int64_t>(kv_head) * heads * a.head_dim;
     c.kernels.attention({.q = act_at(c, b.q, at),
                          .out = act_at(c, b.attended, at),
                          .stride = a.q_width(),
@@ -172,7 +187,7 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first,
                          .scratch = scratch_of(c, worker)});
   };
   // A generated token goes through all KV heads of a page as they lie there, unless threads would be left without work.
-  const int64_t blocks = b.block_begin[last] - begin;
+  const int64_t blocks = std::min(b.block_begin[last], wave.blocks.end) - begin;
   const int together = blocks < 4 * c.pool.size() ? 1 : std::clamp(kAttentionRowsInFlight / heads, 1, a.num_kv_heads);
   const int64_t parts = ceil_div(a.num_kv_heads, together);
   c.pool.parallel_for(blocks * parts, [&](int64_t i, int worker) {
@@ -181,13 +196,16 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first,
   });
 }
 
-void project_out(const StepContext& c, int64_t num_tokens, size_t layer) {
+void project_out(const StepContext& c, size_t layer, const Wave& wave) {
   const LayerWeights& w = c.weights.layers[layer];
   const Buffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden;
-  linear(c, {.x = b.attended, .x_dtype = c.act, .x_stride = w.o.cols, .y = b.hidden, .y_dtype = DType::f32, .y_stride = hidden, .add = true}, w.o,
-         w.o_bias, num_tokens);
-  norm(c, {.x = b.hidden, .x_dtype = DType::f32, .x_stride = hidden, .y = b.normed, .y_dtype = c.act, .y_stride = hidden}, w.mlp_norm, num_tokens);
+  const int64_t m = wave.rows.size();
+  float* x = b.hidden + wave.rows.begin * hidden;
+  void* normed = act_at(c, b.normed, wave.rows.begin * hidden);
+  linear(c, {.x = b.attended, .x_dtype = c.act, .x_stride = w.o.cols, .y = x, .y_dtype = DType::f32, .y_stride = hidden, .add = true}, w.o, w.o_bias,
+         m);
+  norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.mlp_norm, m);
 }
 
 }  // namespace moegen

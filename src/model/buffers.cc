@@ -25,15 +25,20 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
   positions = arena.take<int64_t>(tokens);
   hidden = arena.take<float>(tokens * spec.hidden);
   normed = take_act(tokens * spec.hidden);
-  qkv = arena.take<float>(tokens * qkv_width);
-  q = take_act(tokens * q_width);
-  attended = take_act(tokens * q_width);
   for (const RopeSpec& rope : ropes) {
     rope_cos.push_back(arena.take<float>(tokens * rope.dim / 2));
     rope_sin.push_back(arena.take<float>(tokens * rope.dim / 2));
   }
-  query_blocks = arena.take<QueryBlock>(2 * sizes.sequences + tokens / kPageTokens);
+  query_blocks = arena.take<QueryBlock>(2 * sizes.sequences + tokens / kPageTokens + tokens / sizes.wave_tokens);
   block_begin = arena.take<int64_t>(sizes.sequences + 1);
+  wave_begin = arena.take<int64_t>(ceil_div(tokens, sizes.wave_tokens) + 1);
+  const size_t shared_room = arena.at();
+
+  qkv = arena.take<float>(sizes.wave_tokens * qkv_width);
+  q = take_act(sizes.wave_tokens * q_width);
+  attended = take_act(sizes.wave_tokens * q_width);
+
+  arena.rewind(shared_room);
   router_logits = arena.take<float>(tokens * experts);
   chosen = arena.take<int32_t>(tokens * top_k);
   weight = arena.take<float>(tokens * top_k);
@@ -45,8 +50,12 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
   parts = arena.take<MlpRows>(experts);
   shared_out = take_act(shared > 0 ? sizes.expert_micro_batch * spec.hidden : 0);
   shared_logit = arena.take<float>(shared > 0 ? sizes.expert_micro_batch : 0);
+
+  arena.rewind(shared_room);
   logit_in = take_act(sizes.logit_rows * spec.hidden);
   logits = arena.take<float>(sizes.logit_rows * spec.vocab);
+
+  arena.skip();
   scratch_floats = round_up<int64_t>(std::max(attention_scratch(head_dim), kGemmScratchFloats + 2 * kRowBlock * kGemmBlockCols), 16);
   scratch = arena.take<float>(sizes.threads * scratch_floats);
 }

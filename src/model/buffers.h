@@ -13,6 +13,7 @@ namespace moegen {
 struct PassSizes {
   int64_t pass_tokens = 0;
   int64_t sequences = 0;
+  int64_t wave_tokens = 0;            ///< of which q, k, v and what attention gives are in memory at a time
   int64_t attention_micro_batch = 0;  ///< b_a, sequences
   int64_t expert_micro_batch = 0;     ///< b_e, tokens
   int64_t logit_rows = 0;             ///< rows whose logits are in memory at a time
@@ -20,7 +21,7 @@ struct PassSizes {
   int threads = 0;
 };
 
-/// Work of one attention task: consecutive queries of one sequence, in one page.
+/// Work of one attention task: consecutive queries of one sequence, in one page and one wave.
 struct QueryBlock {
   int32_t sequence = 0;  ///< of the pass
   int32_t first = 0;     ///< query within the sequence's tokens of this pass
@@ -37,7 +38,8 @@ struct MlpRows {
   void* y = nullptr;  ///< [count, H], act
 };
 
-/// Everything a pass writes, laid out once. T = pass_tokens, H = hidden. "act" is the activation dtype.
+/// Everything a pass writes, laid out once. T = pass_tokens, W = wave_tokens, H = hidden. "act" is the activation dtype. What attention, an MLP
+/// and the logits need lies in the same place: a pass is in one of them at a time.
 struct Buffers {
   /// Takes everything from `arena`; with a measuring arena all pointers are null.
   Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes);
@@ -47,12 +49,13 @@ struct Buffers {
   int64_t* positions = nullptr;            ///< [T]
   float* hidden = nullptr;                 ///< [T, H] the residual stream, float in every mode
   void* normed = nullptr;                  ///< [T, H] act
-  float* qkv = nullptr;                    ///< [T, q_width + 2 kv_width] before norm and rope
-  void* q = nullptr;                       ///< [T, q_width] act
-  void* attended = nullptr;                ///< [T, q_width] act
+  float* qkv = nullptr;                    ///< [W, q_width + 2 kv_width] before norm and rope
+  void* q = nullptr;                       ///< [W, q_width] act
+  void* attended = nullptr;                ///< [W, q_width] act
   std::vector<float*> rope_cos, rope_sin;  ///< for each distinct RopeSpec [T, dim/2]
-  QueryBlock* query_blocks = nullptr;      ///< [2 * sequences + T / kPageTokens]
+  QueryBlock* query_blocks = nullptr;      ///< [2 * sequences + T / kPageTokens + T / W]
   int64_t* block_begin = nullptr;          ///< [sequences + 1]: query blocks of each sequence
+  int64_t* wave_begin = nullptr;           ///< [ceil(T / W) + 1]: query blocks of each wave
   float* router_logits = nullptr;          ///< [T, E]
   int32_t* chosen = nullptr;               ///< [T, k] experts of a token, best first
   float* weight = nullptr;                 ///< [T, k]

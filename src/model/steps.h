@@ -27,21 +27,30 @@ struct StepContext {
   DType act;                                           ///< activation dtype
 };
 
+/// Rows of a pass whose attention is computed together, and query blocks of theirs.
+struct Wave {
+  Range rows;
+  Range blocks;
+};
+
 /// The layer steps, shared by all families. None of them allocates, starts threads or knows a model's name; each reads and
 /// writes the buffers named in its comment (shapes: buffers.h). T = tokens of the pass.
 /// @{
 
-/// tokens -> hidden [T, H]; positions, cos and sin, query blocks.
+/// tokens -> hidden [T, H]; positions, cos and sin, query blocks and the waves they are in.
 void begin_pass(const StepContext& c, const Pass& pass);
 
-/// hidden -> normed, qkv -> q (normed, turned); keys and values -> their pages.
-void project_qkv(const StepContext& c, const Pass& pass, size_t layer);
+/// Wave number `i` of a pass of T tokens.
+Wave wave_of(const StepContext& c, int64_t num_tokens, int64_t i);
 
-/// q, pages -> attended, for the sequences [first, last) of the pass: one attention micro-batch.
-void attend(const StepContext& c, const Pass& pass, size_t layer, int64_t first, int64_t last);
+/// hidden -> normed, qkv -> q (normed, turned); keys and values -> their pages.
+void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave);
+
+/// q, pages -> attended, for the sequences [first, last) of the pass as far as they are in the wave: one attention micro-batch.
+void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave, int64_t first, int64_t last);
 
 /// attended -> hidden += o(attended); hidden -> normed, by the MLP's norm.
-void project_out(const StepContext& c, int64_t num_tokens, size_t layer);
+void project_out(const StepContext& c, size_t layer, const Wave& wave);
 
 /// normed -> chosen, weight; tokens sorted by expert: row_token, row_of, expert_begin.
 void route(const StepContext& c, int64_t num_tokens, size_t layer);

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "base/checked.h"
 #include "model/rope.h"
 
 namespace moegen {
@@ -36,7 +37,7 @@ void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
   if (stream_ != nullptr) stream_->begin_pass(num_tokens);
   begin_pass(context_, pass);
   for (size_t layer = 0; layer < context_.spec.layers.size(); ++layer) {
-    run_attention(pass, layer);
+    for (int64_t i = 0; i < ceil_div(num_tokens, sizes_.wave_tokens); ++i) run_attention(pass, layer, wave_of(context_, num_tokens, i));
     run_mlp(num_tokens, layer);
   }
   const Trace::Span span(trace_, "logits");
@@ -46,19 +47,20 @@ void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
   });
 }
 
-void Executor::run_attention(const Pass& pass, size_t layer) {
+void Executor::run_attention(const Pass& pass, size_t layer, const Wave& wave) {
   const auto l = static_cast<int64_t>(layer);
   {
     const Trace::Span span(trace_, "q, k, v", l);
-    project_qkv(context_, pass, layer);
+    project_qkv(context_, pass, layer, wave);
   }
   {
     const Trace::Span span(trace_, "attention", l);
-    in_steps(0, static_cast<int64_t>(pass.sequences.size()), sizes_.attention_micro_batch,
-             [&](int64_t first, int64_t last) { attend(context_, pass, layer, first, last); });
+    const int64_t begin = buffers_.query_blocks[wave.blocks.begin].sequence;
+    const int64_t end = buffers_.query_blocks[wave.blocks.end - 1].sequence + 1;
+    in_steps(begin, end, sizes_.attention_micro_batch, [&](int64_t first, int64_t last) { attend(context_, pass, layer, wave, first, last); });
   }
   const Trace::Span span(trace_, "output projection", l);
-  project_out(context_, static_cast<int64_t>(pass.tokens.size()), layer);
+  project_out(context_, layer, wave);
 }
 
 // Runs experts that stay, from number `next` on, as many as fit a batch; whether there were any.

@@ -36,7 +36,7 @@ class Executor {
   void run(const Pass& pass, LogitsConsumer& consumer);
 
  private:
-  void run_attention(const Pass& pass, size_t layer);
+  void run_attention(const Pass& pass, size_t layer, const Wave& wave);
   void run_mlp(int64_t num_tokens, size_t layer);
   void run_experts(size_t layer);
   bool run_resident(ExpertBatch& batch, size_t layer, size_t& next, int most) const;

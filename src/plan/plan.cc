@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kLeastPassTokens = 64;
 constexpr int64_t kMaxPassTokens = 1 << 24;  // with the bounds of config.json, no size of a pass overflows
 constexpr int64_t kDefaultSequences = 1024;
+constexpr int64_t kLeastWaveTokens = 1024;  // with as many, projections compute rather than read their weights
 constexpr uint64_t kLogitBytes = 128 << 20;
 constexpr uint64_t kLeastAnswerBytes = 16 << 20;
 constexpr uint64_t kMostAnswerBytes = 1 << 30;
@@ -24,6 +25,18 @@ int64_t positive(const std::optional<int64_t>& option, const char* name, int64_t
   return option.value_or(otherwise);
 }
 
+// Attention takes the pass in waves where what it needs for all of it would be more than what the experts or the logits need.
+int64_t choose_wave(const PlanInput& in, PassSizes s) {
+  s.wave_tokens = std::min(kLeastWaveTokens, s.pass_tokens);
+  const uint64_t free = activation_bytes(in, s);
+  int64_t best = 0;
+  do {
+    best = s.wave_tokens;
+    s.wave_tokens = std::min(2 * best, s.pass_tokens);
+  } while (s.wave_tokens > best && activation_bytes(in, s) <= free);
+  return best;
+}
+
 PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
   PassSizes s;
   s.page_tokens = kPageTokens;
@@ -34,6 +47,7 @@ PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
   s.expert_micro_batch = std::min(positive(in.expert_micro_batch, "--expert-micro-batch", kDefaultExpertMicroBatch), pass_tokens);
   const auto row_bytes = static_cast<uint64_t>(in.spec->vocab) * sizeof(float);
   s.logit_rows = std::min<int64_t>(static_cast<int64_t>(std::clamp<uint64_t>(kLogitBytes / row_bytes, 8, 512)), pass_tokens);
+  s.wave_tokens = choose_wave(in, s);
   return s;
 }
 
@@ -133,8 +147,9 @@ std::vector<std::string> Plan::describe() const {
     sum += bytes;
   }
   lines.push_back(memory_line + " together " + format_bytes(sum));
-  lines.push_back(fmt::format("pass: up to {} tokens of {} sequences, attention {} sequences at a time, experts {} tokens at a time",
-                              sizes.pass_tokens, sizes.sequences, sizes.attention_micro_batch, sizes.expert_micro_batch));
+  const std::string waves = sizes.wave_tokens < sizes.pass_tokens ? fmt::format(" in waves of {} tokens", sizes.wave_tokens) : "";
+  lines.push_back(fmt::format("pass: up to {} tokens of {} sequences, attention {} sequences at a time{}, experts {} tokens at a time",
+                              sizes.pass_tokens, sizes.sequences, sizes.attention_micro_batch, waves, sizes.expert_micro_batch));
   lines.push_back(
       fmt::format("KV: {} pages of {} tokens ({} each), context {}", kv_pages, sizes.page_tokens, format_bytes(kv.page_bytes), max_model_len));
   if (weights.slots > 0) lines.push_back(describe_streaming(weights));

@@ -84,5 +84,27 @@ TEST(AvailableHostMemory, IsSomethingAndNotMoreThanAnyMachineHas) {
   EXPECT_LT(available_host_memory(), size_t{1} << 50);
 }
 
+TEST(Arena, OneOverTheOtherTakesAsMuchAsTheLongest) {
+  const auto lay = [](Arena& arena) {
+    std::vector<std::byte*> at{arena.take_bytes(100)};
+    const size_t shared = arena.at();
+    at.push_back(arena.take_bytes(1000));
+    arena.rewind(shared);
+    at.push_back(arena.take_bytes(64));
+    at.push_back(arena.take_bytes(64));
+    arena.skip();
+    at.push_back(arena.take_bytes(1));
+    return at;
+  };
+  Arena measure;
+  lay(measure);
+  EXPECT_EQ(measure.used(), 128U + 1024 + 64);
+  Arena arena(measure.used(), "test");
+  const auto at = lay(arena);
+  EXPECT_EQ(at[1], at[2]);
+  EXPECT_EQ(at[3], at[2] + 64);
+  EXPECT_EQ(at[4], at[1] + 1024);
+}
+
 }  // namespace
 }  // namespace moegen

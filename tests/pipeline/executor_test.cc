@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <numeric>
 
 #include "checkpoint/weight_store.h"
 #include "tests/checkpoint/safetensors_writer.h"
@@ -69,6 +70,12 @@ class Nothing : public LogitsConsumer {
   float last = 0;
 };
 
+class All : public LogitsConsumer {
+ public:
+  void take(int64_t, int64_t count, const float* rows) override { logits.insert(logits.end(), rows, rows + count * 100); }
+  std::vector<float> logits;
+};
+
 // Two passes over two sequences; the allocations they made, on any thread.
 int run_counted(Executor& executor) {
   std::vector<int32_t> tokens(40);
@@ -109,6 +116,46 @@ TEST(Executor, APassAllocatesNothing) {
   const Plan plan = make_plan(input);
   Executor executor(spec, weights, nullptr, select_kernels("auto"), pool, plan, DType::bf16);
   EXPECT_EQ(run_counted(executor), 0);
+}
+
+// Prompts cut anywhere, also within a page, and single tokens at the end.
+TEST(Executor, WavesOfAttentionGiveTheSameBits) {
+  const ModelSpec spec = small_spec();
+  ThreadPool pool(2);
+  const auto table = tensor_table(spec);
+  const WeightStore store(table, DType::bf16, pool);
+  const ModelWeights weights = assign_weights(spec, table, store.views());
+  PlanInput input;
+  input.spec = &spec;
+  input.host_memory = 256 << 20;
+  input.max_pass_tokens = 160;
+  input.threads = 2;
+  Plan plan = make_plan(input);
+  std::vector<int32_t> tokens(150);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 7 % 100);
+  const std::vector<std::vector<int32_t>> pages{{3, 0, 5}, {1}, {2, 4, 7}, {6}, {8}};
+  const std::vector<PassSequence> prompts{{0, 70, 0, pages[0].data()},
+                                          {70, 3, 0, pages[1].data()},
+                                          {73, 75, 0, pages[2].data()},
+                                          {148, 1, 0, pages[3].data()},
+                                          {149, 1, 0, pages[4].data()}};
+  std::vector<int32_t> rows(tokens.size());
+  std::iota(rows.begin(), rows.end(), 0);
+  const auto logits = [&](int64_t wave_tokens, int64_t sequences) {
+    plan.sizes.wave_tokens = wave_tokens;
+    plan.sizes.attention_micro_batch = sequences;
+    Executor executor(spec, weights, nullptr, select_kernels("auto"), pool, plan, DType::bf16);
+    All all;
+    executor.run({tokens, prompts, rows}, all);
+    const std::vector<PassSequence> next{{0, 1, 70, pages[0].data()}, {1, 2, 3, pages[1].data()}, {3, 4, 75, pages[2].data()}};
+    executor.run({std::span(tokens).first(7), next, std::span(rows).first(7)}, all);
+    return all.logits;
+  };
+  const auto want = logits(160, 1024);
+  EXPECT_EQ(want.size(), 157U * 100);
+  for (const int64_t wave : {1, 2, 31, 32, 33, 71, 149, 150}) {
+    for (const int64_t sequences : {1, 2, 1024}) EXPECT_EQ(logits(wave, sequences), want) << wave << " " << sequences;
+  }
 }
 
 // The same spec's weights from a file, its experts through two slots.

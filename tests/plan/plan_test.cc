@@ -87,7 +87,7 @@ TEST_F(PlanTest, AllMemoryTogetherStaysWithinTheBudgetForAnyOptions) {
     }
     ASSERT_EQ(plan.memory[1].second, activations(plan.sizes)) << "what is planned for activations is what the buffers take";
     const PassSizes& s = plan.sizes;
-    for (const int64_t size : {s.sequences, s.attention_micro_batch, s.expert_micro_batch, s.logit_rows})
+    for (const int64_t size : {s.sequences, s.wave_tokens, s.attention_micro_batch, s.expert_micro_batch, s.logit_rows})
       ASSERT_TRUE(size >= 1 && size <= s.pass_tokens);
     ASSERT_LE(s.attention_micro_batch, s.sequences);
     if (in_.max_pass_tokens) {

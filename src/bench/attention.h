@@ -6,14 +6,9 @@
 #include "bench/layer.h"
 #include "bench/setup.h"
 #include "model/pass.h"
+#include "plan/machine.h"
 
 namespace moegen {
-
-struct AttentionShape {
-  int heads = 0;
-  int kv_heads = 0;
-  int head_dim = 0;
-};
 
 /// Sequences of equal lengths in one pass, and the attention step over all of them. Their pages lie in no order.
 class AttentionWork {

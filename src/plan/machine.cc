@@ -1,0 +1,69 @@
+#include "plan/machine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace moegen {
+namespace {
+
+// How unlike two sizes are: 0 where equal, alike for half and twice.
+double unlike(int64_t a, int64_t b) { return std::abs(std::log(static_cast<double>(a) / static_cast<double>(b))); }
+
+// The one of `all` for which `distance` is least; null where there is none.
+template <typename T, typename Distance>
+const T* nearest(const std::vector<T>& all, const Distance& distance) {
+  const T* best = nullptr;
+  double least = std::numeric_limits<double>::infinity();
+  for (const T& one : all) {
+    if (const double d = distance(one); d < least) {
+      best = &one;
+      least = d;
+    }
+  }
+  return best;
+}
+
+const StepRates::Attention* attention_like(const Machine& m, const AttentionShape& shape) {
+  if (!m.steps) return nullptr;
+  return nearest(m.steps->attentions, [&](const StepRates::Attention& a) {
+    return unlike(a.shape.heads, shape.heads) + unlike(a.shape.kv_heads, shape.kv_heads) + unlike(a.shape.head_dim, shape.head_dim);
+  });
+}
+
+// FLOP/s of a product with weights from DRAM: two FLOPs a weight and row, until that is the peak. Products of float are half as fast.
+double roof(const Machine& m, double rows, DType weights) {
+  const double peak = weights == DType::f32 ? m.cpu.bf16_flops / 2 : m.cpu.bf16_flops;
+  return std::min(peak, 2 * rows * m.dram.bandwidth / static_cast<double>(bytes_of(weights)));
+}
+
+}  // namespace
+
+double Machine::mlp_seconds(int64_t hidden, int64_t width, double tokens, DType weights) const {
+  const auto* like = !steps ? nullptr : nearest(steps->mlps, [&](const auto& m) { return unlike(m.hidden, hidden) + unlike(m.width, width); });
+  return 6 * static_cast<double>(hidden) * static_cast<double>(width) * tokens /
+         (like != nullptr ? like->flops.at(tokens) : roof(*this, tokens, weights));
+}
+
+double Machine::linear_seconds(int64_t outputs, int64_t k, double rows, DType weights) const {
+  const auto* like = !steps ? nullptr : nearest(steps->linears, [&](const auto& l) { return unlike(l.outputs, outputs) + unlike(l.k, k); });
+  return 2 * static_cast<double>(outputs) * static_cast<double>(k) * rows / (like != nullptr ? like->flops.at(rows) : roof(*this, rows, weights));
+}
+
+double Machine::decode_seconds(const AttentionShape& shape, double sequences, double context, double kv_bytes) const {
+  const auto* like = attention_like(*this, shape);
+  return kv_bytes / (like != nullptr ? like->decode.at(sequences, context) : dram.bandwidth);
+}
+
+double Machine::prefill_seconds(const AttentionShape& shape, double context, double keys) const {
+  const auto* like = attention_like(*this, shape);
+  return 4.0 * shape.heads * shape.head_dim * keys / (like != nullptr ? like->prefill.at(context) : cpu.attention_flops);
+}
+
+double Machine::row_seconds(Curve StepRates::Rows::*step, double rows, double width) const {
+  constexpr double kElementBytes = 8;  // read as float, written as float or bfloat16
+  const bool measured_here = steps && !(steps->rows.*step).empty();
+  return rows * width / (measured_here ? (steps->rows.*step).at(rows) : dram.bandwidth / kElementBytes);
+}
+
+}  // namespace moegen

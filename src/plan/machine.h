@@ -1,0 +1,143 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "plan/curve.h"
+
+namespace moegen {
+
+struct AttentionShape {
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  bool operator==(const AttentionShape&) const = default;
+};
+
+/// How fast the steps of a pass are on one machine, for one model's shapes and dtypes, on all threads of `cpu.cores`.
+struct StepRates {
+  /// down(act(gate) * up): FLOP/s over tokens of the MLP; weights come from DRAM, as in a sweep over all experts.
+  struct Mlp {
+    int64_t hidden = 0;
+    int64_t width = 0;
+    Curve flops;
+    bool operator==(const Mlp&) const = default;
+  };
+  /// [rows, k] x [outputs, k]^T: FLOP/s over rows, weights from DRAM.
+  struct Linear {
+    int64_t outputs = 0;
+    int64_t k = 0;
+    Curve flops;
+    bool operator==(const Linear&) const = default;
+  };
+  struct Attention {
+    AttentionShape shape;
+    Surface decode;  ///< bytes/s of K and V over the context, for numbers of sequences
+    Curve prefill;   ///< FLOP/s (4 x heads x head_dim a query and key) over the context, where a prompt ends
+    bool operator==(const Attention&) const = default;
+  };
+  /// What goes row by row: elements/s over rows, in parentheses the elements of a row.
+  struct Rows {
+    Curve embed;    ///< begin_pass: embedding, angles (hidden)
+    Curve norm;     ///< (hidden)
+    Curve place;    ///< norms of heads, rope, rounding, K and V to their pages (q, k and v together)
+    Curve route;    ///< softmax, the best k, the sort by expert (experts)
+    Curve combine;  ///< the weighted sum of experts' outputs (top k x hidden)
+    Curve argmax;   ///< a greedy token (vocabulary)
+    Curve draw;     ///< a token at a temperature (vocabulary)
+    bool operator==(const Rows&) const = default;
+  };
+
+  DType act = DType::bf16;      ///< f32 or bf16
+  DType weights = DType::bf16;  ///< f32 or bf16
+  DType kv = DType::bf16;       ///< f32, bf16 or i8
+  std::vector<Mlp> mlps;
+  std::vector<Linear> linears;
+  std::vector<Attention> attentions;
+  Rows rows;
+  double fork_join_seconds = 0;  ///< of a job that has nothing to do
+  double pass_seconds = 0;       ///< of one token through a layer so small that only fixed costs are left
+  bool operator==(const StepRates&) const = default;
+};
+
+/// A machine as data: what moegen bench machine measured, or what a file says about one that is not here. Bytes, bytes/s, FLOP/s.
+struct Machine {
+  struct Gpu {
+    std::string name;
+    uint64_t memory_bytes = 0;
+    double bf16_flops = 0;
+    std::optional<double> fp8_flops;
+    double memory_bandwidth = 0;
+    bool operator==(const Gpu&) const = default;
+  };
+  /// Between host and GPU.
+  struct Link {
+    double h2d = 0;
+    double d2h = 0;
+    bool operator==(const Link&) const = default;
+  };
+  /// Multiply-adds in registers: FLOP/s over threads.
+  struct Peak {
+    std::string path;
+    DType dtype = DType::bf16;
+    Curve flops;
+    bool operator==(const Peak&) const = default;
+  };
+  struct Cpu {
+    int cores = 0;     ///< threads that compute
+    std::string path;  ///< of the kernels; empty: not known
+    double bf16_flops = 0;
+    double attention_flops = 0;  ///< where K and V are at hand
+    std::vector<Peak> peaks;     ///< of every path
+    bool operator==(const Cpu&) const = default;
+  };
+  struct Dram {
+    uint64_t bytes = 0;
+    double bandwidth = 0;  ///< of reads
+    Curve by_threads;
+    bool operator==(const Dram&) const = default;
+  };
+  struct Ssd {
+    uint64_t bytes = 0;
+    std::optional<double> read_bandwidth;  ///< past the page cache; empty: no such reads, `note` says why
+    Surface by_depth;                      ///< bytes/s over the bytes of a read, for numbers of reads under way
+    std::string note;
+    bool operator==(const Ssd&) const = default;
+  };
+  struct Origin {
+    std::string at;      ///< "2026-11-23T20:20:00Z"
+    double seconds = 0;  ///< that measuring took
+    std::string build;   ///< of moegen
+    bool operator==(const Origin&) const = default;
+  };
+
+  std::string name;
+  std::optional<Gpu> gpu;
+  std::optional<Link> link;
+  Cpu cpu;
+  Dram dram;
+  std::optional<Ssd> ssd;
+  std::optional<StepRates> steps;  ///< empty: rates come from peak and bandwidth
+  std::optional<Origin> measured;
+  bool operator==(const Machine&) const = default;
+
+  /// Seconds that steps take here: from their curves, those of the shape that is nearest, or else from peak and bandwidth alone.
+  /// Sizes are above 0.
+  /// @{
+  /// One MLP over `tokens`, its weights (f32 or 16 bits) from DRAM.
+  [[nodiscard]] double mlp_seconds(int64_t hidden, int64_t width, double tokens, DType weights) const;
+  /// [rows, k] x [outputs, k]^T.
+  [[nodiscard]] double linear_seconds(int64_t outputs, int64_t k, double rows, DType weights) const;
+  /// One generated token each of `sequences`, which have `kv_bytes` of K and V in this layer together, `context` tokens each.
+  [[nodiscard]] double decode_seconds(const AttentionShape& shape, double sequences, double context, double kv_bytes) const;
+  /// Queries of prompts that end at `context` and see `keys` keys in all.
+  [[nodiscard]] double prefill_seconds(const AttentionShape& shape, double context, double keys) const;
+  /// `rows` rows of `width` elements.
+  [[nodiscard]] double row_seconds(Curve StepRates::Rows::*step, double rows, double width) const;
+  /// @}
+};
+
+}  // namespace moegen

@@ -10,6 +10,7 @@
 #include "moegen/batch.h"
 #include "moegen/engine.h"
 #include "moegen/error.h"
+#include "moegen/plan.h"
 #include "moegen/size.h"
 #include "moegen/tokenizer.h"
 #include "moegen/version.h"
@@ -76,6 +77,8 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
       ->type_name("N");
   add_parsed(app, "--expert-micro-batch", o.expert_micro_batch, "b_e: tokens an expert takes at a time [planned]", moegen::parse_count)
       ->type_name("N");
+  app.add_option("--machine", o.machine_file, "rates that sizes are planned with: what bench machine --json prints [those measured here before]")
+      ->type_name("FILE");
   app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")->check(between(1, 1024))->type_name("N");
   app.add_flag("--skip-tokenizer-init", o.skip_tokenizer_init, "token ids in, token ids out");
   app.add_option("--seed", o.seed, "used where a request has no seed of its own [0]")->type_name("N");
@@ -177,6 +180,37 @@ void generate(const EngineOptions& engine_options, const GenerateOptions& o) {
   if (!job.error().empty()) throw moegen::Error(moegen::ErrorCode::invalid_argument, job.error());
 }
 
+struct PlanOptions {
+  std::string input;
+  std::filesystem::path lengths;
+  int64_t prompt = 512, output = 256, requests = 0;
+  bool json = false;
+};
+
+void add_plan_options(CLI::App& app, PlanOptions& o) {
+  auto* lengths = app.add_option("--lengths", o.lengths, "workload: a CSV file with the columns prompt_tokens,output_tokens")->type_name("FILE.csv");
+  auto* requests =
+      app.add_option("--num-requests", o.requests, "workload: so many requests")->excludes(lengths)->check(between(1, 0x1p30))->type_name("N");
+  app.add_option("--prompt-len", o.prompt, "of so many prompt tokens [512]")->needs(requests)->check(between(1, 0x1p30))->type_name("P");
+  app.add_option("--output-len", o.output, "and so many output tokens [256]")->needs(requests)->check(between(1, 0x1p30))->type_name("G");
+  app.add_option("--input", o.input, "workload: a file of requests, as run-batch reads it")
+      ->excludes(lengths)
+      ->excludes(requests)
+      ->type_name("FILE.jsonl");
+  app.add_flag("--json", o.json, "as JSON");
+}
+
+moegen::Workload workload_of(const PlanOptions& o, const EngineOptions& engine) {
+  if (!o.input.empty()) {
+    moegen::BatchOptions batch;
+    batch.input = o.input;
+    return moegen::sample_requests(batch, std::filesystem::weakly_canonical(engine.model).filename().string());
+  }
+  if (!o.lengths.empty()) return moegen::read_lengths(o.lengths);
+  if (o.requests > 0) return moegen::equal_requests(o.prompt, o.output, o.requests);
+  return {};
+}
+
 void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
   app.add_option("-i,--input-file", o.input, "requests: OpenAI batch JSONL; .gz and .zst are read as such; - is stdin")
       ->required()
@@ -201,7 +235,9 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
 
 int run_batch(const EngineOptions& engine_options, const moegen::BatchOptions& o) {
   moegen::BatchJob job(o);  // refuses what it must before the model is loaded
-  moegen::Engine engine(engine_options);
+  EngineOptions planned = engine_options;
+  planned.workload = moegen::sample_requests(o, std::filesystem::weakly_canonical(engine_options.model).filename().string());
+  moegen::Engine engine(planned);
   if (o.progress != "none") print_plan(engine.info());
   return job.run(engine);
 }
@@ -245,16 +281,24 @@ int main(int argc, char** argv) {
   one->footer("Example: moegen generate -m DIR --chat -p \"Why is the sky blue?\" --max-tokens 200");
   tokenize->footer("Example: echo '{\"text\":\"Hello\"}' | moegen tokenize -m DIR");
   const BenchCommand bench(app, add_engine_options);
-  for (const char* name : {"plan", "simulate"}) {
-    app.add_subcommand(name, "not in this version")->allow_extras()->callback([name] {
-      throw moegen::Error(moegen::ErrorCode::unsupported, std::string("the command ") + name + " is not in this version");
-    });
-  }
+  PlanOptions plan_options;
+  CLI::App* plan = app.add_subcommand("plan", "says what would go where, which sizes, how long, and why; runs nothing");
+  add_engine_options(*plan, engine_options);
+  add_plan_options(*plan, plan_options);
+  CLI::App* simulate =
+      app.add_subcommand("simulate", "the same for a machine that is not here: from config.json and a machine file, on a virtual clock");
+  add_engine_options(*simulate, engine_options);
+  add_plan_options(*simulate, plan_options);
+  simulate->get_option("--machine")->required();
   try {
     app.parse(argc, argv);
     if (batch->parsed()) return run_batch(engine_options, batch_options);
     if (one->parsed()) generate(engine_options, generate_options);
     if (show->parsed()) std::cout << moegen::inspect(model, json);
+    if (plan->parsed() || simulate->parsed()) {
+      engine_options.workload = workload_of(plan_options, engine_options);
+      (plan->parsed() ? moegen::show_plan : moegen::show_simulation)(engine_options, plan_options.json, std::cout);
+    }
     if (bench.parsed()) bench.run();
     if (tokenize->parsed()) {
       std::ios::sync_with_stdio(false);  // cin then knows what is there already

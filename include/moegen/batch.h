@@ -22,6 +22,10 @@ struct BatchOptions {
   std::vector<std::string> served_model_names;  ///< further names that a request's `model` may have
 };
 
+/// Lengths of the requests of an input file, for a plan: those of its first 2,000 lines, of which the rest are taken to be repetitions.
+/// A token is taken to be four bytes of text, max_tokens to be used up. None of a pipe. `model_name`: what requests may call the model.
+[[nodiscard]] Workload sample_requests(const BatchOptions& options, const std::string& model_name);
+
 /// An OpenAI batch file and its answers. Every answer is written as a whole line when it is ready, so a run that was killed
 /// can be resumed: an answer there with a line's custom_id (or, for a line without one, with its `id`) is not given again.
 class BatchJob {

@@ -46,6 +46,17 @@ struct Progress {
   double pass_read_seconds = 0;    ///< of the last pass: storage was idle in the rest of it
   double pass_wait_seconds = 0;    ///< of the last pass
   int64_t pass_weight_bytes_read = 0;
+
+  /// Seconds of all passes, by resource.
+  struct Seconds {
+    double passes = 0;
+    double cpu = 0;      ///< the cores compute
+    double storage = 0;  ///< reads are under way
+    double wait = 0;     ///< the cores wait for weights
+  };
+  Seconds measured;
+  Seconds predicted;                  ///< all 0 where no rates of the machine are known
+  double pass_predicted_seconds = 0;  ///< of the last pass
 };
 
 /// Takes what a run gives; called on the thread of Engine::run.

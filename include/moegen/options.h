@@ -4,8 +4,21 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace moegen {
+
+/// Of a request that is expected.
+struct RequestLength {
+  int32_t prompt_tokens = 0;
+  int32_t output_tokens = 0;
+};
+
+/// What a job asks for, as far as its time depends on it.
+struct Workload {
+  std::string name;  ///< where it comes from, for people
+  std::vector<RequestLength> requests;
+};
 
 /// Everything that decides how an Engine is set up. Sizes in bytes; an empty optional means "the plan decides".
 struct EngineOptions {
@@ -30,7 +43,9 @@ struct EngineOptions {
   bool skip_tokenizer_init = false;              ///< token ids in, token ids out
   std::string parser = "auto";                   ///< auto | none | a parser's name: reasoning and tool calls of conversations
   std::filesystem::path trace_file;              ///< Chrome trace of what computed and what was read when; empty: none
-  bool use_generation_config = true;             ///< defaults of generation_config.json
+  std::filesystem::path machine_file;  ///< rates of the machine, as `bench machine --json` writes them; empty: those measured before, if any
+  Workload workload;                   ///< that sizes are chosen for; empty: none is known
+  bool use_generation_config = true;   ///< defaults of generation_config.json
 };
 
 }  // namespace moegen

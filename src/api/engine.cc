@@ -49,6 +49,7 @@ class Engine::Impl {
     info_.threads = model_.pool.size();
     info_.answer_memory = model_.plan.answer_bytes;
     info_.plan = model_.plan.describe();
+    if (model_.machine) costs_.emplace(model_.spec, *model_.machine, model_.plan, model_.units);
   }
 
   [[nodiscard]] const EngineInfo& info() const { return info_; }
@@ -238,7 +239,21 @@ class Engine::Impl {
     progress_.generated_tokens += counts.sampled;
     progress_.kv_pages_used = scheduler_.pages_used();
     if (model_.stream) report_stream(model_.stream->counters());
+    add_seconds(progress_.measured,
+                {pass_seconds, pass_seconds - progress_.pass_wait_seconds, progress_.pass_read_seconds, progress_.pass_wait_seconds});
+    if (costs_) {
+      const PassCost cost = costs_->of(counts.load);
+      progress_.pass_predicted_seconds = cost.seconds;
+      add_seconds(progress_.predicted, {cost.seconds, cost.cpu, cost.storage, cost.wait});
+    }
     sink_->pass(progress_);
+  }
+
+  static void add_seconds(Progress::Seconds& sum, const Progress::Seconds& more) {
+    sum.passes += more.passes;
+    sum.cpu += more.cpu;
+    sum.storage += more.storage;
+    sum.wait += more.wait;
   }
 
   void report_stream(const StreamCounters& now) {
@@ -257,6 +272,7 @@ class Engine::Impl {
   Sampler sampler_;
   Loop loop_;
   Admission admission_;
+  std::optional<PassCosts> costs_;  // where rates of the machine are known
   EngineInfo info_;
   std::unordered_map<int64_t, Pending> pending_;
   int64_t next_key_ = 0;

@@ -10,6 +10,7 @@
 #include "engine/sampler.h"
 #include "grammar/compiler.h"
 #include "memory/mapped_memory.h"
+#include "plan/machine_file.h"
 
 namespace moegen {
 namespace {
@@ -65,7 +66,7 @@ uint64_t resident_bytes() {
   return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-Binding bind_or_describe(const LoadedModel& m, const EngineOptions& options) {
+Binding bind_or_describe(const ModelSetup& m, const EngineOptions& options) {
   if (m.checkpoint) {
     Binding binding = bind(m.spec, *m.checkpoint);
     check_fits(binding, options.model);
@@ -78,7 +79,7 @@ Binding bind_or_describe(const LoadedModel& m, const EngineOptions& options) {
 
 DType dummy_dtype(const ModelSpec& spec) { return spec.dtype == DType::f32 ? DType::f32 : DType::bf16; }
 
-Plan plan_for(const LoadedModel& m, const EngineOptions& options) {
+PlanInput budget_of(const ModelSetup& m, const EngineOptions& options) {
   constexpr uint64_t kSlack = 8 << 20;  // stacks, the allocator
   PlanInput in;
   in.spec = &m.spec;
@@ -89,20 +90,13 @@ Plan plan_for(const LoadedModel& m, const EngineOptions& options) {
   in.process_bytes = resident_bytes() + Sampler::bytes_needed(m.spec.vocab, m.pool.size()) + kSlack;
   if (m.tokenizer) in.process_bytes += GrammarCompiler::bytes_needed(m.spec.vocab);
   in.host_memory = options.host_memory.value_or(available_host_memory() / 5 * 4);
-  in.weight_memory = options.weight_memory;
-  in.kv_memory = options.kv_memory;
-  in.max_model_len = options.max_model_len;
-  in.max_num_seqs = options.max_num_seqs;
-  in.max_pass_tokens = options.max_pass_tokens;
-  in.attention_micro_batch = options.attention_micro_batch;
-  in.expert_micro_batch = options.expert_micro_batch;
-  in.weight_slots = options.weight_slots;
+  set_sizes(in, options);
   in.threads = m.pool.size();
-  return make_plan(in);
+  return in;
 }
 
 // The tensors that stream, beside the binding's table.
-std::vector<bool> left_out(const LoadedModel& m) {
+std::vector<bool> left_out(const ModelSetup& m) {
   std::vector<bool> out(m.binding.table.size());
   for (const int32_t unit : m.plan.weights.streamed) {
     for (const WeightUnit::Tensor& t : m.units[static_cast<size_t>(unit)].tensors) out[t.table_idx] = true;
@@ -112,7 +106,18 @@ std::vector<bool> left_out(const LoadedModel& m) {
 
 }  // namespace
 
-LoadedModel::LoadedModel(const EngineOptions& options)
+void set_sizes(PlanInput& budget, const EngineOptions& options) {
+  budget.weight_memory = options.weight_memory;
+  budget.kv_memory = options.kv_memory;
+  budget.max_model_len = options.max_model_len;
+  budget.max_num_seqs = options.max_num_seqs;
+  budget.max_pass_tokens = options.max_pass_tokens;
+  budget.attention_micro_batch = options.attention_micro_batch;
+  budget.expert_micro_batch = options.expert_micro_batch;
+  budget.weight_slots = options.weight_slots;
+}
+
+ModelSetup::ModelSetup(const EngineOptions& options)
     : spec(load_spec(options.model)),
       defaults(options.use_generation_config ? load_generation_defaults(options.model) : GenerationDefaults{}),
       kernels(select_kernels(options.cpu_path)),
@@ -125,7 +130,20 @@ LoadedModel::LoadedModel(const EngineOptions& options)
   tokenizer = load_tokenizer(options);
   if (tokenizer) chat_template = ChatTemplate::load(options.model);
   if (checkpoint) units = weight_units(binding);
-  plan = plan_for(*this, options);
+  if (!options.machine_file.empty()) {
+    machine = load_machine(options.machine_file);
+    machine_origin = options.machine_file.string();
+  }
+  budget = budget_of(*this, options);
+  if (machine && !options.workload.requests.empty()) {
+    decision = choose_plan({budget, &*machine, &options.workload});
+    plan = decision->best.plan;
+  } else {
+    plan = make_plan(budget);
+  }
+}
+
+LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
   if (!options.trace_file.empty()) trace.emplace(options.trace_file);
   if (checkpoint) {
     store.emplace(binding, *checkpoint, pool, left_out(*this));

@@ -11,16 +11,21 @@
 #include "moegen/options.h"
 #include "output/output_format.h"
 #include "pipeline/weight_stream.h"
+#include "plan/machine.h"
 #include "plan/plan.h"
+#include "simulate/planner.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
 
 namespace moegen {
 
-/// A checkpoint, loaded for a run: what the options ask for, resolved against the model and the machine.
-/// Members in the order of loading; everything that can be refused is refused before weights are read.
-struct LoadedModel {
-  explicit LoadedModel(const EngineOptions& options);
+/// Sizes and budgets that options name.
+void set_sizes(PlanInput& budget, const EngineOptions& options);
+
+/// What the options ask for, resolved against the model and the machine: everything that can be refused is refused here, before weights are
+/// read. Members in the order of their making.
+struct ModelSetup {
+  explicit ModelSetup(const EngineOptions& options);
 
   ModelSpec spec;
   GenerationDefaults defaults;
@@ -33,8 +38,18 @@ struct LoadedModel {
   ThreadPool pool;
   std::optional<Checkpoint> checkpoint;  ///< empty for dummy weights
   Binding binding;
-  std::vector<WeightUnit> units;  ///< what can stream; empty for dummy weights
+  std::vector<WeightUnit> units;     ///< what can stream; empty for dummy weights
+  std::optional<Machine> machine;    ///< its rates, where they are known
+  std::string machine_origin;        ///< where they come from, for people
+  PlanInput budget;                  ///< what sizes are chosen from
+  std::optional<Decision> decision;  ///< of the planner, where rates and requests are known
   Plan plan;
+};
+
+/// A checkpoint, loaded for a run.
+struct LoadedModel : ModelSetup {
+  explicit LoadedModel(const EngineOptions& options);
+
   std::optional<WeightStore> store;
   ModelWeights weights;                ///< without those that stream
   std::optional<Trace> trace;          ///< of the whole run, if one is asked for

@@ -27,6 +27,11 @@ class Trace {
   /// A read; many may be under way at once. `id` is its own.
   void add_read(int64_t id, int64_t layer, int64_t expert, uint64_t bytes, Clock::time_point begin, Clock::time_point end);
 
+  /// A time of the trace's own clock, for what did not run but is told.
+  [[nodiscard]] Clock::time_point after(double seconds) const {
+    return start_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  }
+
   /// Adds what ran in its lifetime, if there is a trace.
   class Span {
    public:

@@ -24,6 +24,13 @@ std::string streaming_text(const JobStatus& status) {
                      100 * (1 - share(p.weight_read_seconds, p.seconds)), 100 * share(p.weight_wait_seconds, p.seconds));
 }
 
+Json or_null(double seconds) { return seconds > 0 ? Json(seconds) : Json(); }
+
+Json by_resource(const Progress::Seconds& seconds) {
+  if (seconds.passes <= 0) return {};
+  return {{"passes", seconds.passes}, {"cpu", seconds.cpu}, {"ssd", seconds.storage}, {"wait", seconds.wait}};
+}
+
 }  // namespace
 
 std::string pass_metrics(const Progress& progress) {
@@ -45,7 +52,8 @@ std::string pass_metrics(const Progress& progress) {
                      {"kv_pages", progress.kv_pages},
                      {"pass_weight_bytes_read", progress.pass_weight_bytes_read},
                      {"pass_storage_idle_share", 1 - share(progress.pass_read_seconds, progress.pass_seconds)},
-                     {"pass_weight_wait_share", share(progress.pass_wait_seconds, progress.pass_seconds)}};
+                     {"pass_weight_wait_share", share(progress.pass_wait_seconds, progress.pass_seconds)},
+                     {"pass_predicted_seconds", or_null(progress.pass_predicted_seconds)}};
   return line.dump() + "\n";
 }
 
@@ -66,7 +74,9 @@ std::string summary_metrics(const JobStatus& status, bool finished) {
                      {"kv_pages", status.engine.kv_pages},
                      {"weight_bytes_read", status.engine.weight_bytes_read},
                      {"weight_read_seconds", status.engine.weight_read_seconds},
-                     {"weight_wait_seconds", status.engine.weight_wait_seconds}};
+                     {"weight_wait_seconds", status.engine.weight_wait_seconds},
+                     {"measured", by_resource(status.engine.measured)},
+                     {"predicted", by_resource(status.engine.predicted)}};
   return line.dump() + "\n";
 }
 
@@ -80,6 +90,10 @@ std::string summary_text(const JobStatus& status, bool finished, const std::stri
                       per_second(status.engine.generated_tokens, status), output + streaming_text(status));
   const double tail = share(status.engine.tail_seconds, status.engine.seconds);
   if (tail >= 0.05) text += fmt::format("; {:.0f} % of the time in the tail, with less than half of the sequences", 100 * tail);
+  if (const Progress& p = status.engine; p.predicted.passes > 0) {
+    text += fmt::format("; passes took {:.1f} s, predicted {:.1f} s ({:+.0f} %)", p.measured.passes, p.predicted.passes,
+                        100 * (p.measured.passes / p.predicted.passes - 1));
+  }
   return finished ? text : text + "; go on with --resume";
 }
 

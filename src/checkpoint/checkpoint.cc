@@ -60,9 +60,10 @@ void check_shard_name(const fs::path& index, const std::string& name) {
 
 }  // namespace
 
-ModelSpec load_spec(const fs::path& dir) {
-  check_directory(dir);
-  return read_spec(load_config(dir / "config.json"));
+ModelSpec load_spec(const fs::path& dir_or_config) {
+  if (fs::is_regular_file(dir_or_config)) return read_spec(load_config(dir_or_config));
+  check_directory(dir_or_config);
+  return read_spec(load_config(dir_or_config / "config.json"));
 }
 
 GenerationDefaults load_generation_defaults(const fs::path& dir) {

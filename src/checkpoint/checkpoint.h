@@ -21,8 +21,8 @@ struct GenerationDefaults {
   std::optional<int64_t> top_k, max_new_tokens;
 };
 
-/// Reads config.json of a checkpoint directory. Throws Error.
-ModelSpec load_spec(const std::filesystem::path& dir);
+/// Reads config.json of a checkpoint directory, or any such file. Throws Error.
+ModelSpec load_spec(const std::filesystem::path& dir_or_config);
 /// All empty where there is no generation_config.json. Throws Error(corrupt).
 GenerationDefaults load_generation_defaults(const std::filesystem::path& dir);
 

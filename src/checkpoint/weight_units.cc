@@ -62,4 +62,21 @@ std::vector<WeightUnit> weight_units(const Binding& binding) {
   return units;
 }
 
+std::vector<WeightUnit> weight_units(const std::vector<TensorSpec>& table, DType dtype) {
+  std::vector<TensorInfo> infos(table.size());
+  Binding binding;
+  binding.table = table;
+  uint64_t offset = 0;
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (table[i].role == Role::gate) offset = round_up(offset, kReadAlignment);
+    infos[i].dtype = dtype;
+    infos[i].offset = offset;
+    infos[i].bytes = bytes_of(dtype);
+    for (const int64_t dim : table[i].shape) infos[i].bytes *= static_cast<uint64_t>(dim);
+    offset += infos[i].bytes;
+    binding.tensors.push_back(&infos[i]);
+  }
+  return weight_units(binding);
+}
+
 }  // namespace moegen

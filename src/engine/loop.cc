@@ -6,8 +6,12 @@ namespace moegen {
 
 Loop::PassCounts Loop::step(std::vector<std::unique_ptr<Sequence>>& finished) {
   const Pass pass = scheduler_.schedule();
-  PassCounts counts{static_cast<int64_t>(pass.tokens.size()), scheduler_.prefill_tokens(), static_cast<int64_t>(pass.sequences.size()), 0};
-  for (const LogitTask& task : scheduler_.logit_tasks()) counts.sampled += task.sample ? 1 : 0;
+  PassCounts counts{static_cast<int64_t>(pass.tokens.size()), scheduler_.prefill_tokens(), static_cast<int64_t>(pass.sequences.size()), 0,
+                    load_of(pass)};
+  for (const LogitTask& task : scheduler_.logit_tasks()) {
+    counts.sampled += task.sample ? 1 : 0;
+    counts.load.drawn_rows += task.sample && task.sequence->sampling->temperature > 0 ? 1 : 0;
+  }
   prepare_masks();
   if (counts.tokens > 0) executor_.run(pass, *this);
   scheduler_.commit(finished);

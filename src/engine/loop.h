@@ -7,6 +7,7 @@
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 #include "pipeline/executor.h"
+#include "plan/pass_cost.h"
 
 namespace moegen {
 
@@ -21,6 +22,7 @@ class Loop : private LogitsConsumer {
     int64_t prefill_tokens = 0;
     int64_t sequences = 0;
     int64_t sampled = 0;
+    PassLoad load;
   };
 
   /// One pass. Appends the sequences that ended with it.

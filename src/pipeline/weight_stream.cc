@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstring>
 
 #include "base/check.h"
@@ -14,7 +13,6 @@ namespace {
 // Eight pieces of 2 MiB under way: what an NVMe SSD's rate asks for, twice (docs/results.md), and few enough that they come in order.
 constexpr uint32_t kPieceBytes = 2 << 20;
 constexpr unsigned kDepth = 8;
-constexpr double kIdleExperts = 0.02;
 
 int num_pieces(const WeightUnit& unit) {
   int count = 0;
@@ -29,12 +27,6 @@ std::unique_ptr<AsyncReader> open_with_slots(const WeightStream::OpenReader& ope
 }
 
 }  // namespace
-
-int64_t WeightStream::reads_ahead(const MlpSpec& mlp) {
-  if (mlp.top_k >= mlp.num_experts) return 1;  // a layer without experts is one of these
-  const double share = static_cast<double>(mlp.top_k) / mlp.num_experts;
-  return static_cast<int64_t>(std::ceil(std::log(kIdleExperts) / std::log1p(-share)));
-}
 
 WeightStream::WeightStream(const ModelSpec& spec, const Binding& binding, const Checkpoint& checkpoint, std::span<const WeightUnit> units,
                            const WeightPlan& plan, const OpenReader& open_reader, Trace* trace)
@@ -54,7 +46,7 @@ WeightStream::WeightStream(const ModelSpec& spec, const Binding& binding, const 
   for (const int32_t unit : streamed_) {
     const auto layer = static_cast<size_t>(units_[static_cast<size_t>(unit)].layer);
     ++layer_begin_[layer + 1];
-    ahead_tokens_.push_back(reads_ahead(spec.layers[layer].mlp));
+    ahead_tokens_.push_back(read_ahead_tokens(spec.layers[layer].mlp));
   }
   for (size_t l = 0; l < spec.layers.size(); ++l) layer_begin_[l + 1] += layer_begin_[l];
   thread_ = std::thread([this] { work(); });

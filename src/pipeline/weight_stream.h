@@ -31,7 +31,7 @@ struct StreamCounters {
 ///
 /// Streamed units have positions: the order of computation, over and over again, pass after pass. The thread goes over the positions
 /// and reads a unit into the next slot as soon as that is free. Behind the layer whose routing is known it goes on only where a pass
-/// of as many tokens leaves hardly an expert without one (`reads_ahead`); else it waits for the routing. Units without tokens are not
+/// of as many tokens leaves hardly an expert without one (`read_ahead_tokens`); else it waits for the routing. Units without tokens are not
 /// read; one that was read ahead in vain is passed over. So a wrong guess costs time and nothing else.
 ///
 /// All members are for the thread that runs passes. It and the reading thread share what `mutex_` guards, and the slots: a slot is the
@@ -65,10 +65,6 @@ class WeightStream {
 
   [[nodiscard]] StreamCounters counters() const;
   [[nodiscard]] std::string_view reader_name() const { return reader_name_; }
-
-  /// From so many tokens on a pass is expected to leave at most one expert in fifty without a token: (1 - k/E)^tokens <= 1/50. Fewer
-  /// wait for their routing: reading what nobody needs would cost more than the storage's idle time during a small attention.
-  static int64_t reads_ahead(const MlpSpec& mlp);
 
  private:
   struct Slot {

@@ -1,6 +1,7 @@
 #include "plan/weight_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "base/check.h"
@@ -65,6 +66,13 @@ std::vector<bool> choose_resident(std::span<const WeightUnit> units, uint64_t ro
 }
 
 }  // namespace
+
+int64_t read_ahead_tokens(const MlpSpec& mlp) {
+  constexpr double kIdleExperts = 0.02;
+  if (mlp.top_k >= mlp.num_experts) return 1;  // a layer without experts is one of these
+  const double share = static_cast<double>(mlp.top_k) / mlp.num_experts;
+  return static_cast<int64_t>(std::ceil(std::log(kIdleExperts) / std::log1p(-share)));
+}
 
 uint64_t least_weight_bytes(const WeightPlanInput& in) {
   const uint64_t streaming = in.weight_bytes - unit_bytes(in) + static_cast<uint64_t>(least_slots(in)) * largest_slot(in);

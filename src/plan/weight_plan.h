@@ -21,6 +21,10 @@ struct WeightPlan {
   [[nodiscard]] uint64_t bytes() const { return resident_bytes + static_cast<uint64_t>(slots) * slot_bytes; }
 };
 
+/// From so many tokens on a pass is expected to leave at most one expert in fifty without a token: (1 - k/E)^tokens <= 1/50. Fewer
+/// wait for their routing: reading what nobody needs would cost more than the storage's idle time during a small attention.
+[[nodiscard]] int64_t read_ahead_tokens(const MlpSpec& mlp);
+
 struct WeightPlanInput {
   std::span<const WeightUnit> units;  ///< in the order of computation; empty: nothing can stream
   uint64_t weight_bytes = 0;          ///< of the whole model in memory

@@ -181,15 +181,15 @@ TEST_F(WeightStreamTest, WhatHasNoTokensIsNotRead) {
 
 TEST_F(WeightStreamTest, ReadsAheadOnlyWhereHardlyAnExpertStaysWithoutTokens) {
   MlpSpec m;
-  EXPECT_EQ(WeightStream::reads_ahead(m), 1) << "no routing at all";
+  EXPECT_EQ(read_ahead_tokens(m), 1) << "no routing at all";
   m.num_experts = 128;
   m.top_k = 8;
-  EXPECT_EQ(WeightStream::reads_ahead(m), 61);
+  EXPECT_EQ(read_ahead_tokens(m), 61);
   m.num_experts = 8;
   m.top_k = 2;
-  EXPECT_EQ(WeightStream::reads_ahead(m), 14);
+  EXPECT_EQ(read_ahead_tokens(m), 14);
   m.top_k = 8;
-  EXPECT_EQ(WeightStream::reads_ahead(m), 1);
+  EXPECT_EQ(read_ahead_tokens(m), 1);
 }
 
 TEST_F(WeightStreamTest, TheNextLayerAndTheNextPassAreOnTheirWay) {

@@ -1,0 +1,198 @@
+#include "plan/pass_cost.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "kernels/kv_page.h"
+
+namespace moegen {
+namespace {
+
+// As WeightStream reads.
+constexpr double kPieceBytes = 2 << 20;
+constexpr double kPiecesUnderWay = 8;
+
+// Experts that T tokens reach, if they spread evenly: E (1 - (1 - k/E)^T).
+double touched(const MlpSpec& mlp, double tokens) {
+  if (mlp.top_k >= mlp.num_experts) return mlp.num_experts;
+  return mlp.num_experts * -std::expm1(tokens * std::log1p(-static_cast<double>(mlp.top_k) / mlp.num_experts));
+}
+
+double within(double window, double keys_of_one) { return window > 0 ? std::min(window, keys_of_one) : keys_of_one; }
+
+}  // namespace
+
+void PassCost::add(const PassCost& other, double times) {
+  for (double PassCost::*part :
+       {&PassCost::seconds, &PassCost::cpu, &PassCost::storage, &PassCost::wait, &PassCost::dram, &PassCost::flops, &PassCost::projections,
+        &PassCost::attention, &PassCost::experts, &PassCost::logits, &PassCost::rows, &PassCost::bytes_read})
+    this->*part += other.*part * times;
+}
+
+PassLoad load_of(const Pass& pass) {
+  PassLoad load;
+  load.logit_rows = static_cast<double>(pass.logit_rows.size());
+  for (const PassSequence& s : pass.sequences) {
+    const auto tokens = static_cast<double>(s.num_tokens);
+    const double keys = tokens * (static_cast<double>(s.first_position) + (tokens + 1) / 2);
+    (s.num_tokens == 1 ? load.decodes : load.prompt_tokens) += tokens;
+    (s.num_tokens == 1 ? load.decode_keys : load.prompt_keys) += keys;
+  }
+  return load;
+}
+
+PassCosts::PassCosts(const ModelSpec& spec, const Machine& machine, const Plan& plan, std::span<const WeightUnit> units)
+    : spec_(spec),
+      machine_(machine),
+      kv_element_bytes_(static_cast<double>(bytes_of(plan.kv.dtype))),
+      ring_bytes_(static_cast<double>(plan.weights.slots) * static_cast<double>(plan.weights.slot_bytes)),
+      storage_rate_(0),
+      streamed_(spec.layers.size()) {
+  for (const LayerSpec& layer : spec.layers) read_ahead_.push_back(read_ahead_tokens(layer.mlp));
+  for (const int32_t unit : plan.weights.streamed) {
+    const WeightUnit& u = units[static_cast<size_t>(unit)];
+    for (const WeightUnit::Range& range : u.ranges) streamed_[static_cast<size_t>(u.layer)] += static_cast<double>(range.end - range.begin);
+  }
+  if (plan.weights.streamed.empty()) return;
+  if (!machine.ssd || !machine.ssd->read_bandwidth) {
+    throw_error(ErrorCode::unsupported, "{}: no rate of its storage is known, and {} of the weights would stream from it", machine.name,
+                plan.weights.streamed.size());
+  }
+  storage_rate_ = machine.ssd->by_depth.empty() ? *machine.ssd->read_bandwidth : machine.ssd->by_depth.at(kPiecesUnderWay, kPieceBytes);
+}
+
+// The steps of src/model in their order.
+PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& load, PassCost& cost) const {
+  const AttentionSpec& a = layer.attention;
+  const MlpSpec& mlp = layer.mlp;
+  const double tokens = load.decodes + load.prompt_tokens;
+  const double hidden = spec_.hidden;
+  const auto element = static_cast<double>(bytes_of(spec_.dtype));
+  const double before_cpu = cost.cpu;
+  const auto add = [&](double PassCost::*part, double seconds) {
+    cost.*part += seconds;
+    cost.cpu += seconds;
+  };
+  double products = 0;  // multiply-adds
+  double bytes = 0;     // of weights and KV
+  const auto linear = [&](int64_t outputs, int64_t k) {
+    add(&PassCost::projections, machine_.linear_seconds(outputs, k, tokens, spec_.dtype));
+    products += static_cast<double>(outputs) * static_cast<double>(k) * tokens;
+    bytes += static_cast<double>(outputs) * static_cast<double>(k) * element;
+  };
+  add(&PassCost::rows, 2 * machine_.row_seconds(&StepRates::Rows::norm, tokens, hidden));
+  linear(a.q_width(), spec_.hidden);
+  linear(a.kv_width(), spec_.hidden);
+  linear(a.kv_width(), spec_.hidden);
+  add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::place, tokens, a.q_width() + 2 * a.kv_width()));
+  const AttentionShape shape{a.num_heads, a.num_kv_heads, a.head_dim};
+  if (load.decodes > 0) {
+    const double context = within(a.window, load.decode_keys / load.decodes);
+    const double kv_bytes = load.decodes * context * 2 * a.kv_width() * kv_element_bytes_;
+    add(&PassCost::attention, machine_.decode_seconds(shape, load.decodes, context, kv_bytes));
+    bytes += kv_bytes;
+    products += 2 * load.decodes * context * a.q_width();
+  }
+  if (load.prompt_tokens > 0) {
+    const double mean = load.prompt_keys / load.prompt_tokens;
+    const double keys = load.prompt_tokens * within(a.window, mean);
+    add(&PassCost::attention, machine_.prefill_seconds(shape, std::max(1.0, 2 * mean), keys));
+    products += 2 * keys * a.q_width();
+  }
+  linear(spec_.hidden, a.q_width());
+  Layer out;
+  if (!mlp.dense()) {
+    linear(mlp.num_experts, spec_.hidden);
+    add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::route, tokens, mlp.num_experts));
+  }
+  out.before = cost.cpu - before_cpu;
+  const double experts = mlp.dense() ? 1 : touched(mlp, tokens);
+  const double rows = mlp.dense() ? tokens : tokens * mlp.top_k;
+  const double each = 3 * hidden * mlp.width;
+  add(&PassCost::experts, experts * machine_.mlp_seconds(spec_.hidden, mlp.width, rows / experts, spec_.dtype));
+  products += each * rows;
+  bytes += each * experts * element;
+  if (!mlp.dense()) add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::combine, tokens, mlp.top_k * hidden));
+  if (mlp.shared_width > 0) {
+    add(&PassCost::experts, machine_.mlp_seconds(spec_.hidden, mlp.shared_width, tokens, spec_.dtype));
+    products += 3 * hidden * mlp.shared_width * tokens;
+    bytes += 3 * hidden * mlp.shared_width * element;
+  }
+  out.experts = cost.cpu - before_cpu - out.before;
+  cost.dram += bytes / machine_.dram.bandwidth;
+  cost.flops += 2 * products / machine_.cpu.bf16_flops;
+  return out;
+}
+
+void PassCosts::cost_logits(const PassLoad& load, PassCost& cost) const {
+  const double tokens = load.decodes + load.prompt_tokens;
+  const double begin = machine_.row_seconds(&StepRates::Rows::embed, tokens, spec_.hidden);
+  cost.rows += begin;
+  cost.cpu += begin;
+  if (load.logit_rows <= 0) return;
+  const auto choose = [&](Curve StepRates::Rows::*how, double rows) { return rows > 0 ? machine_.row_seconds(how, rows, spec_.vocab) : 0; };
+  const double seconds = machine_.linear_seconds(spec_.vocab, spec_.hidden, load.logit_rows, spec_.dtype) +
+                         choose(&StepRates::Rows::argmax, load.logit_rows - load.drawn_rows) + choose(&StepRates::Rows::draw, load.drawn_rows);
+  cost.logits += seconds;
+  cost.cpu += seconds;
+  const double weights = static_cast<double>(spec_.vocab) * spec_.hidden;
+  cost.dram += weights * static_cast<double>(bytes_of(spec_.dtype)) / machine_.dram.bandwidth;
+  cost.flops += 2 * weights * load.logit_rows / machine_.cpu.bf16_flops;
+}
+
+// The ring holds what was read and not computed with. While a layer's experts run, all its bytes have to come; the rest of the time it
+// fills, where what is wanted next is known. The second of two passes, since the first begins with an empty ring.
+void PassCosts::cost_ring(const std::vector<Layer>& layers, const PassLoad& load, PassCost& cost) const {
+  const double tokens = load.decodes + load.prompt_tokens;
+  double filled = 0;
+  for (const bool counts : {false, true}) {
+    cost.wait = 0;
+    for (size_t l = 0; l < layers.size(); ++l) {
+      const Layer& layer = layers[l];
+      const bool ahead = tokens >= static_cast<double>(read_ahead_[l]);
+      if (ahead) filled = std::min(ring_bytes_, filled + layer.before * storage_rate_);
+      const double missing = std::max(0.0, layer.bytes - filled) / storage_rate_;
+      const double stage = std::max(layer.experts, missing);
+      cost.wait += stage - layer.experts;
+      const bool next_ahead = tokens >= static_cast<double>(read_ahead_[(l + 1) % layers.size()]);
+      filled = next_ahead ? std::min(ring_bytes_, std::max(0.0, filled + stage * storage_rate_ - layer.bytes)) : 0;
+    }
+    if (layers.empty() || counts) break;
+    filled = std::min(ring_bytes_, filled + cost.logits * storage_rate_);
+  }
+}
+
+PassCost PassCosts::of(const PassLoad& load) const {
+  PassCost cost;
+  const double tokens = load.decodes + load.prompt_tokens;
+  if (tokens <= 0) return cost;
+  std::vector<Layer> layers(spec_.layers.size());
+  PassCost one;  // of the layer before
+  for (size_t l = 0; l < layers.size(); ++l) {
+    if (l == 0 || !(spec_.layers[l] == spec_.layers[l - 1])) {
+      one = {};
+      layers[l] = cost_layer(spec_.layers[l], load, one);
+    } else {
+      layers[l] = layers[l - 1];
+    }
+    cost.add(one);
+    const MlpSpec& mlp = spec_.layers[l].mlp;
+    layers[l].bytes = streamed_[l] * (mlp.dense() ? 1 : touched(mlp, tokens) / mlp.num_experts);
+    cost.bytes_read += layers[l].bytes;
+  }
+  cost_logits(load, cost);
+  if (machine_.steps) {
+    const double fixed = machine_.steps->pass_seconds * static_cast<double>(layers.size());
+    cost.rows += fixed;
+    cost.cpu += fixed;
+  }
+  if (storage_rate_ > 0) {
+    cost.storage = cost.bytes_read / storage_rate_;
+    cost_ring(layers, load, cost);
+  }
+  cost.seconds = cost.cpu + cost.wait;
+  return cost;
+}
+
+}  // namespace moegen

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/pass.h"
+#include "plan/machine.h"
+#include "plan/plan.h"
+
+namespace moegen {
+
+/// What a pass carries, in the sums that its time depends on.
+struct PassLoad {
+  double decodes = 0;        ///< generated tokens, one a sequence
+  double decode_keys = 0;    ///< that they attend to, together
+  double prompt_tokens = 0;  ///< in chunks of prompts
+  double prompt_keys = 0;    ///< that they attend to, together
+  double logit_rows = 0;
+  double drawn_rows = 0;  ///< of these, where a token is drawn, not the best one taken
+};
+/// Nothing is drawn as far as this knows.
+[[nodiscard]] PassLoad load_of(const Pass& pass);
+
+/// Seconds of a pass. What the cores do adds up to `cpu`; `seconds` is that and `wait`.
+struct PassCost {
+  double seconds = 0;
+  double cpu = 0;
+  double storage = 0;  ///< reads are under way
+  double wait = 0;     ///< the cores have nothing to compute with
+  double dram = 0;     ///< that its bytes would take alone
+  double flops = 0;    ///< that its products would take alone at the peak
+  /// Parts of `cpu`.
+  double projections = 0, attention = 0, experts = 0, logits = 0, rows = 0;
+  double bytes_read = 0;  ///< from storage
+
+  /// += other x times.
+  void add(const PassCost& other, double times = 1);
+};
+
+/// How long passes of a plan take on a machine. Pure: the steps of src/model, each at its own measured rate, and a ring of slots that is
+/// filled at the storage's rate while they run.
+class PassCosts {
+ public:
+  /// All must outlive it. `units`: those the plan was made with.
+  PassCosts(const ModelSpec& spec, const Machine& machine, const Plan& plan, std::span<const WeightUnit> units);
+
+  [[nodiscard]] PassCost of(const PassLoad& load) const;
+
+ private:
+  struct Layer {
+    double before = 0;   ///< seconds until its experts can run
+    double experts = 0;  ///< and of these
+    double bytes = 0;    ///< from storage
+  };
+  [[nodiscard]] Layer cost_layer(const LayerSpec& layer, const PassLoad& load, PassCost& cost) const;
+  void cost_logits(const PassLoad& load, PassCost& cost) const;
+  void cost_ring(const std::vector<Layer>& layers, const PassLoad& load, PassCost& cost) const;
+
+  const ModelSpec& spec_;
+  const Machine& machine_;
+  double kv_element_bytes_;
+  double ring_bytes_;
+  double storage_rate_;              // bytes/s
+  std::vector<double> streamed_;     // bytes of each layer
+  std::vector<int64_t> read_ahead_;  // tokens from which on a layer is read before its routing is known
+};
+
+}  // namespace moegen

@@ -1,0 +1,199 @@
+#include "simulate/simulation.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <random>
+
+#include "checkpoint/weight_store.h"
+#include "moegen/plan.h"
+#include "simulate/planner.h"
+#include "spec/families.h"
+#include "spec/tensor_table.h"
+#include "tests/spec/configs.h"
+#include "tests/support/errors.h"
+#include "tests/support/machines.h"
+#include "tests/support/temp_dir.h"
+
+namespace moegen {
+namespace {
+
+class SimulationTest : public ::testing::Test {
+ protected:
+  SimulationTest()
+      : spec_(read_spec(Config(config(), "config.json"))), machine_(round_machine()), units_(weight_units(tensor_table(spec_), DType::bf16)) {
+    in_ = budget(uint64_t{4} << 30);
+  }
+
+  PlanInput budget(uint64_t host_memory) const {
+    PlanInput in;
+    in.spec = &spec_;
+    in.weight_bytes = WeightStore::bytes_needed(tensor_table(spec_), DType::bf16);
+    in.units = units_;
+    in.host_memory = host_memory;
+    in.threads = 2;
+    return in;
+  }
+
+  static nlohmann::json config() {
+    auto c = qwen3_moe_config();
+    c.update({{"hidden_size", 1024},
+              {"moe_intermediate_size", 512},
+              {"num_experts", 64},
+              {"num_experts_per_tok", 4},
+              {"num_attention_heads", 16},
+              {"num_key_value_heads", 4},
+              {"head_dim", 64},
+              {"num_hidden_layers", 6},
+              {"vocab_size", 8000}});
+    return c;
+  }
+
+  JobCost simulate(const Workload& workload) {
+    const Plan plan = make_plan(in_);
+    return simulate_job(plan, PassCosts(spec_, machine_, plan, units_), workload);
+  }
+
+  Decision choose(const Workload& workload) { return choose_plan({in_, &machine_, &workload}); }
+
+  static Workload equal(int32_t prompt, int32_t output, size_t count) { return {"test", std::vector<RequestLength>(count, {prompt, output})}; }
+  static Workload ragged(int count) {
+    Workload out{"ragged", {}};
+    std::mt19937 random(1);
+    const auto up_to = [&](uint32_t n) { return static_cast<int32_t>(1 + random() % n); };
+    for (int i = 0; i < count; ++i) out.requests.push_back({20 + up_to(300), up_to(200)});
+    return out;
+  }
+
+  ModelSpec spec_;
+  Machine machine_;
+  std::vector<WeightUnit> units_;
+  PlanInput in_;
+};
+
+TEST_F(SimulationTest, EveryTokenIsComputedOnce) {
+  const Workload workload = ragged(500);
+  in_.max_num_seqs = 64;
+  const JobCost job = simulate(workload);
+  EXPECT_EQ(job.prompt_tokens, prompt_tokens(workload));
+  EXPECT_EQ(job.generated_tokens, output_tokens(workload));
+  EXPECT_EQ(job.preemptions, 0);
+  EXPECT_EQ(job.most_sequences, 64);
+  EXPECT_NEAR(job.seconds, job.sum.seconds, 1e-9 * job.seconds);
+  EXPECT_GT(job.prompt_seconds, 0);
+  EXPECT_LT(job.prompt_seconds, job.seconds);
+}
+
+TEST_F(SimulationTest, OnePassForAPromptAndOneForEveryFurtherToken) {
+  EXPECT_EQ(simulate(equal(100, 10, 3)).passes, 10);
+  in_.max_pass_tokens = 50;
+  in_.max_num_seqs = 1;
+  EXPECT_EQ(simulate(equal(100, 10, 3)).passes, 3 * 11) << "two chunks, the second of which gives the first token";
+}
+
+TEST_F(SimulationTest, FewPagesPreempt) {
+  in_.kv_memory = 40 * KvLayout(spec_, DType::bf16).page_bytes;
+  const JobCost job = simulate(ragged(100));
+  EXPECT_GT(job.preemptions, 0);
+  EXPECT_GT(job.prompt_tokens, prompt_tokens(ragged(100)));
+  EXPECT_LE(job.most_pages, 40);
+}
+
+TEST_F(SimulationTest, AJobOfManyRequestsContinuesAtItsRate) {
+  in_.max_num_seqs = 32;
+  in_.max_pass_tokens = 256;
+  const JobCost whole = simulate(ragged(3000));
+  const Decision decision = choose(ragged(3000));
+  EXPECT_NEAR(decision.best.job.seconds, whole.seconds, 0.03 * whole.seconds);
+  EXPECT_NEAR(static_cast<double>(decision.best.job.passes), static_cast<double>(whole.passes), 0.03 * static_cast<double>(whole.passes));
+}
+
+TEST_F(SimulationTest, ThePlannerKeepsWhatIsGivenAndEveryBudget) {
+  in_.host_memory = 700 << 20;
+  in_.max_num_seqs = 48;
+  in_.weight_slots = 5;
+  const Decision decision = choose(ragged(400));
+  const Plan& plan = decision.best.plan;
+  EXPECT_EQ(plan.sizes.sequences, 48);
+  EXPECT_TRUE(plan.weights.slots == 5 || plan.weights.slots == 0);
+  const uint64_t sum =
+      std::accumulate(plan.memory.begin(), plan.memory.end(), uint64_t{0}, [](uint64_t s, const auto& part) { return s + part.second; });
+  EXPECT_LE(sum, in_.host_memory);
+}
+
+TEST_F(SimulationTest, WhatFitsStays) {
+  const Decision in_memory = choose(ragged(300));
+  EXPECT_EQ(in_memory.best.plan.weights.slots, 0);
+  in_.host_memory = in_.weight_bytes * 2 / 3;
+  const Decision decision = choose(ragged(300));
+  EXPECT_GT(decision.best.plan.weights.slots, 0);
+  EXPECT_GT(decision.best.job.seconds, in_memory.best.job.seconds);
+}
+
+// The search goes along one dimension at a time; a grid over all of them finds nothing that is much better.
+TEST_F(SimulationTest, ThePlannerFindsWhatAGridFinds) {
+  for (const uint64_t memory : {uint64_t{600} << 20, uint64_t{900} << 20, uint64_t{2} << 30}) {
+    for (const Workload& workload : {equal(200, 50, 400), ragged(400)}) {
+      in_ = budget(memory);
+      const double chosen = choose(workload).best.job.seconds;
+      double best = 1e18;
+      for (const double share : {0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0}) {
+        for (const int64_t tokens : {128, 512, 2048, 8192}) {
+          for (const int64_t sequences : {16, 64, 128, 256, 512}) {
+            in_ = budget(memory);
+            const uint64_t least = least_weight_bytes({units_, in_.weight_bytes, {}});
+            in_.weight_memory = least + static_cast<uint64_t>(share * static_cast<double>(in_.weight_bytes - least));
+            in_.max_pass_tokens = tokens;
+            in_.max_num_seqs = sequences;
+            try {
+              best = std::min(best, simulate(workload).seconds);
+            } catch (const Error&) {  // over the budget
+            }
+          }
+        }
+      }
+      EXPECT_LE(chosen, 1.03 * best) << memory << " " << workload.name;
+    }
+  }
+}
+
+TEST_F(SimulationTest, TooLittleMemoryIsRefusedWithTheNumbers) {
+  in_.host_memory = 50 << 20;
+  const Workload workload = ragged(10);
+  const Error error = error_of([&] { static_cast<void>(choose(workload)); });
+  EXPECT_EQ(error.code(), ErrorCode::out_of_memory);
+  EXPECT_NE(std::string(error.what()).find("at least"), std::string::npos) << error.what();
+}
+
+TEST(Workload, LengthsOfAFile) {
+  const TempDir dir;
+  dir.write("a.csv", "id,prompt_tokens,output_tokens\r\n\nx, 5,6\r\ny,\"7\",0");
+  const Workload w = read_lengths(dir.path() / "a.csv");
+  ASSERT_EQ(w.requests.size(), 2U);
+  EXPECT_EQ(w.requests[0].prompt_tokens, 5);
+  EXPECT_EQ(w.requests[1].output_tokens, 0);
+  EXPECT_EQ(w.name, "a.csv");
+  const auto refusal = [&](const std::string& text) {
+    dir.write("b.csv", text);
+    return std::string(error_of([&] { static_cast<void>(read_lengths(dir.path() / "b.csv")); }).what());
+  };
+  EXPECT_NE(refusal("prompt_tokens,output_tokens\n5,x\n").find("b.csv: line 2: output_tokens"), std::string::npos);
+  EXPECT_NE(refusal("prompt_tokens,output_tokens\n0,1\n").find("line 2: prompt_tokens"), std::string::npos);
+  EXPECT_NE(refusal("prompt_tokens,output_tokens\n5\n").find("line 2: output_tokens"), std::string::npos);
+  EXPECT_NE(refusal("prompt_tokens,output_tokens\n5,99999999999999999999\n").find("line 2"), std::string::npos);
+  EXPECT_NE(refusal("5,6\n").find("header"), std::string::npos);
+  EXPECT_NE(refusal("prompt_tokens,output_tokens\n").find("no lengths"), std::string::npos);
+  EXPECT_NE(refusal("").find("no lengths"), std::string::npos);
+}
+
+TEST(Workload, ThinnedKeepsItsShape) {
+  Workload w;
+  for (int i = 0; i < 1000; ++i) w.requests.push_back({i + 1, i});
+  const Workload thin = thinned(w, 100);
+  EXPECT_EQ(thin.requests.size(), 100U);
+  EXPECT_NEAR(static_cast<double>(prompt_tokens(thin)) * 10, static_cast<double>(prompt_tokens(w)), 0.02 * static_cast<double>(prompt_tokens(w)));
+  EXPECT_EQ(thinned(w, 5000).requests.size(), 1000U);
+}
+
+}  // namespace
+}  // namespace moegen

@@ -37,6 +37,9 @@ std::optional<Calls> parse_qwen_coder_calls(std::string_view text, const ToolSch
 std::optional<Calls> parse_glm_calls(std::string_view text, const ToolSchemas& schemas);
 std::optional<Calls> parse_minimax_calls(std::string_view text, const ToolSchemas& schemas);
 
+/// What gpt-oss and Kimi write before the name of a function.
+inline constexpr std::string_view kFunctionsPrefix = "functions.";
+
 /// The name of a function that stands between marks: not empty, without white space, brackets and quotes.
 bool is_function_name(std::string_view name);
 

@@ -28,6 +28,12 @@ struct Cursor {
     return there;
   }
   void skip_space() { pos = std::min(text.size(), text.find_first_not_of(kSpace, pos)); }
+  /// A mark that a model has repeated, with white space between; an empty one is none.
+  void skip_again(std::string_view mark) {
+    if (mark.empty()) return;
+    Cursor next = *this;
+    for (next.skip_space(); next.skip(mark); next.skip_space()) pos = next.pos;
+  }
   /// What stands before the next `mark`, which is skipped; nothing, and no move, if there is none.
   std::optional<std::string_view> until(std::string_view mark) {
     const size_t found = text.find(mark, pos);

@@ -1,6 +1,7 @@
 #include "output/harmony.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "output/cursor.h"
 
@@ -12,7 +13,6 @@ constexpr std::string_view kChannel = "<|channel|>";
 constexpr std::string_view kConstrain = "<|constrain|>";
 constexpr std::string_view kMessage = "<|message|>";
 constexpr std::string_view kEnds[] = {"<|end|>", "<|call|>", "<|return|>"};
-constexpr std::string_view kFunctions = "functions.";
 
 struct Header {
   std::string_view channel, recipient;
@@ -49,22 +49,29 @@ std::optional<Header> parse_header(std::string_view text) {
   return known ? std::optional(out) : std::nullopt;
 }
 
-// The text of a message; the cursor is behind its end. Another message may begin without that one has ended.
+bool skip_end(Cursor& c) {
+  return std::any_of(std::begin(kEnds), std::end(kEnds), [&](std::string_view end) { return c.skip(end); });
+}
+
+// The text of a message; the cursor is behind its end, which a model may repeat. Another message may begin without that one has ended.
 std::string_view take_body(Cursor& c) {
   const size_t begin = c.pos;
   for (size_t at = begin; (at = c.text.find("<|", at)) != std::string_view::npos; ++at) {
-    const Cursor here{c.text, at};
-    for (const std::string_view end : kEnds) {
-      if (!here.at(end)) continue;
-      c.pos = at + end.size();
-      return c.text.substr(begin, at - begin);
+    Cursor here{c.text, at};
+    if (!here.at(kStart) && !skip_end(here)) continue;
+    while (skip_end(here)) {
     }
-    if (!here.at(kStart)) continue;
-    c.pos = at;
+    c.pos = here.pos;
     return c.text.substr(begin, at - begin);
   }
   c.pos = c.text.size();
   return c.text.substr(begin);
+}
+
+// What comes with the model, by the first part of the recipient's name.
+bool is_built_in(std::string_view recipient) {
+  const std::string_view first = recipient.substr(0, recipient.find('.'));
+  return first == "python" || first == "browser" || first == "container" || recipient == "assistant";
 }
 
 void append_line(std::string& to, std::string_view text) {
@@ -75,9 +82,10 @@ void append_line(std::string& to, std::string_view text) {
 
 // False: a call that is none.
 bool add_message(HarmonyOutput& out, const Header& header, std::string_view body, const ToolSchemas& schemas, bool with_calls) {
-  const bool prefixed = header.recipient.starts_with(kFunctions);
-  const std::string_view name = header.recipient.substr(prefixed ? kFunctions.size() : 0);
-  if (prefixed || schemas.declares(name)) {
+  const bool prefixed = header.recipient.starts_with(kFunctionsPrefix);
+  const std::string_view name = header.recipient.substr(prefixed ? kFunctionsPrefix.size() : 0);
+  const bool called = prefixed || schemas.declares(name) || (!name.empty() && !is_built_in(name));
+  if (called) {
     if (!with_calls) {
       append_line(out.calls.content, body);
       return true;

@@ -52,13 +52,16 @@ std::optional<Calls> parse_sections(std::string_view text, const Marks& section,
   while (const auto before = c.until(section.open)) {
     out.add_text(*before);
     const size_t calls_before = out.calls.size();
+    c.skip_again(section.open);
     for (c.skip_space(); c.skip(call.open); c.skip_space()) {
       std::optional<ToolCall> one = take(c);
       c.skip_space();
       if (!one || !c.skip(call.close)) return std::nullopt;
+      c.skip_again(call.close);
       out.add_call(*std::move(one));
     }
     if (out.calls.size() == calls_before || (!c.skip(section.close) && !c.done())) return std::nullopt;
+    c.skip_again(section.close);
   }
   out.add_text(c.rest());
   return out;
@@ -77,7 +80,7 @@ std::optional<ToolCall> take_deepseek(Cursor& c) {
     if (!name) return std::nullopt;
     call.name = trimmed(*name);
     c.skip_space();
-    if (!c.skip("```json")) return std::nullopt;
+    if (trimmed(*before) != "function" || !c.skip("```json")) return std::nullopt;
   }
   const auto json = take_json(c);
   c.skip_space();
@@ -100,7 +103,7 @@ std::optional<ToolCall> take_kimi(Cursor& c) {
   if (!is_function_name(id) || colon == std::string_view::npos || colon + 1 == id.size()) return std::nullopt;
   if (id.find_first_not_of("0123456789", colon + 1) != std::string_view::npos) return std::nullopt;
   std::string_view name = id.substr(0, colon);
-  name = name.substr(name.rfind('.') + 1);
+  if (name.starts_with(kFunctionsPrefix)) name.remove_prefix(kFunctionsPrefix.size());
   auto object = arguments_object(*json);
   if (!object || !is_function_name(name)) return std::nullopt;
   call.name = name;
@@ -154,6 +157,7 @@ std::optional<Calls> parse_mistral_calls(std::string_view text) {
   Cursor c{text};
   while (const auto before = c.until(kMistral)) {
     out.add_text(*before);
+    c.skip_again(kMistral);
     c.skip_space();
     if (!c.at("[")) {
       auto call = take_mistral(c);

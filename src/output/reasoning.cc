@@ -32,7 +32,8 @@ Thinking thinking_of_prompt(std::string_view prompt, bool continued) {
 Reasoning split_reasoning(std::string_view text, const ReasoningMarks& marks, Thinking thinking) {
   Cursor c{text};
   c.skip_space();
-  const bool opened = c.skip(marks.open);  // maybe for the second time
+  const bool opened = c.skip(marks.open);
+  if (opened) c.skip_again(marks.open);
   const size_t begin = opened ? c.pos : 0;
   const size_t end = text.find(marks.close, begin);
   if (!opened && thinking != Thinking::open) {

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <optional>
+#include <set>
 
 #include "output/cursor.h"
 #include "output/json_span.h"
@@ -13,7 +14,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-enum class Kind { string, integer, number, boolean, null, container, json };
+// In the order in which they are tried, vLLM's.
+enum class Kind { null, integer, number, boolean, container, string, unknown };
 
 Kind kind_of(std::string_view type) {
   const auto begins = [&](std::initializer_list<std::string_view> words) {
@@ -22,29 +24,43 @@ Kind kind_of(std::string_view type) {
   if (begins({"str", "text", "varchar", "char", "enum"})) return Kind::string;
   if (begins({"int", "uint", "long", "short", "unsigned"})) return Kind::integer;
   if (begins({"num", "float", "double"})) return Kind::number;
-  if (begins({"bool", "binary"})) return Kind::boolean;
-  if (begins({"object", "arr", "dict", "list"})) return Kind::container;
-  return type == "null" ? Kind::null : Kind::json;
+  if (begins({"bool"})) return Kind::boolean;
+  if (begins({"object", "arr", "dict", "list", "sequence"})) return Kind::container;
+  return type == "null" ? Kind::null : Kind::unknown;
 }
 
-void add_types(const Json& schema, std::vector<Kind>& out) {
-  const auto type = schema.is_object() ? schema.find("type") : schema.end();
-  if (!schema.is_object() || type == schema.end()) return;
-  if (type->is_string()) out.push_back(kind_of(type->get_ref<const std::string&>()));
-  if (!type->is_array()) return;
-  for (const Json& t : *type) {
-    if (t.is_string()) out.push_back(kind_of(t.get_ref<const std::string&>()));
-  }
+Kind kind_of_value(const Json& value) {
+  if (value.is_null()) return Kind::null;
+  if (value.is_boolean()) return Kind::boolean;
+  if (value.is_number_integer()) return Kind::integer;
+  if (value.is_number()) return Kind::number;
+  return value.is_string() ? Kind::string : Kind::container;
 }
 
-// The types that a schema allows, in its order; those of its alternatives where it has none of its own.
-std::vector<Kind> kinds_of(const Json& schema) {
-  std::vector<Kind> out;
-  add_types(schema, out);
-  for (const char* name : {"anyOf", "oneOf"}) {
-    if (!out.empty() || !schema.is_object() || !schema.contains(name) || !schema[name].is_array()) continue;
-    for (const Json& option : schema[name]) add_types(option, out);
+// The types that a schema allows: by name, by the values of its enumeration, by its alternatives; a string if it does not say.
+// How deep it nests is limited where requests are read.
+std::set<Kind> kinds_of(const Json& schema) {
+  std::set<Kind> out;
+  const auto member = [&](const char* name, bool array) -> const Json* {
+    if (!schema.is_object()) return nullptr;
+    const auto found = schema.find(name);
+    return found != schema.end() && (array ? found->is_array() : found->is_string()) ? &*found : nullptr;
+  };
+  if (const Json* type = member("type", false)) out.insert(kind_of(type->get_ref<const std::string&>()));
+  if (const Json* types = member("type", true)) {
+    for (const Json& t : *types) {
+      if (t.is_string()) out.insert(kind_of(t.get_ref<const std::string&>()));
+    }
   }
+  if (const Json* values = member("enum", true)) {
+    for (const Json& value : *values) out.insert(kind_of_value(value));
+  }
+  for (const char* name : {"anyOf", "oneOf", "allOf"}) {
+    if (const Json* options = member(name, true)) {
+      for (const Json& option : *options) out.merge(kinds_of(option));
+    }
+  }
+  if (out.empty()) out.insert(Kind::string);
   return out;
 }
 
@@ -52,10 +68,6 @@ std::string lower(std::string_view text) {
   std::string out(text);
   for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   return out;
-}
-
-bool is_word(std::string_view text, std::initializer_list<std::string_view> words) {
-  return text.size() <= 5 && std::find(words.begin(), words.end(), lower(text)) != words.end();
 }
 
 // As Python's int(): a sign, and zeros in front.
@@ -80,26 +92,30 @@ std::optional<std::string> number(std::string_view text) {
   return is_json(digits) ? std::string(digits) : Json(value).dump();
 }
 
-std::optional<std::string> json_or_python(std::string_view text) {
-  if (is_json(text)) return std::string(text);
-  if (text == "True" || text == "False") return lower(text);
-  if (text == "None") return "null";
-  return std::nullopt;
+std::optional<std::string> json(std::string_view text) { return is_json(text) ? std::optional(std::string(text)) : std::nullopt; }
+
+std::optional<std::string> boolean(std::string_view text) {
+  constexpr size_t kLongest = 5;
+  const std::string word = lower(text.substr(0, kLongest + 1));
+  if (word == "true" || word == "1") return "true";
+  return word == "false" || word == "0" ? std::optional<std::string>("false") : std::nullopt;
 }
 
-// `text` without the space around it.
 std::optional<std::string> as_kind(Kind kind, std::string_view text) {
-  if (kind != Kind::string && is_word(text, {"null", "none"})) return "null";
+  const std::string_view bare = trimmed(text);
   switch (kind) {
+    case Kind::null:
+      return text.size() == 4 && lower(text) == "null" ? std::optional<std::string>("null") : std::nullopt;
     case Kind::integer:
-      return integer(text);
+      return integer(bare);
     case Kind::number:
-      return number(text);
+      return number(bare);
     case Kind::boolean:
-      return is_word(text, {"true", "false"}) ? std::optional(lower(text)) : std::nullopt;
+      return boolean(bare);
     case Kind::container:
-    case Kind::json:
-      return json_or_python(text);
+      return json(bare);
+    case Kind::string:
+      return json_quoted(text);
     default:
       return std::nullopt;
   }
@@ -127,21 +143,15 @@ const Json* ToolSchemas::parameter(std::string_view tool, const std::string& nam
   return schema == found->second->end() ? nullptr : &*schema;
 }
 
-std::string typed_value(const Json* schema, std::string_view text, const ValueRules& rules) {
-  std::vector<Kind> kinds = schema != nullptr ? kinds_of(*schema) : std::vector<Kind>{};
-  if (kinds.empty()) kinds.push_back(rules.untyped_is_json ? Kind::json : Kind::string);
-  // Null before the string that may be null, else a string is what everything can be.
-  std::stable_partition(kinds.begin(), kinds.end(), [](Kind k) { return k == Kind::null; });
-  const std::string_view bare = trimmed(text);
-  for (const Kind kind : kinds) {
-    if (kind == Kind::string) break;
-    if (auto json = as_kind(kind, bare)) return *std::move(json);
+std::string typed_value(const Json* schema, std::string_view text) {
+  if (schema == nullptr) return json_quoted(text);
+  for (const Kind kind : kinds_of(*schema)) {
+    if (auto value = as_kind(kind, text)) return *std::move(value);
   }
-  if (rules.trim_strings) text = bare;
-  if (rules.trim_newlines && text.starts_with('\n')) text.remove_prefix(1);
-  if (rules.trim_newlines && text.ends_with('\n')) text.remove_suffix(1);
-  return json_quoted(text);
+  return json(trimmed(text)).value_or(json_quoted(text));
 }
+
+bool may_be_string(const Json* schema) { return schema == nullptr || kinds_of(*schema).contains(Kind::string); }
 
 void ObjectText::set(std::string_view key, std::string json) {
   const auto [at, added] = index_.emplace(key, members_.size());

@@ -21,15 +21,11 @@ class ToolSchemas {
   std::map<std::string, const nlohmann::json*, std::less<>> properties_;  // null: a tool without
 };
 
-/// How a format writes values that stand between tags.
-struct ValueRules {
-  bool trim_strings = false;     ///< white space around a string is not part of it
-  bool trim_newlines = false;    ///< nor one line feed on either side
-  bool untyped_is_json = false;  ///< without a type in the schema: JSON if it is valid, else a string
-};
-
-/// The JSON text of a value between tags: the first of the schema's types that it can be, else a string. `schema` may be null.
-std::string typed_value(const nlohmann::json* schema, std::string_view text, const ValueRules& rules);
+/// The JSON text of a value between tags: as vLLM's coerce_to_schema_type, the first of null, integer, number, boolean, object
+/// or array, and string that the schema allows and the text can be; what is none of them is JSON if it can be, else a string.
+/// `schema` may be null: a string.
+std::string typed_value(const nlohmann::json* schema, std::string_view text);
+bool may_be_string(const nlohmann::json* schema);
 
 /// An object that is written member by member; a key that comes again replaces the value, as in Python's dict.
 class ObjectText {

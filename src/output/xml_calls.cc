@@ -13,10 +13,10 @@ struct TagStyle {
   std::string_view key_open, key_close;    // of the key of a parameter
   std::string_view value_open;             // may be empty
   std::string_view value_close;
-  // As vLLM's qwen3_coder: the block's tags, and the closing tags of a value that another tag follows on a line of its own,
-  // may be missing.
+  // As vLLM has it for these formats: the block's tags, and the closing tags of a value that another tag follows on a line of its
+  // own, may be missing.
   bool lenient = false;
-  ValueRules values;
+  bool framed_values = false;  // a value stands on lines of its own: a line feed on either side is not part of it
 };
 
 constexpr TagStyle kQwenCoder{.open = "<tool_call>",
@@ -28,7 +28,7 @@ constexpr TagStyle kQwenCoder{.open = "<tool_call>",
                               .value_open = "",
                               .value_close = "</parameter>",
                               .lenient = true,
-                              .values = {.trim_newlines = true}};
+                              .framed_values = true};
 constexpr TagStyle kGlm{.open = "<tool_call>",
                         .close = "</tool_call>",
                         .call_open = "",
@@ -36,8 +36,7 @@ constexpr TagStyle kGlm{.open = "<tool_call>",
                         .key_open = "<arg_key>",
                         .key_close = "</arg_key>",
                         .value_open = "<arg_value>",
-                        .value_close = "</arg_value>",
-                        .values = {.untyped_is_json = true}};
+                        .value_close = "</arg_value>"};
 constexpr TagStyle kMiniMax{.open = "<minimax:tool_call>",
                             .close = "</minimax:tool_call>",
                             .call_open = "<invoke name=",
@@ -46,7 +45,7 @@ constexpr TagStyle kMiniMax{.open = "<minimax:tool_call>",
                             .key_close = ">",
                             .value_open = "",
                             .value_close = "</parameter>",
-                            .values = {.trim_strings = true}};
+                            .lenient = true};
 
 std::string_view unquoted(std::string_view name) {
   name = trimmed(name);
@@ -62,19 +61,21 @@ class TagParser {
 
   std::optional<Calls> parse() {
     Calls out;
-    const bool bare = style_.lenient && c_.text.find(style_.open) == std::string_view::npos;
-    const std::string_view begin = bare ? style_.call_open : style_.open;
-    while (const auto before = c_.until(begin)) {
+    while (const auto before = until_block()) {
       out.add_text(*before);
-      if (bare) c_.pos -= begin.size();
+      const bool bare = !c_.skip(style_.open);
+      c_.skip_again(style_.open);
       c_.skip_space();
       do {
         auto call = take_call();
         if (!call) return std::nullopt;
         out.add_call(*std::move(call));
+        c_.skip_again(style_.call_close);
         c_.skip_space();
       } while (!style_.call_open.empty() && c_.at(style_.call_open));
-      if (!c_.skip(style_.close) && !bare && !(style_.lenient && c_.done())) return std::nullopt;
+      const bool closed = c_.skip(style_.close);
+      if (closed) c_.skip_again(style_.close);
+      if (!closed && !bare && !(style_.lenient && (c_.done() || c_.at(style_.open)))) return std::nullopt;
     }
     out.add_text(c_.rest());
     return out;
@@ -82,6 +83,18 @@ class TagParser {
 
  private:
   [[nodiscard]] std::string_view call_end() const { return style_.call_close.empty() ? style_.close : style_.call_close; }
+
+  // What stands before the next block, or before the next call where a block's tags may be missing.
+  std::optional<std::string_view> until_block() {
+    const size_t begin = c_.pos;
+    for (size_t at = begin; (at = c_.text.find('<', at)) != std::string_view::npos; ++at) {
+      const Cursor here{c_.text, at};
+      if (!here.at(style_.open) && !(style_.lenient && here.at(style_.call_open))) continue;
+      c_.pos = at;
+      return c_.text.substr(begin, at - begin);
+    }
+    return std::nullopt;
+  }
 
   // The end of a call; a block that is the call leaves its closing tag to the caller.
   bool at_call_end() {
@@ -107,24 +120,38 @@ class TagParser {
       const auto key = c_.until(style_.key_close);
       if (!key || !is_key(unquoted(*key))) return std::nullopt;
       if (!style_.value_open.empty()) c_.skip_space();
-      const auto value = c_.skip(style_.value_open) ? take_value(call.name) : std::nullopt;
-      if (!value) return std::nullopt;
       const std::string name_of_parameter(unquoted(*key));
-      arguments.set(name_of_parameter, typed_value(schemas_.parameter(call.name, name_of_parameter), *value, style_.values));
+      const nlohmann::json* schema = schemas_.parameter(call.name, name_of_parameter);
+      auto value = c_.skip(style_.value_open) ? take_value(call.name, schema) : std::nullopt;
+      if (!value) return std::nullopt;
+      if (style_.framed_values && value->starts_with('\n')) value->remove_prefix(1);
+      if (style_.framed_values && value->ends_with('\n')) value->remove_suffix(1);
+      arguments.set(name_of_parameter, typed_value(schema, *value));
     }
     call.arguments = arguments.text();
     return call;
   }
 
-  // A value may hold anything, tags as well: its end is a closing tag behind which the format goes on.
-  std::optional<std::string_view> take_value(std::string_view tool) {
+  // A value may hold anything, tags as well: its end is a closing tag behind which the format goes on. Where it goes on within
+  // the value, something between was malformed.
+  std::optional<std::string_view> take_value(std::string_view tool, const nlohmann::json* schema) {
     const size_t begin = c_.pos;
+    bool holds_close = false;
     for (size_t at = begin; (at = c_.text.find('<', at)) != std::string_view::npos; ++at) {
       const Cursor here{c_.text, at};
-      const bool closed = here.at(style_.value_close) && goes_on({c_.text, at + style_.value_close.size()});
-      if (!closed && !(style_.lenient && ends_value(here, tool))) continue;
-      c_.pos = at + (closed ? style_.value_close.size() : 0);
-      return c_.text.substr(begin, at - begin);
+      if (here.at(style_.value_close)) {
+        c_.pos = at + style_.value_close.size();
+        c_.skip_again(style_.value_close);
+        if (goes_on(c_)) return c_.text.substr(begin, at - begin);
+        if (!holds_close && !may_be_string(schema)) return std::nullopt;
+        holds_close = true;
+        at = c_.pos - 1;
+      } else if (holds_close && (at_key(here, tool) || ends_call(here))) {
+        return std::nullopt;
+      } else if (style_.lenient && c_.text[at - 1] == '\n' && (at_key(here, tool) || ends_call(here))) {
+        c_.pos = at;
+        return c_.text.substr(begin, at - begin);
+      }
     }
     return std::nullopt;
   }
@@ -134,18 +161,20 @@ class TagParser {
     return c.at(style_.key_open) || c.at(call_end()) || (style_.lenient && c.at(style_.close));
   }
 
-  // A tag at the begin of a line that can only stand outside of a value: the next parameter of the tool, or the end of the call.
-  [[nodiscard]] bool ends_value(Cursor c, std::string_view tool) const {
-    if (c.pos == 0 || c.text[c.pos - 1] != '\n') return false;
-    if (c.skip(style_.key_open)) {
-      constexpr size_t kMaxKeyBytes = 256;
-      const std::string_view rest = c.rest().substr(0, kMaxKeyBytes);
-      const size_t end = rest.find(style_.key_close);
-      return end != std::string_view::npos && schemas_.parameter(tool, std::string(rest.substr(0, end))) != nullptr;
-    }
-    if (!c.skip(style_.call_close)) return false;
+  // The next parameter of the tool.
+  [[nodiscard]] bool at_key(Cursor c, std::string_view tool) const {
+    if (!c.skip(style_.key_open)) return false;
+    constexpr size_t kMaxKeyBytes = 256;
+    const std::string_view rest = c.rest().substr(0, kMaxKeyBytes);
+    const size_t end = rest.find(style_.key_close);
+    return end != std::string_view::npos && schemas_.parameter(tool, std::string(unquoted(rest.substr(0, end)))) != nullptr;
+  }
+
+  [[nodiscard]] bool ends_call(Cursor c) const {
+    if (!c.skip(call_end())) return false;
     c.skip_space();
-    return c.done() || c.at(style_.close) || c.at(style_.call_open);
+    const bool in_block = !style_.call_open.empty();
+    return c.done() || c.at(style_.open) || (in_block && (c.at(style_.close) || c.at(style_.call_open)));
   }
 
   const TagStyle& style_;

@@ -174,21 +174,29 @@ class Reasoning : public Structured {
   TempDir dir_;
 };
 
+// A letter each, until the penalty of its repetitions makes way for the mark: after some ten tokens, at another length for each.
 TEST_F(Reasoning, ComesBeforeTheGrammar) {
+  constexpr TokenId kLetterA = 67;
   std::vector<Request> requests;
-  for (int i = 0; i < 24; ++i) requests.push_back(asked(fmt::format("{}", i)));
+  for (int i = 0; i < 24; ++i) {
+    requests.push_back(asked(fmt::format("{}", i)));
+    requests.back().sampling.logit_bias = {{kLetterA + i, 100.F}, {kClose, 60.F + static_cast<float>(i)}};
+    requests.back().sampling.frequency_penalty = 2;
+  }
   const auto all = answers(requests, thinker());
-  size_t reasoned = 0;
-  for (const auto& [id, c] : all) {
+  std::set<size_t> lengths;
+  for (int i = 0; i < 24; ++i) {
+    const Completion& c = all.at(fmt::format("{}", i));
     ASSERT_FALSE(c.error) << c.error->message;
     const Choice& choice = c.choices.at(0);
-    const auto close = std::find(choice.token_ids.begin(), choice.token_ids.end(), kClose);
-    if (close == choice.token_ids.end()) continue;  // the end came first, by id or by length
     EXPECT_TRUE(std::regex_match(choice.text, std::regex("[0-9]{3}"))) << choice.text;
     EXPECT_EQ(choice.finish_reason, FinishReason::stop);
-    reasoned += choice.reasoning_content ? 1 : 0;
+    const std::string reasoning = choice.reasoning_content.value_or("");
+    EXPECT_FALSE(reasoning.empty()) << i;
+    EXPECT_EQ(reasoning, std::string(reasoning.size(), static_cast<char>('a' + i)));
+    lengths.insert(reasoning.size());
   }
-  EXPECT_GT(reasoned, 4U);  // of 24, by chance
+  EXPECT_GT(lengths.size(), 4U);
   EngineOptions tight = thinker();
   tight.kv_memory = 12 * 48 << 10;
   for (const auto& [id, c] : answers(requests, tight)) EXPECT_EQ(c.choices[0].token_ids, all.at(id).choices[0].token_ids) << id;

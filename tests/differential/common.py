@@ -1,4 +1,4 @@
-"""What the differential tests share: the packages to compare with, the number of cases, and `moegen tokenize` as a function."""
+"""What the differential tests share: the packages to compare with, the number of cases, and the program under test as a function."""
 import importlib
 import json
 import os
@@ -26,6 +26,13 @@ def seed():
     return int(os.environ.get("MOEGEN_SEED", 1))
 
 
+def byte_alphabet():
+    """GPT-2's letters for bytes."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [b for b in range(256) if b not in plain]
+    return {**{b: chr(b) for b in plain}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
+
+
 class Choices:
     """What random cases are drawn with."""
 
@@ -41,13 +48,18 @@ class Choices:
         return self.rng.random() < p
 
 
-def answers(model, lines):
-    """What `moegen tokenize` answers to each of `lines`, with the tokenizer and the template in the folder `model`."""
+def answers_of(arguments, lines):
+    """What the program under test, called with `arguments`, answers to each of `lines`."""
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    run = subprocess.run([sys.argv[1], "tokenize", "-m", model], input=text, capture_output=True, encoding="utf-8")
+    run = subprocess.run([sys.argv[1], *arguments], input=text, capture_output=True, encoding="utf-8")
     if run.returncode != 0:
         return [{"error": {"message": run.stderr.strip() or f"exit status {run.returncode}"}}] * len(lines)
     return [json.loads(line) for line in run.stdout.split("\n") if line]
+
+
+def answers(model, lines):
+    """What `moegen tokenize` answers to each of `lines`, with the tokenizer and the template in the folder `model`."""
+    return answers_of(["tokenize", "-m", model], lines)
 
 
 def report(what, num_cases, mismatches, more=""):

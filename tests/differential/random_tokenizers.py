@@ -23,13 +23,6 @@ MARK = "\u2581"
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|end|>", "[INST]", "<b>", "é!", "  ", "▁x", "tok", "日本"]
 
 
-def byte_alphabet():
-    """GPT-2's letters for bytes."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [b for b in range(256) if b not in plain]
-    return {**{b: chr(b) for b in plain}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
-
-
 class Maker(common.Choices):
     # ---- texts
 
@@ -110,7 +103,7 @@ class Maker(common.Choices):
         return self.one(processor, {"type": "Sequence", "processors": [byte_level, processor]})
 
     def byte_level(self):
-        vocab = {c: i for i, c in enumerate(byte_alphabet().values())}
+        vocab = {c: i for i, c in enumerate(common.byte_alphabet().values())}
         merges = self.merges(vocab, self.rng.randint(0, 60), lambda t: True)
         last = {"type": "ByteLevel", "add_prefix_space": self.chance(0.3), "trim_offsets": True, "use_regex": self.chance(0.4)}
         model = {"ignore_merges": self.chance(0.3)}
@@ -183,7 +176,7 @@ def every_character():
     kinds = [(None, {"type": "Punctuation", "behavior": "Isolated"}), (None, {"type": "Whitespace"}), (None, {"type": "Digits", "individual_digits": True}),
              (None, {"type": "Split", "pattern": {"Regex": r"\w"}, "behavior": "Isolated", "invert": False}), ({"type": "NFC"}, None), ({"type": "NFKD"}, None), ({"type": "Lowercase"}, None)]
     for normalizer, step in kinds:
-        vocab = {c: i for i, c in enumerate(byte_alphabet().values())}
+        vocab = {c: i for i, c in enumerate(common.byte_alphabet().values())}
         maker.added_tokens = lambda _: []
         yield (maker.file(vocab, [], {}, normalizer, {"type": "Sequence", "pretokenizers": ([step] if step else []) + [last]}, None),
                [{"text": text, "add_special_tokens": False} for text in texts])

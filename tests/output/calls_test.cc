@@ -113,6 +113,12 @@ TEST(Calls, WhatVllmForgives) {
   expect(parse(OutputFormat::qwen3_coder, "Now.\n<function=f>\n<parameter=i>\n1\n<parameter=s>\nx\n</function>"), "Now.",
          {{"f", R"({"i": 1, "s": "x"})"}});
   expect(parse(OutputFormat::qwen3_coder, "<tool_call>\n<function=f>\n<parameter=i>\n1\n</parameter>\n</tool_call>"), "", {{"f", R"({"i": 1})"}});
+  // An opening tag that comes twice.
+  for (const char* twice : {"<tool_call><tool_call>\n<function=g>\n</function>\n</tool_call>", "<tool_call>\n<tool_call>\n<function=g></function>"}) {
+    expect(parse(OutputFormat::qwen3_coder, twice), "", {{"g", "{}"}});
+  }
+  expect(parse(OutputFormat::minimax_m2, "<minimax:tool_call><minimax:tool_call><invoke name=\"g\"></invoke></minimax:tool_call>"), "",
+         {{"g", "{}"}});
   // V3.1's way under V3's name, and the other way round; the end of the section may be missing.
   expect(parse(OutputFormat::deepseek_v3, "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"i\": 1}<｜tool▁call▁end｜>"), "",
          {{"f", R"({"i": 1})"}});
@@ -132,6 +138,44 @@ TEST(Calls, ATagInAValueIsText) {
   const std::string code = "</parameter> x <parameter=x>\n<parameter=unknown>\n</function> y </tool_call>";
   expect(parse(OutputFormat::qwen3_coder, "<tool_call>\n<function=f>\n<parameter=s>\n" + code + "\n</parameter>\n</function>\n</tool_call>"), "",
          {{"f", OrderedJson{{"s", code}}.dump()}});
+}
+
+TEST(Calls, WhiteSpaceInAValueIsOfTheValue) {
+  expect(parse(OutputFormat::glm45, "<tool_call>f<arg_key> s </arg_key><arg_value> x\n</arg_value></tool_call>"), "", {{"f", R"({"s": " x\n"})"}});
+  expect(parse(OutputFormat::minimax_m2, "<minimax:tool_call><invoke name='f'><parameter name='s'> x\n</parameter></invoke></minimax:tool_call>"), "",
+         {{"f", R"({"s": " x\n"})"}});
+  expect(parse(OutputFormat::qwen3_coder, "<tool_call><function=f><parameter=s>\n\n x \n\n</parameter></function></tool_call>"), "",
+         {{"f", R"({"s": "\n x \n"})"}});
+}
+
+// Where a call goes on within what could be a value, a part of it is malformed: nobody wants one call made of two.
+TEST(Calls, AValueDoesNotReachIntoWhatFollows) {
+  for (const std::string behind :
+       {"Garbage</function></tool_call><tool_call><function=f><parameter=s>x", "Garbage<parameter=b>true", "Garbage<parameter=i>1"}) {
+    const std::string text = "<tool_call><function=f><parameter=s>x</parameter>" + behind + "</parameter></function></tool_call>";
+    expect_plain(parse(OutputFormat::qwen3_coder, text), text);
+  }
+  for (const std::string text : {"<tool_call>f<arg_key>i</arg_key><arg_value>1</arg_value>Garbage</tool_call>",
+                                 "<tool_call>f<arg_key>s</arg_key><arg_value>x</arg_value>y</tool_call><tool_call>f<arg_key>s</arg_key><arg_value>z</"
+                                 "arg_value></tool_call>"}) {
+    expect_plain(parse(OutputFormat::glm45, text), text);
+  }
+  // A closing tag is no part of what cannot be a string.
+  const std::string number = "<minimax:tool_call><invoke name=f><parameter name=i>1</parameter> 2</parameter></invoke></minimax:tool_call>";
+  expect_plain(parse(OutputFormat::minimax_m2, number), number);
+  const std::string last = "<tool_call><function=f><parameter=s>x</parameter>Garbage\n</function></tool_call>";
+  expect_plain(parse(OutputFormat::qwen3_coder, last), last);
+}
+
+TEST(Calls, NamesMayHavePoints) {
+  expect(parse(OutputFormat::kimi_k2,
+               "<|tool_calls_section_begin|><|tool_call_begin|>functions.web.search:0<|tool_call_argument_begin|>{}<|tool_call_end|>"),
+         "", {{"web.search", "{}"}});
+}
+
+TEST(Calls, DeepSeekV3HasFunctionsOnly) {
+  const std::string text = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>code<｜tool▁sep｜>f\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>";
+  expect_plain(parse(OutputFormat::deepseek_v3, text), text);
 }
 
 TEST(Calls, IdsAreOfTheirPlaceAndKey) {

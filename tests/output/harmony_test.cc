@@ -32,7 +32,17 @@ TEST(Harmony, Calls) {
          "Now.", {{"f", "{}"}, {"g", "{\"a\": 1}"}});
 }
 
-TEST(Harmony, BuiltInToolsAreReasoning) { expect(harmony("<|channel|>analysis to=python<|message|>1+1<|call|>"), "", {}, "1+1"); }
+TEST(Harmony, BuiltInToolsAreReasoning) {
+  for (const std::string to : {"python", "browser.search", "container.exec", "assistant"}) {
+    expect(harmony("<|channel|>analysis to=" + to + "<|message|>1+1<|call|>"), "", {}, "1+1");
+  }
+  expect(harmony("<|channel|>commentary to=unheard.of<|message|>{}<|call|>"), "", {{"unheard.of", "{}"}});
+}
+
+TEST(Harmony, EndsMayBeRepeatedOrMissing) {
+  expect(harmony("<|channel|>analysis<|message|>a<|end|><|end|><|start|>assistant<|channel|>final<|message|>b<|return|><|call|>"), "b", {}, "a");
+  expect(harmony("<|channel|>analysis<|message|>a<|start|>assistant<|channel|>final<|message|>b"), "b", {}, "a");
+}
 
 TEST(Harmony, WithoutCallsTheyAreContent) {
   OutputContext context = context_of(OutputFormat::harmony);

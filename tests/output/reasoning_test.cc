@@ -19,6 +19,7 @@ TEST(Reasoning, OpenedByTheModel) {
   for (const OutputFormat format : kThinkers) {
     expect(parse(format, "<think>\nWhy?\n</think>\n\nSo."), "So.", {}, "Why?");
     expect(parse(format, "\n<think>Why?</think>So."), "So.", {}, "Why?");
+    expect(parse(format, "<think>\n<think>Why?</think>So."), "So.", {}, "Why?");
     expect(parse(format, "<think>\n\n</think>\n\nSo."), "So.", {});
     expect(parse(format, "<think>Why?</think>"), "", {}, "Why?");
     expect(parse(format, "Why?</think>So."), "So.", {}, "Why?");

@@ -6,9 +6,9 @@
 namespace moegen::testing {
 namespace {
 
-std::string typed(const char* schema, std::string_view text, const ValueRules& rules = {}) {
+std::string typed(const char* schema, std::string_view text) {
   const Json json = Json::parse(schema);
-  return typed_value(&json, text, rules);
+  return typed_value(&json, text);
 }
 
 TEST(TypedValue, AsTheSchemaSays) {
@@ -16,30 +16,40 @@ TEST(TypedValue, AsTheSchemaSays) {
   EXPECT_EQ(typed(R"({"type":"string"})", " null "), R"(" null ")");
   EXPECT_EQ(typed(R"({"type":"integer"})", " +007 "), "7");
   EXPECT_EQ(typed(R"({"type":"integer"})", "-12345678901234567890"), "-12345678901234567890");
-  EXPECT_EQ(typed(R"({"type":"integer"})", "1.5"), R"("1.5")");
-  EXPECT_EQ(typed(R"({"type":"integer"})", "None"), "null");
   EXPECT_EQ(typed(R"({"type":"number"})", "1.50"), "1.50");
   EXPECT_EQ(typed(R"({"type":"number"})", "3.0"), "3");
   EXPECT_EQ(typed(R"({"type":"number"})", "1e-7"), "1e-7");
   EXPECT_EQ(typed(R"({"type":"number"})", ".5"), "0.5");
   for (const char* bad : {"inf", "nan", "1e999", "0x10", "1 2", ""}) EXPECT_EQ(typed(R"({"type":"number"})", bad), json_quoted(bad));
-  EXPECT_EQ(typed(R"({"type":"boolean"})", "True"), "true");
+  for (const char* yes : {"True", " true\n", "1"}) EXPECT_EQ(typed(R"({"type":"boolean"})", yes), "true");
+  for (const char* no : {"False", "0"}) EXPECT_EQ(typed(R"({"type":"boolean"})", no), "false");
   EXPECT_EQ(typed(R"({"type":"boolean"})", "yes"), R"("yes")");
   EXPECT_EQ(typed(R"({"type":"object"})", "\n{\"a\": 1.0}\n"), "{\"a\": 1.0}");
   EXPECT_EQ(typed(R"({"type":"array"})", "[1, 2"), R"("[1, 2")");
-  EXPECT_EQ(typed(R"({"anyOf":[{"type":"string"},{"type":"null"}]})", "null"), "null");
-  EXPECT_EQ(typed(R"({"type":["integer","string"]})", "x"), R"("x")");
-  EXPECT_EQ(typed(R"({"type":["integer","string"]})", "1"), "1");
-  EXPECT_EQ(typed(R"({"$ref":"#/x"})", "1"), R"("1")");
 }
 
-TEST(TypedValue, WithoutATypeAsTheFormatSays) {
-  EXPECT_EQ(typed_value(nullptr, "1", {}), R"("1")");
-  EXPECT_EQ(typed_value(nullptr, " 1 ", {.untyped_is_json = true}), "1");
-  EXPECT_EQ(typed_value(nullptr, "True", {.untyped_is_json = true}), "true");
-  EXPECT_EQ(typed_value(nullptr, " x ", {.untyped_is_json = true}), R"(" x ")");
-  EXPECT_EQ(typed_value(nullptr, " x ", {.trim_strings = true}), R"("x")");
-  EXPECT_EQ(typed_value(nullptr, "\n\n x\n", {.trim_newlines = true}), R"("\n x")");
+TEST(TypedValue, WhatIsNoneOfTheTypesIsJsonOrAString) {
+  EXPECT_EQ(typed(R"({"type":"integer"})", "1.5"), "1.5");
+  EXPECT_EQ(typed(R"({"type":"integer"})", "null"), "null");
+  EXPECT_EQ(typed(R"({"type":"integer"})", "None"), R"("None")");
+  EXPECT_EQ(typed(R"({"type":"null"})", "[1]"), "[1]");
+  EXPECT_EQ(typed(R"({"type":"any"})", "{\"a\": 1}"), "{\"a\": 1}");
+  EXPECT_EQ(typed(R"({"type":"any"})", " x "), R"(" x ")");
+}
+
+TEST(TypedValue, OfSeveralTypesTheFirstInVllmsOrder) {
+  EXPECT_EQ(typed(R"({"anyOf":[{"type":"string"},{"type":"null"}]})", "null"), "null");
+  EXPECT_EQ(typed(R"({"type":["integer","string"]})", "x"), R"("x")");
+  for (const char* schema : {R"({"type":["integer","string"]})", R"({"type":["string","integer"]})", R"({"enum":["low",3]})",
+                             R"({"type":"string","allOf":[{"oneOf":[{"type":"integer"}]}]})"}) {
+    EXPECT_EQ(typed(schema, "1"), "1") << schema;
+  }
+  EXPECT_EQ(typed(R"({"enum":[true,[]]})", "1"), "true");
+}
+
+TEST(TypedValue, WithoutATypeAString) {
+  EXPECT_EQ(typed_value(nullptr, " 1 "), R"(" 1 ")");
+  for (const char* schema : {"{}", "1", R"({"$ref":"#/x"})", R"({"enum":[]})", R"({"type":{}})"}) EXPECT_EQ(typed(schema, "1"), R"("1")") << schema;
 }
 
 TEST(TypedValue, ToolsOfAnyShape) {

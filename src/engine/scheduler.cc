@@ -50,7 +50,7 @@ bool append_token(Sequence& s) {
 
 }  // namespace
 
-Scheduler::Scheduler(const PassSizes& sizes, int32_t kv_pages) : sizes_(sizes), pool_(kv_pages) {
+Scheduler::Scheduler(const PassSizes& sizes, int32_t kv_pages) : sizes_(sizes), most_(sizes), pool_(kv_pages) {
   const auto tokens = static_cast<size_t>(sizes.pass_tokens);
   const auto sequences = static_cast<size_t>(sizes.sequences);
   tokens_.reserve(tokens);
@@ -65,6 +65,11 @@ void Scheduler::add(std::unique_ptr<Sequence> sequence) {
   const auto longer = [](int64_t left, const std::unique_ptr<Sequence>& other) { return left > longest_left(*other); };
   const auto at = std::upper_bound(waiting_.begin(), waiting_.end(), longest_left(*sequence), longer);
   waiting_.insert(at, std::move(sequence));
+}
+
+void Scheduler::limit(int64_t pass_tokens, int64_t sequences) {
+  sizes_.pass_tokens = std::clamp<int64_t>(pass_tokens, 1, most_.pass_tokens);
+  sizes_.sequences = std::clamp<int64_t>(sequences, 1, std::min(most_.sequences, sizes_.pass_tokens));
 }
 
 Pass Scheduler::schedule() {

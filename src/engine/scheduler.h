@@ -32,6 +32,8 @@ class Scheduler {
   [[nodiscard]] bool idle() const { return num_waiting() + num_running() == 0; }
   /// Whether it is worth having more sequences waiting: as many as run, to choose from.
   [[nodiscard]] bool wants_more() const { return num_waiting() + num_running() < sizes_.sequences + std::max(kLeastAhead, sizes_.sequences); }
+  /// From now on at most so many of each in a pass, and at most what it was made for. Those that run go on.
+  void limit(int64_t pass_tokens, int64_t sequences);
   /// Longest sequence that the pages can hold, in tokens.
   [[nodiscard]] int64_t capacity() const { return int64_t{pool_.size()} * sizes_.page_tokens; }
 
@@ -71,6 +73,7 @@ class Scheduler {
   [[nodiscard]] static bool decoding(const Sequence& s) { return s.computed + 1 == static_cast<int64_t>(s.tokens.size()) && s.num_generated() > 0; }
 
   PassSizes sizes_;
+  const PassSizes most_;
   PagePool pool_;
   std::deque<std::unique_ptr<Sequence>> preempted_;  // before all others, oldest first
   std::deque<std::unique_ptr<Sequence>> waiting_;    // never ran; longest_left() falls

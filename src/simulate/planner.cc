@@ -58,7 +58,7 @@ class Search {
       if (sizes.sequences) input.max_num_seqs = sizes.sequences;
       if (sizes.slots) input.weight_slots = sizes.slots;
       try {
-        Plan plan = make_plan(input);
+        Plan plan = in_.made != nullptr ? smaller(*in_.made, sizes) : make_plan(input);
         const JobCost job = whole_job(plan);
         at->second = PlannedJob{input, std::move(plan), job};
       } catch (const Error& e) {
@@ -66,6 +66,14 @@ class Search {
       }
     }
     return at->second ? &*at->second : nullptr;
+  }
+
+  [[nodiscard]] int64_t most_tokens() const { return in_.made != nullptr ? in_.made->sizes.pass_tokens : 16384; }
+
+  static Plan smaller(Plan plan, const Sizes& sizes) {
+    plan.sizes.pass_tokens = std::min(plan.sizes.pass_tokens, sizes.pass_tokens.value_or(plan.sizes.pass_tokens));
+    plan.sizes.sequences = std::min({plan.sizes.sequences, plan.sizes.pass_tokens, sizes.sequences.value_or(plan.sizes.sequences)});
+    return plan;
   }
 
   // Of a long job two parts, the second twice the first: what it took more is the rate at which the rest goes on.
@@ -101,7 +109,7 @@ class Search {
   // From the least, in small steps where slots are few, to all of them.
   [[nodiscard]] std::vector<Sizes> weight_options(Sizes sizes, const Plan&) const {
     std::vector<Sizes> out;
-    if (in_.budget.weight_memory || in_.budget.units.empty()) return out;
+    if (in_.made != nullptr || in_.budget.weight_memory || in_.budget.units.empty()) return out;
     const uint64_t least = least_weight_bytes({in_.budget.units, in_.budget.weight_bytes, {}});
     for (const double share : {0.0, 0.01, 0.02, 0.04, 0.06, 0.09, 0.12, 0.18, 0.25, 0.37, 0.5, 0.62, 0.75, 0.87, 1.0}) {
       sizes.weight_memory = least + static_cast<uint64_t>(share * static_cast<double>(in_.budget.weight_bytes - least));
@@ -113,7 +121,7 @@ class Search {
   [[nodiscard]] std::vector<Sizes> pass_options(Sizes sizes, const Plan&) const {
     std::vector<Sizes> out;
     if (in_.budget.max_pass_tokens) return out;
-    for (int64_t tokens = 64; tokens <= 16384; tokens *= 2) {
+    for (int64_t tokens = 64; tokens <= most_tokens(); tokens *= 2) {
       sizes.pass_tokens = tokens;
       out.push_back(sizes);
     }
@@ -136,7 +144,7 @@ class Search {
   // Half and twice the ring, as long as that helps.
   [[nodiscard]] std::vector<Sizes> slot_options(Sizes sizes, const Plan& plan) const {
     std::vector<Sizes> out;
-    if (in_.budget.weight_slots || plan.weights.slots == 0) return out;
+    if (in_.made != nullptr || in_.budget.weight_slots || plan.weights.slots == 0) return out;
     for (const int64_t slots : {int64_t{plan.weights.slots} / 2, int64_t{plan.weights.slots} * 2}) {
       if (slots < 2) continue;
       sizes.slots = slots;

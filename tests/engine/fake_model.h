@@ -41,6 +41,7 @@ class FakeModel {
       if (task.sample) task.sequence->next_token = next_token(task.sequence->tokens);
     }
     ++passes;
+    last_tokens = static_cast<int64_t>(pass.tokens.size());
     max_sequences_seen = std::max(max_sequences_seen, static_cast<int64_t>(pass.sequences.size()));
     std::vector<std::unique_ptr<Sequence>> finished;
     scheduler.commit(finished);
@@ -92,6 +93,7 @@ class FakeModel {
  public:
   Scheduler scheduler;
   int64_t passes = 0;
+  int64_t last_tokens = 0;  ///< of the last pass
   int64_t max_sequences_seen = 0;
   std::map<int64_t, std::vector<int64_t>> prompt_positions;  ///< of each request: targets of prompt log-probabilities, in order
 

@@ -277,6 +277,25 @@ TEST(Scheduler, WantsMoreUntilTheQueueIsAheadOfTheSlots) {
   EXPECT_LT(added, 200);
 }
 
+TEST(Scheduler, ALimitHoldsFromTheNextPassOnAndLosesNobody) {
+  FakeModel model(sizes(32, 8), 200);
+  for (int64_t r = 0; r < 20; ++r) model.scheduler.add(sequence({r, 4, 10}));
+  model.step();
+  EXPECT_EQ(model.scheduler.num_running(), 8);
+  model.scheduler.limit(6, 3);
+  Finished finished;
+  while (!model.scheduler.idle()) {
+    for (auto& s : model.step()) finished.push_back(std::move(s));
+    EXPECT_LE(model.last_tokens, 6);
+  }
+  EXPECT_EQ(finished.size(), 20U);
+  for (const auto& s : finished) EXPECT_EQ(s->tokens, FakeModel::answer(prompt_of({s->request, 4, 10}), 10));
+  model.scheduler.limit(1000, 1000);
+  model.scheduler.add(sequence({0, 40, 1}));
+  model.step();
+  EXPECT_EQ(model.last_tokens, 32) << "never more than it was made for";
+}
+
 // Many small machines with many wishes: everything is answered as if it had run alone, or refused because it cannot fit.
 TEST(Scheduler, StressEveryAnswerIsAsIfItHadRunAlone) {
   int64_t preemptions = 0, failures = 0;

@@ -1,0 +1,39 @@
+#include "simulate/rate_watch.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/machines.h"
+
+namespace moegen {
+namespace {
+
+TEST(RateWatch, SaysSoOnceSixteenPassesAreOffByMoreThanFifteenPercent) {
+  RateWatch watch;
+  for (int i = 0; i < 40; ++i) EXPECT_FALSE(watch.add({1, 1, 0.5}, {1.1, 1, 0.5}));
+  int corrections = 0;
+  for (int i = 0; i < 40; ++i) {
+    const auto c = watch.add({1, 0.8, 0.5}, {2, 1.2, 1.5});
+    if (!c) continue;
+    ++corrections;
+    if (corrections == 1) continue;  // some of its passes were as predicted
+    EXPECT_NEAR(c->cpu, 1.5, 1e-9);
+    EXPECT_NEAR(c->storage, 3, 1e-9);
+  }
+  EXPECT_EQ(corrections, 3);
+}
+
+TEST(RateWatch, OneSlowPassIsNoCorrection) {
+  RateWatch watch;
+  for (int i = 0; i < 64; ++i) EXPECT_FALSE(watch.add({1, 1, 0}, {i % 16 == 3 ? 3.0 : 1.0, 1, 0}));
+}
+
+TEST(RateWatch, ACorrectedMachineTakesAsMuchLonger) {
+  const Machine before = round_machine();
+  const Machine after = corrected(before, {2, 3});
+  EXPECT_NEAR(after.mlp_seconds(64, 64, 10, DType::bf16), 2 * before.mlp_seconds(64, 64, 10, DType::bf16), 1e-12);
+  EXPECT_NEAR(after.prefill_seconds({8, 2, 64}, 100, 1000), 2 * before.prefill_seconds({8, 2, 64}, 100, 1000), 1e-12);
+  EXPECT_NEAR(*after.ssd->read_bandwidth * 3, *before.ssd->read_bandwidth, 1);
+}
+
+}  // namespace
+}  // namespace moegen

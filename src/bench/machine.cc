@@ -4,10 +4,11 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
-#include "bench/attention.h"
-#include "bench/disk.h"
 #include "bench/report.h"
+#include "bench/setup.h"
 #include "moegen/bench.h"
+#include "profile/attention_work.h"
+#include "profile/disk.h"
 
 namespace moegen {
 namespace {
@@ -54,7 +55,7 @@ double measure_peaks(BenchSetup& setup, Figures& figures) {
 }
 
 double measure_dram(BenchSetup& setup, Figures& figures) {
-  const MappedMemory memory = random_memory(setup.memory_bytes, DType::bf16, setup.pool);
+  const MappedMemory memory = random_memory(setup.memory_bytes, setup.pool);
   double best = 0;
   for (const int threads : thread_counts(setup.pool.size())) {
     ThreadPool pool(threads);
@@ -67,7 +68,8 @@ double measure_dram(BenchSetup& setup, Figures& figures) {
 
 // What the attention kernel computes when K and V are at hand: prompts of 512 tokens, eight query heads to a KV head.
 double measure_attention(BenchSetup& setup, Figures& figures) {
-  AttentionWork work({32, 4, 128}, 4, 512, 512, setup.dtype, setup);
+  const MappedMemory memory = random_memory(setup.memory_bytes, setup.pool);
+  AttentionWork work({32, 4, 128}, 4, 512, 512, setup.dtype, {setup.kernels, setup.pool, setup.dtype, setup.dtype, memory});
   work.run();
   const Rate rate = sample(setup.samples, [&] {
     double flops = 0;

@@ -3,9 +3,9 @@
 #include <string>
 
 #include "base/thread_pool.h"
-#include "bench/roofs.h"
 #include "kernels/functions.h"
 #include "moegen/bench.h"
+#include "profile/roofs.h"
 
 namespace moegen {
 

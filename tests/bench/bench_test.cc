@@ -8,10 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "bench/attention.h"
-#include "bench/disk.h"
 #include "bench/model_cost.h"
 #include "bench/report.h"
+#include "profile/disk.h"
+#include "profile/layer.h"
 #include "tests/support/errors.h"
 #include "tests/support/temp_dir.h"
 
@@ -47,14 +47,6 @@ void expect_rate(const Json& rate) {
   EXPECT_GT(rate.at("low").get<double>(), 0);
   EXPECT_LE(rate.at("low").get<double>(), rate.at("median").get<double>());
   EXPECT_LE(rate.at("median").get<double>(), rate.at("high").get<double>());
-}
-
-TEST(Rate, IsTheMedianWithItsRange) {
-  const Rate odd = rate_of({3, 1, 2});
-  EXPECT_EQ(odd.median, 2);
-  EXPECT_EQ(odd.low, 1);
-  EXPECT_EQ(odd.high, 3);
-  EXPECT_EQ(rate_of({4, 1, 2, 3}).median, 2.5);
 }
 
 TEST(Report, LinesUpAndKeepsBaseUnitsInJson) {
@@ -128,15 +120,6 @@ TEST(Bench, AttentionMeasuresBothPhases) {
   EXPECT_EQ(rows[0].at("context"), 33);
   EXPECT_EQ(rows[1].at("phase"), "prefill");
   for (const Json& row : rows) expect_rate(row.at("share"));
-}
-
-TEST(Bench, AttentionCountsKeysSeenAndBytesOnce) {
-  BenchSetup setup(tiny<BenchOptions>(), "bfloat16");
-  const Work decode = AttentionWork({4, 2, 16}, 3, 1, 33, setup.dtype, setup).run();
-  EXPECT_EQ(decode.flops, 3 * 33 * 4 * 4 * 16);
-  EXPECT_EQ(decode.bytes, 3 * 33 * 2 * 2 * 16 * 2);
-  const Work prefill = AttentionWork({4, 2, 16}, 1, 40, 40, setup.dtype, setup).run();
-  EXPECT_EQ(prefill.flops, 40 * 41 / 2 * 4 * 4 * 16);
 }
 
 TEST(Bench, CopyGoesByThreads) {

@@ -1,4 +1,4 @@
-#include "bench/disk.h"
+#include "profile/disk.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -15,8 +15,8 @@
 
 #include "base/error.h"
 #include "base/size.h"
-#include "bench/roofs.h"
 #include "memory/mapped_memory.h"
+#include "profile/roofs.h"
 
 namespace moegen {
 namespace {
@@ -75,7 +75,7 @@ Blocks blocks_of_shards(const fs::path& directory, uint64_t most) {
 
 void write_all(const fs::path& path, int fd, uint64_t bytes) {
   ThreadPool pool(1);
-  const MappedMemory block = random_memory(kBlock, DType::bf16, pool);  // nothing that could be compressed
+  const MappedMemory block = random_memory(kBlock, pool);  // nothing that could be compressed
   for (uint64_t at = 0; at + kBlock <= bytes; at += kBlock) {
     if (::pwrite(fd, block.data(), kBlock, static_cast<off_t>(at)) != static_cast<ssize_t>(kBlock)) {
       throw_error(ErrorCode::io, "{}: cannot write {} to read them again: {}", path.string(), format_bytes(bytes), std::strerror(errno));

@@ -1,4 +1,4 @@
-#include "bench/rate.h"
+#include "profile/rate.h"
 
 #include <algorithm>
 

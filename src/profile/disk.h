@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "bench/rate.h"
+#include "profile/rate.h"
 
 namespace moegen {
 

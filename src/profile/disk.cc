@@ -1,143 +1,177 @@
 #include "profile/disk.h"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <sys/statvfs.h>
+#include <linux/magic.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <utility>
-#include <vector>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/size.h"
-#include "memory/mapped_memory.h"
 #include "profile/roofs.h"
+#include "storage/async_reader.h"
+#include "storage/direct_file.h"
 
 namespace moegen {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kBlock = 1 << 20;
-constexpr int64_t kSampleBlocks = 64;
-constexpr double kMostSeconds = 3;
+constexpr unsigned kDepths[] = {1, 2, 4, 8};
+constexpr uint32_t kBlocks[] = {256 << 10, 1 << 20, 2 << 20, 4 << 20};
+constexpr uint64_t kSampleBytes = 64 << 20;
 
-// A descriptor, closed with it.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
+// Why nothing can be measured; caught in disk_profile().
+struct NoReads {
+  std::string why;
 };
 
-struct BlockPlace {
-  int fd = -1;
-  off_t at = 0;
-};
-
-// What is read: whole blocks of files that are open past the page cache.
-struct Blocks {
-  std::vector<Descriptor> files;
-  std::vector<BlockPlace> places;
-  std::string problem;  // why there are none
-
-  // False, with `problem`, where the file system has no direct reads.
-  bool add(const fs::path& path, uint64_t bytes) {
-    files.emplace_back(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
-    if (files.back().get() < 0) problem = fmt::format("{}: no direct reads: {}", path.string(), std::strerror(errno));
-    for (uint64_t at = 0; files.back().get() >= 0 && at + kBlock <= bytes; at += kBlock)
-      places.push_back({files.back().get(), static_cast<off_t>(at)});
-    return files.back().get() >= 0;
-  }
-};
-
-Blocks blocks_of_shards(const fs::path& directory, uint64_t most) {
-  Blocks blocks;
+std::vector<FileReader> open_shards(const fs::path& directory, uint64_t least_bytes) {
+  std::vector<fs::path> paths;
   for (const auto& entry : fs::directory_iterator(directory)) {
-    if (entry.path().extension() != ".safetensors" || !entry.is_regular_file()) continue;
-    const uint64_t left = most - std::min<uint64_t>(most, blocks.places.size() * kBlock);
-    if (!blocks.add(entry.path(), std::min<uint64_t>(left, entry.file_size()))) break;
+    if (entry.path().extension() == ".safetensors" && entry.is_regular_file()) paths.push_back(entry.path());
   }
-  return blocks;
+  std::sort(paths.begin(), paths.end());
+  std::vector<FileReader> files;
+  uint64_t bytes = 0;
+  for (const fs::path& path : paths) bytes += files.emplace_back(path).size();
+  if (bytes < least_bytes) files.clear();
+  return files;
 }
 
-void write_all(const fs::path& path, int fd, uint64_t bytes) {
+void fill(int fd, uint64_t bytes) {
   ThreadPool pool(1);
-  const MappedMemory block = random_memory(kBlock, pool);  // nothing that could be compressed
-  for (uint64_t at = 0; at + kBlock <= bytes; at += kBlock) {
-    if (::pwrite(fd, block.data(), kBlock, static_cast<off_t>(at)) != static_cast<ssize_t>(kBlock)) {
-      throw_error(ErrorCode::io, "{}: cannot write {} to read them again: {}", path.string(), format_bytes(bytes), std::strerror(errno));
+  const MappedMemory block = random_memory(1 << 20, pool);  // nothing that could be compressed
+  for (uint64_t at = 0; at < bytes; at += block.size()) {
+    const size_t count = std::min<uint64_t>(block.size(), bytes - at);
+    if (::pwrite(fd, block.data(), count, static_cast<off_t>(at)) != static_cast<ssize_t>(count)) {
+      throw NoReads{fmt::format("cannot write {} to read them again: {}", format_bytes(bytes), std::strerror(errno))};
     }
   }
-  if (::fsync(fd) != 0) throw_error(ErrorCode::io, "{}: {}", path.string(), std::strerror(errno));
+  if (::fsync(fd) != 0) throw NoReads{fmt::format("cannot write: {}", std::strerror(errno))};
 }
 
-// A file that has lost its name by the time it is read.
-Blocks blocks_of_temporary(const fs::path& directory, uint64_t bytes) {
+// A file without a name: whatever becomes of the process, nothing is left of it.
+FileReader make_temporary(const fs::path& directory, uint64_t bytes) {
   std::string name = (directory / ".moegen-bench-XXXXXX").string();
-  const Descriptor file(::mkstemp(name.data()));
-  if (file.get() < 0) throw_error(ErrorCode::io, "{}: cannot make a file to read: {}", directory.string(), std::strerror(errno));
-  struct Remove {
-    const std::string& name;
-    ~Remove() { ::unlink(name.c_str()); }
-  } remove{name};
-  write_all(name, file.get(), bytes);
-  Blocks blocks;
-  blocks.add(name, bytes);
-  return blocks;
+  const int fd = ::mkstemp(name.data());
+  if (fd < 0) throw NoReads{fmt::format("cannot make a file to read: {}", std::strerror(errno))};
+  ::unlink(name.c_str());
+  struct Close {
+    int fd;
+    ~Close() { ::close(fd); }
+  } close{fd};
+  fill(fd, bytes);
+  return FileReader(fmt::format("/proc/self/fd/{}", fd));
 }
 
-Rate read_blocks(const Blocks& blocks) {
-  ThreadPool pool(kDiskDepth);
-  const MappedMemory room(kDiskDepth * kBlock, "direct reads");
-  const auto count = static_cast<int64_t>(blocks.places.size());
-  std::atomic<int> error = 0;
-  std::vector<double> rates;
-  double seconds = 0;
-  for (int64_t first = 0; first < count && seconds < kMostSeconds; first += kSampleBlocks) {
-    const int64_t some = std::min(kSampleBlocks, count - first);
-    const double took = seconds_of([&] {
-      pool.parallel_for(some, [&](int64_t i, int worker) {
-        const BlockPlace& place = blocks.places[static_cast<size_t>(first + i)];
-        if (::pread(place.fd, room.data() + static_cast<size_t>(worker) * kBlock, kBlock, place.at) != static_cast<ssize_t>(kBlock))
-          error = errno != 0 ? errno : EIO;
-      });
-    });
-    seconds += took;
-    rates.push_back(static_cast<double>(some) * kBlock / took);
+// Goes through the files again and again.
+class Reads {
+ public:
+  explicit Reads(const std::vector<FileReader>& files)
+      : memory_(kDepths[std::size(kDepths) - 1] * size_t{kBlocks[std::size(kBlocks) - 1]}, "direct reads") {
+    for (const FileReader& file : files) {
+      if (!files_.emplace_back(file).direct()) throw NoReads{"the file system has no direct reads"};
+      most_ = std::max(most_, file.size());
+      sample_bytes_ += file.size();
+    }
+    sample_bytes_ = std::min(kSampleBytes, sample_bytes_);
   }
-  if (error != 0) throw_error(ErrorCode::io, "direct read: {}", std::strerror(error));
-  return rate_of(rates);
+
+  // Whether some file has a block of that size.
+  [[nodiscard]] bool holds(uint32_t block) const { return block <= most_; }
+
+  // Bytes/s of some reads of `block` bytes, `depth` under way.
+  double rate(unsigned depth, uint32_t block) {
+    const std::unique_ptr<AsyncReader> reader = open_async_reader(depth, buffers(depth, block));
+    std::vector<ReadResult> results(depth);
+    const auto count = static_cast<uint32_t>(std::max<uint64_t>(depth, sample_bytes_ / block));
+    uint32_t begun = 0;
+    const double seconds = seconds_of([&] {
+      for (; begun < depth; ++begun) reader->submit(next(block, begun));
+      for (uint32_t ended = 0; ended < count;) {
+        const size_t some = reader->wait(results);
+        ended += static_cast<uint32_t>(some);
+        for (const ReadResult& r : std::span(results).first(some)) {
+          check(r, block);
+          if (begun < count) reader->submit(next(block, r.tag));
+          begun += begun < count ? 1 : 0;
+        }
+      }
+    });
+    return static_cast<double>(count) * block / seconds;
+  }
+
+ private:
+  [[nodiscard]] std::vector<std::span<std::byte>> buffers(unsigned depth, uint32_t block) const {
+    std::vector<std::span<std::byte>> out;
+    for (unsigned i = 0; i < depth; ++i) out.emplace_back(memory_.data() + size_t{i} * block, block);
+    return out;
+  }
+
+  // Into buffer `tag`.
+  ReadRequest next(uint32_t block, uint32_t tag) {
+    offset_ = round_up<uint64_t>(offset_, kReadAlignment);
+    while (offset_ + block > files_[file_idx_].file().size()) {
+      file_idx_ = (file_idx_ + 1) % files_.size();
+      offset_ = 0;
+    }
+    const uint64_t at = offset_;
+    offset_ += block;
+    return {files_[file_idx_].descriptor(), at, memory_.data() + size_t{tag} * block, block, tag, static_cast<int>(tag)};
+  }
+
+  static void check(const ReadResult& result, uint32_t block) {
+    if (result.bytes == -EINVAL || result.bytes == -EOPNOTSUPP) throw NoReads{"the file system has no direct reads"};
+    if (result.bytes < 0) throw_error(ErrorCode::io, "direct read: {}", std::strerror(static_cast<int>(-result.bytes)));
+    if (result.bytes != block) throw_error(ErrorCode::io, "direct read: {} of {} bytes came", result.bytes, block);
+  }
+
+  MappedMemory memory_;
+  std::vector<DirectFile> files_;
+  uint64_t most_ = 0;  // bytes of a file
+  uint64_t sample_bytes_ = 0;
+  size_t file_idx_ = 0;
+  uint64_t offset_ = 0;
+};
+
+Surface read_all(const std::vector<FileReader>& files, const Effort& effort) {
+  Reads reads(files);
+  Surface surface;
+  for (const unsigned depth : kDepths) {
+    std::vector<Sampled> points;
+    for (const uint32_t block : kBlocks) {
+      if (reads.holds(block)) points.push_back({static_cast<double>(block), [&reads, depth, block] { return reads.rate(depth, block); }});
+    }
+    surface.lines.push_back({static_cast<double>(depth), sample_curve(points, effort.part(1.0 / std::size(kDepths)), SampleTime::constant)});
+  }
+  return surface;
 }
 
 }  // namespace
 
-DiskRate disk_rate(const fs::path& directory, uint64_t file_bytes) {
-  struct statvfs info {};
-  if (::statvfs(directory.c_str(), &info) != 0) throw_error(ErrorCode::not_found, "{}: {}", directory.string(), std::strerror(errno));
+Machine::Ssd disk_profile(const fs::path& directory, uint64_t file_bytes, const Effort& effort) {
+  struct statfs info {};
+  if (::statfs(directory.c_str(), &info) != 0) throw_error(ErrorCode::not_found, "{}: {}", directory.string(), std::strerror(errno));
   if (!fs::is_directory(directory)) throw_error(ErrorCode::not_found, "{}: is not a directory", directory.string());
-  DiskRate rate{.bytes = info.f_blocks * info.f_frsize, .read = {}, .note = {}};
-  Blocks blocks = blocks_of_shards(directory, file_bytes);
-  const bool shards = !blocks.places.empty();
-  if (!shards && blocks.problem.empty()) blocks = blocks_of_temporary(directory, file_bytes);
-  rate.note = blocks.problem;
-  if (blocks.places.empty()) return rate;
-  rate.read = read_blocks(blocks);
-  rate.note = fmt::format("{} of {}, direct, in blocks of 1 MiB, {} at a time", format_bytes(blocks.places.size() * kBlock),
-                          shards ? "the shards" : "a temporary file", kDiskDepth);
-  return rate;
+  Machine::Ssd ssd;
+  ssd.bytes = info.f_blocks * static_cast<uint64_t>(info.f_bsize);
+  try {
+    if (info.f_type == TMPFS_MAGIC || info.f_type == RAMFS_MAGIC) throw NoReads{"the file system lies in memory"};
+    std::vector<FileReader> files = open_shards(directory, file_bytes);
+    const bool shards = !files.empty();
+    if (!shards) files.push_back(make_temporary(directory, file_bytes));
+    ssd.by_depth = read_all(files, effort);
+    ssd.read_bandwidth = ssd.by_depth.best();
+    ssd.note = shards ? "direct reads of the shards" : fmt::format("direct reads of a temporary file of {}", format_bytes(file_bytes));
+  } catch (const NoReads& no) {
+    ssd.note = fmt::format("{}: {}", directory.string(), no.why);
+  }
+  return ssd;
 }
 
 }  // namespace moegen

@@ -2,23 +2,19 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
-#include <string>
 
-#include "profile/rate.h"
+#include "plan/machine.h"
+#include "profile/sampling.h"
 
 namespace moegen {
 
-constexpr int kDiskDepth = 4;  ///< reads under way at a time
+constexpr uint64_t kLeastFileBytes = 1 << 20;
 
-struct DiskRate {
-  uint64_t bytes = 0;        ///< of the file system
-  std::optional<Rate> read;  ///< bytes/s past the page cache; empty where that cannot be
-  std::string note;          ///< what was read, or why nothing could be
-};
-
-/// Reads a checkpoint's shards, or else a temporary file that is gone at once, for some 3 s at most: O_DIRECT, 1 MiB blocks, four at a
-/// time. Throws Error(not_found | io) where there is no such directory, or no place in it for the file.
-[[nodiscard]] DiskRate disk_rate(const std::filesystem::path& directory, uint64_t file_bytes);
+/// Reads past the page cache with the engine's own reader (storage/async_reader.h), for numbers of reads under way and their sizes: a
+/// checkpoint's shards where they have `file_bytes` or more together, else a temporary file of as much in their directory, which has
+/// lost its name before it is filled. Where that cannot be (no direct reads, no place, no right to write) there is no rate, and
+/// the note says why. `file_bytes` is at least kLeastFileBytes. Throws Error(not_found) where there is no such directory, Error(io) where
+/// a read fails.
+[[nodiscard]] Machine::Ssd disk_profile(const std::filesystem::path& directory, uint64_t file_bytes, const Effort& effort);
 
 }  // namespace moegen

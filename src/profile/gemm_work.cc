@@ -57,7 +57,9 @@ MlpWork::MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workb
       experts_(experts_in(bench, hidden, width)),
       layer_(expert_spec(hidden, width, experts_.size()), expert_sizes(pass_tokens_, most_tokens, bench), bench.act, bench),
       parts_(experts_.size()),
-      rows_(static_cast<size_t>(pass_tokens_)) {}
+      rows_(static_cast<size_t>(pass_tokens_)) {
+  fill_random(layer_.buffers().expert_out, bench.act, pass_tokens_ * hidden, bench.pool);  // touched
+}
 
 Work MlpWork::run(int64_t tokens) {
   const int64_t experts = std::clamp<int64_t>(kDefaultExpertMicroBatch / tokens, 1, static_cast<int64_t>(experts_.size()));

@@ -15,8 +15,8 @@ constexpr int kVocab = 16;
 
 int32_t pages_in(const MappedMemory& memory, size_t page_bytes) {
   constexpr size_t kMost = 1 << 24;
-  if (memory.size() < page_bytes) {
-    throw_error(ErrorCode::invalid_argument, "--memory {}: less than a page of keys and values, {}", format_bytes(memory.size()),
+  if (memory.size() < 2 * page_bytes) {
+    throw_error(ErrorCode::invalid_argument, "--memory {}: less than two pages of keys and values, {} each", format_bytes(memory.size()),
                 format_bytes(page_bytes));
   }
   return static_cast<int32_t>(std::min(kMost, memory.size() / page_bytes));
@@ -59,7 +59,11 @@ PassSizes bench_sizes(int64_t tokens, const Workbench& bench) {
 }
 
 TensorView view_at(const Workbench& bench, size_t offset, int64_t rows, int64_t cols) {
-  MOEGEN_CHECK(offset + static_cast<size_t>(rows * cols) * bytes_of(bench.weights) <= bench.memory.size());
+  const size_t end = offset + static_cast<size_t>(rows * cols) * bytes_of(bench.weights);
+  if (end > bench.memory.size()) {
+    throw_error(ErrorCode::invalid_argument, "--memory {}: less than the {} of weights that are used at once", format_bytes(bench.memory.size()),
+                format_bytes(end));
+  }
   return {bench.memory.data() + offset, bench.weights, rows, cols};
 }
 

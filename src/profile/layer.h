@@ -12,7 +12,7 @@ namespace moegen {
 class BenchLayer {
  public:
   /// `weights` of the layer may be views of that memory too; without them some steps cannot run.
-  /// Throws Error(invalid_argument) where the memory does not hold one KV page.
+  /// Throws Error(invalid_argument) where the memory does not hold two KV pages.
   BenchLayer(ModelSpec spec, const PassSizes& sizes, DType kv_dtype, const Workbench& bench, ModelWeights weights = {});
   BenchLayer(const BenchLayer&) = delete;  // the context points into it
   BenchLayer& operator=(const BenchLayer&) = delete;
@@ -39,7 +39,7 @@ class BenchLayer {
 [[nodiscard]] ModelSpec bench_spec(int64_t hidden, int64_t width, int heads, int kv_heads, int head_dim);
 /// Sizes of a pass of `tokens` tokens, each a sequence of its own.
 [[nodiscard]] PassSizes bench_sizes(int64_t tokens, const Workbench& bench);
-/// Weights [rows, cols] at this offset of the workbench's memory, which must hold them.
+/// Weights [rows, cols] at this offset of the workbench's memory. Throws Error(invalid_argument) where it does not hold them.
 [[nodiscard]] TensorView view_at(const Workbench& bench, size_t offset, int64_t rows, int64_t cols);
 
 }  // namespace moegen

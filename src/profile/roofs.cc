@@ -59,6 +59,13 @@ double read_rate(const MappedMemory& memory, ThreadPool& pool) {
   return static_cast<double>(memory.size()) / seconds;
 }
 
+std::vector<int> thread_counts(int most) {
+  std::vector<int> counts;
+  for (int n = 1; n < most; n *= 2) counts.push_back(n);
+  counts.push_back(most);
+  return counts;
+}
+
 uint64_t cold_bytes() {
   uint64_t last_kib = 0;  // of the highest index: "32768K"; sysconf() counts the caches of other processors too
   for (int index = 0; index < 8; ++index) {

@@ -13,6 +13,9 @@ namespace moegen {
 /// Bytes/s at which all threads of the pool read `memory` once, line by line.
 [[nodiscard]] double read_rate(const MappedMemory& memory, ThreadPool& pool);
 
+/// 1, 2, 4 .. and `most`.
+[[nodiscard]] std::vector<int> thread_counts(int most);
+
 /// Bytes that no cache holds: 4 times the last one, 512 MiB at least.
 [[nodiscard]] uint64_t cold_bytes();
 /// Memory in huge pages, touched, full of numbers from -1 to 1, be it read as bf16, as float or as the parts of int8 pages.

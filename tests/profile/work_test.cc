@@ -1,9 +1,12 @@
 // Work that is measured: what it counts, with sizes so small that its time means nothing.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <thread>
+
 #include "profile/attention_work.h"
 #include "profile/gemm_work.h"
-#include "profile/rate.h"
+#include "profile/sampling.h"
 #include "tests/support/errors.h"
 
 namespace moegen {
@@ -21,7 +24,31 @@ TEST(Rate, IsTheMedianWithItsRange) {
   EXPECT_EQ(odd.median, 2);
   EXPECT_EQ(odd.low, 1);
   EXPECT_EQ(odd.high, 3);
+  EXPECT_NEAR(odd.noise, (2.8 - 1.2) / 2, 1e-12);
   EXPECT_EQ(rate_of({4, 1, 2, 3}).median, 2.5);
+  EXPECT_EQ(rate_of({7}).noise, 0);
+}
+
+TEST(Sampling, RoundsToFourDigits) {
+  EXPECT_EQ(rounded(123456789), 123500000);
+  EXPECT_EQ(rounded(0.0123449), 0.01234);
+  EXPECT_EQ(rounded(0), 0);
+}
+
+TEST(Sampling, LeavesOutWhatTakesTooLong) {
+  std::vector<double> asked;
+  const auto point = [&](double x) {
+    return Sampled{x, [&asked, x] {
+                     asked.push_back(x);
+                     const double seconds = seconds_of([x] { std::this_thread::sleep_for(std::chrono::duration<double>(x * 1e-3)); });
+                     return x / seconds;
+                   }};
+  };
+  const Curve curve = sample_curve({point(1), point(30), point(1000)}, {.rounds = 2, .seconds = 0.2});
+  ASSERT_EQ(curve.points.size(), 2U);
+  EXPECT_EQ(curve.points[1].x, 30);
+  EXPECT_GE(asked.size(), 4U);
+  EXPECT_EQ(std::count(asked.begin(), asked.end(), 1000), 0);
 }
 
 TEST_F(WorkTest, AttentionCountsKeysSeenAndBytesOnce) {

@@ -15,18 +15,18 @@ void add_counts(CLI::App& app, const std::string& name, std::vector<int64_t>& ta
   app.add_option(name, target, help)->delimiter(',')->allow_extra_args(false)->type_name("N,N");
 }
 
-void add_common(CLI::App& app, moegen::BenchOptions& o) {
+void add_common(CLI::App& app, moegen::BenchOptions& o, const std::string& samples = "of every figure; the median is shown, and (lowest-highest)") {
   app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")->type_name("N");
-  app.add_option("--samples", o.samples, "of every figure; the median is shown, and (lowest-highest)")->capture_default_str()->type_name("N");
+  app.add_option("--samples", o.samples, samples)->capture_default_str()->type_name("N");
   add_size(app, "--memory", o.memory, "what is gone through so that caches stay cold [4 times the last cache, 512MiB at least]");
   app.add_flag("--json", o.json, "one JSON object, in bytes/s and FLOP/s");
 }
 
-void add_kernels(CLI::App& app, moegen::BenchOptions& o, std::string& dtype) {
+void add_kernels(CLI::App& app, moegen::BenchOptions& o, std::string& dtype, const std::string& dtypes = "bfloat16 | float32") {
   app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | amx | avx512_bf16 | avx512 | avx2 | reference (slow)")
       ->capture_default_str()
       ->type_name("NAME");
-  app.add_option("--dtype", dtype, "bfloat16 | float32")->capture_default_str()->type_name("TYPE");
+  app.add_option("--dtype", dtype, dtypes)->capture_default_str()->type_name("TYPE");
 }
 
 }  // namespace
@@ -45,11 +45,19 @@ BenchCommand::BenchCommand(CLI::App& app, const std::function<void(CLI::App&, mo
 }
 
 void BenchCommand::add_machine() {
-  CLI::App* c = command_->add_subcommand("machine", "peak FLOP/s of each CPU path, DRAM and storage bandwidth; --json: a machine file for simulate");
-  c->add_option("-m,--model", machine_.directory, "where to read: this checkpoint's shards, or else a temporary file in DIR [.]")->type_name("DIR");
-  add_size(*c, "--file-size", machine_.file_bytes, "how much is read from there [512MiB]");
-  add_common(*c, machine_);
-  c->footer("Example: moegen bench machine -m DIR --json > machine.json");
+  CLI::App* c = command_->add_subcommand("machine", "this machine's profile: DRAM, storage, every step of a pass; --json: a machine file");
+  c->add_option("-m,--model", machine_.directory, "the shapes and the dtype of this model, on its file system [those of Qwen3-30B-A3B, here]")
+      ->type_name("DIR");
+  c->add_flag("--refresh", machine_.refresh, "measures, whatever is kept from before");
+  add_kernels(*c, machine_, machine_.dtype, "auto (as the model) | bfloat16 | float32");
+  c->add_option("--kv-dtype", machine_.kv_dtype, "auto (as --dtype) | int8")->capture_default_str()->type_name("TYPE");
+  add_size(*c, "--file-size", machine_.file_bytes, "of a temporary file that is read where the model's shards have less [512MiB]");
+  add_common(*c, machine_, "of every figure, at least");
+  c->footer(
+      "Measured once and kept in $XDG_CACHE_HOME/moegen or ~/.cache/moegen, for this CPU, Linux, file system, and these shapes and dtypes: less "
+      "than\n"
+      "30 s, and nothing later. A GPU is not measured in this version. docs/benchmarks.md says what the figures mean.\n"
+      "Example: moegen bench machine -m DIR --json > machine.json");
 }
 
 void BenchCommand::add_gemm() {

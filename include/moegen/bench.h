@@ -18,9 +18,17 @@ struct BenchOptions {
   bool json = false;              ///< one JSON object in place of a table
 };
 
+/// samples: of each figure, at least.
 struct MachineBench : BenchOptions {
-  std::filesystem::path directory = ".";  ///< of the file system that is read: a checkpoint's shards, or else a temporary file there
-  uint64_t file_bytes = 512 << 20;        ///< of the temporary file, and at most this much of the shards
+  MachineBench() { samples = 3; }
+
+  std::filesystem::path directory = ".";  ///< a model's: its shapes and dtype; and of the file system that is read
+  uint64_t file_bytes = 512 << 20;        ///< of a temporary file to read, where the shards there have less
+  std::string dtype = "auto";             ///< auto (as the model) | bfloat16 | float32: activations
+  std::string kv_dtype = "auto";          ///< auto (as dtype) | int8
+  double seconds = 18;                    ///< of measuring
+  std::filesystem::path cache;            ///< folder in which profiles are kept; empty: $XDG_CACHE_HOME/moegen, or ~/.cache/moegen
+  bool refresh = false;                   ///< measure, whatever is kept there
 };
 
 struct GemmBench : BenchOptions {
@@ -55,6 +63,7 @@ struct ThroughputBench {
 
 /// The commands `moegen bench ...`: measure, and write a table or a JSON object to `out`, lines as they are ready. All throw Error.
 /// @{
+/// Measures, or takes the profile that is kept of this machine, and says on stderr or in the table which.
 void bench_machine(const MachineBench& options, std::ostream& out);
 void bench_gemm(const GemmBench& options, std::ostream& out);
 void bench_attention(const AttentionBench& options, std::ostream& out);

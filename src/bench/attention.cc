@@ -1,62 +1,15 @@
-#include "bench/attention.h"
 
 #include <algorithm>
-#include <numeric>
-#include <random>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "bench/report.h"
+#include "bench/setup.h"
 #include "moegen/bench.h"
 #include "plan/plan.h"
+#include "profile/attention_work.h"
 
 namespace moegen {
-namespace {
-
-constexpr int kHidden = 64;  // of no account here
-
-PassSizes sizes_for(int64_t sequences, int64_t queries, const BenchSetup& setup) {
-  return {.pass_tokens = sequences * queries,
-          .sequences = sequences,
-          .wave_tokens = sequences * queries,
-          .attention_micro_batch = sequences,
-          .expert_micro_batch = 1,
-          .logit_rows = 1,
-          .page_tokens = kPageTokens,
-          .threads = setup.pool.size()};
-}
-
-// Query i of a block sees `first + i` keys and its own: a product with the key and one with the value for each.
-Work work_of(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, DType kv_dtype) {
-  const auto keys = static_cast<double>(queries) * (static_cast<double>(context) - static_cast<double>(queries - 1) / 2);
-  const auto count = static_cast<double>(sequences);
-  const double kv_bytes = static_cast<double>(shape.kv_heads) * static_cast<double>(kv_head_bytes(kv_dtype, shape.head_dim)) / kPageTokens;
-  return {count * keys * 4 * shape.heads * shape.head_dim, count * static_cast<double>(context) * kv_bytes};
-}
-
-}  // namespace
-
-AttentionWork::AttentionWork(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, DType kv_dtype, BenchSetup& setup)
-    : work_(work_of(shape, sequences, queries, context, kv_dtype)),
-      layer_(bench_spec(kHidden, kHidden, shape.heads, shape.kv_heads, shape.head_dim), sizes_for(sequences, queries, setup),
-             sequences * ceil_div<int64_t>(context, kPageTokens), kv_dtype, setup),
-      tokens_(static_cast<size_t>(sequences * queries)),
-      page_tables_(static_cast<size_t>(sequences * ceil_div<int64_t>(context, kPageTokens))) {
-  std::iota(page_tables_.begin(), page_tables_.end(), 0);
-  std::shuffle(page_tables_.begin(), page_tables_.end(), std::mt19937(0));
-  const int64_t pages = ceil_div<int64_t>(context, kPageTokens);
-  for (int64_t s = 0; s < sequences; ++s) {
-    sequences_.push_back({static_cast<int32_t>(s * queries), static_cast<int32_t>(queries), context - queries, page_tables_.data() + s * pages});
-  }
-  pass_ = {tokens_, sequences_, {}};
-  begin_pass(layer_.context(), pass_);
-}
-
-Work AttentionWork::run() {
-  attend(layer_.context(), pass_, 0, wave_of(layer_.context(), static_cast<int64_t>(tokens_.size()), 0), 0, static_cast<int64_t>(sequences_.size()));
-  return work_;
-}
-
 namespace {
 
 AttentionShape parse_heads(const std::string& text, int64_t head_dim) {
@@ -98,10 +51,11 @@ void bench_attention(const AttentionBench& options, std::ostream& out) {
   about["head_dim"] = options.head_dim;
   Report report(out, options.json, std::move(about),
                 measured_columns({{"phase", "phase"}, {"heads", "heads"}, {"context", "context"}, {"sequences", "sequences"}}));
-  const MappedMemory dram = random_memory(setup.memory_bytes, setup.dtype, setup.pool);
-  const Roofs roofs(setup.kernels, setup.dtype, setup.pool, dram);
+  const MappedMemory memory = random_memory(setup.memory_bytes, setup.pool);
+  const Workbench bench{setup.kernels, setup.pool, setup.dtype, setup.dtype, memory};
+  const Roofs roofs(bench);
   const auto add = [&](const char* phase, const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context) {
-    AttentionWork work(shape, sequences, queries, context, kv_dtype, setup);
+    AttentionWork work(shape, sequences, queries, context, kv_dtype, bench);
     work.run();  // touches what it writes
     report.row(measured_cells({phase, std::to_string(shape.heads) + ":" + std::to_string(shape.kv_heads), context, sequences},
                               roofs.measure(setup.samples, [&] { return work.run(); })));

@@ -39,8 +39,8 @@ void bench_copy(const CopyBench& options, std::ostream& out) {
   about["bytes"] = setup.memory_bytes;
   Report report(out, options.json, std::move(about),
                 {{"copy_threads", "threads"}, {"copy", "copied GB/s", 1e9}, {"read", "DRAM read GB/s", 1e9}, {"share", "% of the roof", 0.01}});
-  const MappedMemory from = random_memory(setup.memory_bytes, DType::bf16, setup.pool);
-  const MappedMemory to = random_memory(setup.memory_bytes, DType::bf16, setup.pool);
+  const MappedMemory from = random_memory(setup.memory_bytes, setup.pool);
+  const MappedMemory to = random_memory(setup.memory_bytes, setup.pool);
   for (const int threads : thread_counts(setup.pool.size())) {
     ThreadPool pool(threads);
     std::vector<double> copied, read, share;

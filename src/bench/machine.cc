@@ -1,110 +1,143 @@
-#include <unistd.h>
-
 #include <algorithm>
+#include <optional>
 
-#include "base/cpu.h"
 #include "base/error.h"
-#include "bench/attention.h"
-#include "bench/disk.h"
+#include "base/log.h"
 #include "bench/report.h"
+#include "bench/setup.h"
+#include "checkpoint/checkpoint.h"
 #include "moegen/bench.h"
+#include "plan/machine_file.h"
+#include "profile/disk.h"
+#include "profile/machine_profile.h"
+#include "profile/shapes.h"
 
 namespace moegen {
 namespace {
 
-constexpr std::string_view kFlops = "FLOP/s";
-constexpr std::string_view kBytes = "bytes/s";
-
-// Figures as they come: rows of a table, or of `measured` in the machine file.
-class Figures {
- public:
-  Figures(std::ostream& out, bool json, nlohmann::ordered_json about)
-      : table_(out, json, std::move(about), {{"what", "what"}, {"path", "path"}, {"threads", "threads"}, {"rate", "rate", 1e9}, {"unit", "  unit"}}) {
-  }
-
-  void add(const std::string& what, const std::string& path, int threads, const Rate& rate, std::string_view unit) {
-    rows_.push_back({{"what", what}, {"path", path}, {"threads", threads}, {"rate", to_json(rate)}, {"unit", std::string(unit)}});
-    table_.row({what, path, int64_t{threads}, rate, unit == kFlops ? "  GFLOP/s" : "  GB/s"});
-  }
-  [[nodiscard]] const nlohmann::ordered_json& rows() const { return rows_; }
-
- private:
-  Report table_;
-  nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
+// A curve as people read it: "by tokens  1: 28.1  2: 55.6", in `unit`.
+struct Line {
+  std::string what;
+  std::string by;
+  std::string unit;
+  double scale = 1;
+  const Curve* curve = nullptr;
 };
 
-// The best path's FLOP/s in bf16 on all threads.
-double measure_peaks(BenchSetup& setup, Figures& figures) {
-  double best = 0;
-  ThreadPool one(1);
-  for (const Kernels* kernels : usable_kernels()) {
-    for (const DType dtype : {DType::f32, DType::bf16}) {
-      const std::string what = dtype == DType::f32 ? "multiply f32" : "multiply bf16";
-      const auto measure = [&](ThreadPool& pool) {
-        const Rate rate = sample(setup.samples, [&] { return multiply_rate(*kernels, dtype, pool); });
-        figures.add(what, std::string(kernels->name), pool.size(), rate, kFlops);
-        return rate.median;
-      };
-      const double single = measure(one);
-      const double all = setup.pool.size() > 1 ? measure(setup.pool) : single;
-      if (dtype == DType::bf16) best = std::max(best, all);
+// Powers of two from 1,024 on as 1k, 2k .. 1M.
+std::string size_text(double x) {
+  const auto n = static_cast<int64_t>(x);
+  if (n >= 1 << 20 && n % (1 << 20) == 0) return fmt::format("{}M", n >> 20);
+  return n >= 1024 && n % 1024 == 0 ? fmt::format("{}k", n >> 10) : fmt::format("{}", n);
+}
+
+// Three digits.
+std::string rate_text(double rate) { return fmt::format("{:.{}f}", rate, rate >= 100 ? 0 : rate >= 10 ? 1 : 2); }
+
+std::vector<Line> lines_of(const Machine& m) {
+  std::vector<Line> lines;
+  const auto add = [&](const std::string& what, const char* by, const char* unit, const Curve& curve) {
+    if (!curve.empty()) lines.push_back({what, by, unit, std::string_view(unit) == "M/s" ? 1e6 : 1e9, &curve});
+  };
+  for (const Machine::Peak& p : m.cpu.peaks)
+    add(fmt::format("multiply {} {}", p.dtype == DType::bf16 ? "bf16" : "f32", p.path), "threads", "GFLOP/s", p.flops);
+  add("DRAM read", "threads", "GB/s", m.dram.by_threads);
+  if (m.ssd) {
+    for (const auto& [depth, curve] : m.ssd->by_depth.lines) add(fmt::format("storage, {} at a time", depth), "bytes", "GB/s", curve);
+  }
+  if (!m.steps) return lines;
+  for (const auto& s : m.steps->mlps) add(fmt::format("expert {}x{}", s.hidden, s.width), "tokens", "GFLOP/s", s.flops);
+  for (const auto& s : m.steps->linears) add(fmt::format("linear {}x{}", s.outputs, s.k), "rows", "GFLOP/s", s.flops);
+  for (const auto& s : m.steps->attentions) {
+    const std::string heads = fmt::format("{}:{}x{}", s.shape.heads, s.shape.kv_heads, s.shape.head_dim);
+    for (const auto& [sequences, curve] : s.decode.lines) add(fmt::format("decode {}, {} seq.", heads, sequences), "context", "GB/s", curve);
+    add(fmt::format("prefill {}", heads), "context", "GFLOP/s", s.prefill);
+  }
+  const StepRates::Rows& r = m.steps->rows;
+  for (const auto& [name, curve] : {std::pair{"embed", &r.embed},
+                                    {"norm", &r.norm},
+                                    {"rope, K and V", &r.place},
+                                    {"route", &r.route},
+                                    {"combine", &r.combine},
+                                    {"argmax", &r.argmax},
+                                    {"draw", &r.draw}}) {
+    add(name, "rows", "M/s", *curve);
+  }
+  return lines;
+}
+
+// The middle and the largest of `noises`, in %.
+std::string noise_text(std::vector<double> noises) {
+  std::sort(noises.begin(), noises.end());
+  return noises.empty() ? "-" : fmt::format("{:.0f}-{:.0f}", 100 * noises[noises.size() / 2], 100 * noises.back());
+}
+
+void print(const Machine& m, std::ostream& out) {
+  out << fmt::format("{:<26}{:<9}{:<9}{:<10}{}\n", "what", "unit", "noise %", "by", "size: rate");
+  std::vector<double> all;
+  for (const Line& line : lines_of(m)) {
+    std::vector<double> noises;
+    std::string points;
+    for (const Curve::Point& p : line.curve->points) {
+      noises.push_back(p.noise);
+      points += fmt::format("  {}: {}", size_text(p.x), rate_text(p.rate / line.scale));
     }
+    all.insert(all.end(), noises.begin(), noises.end());
+    out << fmt::format("{:<26}{:<9}{:<9}{:<8}{}\n", line.what, line.unit, noise_text(noises), line.by, points);
   }
-  return best;
+  if (m.steps)
+    out << fmt::format("fixed: fork and join {:.2g} us, a pass {:.2g} us\n", m.steps->fork_join_seconds * 1e6, m.steps->pass_seconds * 1e6);
+  if (m.ssd) out << "storage: " << m.ssd->note << "\n";
+  out << "GPU: none measured, this version computes on the CPU\n"
+      << fmt::format("noise: (90th - 10th percentile) / median of a rate's samples, in % the median and the largest of a line; of all {}\n",
+                     noise_text(all));
 }
 
-double measure_dram(BenchSetup& setup, Figures& figures) {
-  const MappedMemory memory = random_memory(setup.memory_bytes, DType::bf16, setup.pool);
-  double best = 0;
-  for (const int threads : thread_counts(setup.pool.size())) {
-    ThreadPool pool(threads);
-    const Rate rate = sample(setup.samples, [&] { return read_rate(memory, pool); });
-    figures.add("DRAM read", "", threads, rate, kBytes);
-    best = std::max(best, rate.median);
-  }
-  return best;
+DType parse_dtype(const MachineBench& options, DType own) {
+  if (options.dtype == "auto") return own;
+  if (options.dtype == "bfloat16") return DType::bf16;
+  if (options.dtype == "float32") return DType::f32;
+  throw_error(ErrorCode::invalid_argument, "--dtype {}: expected auto, bfloat16 or float32", options.dtype);
 }
-
-// What the attention kernel computes when K and V are at hand: prompts of 512 tokens, eight query heads to a KV head.
-double measure_attention(BenchSetup& setup, Figures& figures) {
-  AttentionWork work({32, 4, 128}, 4, 512, 512, setup.dtype, setup);
-  work.run();
-  const Rate rate = sample(setup.samples, [&] {
-    double flops = 0;
-    const double seconds = seconds_of([&] { flops = work.run().flops; });
-    return flops / seconds;
-  });
-  figures.add("attention bf16", std::string(setup.kernels.name), setup.pool.size(), rate, kFlops);
-  return rate.median;
-}
-
-uint64_t dram_bytes() { return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)); }
 
 }  // namespace
 
 void bench_machine(const MachineBench& options, std::ostream& out) {
-  constexpr uint64_t kLeastFile = 1 << 20;
-  if (options.file_bytes < kLeastFile) throw_error(ErrorCode::invalid_argument, "--file-size {}: at least 1 MiB is needed", options.file_bytes);
-  BenchSetup setup(options, "bfloat16");
-  const nlohmann::ordered_json about = about_bench("machine", setup.kernels.name, setup.pool.size());
-  Figures figures(out, options.json, about);
-  const DiskRate disk = disk_rate(options.directory, options.file_bytes);  // first: what it cannot do it says at once
-  const double flops = measure_peaks(setup, figures);
-  const double attention = measure_attention(setup, figures);
-  const double bandwidth = measure_dram(setup, figures);
-  if (disk.read) figures.add("storage read", "", kDiskDepth, *disk.read, kBytes);
+  if (options.file_bytes < kLeastFileBytes) throw_error(ErrorCode::invalid_argument, "--file-size {}: at least 1 MiB is needed", options.file_bytes);
+  if (options.kv_dtype != "auto" && options.kv_dtype != "int8")
+    throw_error(ErrorCode::invalid_argument, "--kv-dtype {}: expected auto (as --dtype) or int8", options.kv_dtype);
+  check_common(options);
+  const bool model = std::filesystem::exists(options.directory / "config.json");
+  const ModelSpec spec = model ? load_spec(options.directory) : default_model();
+  ProfileInput in;
+  in.spec = &spec;
+  in.act = parse_dtype(options, spec.dtype == DType::f32 ? DType::f32 : DType::bf16);
+  in.kv_dtype = options.kv_dtype == "int8" ? DType::i8 : in.act;
+  in.cpu_path = options.cpu_path;
+  in.threads = options.threads;
+  in.directory = options.directory;
+  in.memory = options.memory;
+  in.file_bytes = options.file_bytes;
+  in.effort = {options.samples, options.seconds};
+  in.refresh = options.refresh;
+  if (!options.cache.empty()) in.cache = options.cache;
+  nlohmann::ordered_json about =
+      about_bench("machine", select_kernels(options.cpu_path).name, options.threads > 0 ? options.threads : usable_cores());
+  in.build = about["moegen"];
   if (!options.json) {
-    out << "storage: " << disk.note << "\n";
+    about["shapes"] = model ? fmt::format("of {}", options.directory.string()) : "of Qwen3-30B-A3B: no model was given";
+    for (const auto& [key, value] : about.items()) out << key << ": " << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+    out << std::flush;
+  }
+  const MachineProfile profile = machine_profile(in);
+  for (const std::string& warning : profile.warnings) log_line("moegen: {}", warning);
+  if (options.json) {
+    log_line("moegen: machine profile {}", profile.source);
+    out << pretty(to_json(profile.machine));
     return;
   }
-  nlohmann::ordered_json file = {{"name", cpu_name()}, {"gpu", nullptr}, {"link", nullptr}};
-  file["cpu"] = {{"cores", setup.pool.size()}, {"bf16_flops", flops}, {"attention_flops", attention}};
-  file["dram"] = {{"bytes", dram_bytes()}, {"bandwidth", bandwidth}};
-  file["ssd"] = {{"bytes", disk.bytes}, {"read_bandwidth", nullptr}, {"note", disk.note}};
-  if (disk.read) file["ssd"]["read_bandwidth"] = disk.read->median;
-  file["measured"] = figures.rows();
-  file["moegen"] = about["moegen"];
-  out << file.dump(2) << "\n";
+  out << "profile: " << profile.source << "\n";
+  print(profile.machine, out);
 }
 
 }  // namespace moegen

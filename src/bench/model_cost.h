@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "bench/roofs.h"
+#include "profile/roofs.h"
 #include "spec/model_spec.h"
 
 namespace moegen {

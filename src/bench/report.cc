@@ -6,8 +6,8 @@
 
 #include "base/check.h"
 #include "base/cpu.h"
-#include "bench/roofs.h"
 #include "moegen/version.h"
+#include "profile/roofs.h"
 
 namespace moegen {
 namespace {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "bench/rate.h"
+#include "profile/rate.h"
 
 namespace moegen {
 

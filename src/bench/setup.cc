@@ -45,6 +45,12 @@ BenchSetup::BenchSetup(const BenchOptions& options, const std::string& dtype_nam
       memory_bytes(check_memory(options.memory)),
       samples(check_samples(options.samples)) {}
 
+void check_common(const BenchOptions& options) {
+  static_cast<void>(check_threads(options.threads));
+  static_cast<void>(check_memory(options.memory));
+  static_cast<void>(check_samples(options.samples));
+}
+
 void check_values(const char* option, const std::vector<int64_t>& values, int64_t high) {
   for (const int64_t value : values) {
     if (value < 1 || value > high) throw_error(ErrorCode::invalid_argument, "{} {}: expected 1 to {}", option, value, high);
@@ -60,13 +66,6 @@ std::pair<int, int> parse_pair(const char* option, const std::string& text, char
     if (first > 0 && second > 0 && first <= kMost && second <= kMost) return {first, second};
   }
   throw_error(ErrorCode::invalid_argument, "{} {}: expected {}", option, text, expected);
-}
-
-std::vector<int> thread_counts(int most) {
-  std::vector<int> counts;
-  for (int n = 1; n < most; n *= 2) counts.push_back(n);
-  counts.push_back(most);
-  return counts;
 }
 
 }  // namespace moegen

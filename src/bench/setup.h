@@ -3,9 +3,9 @@
 #include <string>
 
 #include "base/thread_pool.h"
-#include "bench/roofs.h"
 #include "kernels/functions.h"
 #include "moegen/bench.h"
+#include "profile/roofs.h"
 
 namespace moegen {
 
@@ -20,13 +20,13 @@ struct BenchSetup {
   int samples;
 };
 
+/// Throws Error(invalid_argument) for a number out of range.
+void check_common(const BenchOptions& options);
+
 /// Throws Error(invalid_argument) naming `option` for a value outside of [1, high].
 void check_values(const char* option, const std::vector<int64_t>& values, int64_t high);
 
 /// "4096x14336" at 'x', two numbers of at least 1; throws Error(invalid_argument) saying what `option` expects.
 [[nodiscard]] std::pair<int, int> parse_pair(const char* option, const std::string& text, char separator, const std::string& expected);
-
-/// 1, 2, 4 .. and `most`.
-[[nodiscard]] std::vector<int> thread_counts(int most);
 
 }  // namespace moegen

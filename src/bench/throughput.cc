@@ -229,7 +229,7 @@ void bench_throughput(const ThroughputBench& options, std::ostream& out) {
   Report report(out, options.json, std::move(about), columns());
   warm_up(engine, options);
   ThreadPool pool(info.threads);
-  const MappedMemory dram = random_memory(options.memory != 0 ? options.memory : cold_bytes(), DType::bf16, pool);
+  const MappedMemory dram = random_memory(options.memory != 0 ? options.memory : cold_bytes(), pool);
   Measurement measurement(options, engine, spec, dram, pool);
   for (const int64_t sequences : options.sequences) measurement.measure(sequences, report);
   report.finish();

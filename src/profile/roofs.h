@@ -1,27 +1,26 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include "base/thread_pool.h"
-#include "bench/rate.h"
-#include "kernels/functions.h"
-#include "memory/mapped_memory.h"
+#include "profile/rate.h"
+#include "profile/workbench.h"
 
 namespace moegen {
-
-struct BenchOptions;
 
 /// FLOP/s of `kernels` in registers, on all threads of the pool, over some 15 ms.
 [[nodiscard]] double multiply_rate(const Kernels& kernels, DType dtype, ThreadPool& pool);
 /// Bytes/s at which all threads of the pool read `memory` once, line by line.
 [[nodiscard]] double read_rate(const MappedMemory& memory, ThreadPool& pool);
 
+/// 1, 2, 4 .. and `most`.
+[[nodiscard]] std::vector<int> thread_counts(int most);
+
 /// Bytes that no cache holds: 4 times the last one, 512 MiB at least.
 [[nodiscard]] uint64_t cold_bytes();
-/// Memory in huge pages, touched, full of numbers from -1 to 1 of this dtype (f32 or bf16).
-[[nodiscard]] MappedMemory random_memory(size_t bytes, DType dtype, ThreadPool& pool);
+/// Memory in huge pages, touched, full of numbers from -1 to 1, be it read as bf16, as float or as the parts of int8 pages.
+[[nodiscard]] MappedMemory random_memory(size_t bytes, ThreadPool& pool);
+/// `dtype`: f32 or bf16.
 void fill_random(void* to, DType dtype, int64_t count, ThreadPool& pool);
 
 /// What work costs at least.
@@ -43,16 +42,15 @@ struct Measured {
 /// The two roofs of a machine: multiply-adds of one path and dtype, and reads of DRAM.
 class Roofs {
  public:
-  Roofs(const Kernels& kernels, DType dtype, ThreadPool& pool, const MappedMemory& memory)
-      : kernels_(kernels), dtype_(dtype), pool_(pool), memory_(memory) {}
+  explicit Roofs(const Workbench& bench) : bench_(bench) {}
 
   /// `run` does some work and says how much; it is called again until a sample has taken 50 ms.
   template <typename Run>
   [[nodiscard]] Measured measure(int samples, const Run& run) const {
     Samples all;
     for (int i = 0; i < samples; ++i) {
-      const double flops = multiply_rate(kernels_, dtype_, pool_);
-      const double bandwidth = read_rate(memory_, pool_);
+      const double flops = multiply_rate(bench_.kernels, bench_.product_dtype(), bench_.pool);
+      const double bandwidth = read_rate(bench_.memory, bench_.pool);
       Work work;
       double seconds = 0;
       while (seconds < 0.05) {
@@ -74,10 +72,7 @@ class Roofs {
     [[nodiscard]] Measured result() const;
   };
 
-  const Kernels& kernels_;
-  DType dtype_;
-  ThreadPool& pool_;
-  const MappedMemory& memory_;
+  Workbench bench_;
 };
 
 }  // namespace moegen

@@ -1,4 +1,4 @@
-#include "bench/roofs.h"
+#include "profile/roofs.h"
 
 #include <fmt/format.h>
 
@@ -59,6 +59,13 @@ double read_rate(const MappedMemory& memory, ThreadPool& pool) {
   return static_cast<double>(memory.size()) / seconds;
 }
 
+std::vector<int> thread_counts(int most) {
+  std::vector<int> counts;
+  for (int n = 1; n < most; n *= 2) counts.push_back(n);
+  counts.push_back(most);
+  return counts;
+}
+
 uint64_t cold_bytes() {
   uint64_t last_kib = 0;  // of the highest index: "32768K"; sysconf() counts the caches of other processors too
   for (int index = 0; index < 8; ++index) {
@@ -84,9 +91,9 @@ void fill_random(void* to, DType dtype, int64_t count, ThreadPool& pool) {
   });
 }
 
-MappedMemory random_memory(size_t bytes, DType dtype, ThreadPool& pool) {
+MappedMemory random_memory(size_t bytes, ThreadPool& pool) {
   MappedMemory memory(bytes, "measuring");
-  fill_random(memory.data(), dtype, static_cast<int64_t>(bytes / bytes_of(dtype)), pool);
+  fill_random(memory.data(), DType::bf16, static_cast<int64_t>(bytes / sizeof(bf16)), pool);  // two of them are nearly the second, as a float
   return memory;
 }
 

@@ -10,6 +10,7 @@ struct Rate {
   double median = 0;
   double low = 0;
   double high = 0;
+  double noise = 0;  ///< (90th - 10th percentile) / median
 };
 
 /// At least one sample.

@@ -1,0 +1,106 @@
+#include "profile/gemm_work.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/size.h"
+#include "model/linear.h"
+#include "plan/plan.h"
+
+namespace moegen {
+namespace {
+
+// Of one of `count` matrices that must fit the memory.
+size_t matrix_bytes(int64_t rows, int64_t cols, size_t count, const Workbench& bench) {
+  const size_t bytes = round_up<size_t>(static_cast<size_t>(rows * cols) * bytes_of(bench.weights), 64);
+  if (count * bytes > bench.memory.size()) {
+    throw_error(ErrorCode::invalid_argument, "--memory {}: less than the weights that are used at once, {}", format_bytes(bench.memory.size()),
+                format_bytes(count * bytes));
+  }
+  return bytes;
+}
+
+std::vector<MlpWeights> experts_in(const Workbench& bench, int64_t hidden, int64_t width) {
+  const size_t bytes = matrix_bytes(width, hidden, 3, bench);
+  std::vector<MlpWeights> experts(bench.memory.size() / (3 * bytes));
+  size_t at = 0;
+  for (MlpWeights& e : experts) {
+    const auto next = [&](int64_t rows, int64_t cols) { return view_at(bench, bytes * at++, rows, cols); };
+    e.gate = next(width, hidden);
+    e.up = next(width, hidden);
+    e.down = next(hidden, width);
+  }
+  return experts;
+}
+
+ModelSpec expert_spec(int64_t hidden, int64_t width, size_t experts) {
+  ModelSpec spec = bench_spec(hidden, width, 1, 1, 2);
+  spec.layers[0].mlp.num_experts = static_cast<int>(experts);
+  spec.layers[0].mlp.top_k = 1;
+  return spec;
+}
+
+PassSizes expert_sizes(int64_t pass_tokens, int64_t most_tokens, const Workbench& bench) {
+  PassSizes sizes = bench_sizes(pass_tokens, bench);
+  sizes.expert_micro_batch = std::max(kDefaultExpertMicroBatch, most_tokens);
+  return sizes;
+}
+
+}  // namespace
+
+MlpWork::MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workbench& bench)
+    : hidden_(hidden),
+      width_(width),
+      pass_tokens_(std::max(kDefaultPassTokens, most_tokens)),
+      weight_bytes_(bytes_of(bench.weights)),
+      experts_(experts_in(bench, hidden, width)),
+      layer_(expert_spec(hidden, width, experts_.size()), expert_sizes(pass_tokens_, most_tokens, bench), bench.act, bench),
+      parts_(experts_.size()),
+      rows_(static_cast<size_t>(pass_tokens_)) {
+  fill_random(layer_.buffers().expert_out, bench.act, pass_tokens_ * hidden, bench.pool);  // touched
+}
+
+Work MlpWork::run(int64_t tokens) {
+  const int64_t experts = std::clamp<int64_t>(kDefaultExpertMicroBatch / tokens, 1, static_cast<int64_t>(experts_.size()));
+  const Buffers& b = layer_.buffers();
+  if (out_row_ + experts * tokens > pass_tokens_) out_row_ = 0;
+  for (int64_t e = 0; e < experts; ++e) {
+    int32_t* rows = rows_.data() + e * tokens;
+    const int64_t step = pass_tokens_ / tokens;
+    for (int64_t i = 0; i < tokens; ++i) rows[i] = static_cast<int32_t>(i * step + e % step);
+    next_ = (next_ + 1) % experts_.size();
+    parts_[static_cast<size_t>(e)] = {.mlp = &experts_[next_],
+                                      .rows = rows,
+                                      .count = tokens,
+                                      .at = e * tokens,
+                                      .y = act_at(layer_.context(), b.expert_out, (out_row_ + e * tokens) * hidden_)};
+  }
+  out_row_ += experts * tokens;
+  run_experts(layer_.context(), {parts_.data(), static_cast<size_t>(experts)});
+  const auto weights = static_cast<double>(3 * experts * hidden_ * width_);
+  return {2 * weights * static_cast<double>(tokens), weights * static_cast<double>(weight_bytes_)};
+}
+
+LinearWork::LinearWork(int64_t outputs, int64_t k, int64_t most_rows, const Workbench& bench)
+    : bench_(bench),
+      outputs_(outputs),
+      k_(k),
+      matrix_bytes_(matrix_bytes(outputs, k, 1, bench)),
+      layer_(bench_spec(k, 1, 1, 1, 2), bench_sizes(most_rows, bench), bench.act, bench),
+      out_(static_cast<size_t>(most_rows * outputs) * sizeof(float), "outputs") {
+  fill_random(out_.data(), DType::f32, most_rows * outputs, bench.pool);  // touched
+}
+
+Work LinearWork::run(int64_t rows) {
+  if (at_ + matrix_bytes_ > bench_.memory.size()) at_ = 0;
+  const TensorView w = view_at(bench_, at_, outputs_, k_);
+  at_ += matrix_bytes_;
+  linear(layer_.context(),
+         {.x = layer_.buffers().normed, .x_dtype = bench_.act, .x_stride = k_, .y = out_.data(), .y_dtype = DType::f32, .y_stride = outputs_}, w, {},
+         rows);
+  const auto weights = static_cast<double>(outputs_ * k_);
+  return {2 * weights * static_cast<double>(rows), weights * static_cast<double>(bytes_of(bench_.weights))};
+}
+
+}  // namespace moegen

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "profile/layer.h"
+#include "profile/roofs.h"
+
+namespace moegen {
+
+/// Experts of one shape, as many as the memory holds, used in turn: when one's turn comes again its weights have left the caches.
+class MlpWork {
+ public:
+  /// Throws Error(invalid_argument) where the memory does not hold one expert.
+  MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workbench& bench);
+
+  /// An expert micro-batch as the executor makes it: the next experts, `tokens` each, gathered from a pass.
+  Work run(int64_t tokens);
+
+ private:
+  int64_t hidden_;
+  int64_t width_;
+  int64_t pass_tokens_;
+  size_t weight_bytes_;  // of one
+  std::vector<MlpWeights> experts_;
+  BenchLayer layer_;
+  std::vector<MlpRows> parts_;
+  std::vector<int32_t> rows_;
+  size_t next_ = 0;
+  int64_t out_row_ = 0;
+};
+
+/// A projection with weights that take turns through the memory, as attention's projections and the head of the model run.
+class LinearWork {
+ public:
+  /// Throws Error(invalid_argument) where the memory does not hold the matrix.
+  LinearWork(int64_t outputs, int64_t k, int64_t most_rows, const Workbench& bench);
+  Work run(int64_t rows);
+
+ private:
+  const Workbench& bench_;
+  int64_t outputs_;
+  int64_t k_;
+  size_t matrix_bytes_;
+  size_t at_ = 0;
+  BenchLayer layer_;
+  MappedMemory out_;  // [rows, outputs] float
+};
+
+}  // namespace moegen

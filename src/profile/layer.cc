@@ -1,0 +1,86 @@
+#include "profile/layer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/size.h"
+#include "model/rope.h"
+#include "profile/roofs.h"
+
+namespace moegen {
+namespace {
+
+constexpr int kVocab = 16;
+
+int32_t pages_in(const MappedMemory& memory, size_t page_bytes) {
+  constexpr size_t kMost = 1 << 24;
+  if (memory.size() < 2 * page_bytes) {
+    throw_error(ErrorCode::invalid_argument, "--memory {}: less than two pages of keys and values, {} each", format_bytes(memory.size()),
+                format_bytes(page_bytes));
+  }
+  return static_cast<int32_t>(std::min(kMost, memory.size() / page_bytes));
+}
+
+ModelWeights with_embedding(ModelWeights weights, const ModelSpec& spec, const Workbench& bench) {
+  const auto row_bytes = static_cast<int64_t>(bytes_of(bench.weights)) * spec.hidden;
+  const int64_t rows = std::min<int64_t>(spec.vocab, static_cast<int64_t>(bench.memory.size()) / row_bytes);
+  weights.embedding = view_at(bench, 0, rows, spec.hidden);
+  weights.layers.resize(1);
+  return weights;
+}
+
+}  // namespace
+
+ModelSpec bench_spec(int64_t hidden, int64_t width, int heads, int kv_heads, int head_dim) {
+  LayerSpec layer;
+  layer.attention.num_heads = heads;
+  layer.attention.num_kv_heads = kv_heads;
+  layer.attention.head_dim = head_dim;
+  layer.attention.scale = 1 / std::sqrt(static_cast<float>(head_dim));
+  layer.attention.rope.dim = head_dim;
+  layer.mlp.width = static_cast<int>(width);
+  ModelSpec spec;
+  spec.hidden = static_cast<int>(hidden);
+  spec.vocab = kVocab;
+  spec.norm_eps = 1e-6F;
+  spec.layers.push_back(layer);
+  return spec;
+}
+
+PassSizes bench_sizes(int64_t tokens, const Workbench& bench) {
+  return {.pass_tokens = tokens,
+          .sequences = tokens,
+          .wave_tokens = tokens,
+          .attention_micro_batch = tokens,
+          .expert_micro_batch = 1,
+          .logit_rows = 1,
+          .page_tokens = kPageTokens,
+          .threads = bench.pool.size()};
+}
+
+TensorView view_at(const Workbench& bench, size_t offset, int64_t rows, int64_t cols) {
+  const size_t end = offset + static_cast<size_t>(rows * cols) * bytes_of(bench.weights);
+  if (end > bench.memory.size()) {
+    throw_error(ErrorCode::invalid_argument, "--memory {}: less than the {} of weights that are used at once", format_bytes(bench.memory.size()),
+                format_bytes(end));
+  }
+  return {bench.memory.data() + offset, bench.weights, rows, cols};
+}
+
+BenchLayer::BenchLayer(ModelSpec spec, const PassSizes& sizes, DType kv_dtype, const Workbench& bench, ModelWeights weights)
+    : spec_(std::move(spec)),
+      sizes_(sizes),
+      kv_(spec_, kv_dtype),
+      kv_pages_(pages_in(bench.memory, kv_.page_bytes)),
+      arena_(Buffers::bytes_needed(spec_, bench.act, sizes_), "activations"),
+      buffers_(arena_, spec_, bench.act, sizes_),
+      weights_(with_embedding(std::move(weights), spec_, bench)),
+      frequencies_(rope_frequencies(buffers_.ropes)),
+      context_{spec_, weights_, bench.kernels, bench.pool, kv_, bench.memory.data(), buffers_, sizes_, frequencies_, bench.act} {
+  fill_random(buffers_.hidden, DType::f32, sizes_.pass_tokens * spec_.hidden, bench.pool);
+  fill_random(buffers_.normed, bench.act, sizes_.pass_tokens * spec_.hidden, bench.pool);
+  fill_random(buffers_.q, bench.act, sizes_.pass_tokens * spec_.layers[0].attention.q_width(), bench.pool);
+}
+
+}  // namespace moegen

@@ -1,0 +1,175 @@
+// measure_machine(): how long is measured what, at which sizes.
+#include <unistd.h>
+
+#include <algorithm>
+#include <ctime>
+#include <memory>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "plan/plan.h"
+#include "profile/attention_work.h"
+#include "profile/disk.h"
+#include "profile/gemm_work.h"
+#include "profile/machine_profile.h"
+#include "profile/roofs.h"
+#include "profile/row_work.h"
+#include "profile/shapes.h"
+
+namespace moegen {
+namespace {
+
+// Shares of the time.
+constexpr double kDisk = 0.18;
+constexpr double kPeaks = 0.08;
+constexpr double kDram = 0.04;
+constexpr double kMlps = 0.22;
+constexpr double kLinears = 0.22;
+constexpr double kDecode = 0.1;
+constexpr double kPrefill = 0.06;
+constexpr double kRows = 0.1;
+
+// Up to 24 rows weights are streamed, beyond that rows are packed: both sides of that have a point.
+constexpr int64_t kMlpTokens[] = {1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 512, 1024};
+constexpr int64_t kLinearRows[] = {1, 2, 4, 8, 16, 24, 32, 64, 128, 512, kDefaultPassTokens};
+constexpr int64_t kContexts[] = {32, 128, 512, 2048, 8192};
+constexpr int64_t kSequences[] = {1, 8, 64};
+constexpr int64_t kPrefillTokens = 1024;  // of a sample; less where the context is long
+constexpr int64_t kPrefillQueries = 512;  // of one prompt
+constexpr uint64_t kOutputBytes = 128 << 20;
+
+std::vector<Machine::Peak> measure_peaks(ThreadPool& pool, const Effort& effort) {
+  std::vector<Machine::Peak> peaks;
+  ThreadPool one(1);
+  const auto all = usable_kernels();
+  const Effort each = effort.part(0.5 / static_cast<double>(all.size()));
+  for (const Kernels* kernels : all) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      std::vector<Sampled> points = {{1, [&one, kernels, dtype] { return multiply_rate(*kernels, dtype, one); }}};
+      if (pool.size() > 1)
+        points.push_back({static_cast<double>(pool.size()), [&pool, kernels, dtype] { return multiply_rate(*kernels, dtype, pool); }});
+      peaks.push_back({std::string(kernels->name), dtype, sample_curve(points, each, SampleTime::constant)});
+    }
+  }
+  return peaks;
+}
+
+Curve measure_dram(const MappedMemory& memory, int threads, const Effort& effort) {
+  std::vector<Sampled> points;
+  for (const int n : thread_counts(threads)) {
+    points.push_back({static_cast<double>(n), [&memory, pool = std::make_shared<ThreadPool>(n)] { return read_rate(memory, *pool); }});
+  }
+  return sample_curve(points, effort, SampleTime::constant);
+}
+
+Curve measure_mlp(int64_t hidden, int64_t width, const Workbench& bench, const Effort& effort) {
+  // What does not fit the memory is measured with fewer columns: the rate is the same.
+  const auto room = static_cast<int64_t>(bench.memory.size() / (3 * bytes_of(bench.weights))) / hidden;
+  if (room < width) width = std::max<int64_t>(32, room / 32 * 32);
+  MlpWork work(hidden, width, kMlpTokens[std::size(kMlpTokens) - 1], bench);
+  std::vector<Sampled> points;
+  for (const int64_t tokens : kMlpTokens) {
+    points.push_back({static_cast<double>(tokens), [&work, tokens] { return units_per_second([&] { return work.run(tokens).flops; }); }});
+  }
+  return sample_curve(points, effort);
+}
+
+Curve measure_linear(int64_t outputs, int64_t k, const Workbench& bench, const Effort& effort) {
+  outputs = std::clamp<int64_t>(static_cast<int64_t>(bench.memory.size() / bytes_of(bench.weights)) / k, 1, outputs);
+  const auto most = std::clamp<int64_t>(static_cast<int64_t>(kOutputBytes / sizeof(float)) / outputs, 1, kDefaultPassTokens);
+  LinearWork work(outputs, k, most, bench);
+  std::vector<Sampled> points;
+  for (const int64_t rows : kLinearRows) {
+    if (rows > most) break;
+    points.push_back({static_cast<double>(rows), [&work, rows] { return units_per_second([&] { return work.run(rows).flops; }); }});
+  }
+  return sample_curve(points, effort);
+}
+
+Surface measure_decode(const AttentionShape& shape, DType kv_dtype, const Workbench& bench, const Effort& effort) {
+  Surface surface;
+  for (const int64_t sequences : kSequences) {
+    std::vector<Sampled> points;
+    for (const int64_t context : kContexts) {
+      points.push_back({static_cast<double>(context), [work = std::make_shared<AttentionWork>(shape, sequences, 1, context, kv_dtype, bench)] {
+                          return units_per_second([&] { return work->run().bytes; });
+                        }});
+    }
+    surface.lines.push_back({static_cast<double>(sequences), sample_curve(points, effort.part(1.0 / std::size(kSequences)))});
+  }
+  return surface;
+}
+
+Curve measure_prefill(const AttentionShape& shape, DType kv_dtype, const Workbench& bench, const Effort& effort) {
+  std::vector<Sampled> points;
+  for (const int64_t context : kContexts) {
+    const int64_t queries = std::min(context, kPrefillQueries);
+    const int64_t sequences = std::max<int64_t>(1, kPrefillTokens / context);
+    points.push_back({static_cast<double>(context), [work = std::make_shared<AttentionWork>(shape, sequences, queries, context, kv_dtype, bench)] {
+                        return units_per_second([&] { return work->run().flops; });
+                      }});
+  }
+  return sample_curve(points, effort);
+}
+
+double fork_join_seconds(ThreadPool& pool) {
+  return seconds_per_call([&] { pool.parallel_for(pool.size(), [](int64_t, int) {}); });
+}
+
+StepRates measure_steps(const ModelShapes& shapes, DType kv_dtype, const Workbench& bench, const Effort& effort) {
+  StepRates s;
+  s.act = bench.act;
+  s.weights = bench.weights;
+  s.kv = kv_dtype;
+  const auto share = [&](double of_all, size_t count) { return effort.part(of_all / static_cast<double>(count)); };
+  for (const auto& [hidden, width] : shapes.mlps)
+    s.mlps.push_back({hidden, width, measure_mlp(hidden, width, bench, share(kMlps, shapes.mlps.size()))});
+  for (const auto& [outputs, k] : shapes.linears) {
+    s.linears.push_back({outputs, k, measure_linear(outputs, k, bench, share(kLinears, shapes.linears.size()))});
+  }
+  const size_t attentions = shapes.attentions.size();
+  for (const AttentionShape& shape : shapes.attentions) {
+    s.attentions.push_back({shape, measure_decode(shape, kv_dtype, bench, share(kDecode, attentions)),
+                            measure_prefill(shape, kv_dtype, bench, share(kPrefill, attentions))});
+  }
+  s.rows = RowWork(shapes.spec, kv_dtype, kDefaultPassTokens, bench).sample(effort.part(kRows));
+  s.fork_join_seconds = rounded(sample_rate([&] { return fork_join_seconds(bench.pool); }, {effort.rounds, 0}).median);
+  s.pass_seconds = rounded(sample_rate([&] { return pass_seconds(bench); }, {effort.rounds, 0}).median);
+  return s;
+}
+
+uint64_t dram_bytes() { return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)); }
+
+std::string time_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  char text[32] = "";
+  ::gmtime_r(&now, &utc);
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+}  // namespace
+
+Machine measure_machine(const ProfileInput& in) {
+  Machine m;
+  m.measured = Machine::Origin{time_now(), 0, in.build};
+  m.measured->seconds = rounded(seconds_of([&] {
+    const ModelSpec spec = in.spec != nullptr ? *in.spec : default_model();
+    const Kernels& kernels = select_kernels(in.cpu_path);
+    m.ssd = disk_profile(in.directory, in.file_bytes, in.effort.part(kDisk));  // first: what cannot be it says at once
+    ThreadPool pool(in.threads > 0 ? in.threads : usable_cores());
+    const MappedMemory memory = random_memory(in.memory > 0 ? in.memory : cold_bytes(), pool);
+    m.name = cpu_name();
+    m.dram = {dram_bytes(), 0, measure_dram(memory, pool.size(), in.effort.part(kDram))};
+    m.dram.bandwidth = m.dram.by_threads.best();
+    m.cpu = {pool.size(), std::string(kernels.name), 0, 0, measure_peaks(pool, in.effort.part(kPeaks))};
+    for (const Machine::Peak& p : m.cpu.peaks) m.cpu.bf16_flops = std::max(m.cpu.bf16_flops, p.dtype == DType::bf16 ? p.flops.best() : 0);
+    const DType weights = spec.dtype == DType::f32 ? DType::f32 : DType::bf16;  // f16 has the size of the latter
+    m.steps = measure_steps(shapes_of(spec), in.kv_dtype, {kernels, pool, in.act, weights, memory}, in.effort);
+    for (const StepRates::Attention& a : m.steps->attentions) m.cpu.attention_flops = std::max(m.cpu.attention_flops, a.prefill.best());
+  }));
+  return m;
+}
+
+}  // namespace moegen

@@ -1,0 +1,70 @@
+#include "profile/shapes.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+
+namespace moegen {
+namespace {
+
+constexpr size_t kMostShapes = 8;  // of a kind: the time is shared out among them
+
+template <typename T>
+void add(std::vector<T>& all, const T& shape) {
+  if (all.size() < kMostShapes && std::find(all.begin(), all.end(), shape) == all.end()) all.push_back(shape);
+}
+
+}  // namespace
+
+ModelShapes shapes_of(const ModelSpec& spec) {
+  MOEGEN_CHECK(!spec.layers.empty());
+  ModelShapes shapes;
+  shapes.spec = spec;
+  const auto with_experts = std::find_if(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& l) { return !l.mlp.dense(); });
+  shapes.spec.layers = {with_experts != spec.layers.end() ? *with_experts : spec.layers.front()};
+  const int64_t hidden = spec.hidden;
+  add(shapes.linears, {int64_t{spec.vocab}, hidden});
+  for (const LayerSpec& layer : spec.layers) {
+    const AttentionSpec& a = layer.attention;
+    add(shapes.attentions, {a.num_heads, a.num_kv_heads, a.head_dim});
+    add(shapes.linears, {int64_t{a.q_width()}, hidden});
+    add(shapes.linears, {int64_t{a.kv_width()}, hidden});
+    add(shapes.linears, {hidden, int64_t{a.q_width()}});
+    if (!layer.mlp.dense()) add(shapes.linears, {int64_t{layer.mlp.num_experts}, hidden});
+    add(shapes.mlps, {hidden, int64_t{layer.mlp.width}});
+    if (layer.mlp.shared_width > 0) add(shapes.mlps, {hidden, int64_t{layer.mlp.shared_width}});
+  }
+  return shapes;
+}
+
+std::string ModelShapes::text() const {
+  std::string out = fmt::format("mlps {} linears {} attentions", mlps, linears);
+  for (const AttentionShape& a : attentions) out += fmt::format(" {}:{}x{}", a.heads, a.kv_heads, a.head_dim);
+  const LayerSpec& layer = spec.layers[0];
+  return out + fmt::format(" hidden {} vocab {} experts {} of {} rope {} qk_norm {} bias {}", spec.hidden, spec.vocab, layer.mlp.top_k,
+                           layer.mlp.num_experts, layer.attention.rope.dim, static_cast<int>(layer.attention.qk_norm), layer.attention.qkv_bias);
+}
+
+ModelSpec default_model() {
+  LayerSpec layer;
+  layer.attention.num_heads = 32;
+  layer.attention.num_kv_heads = 4;
+  layer.attention.head_dim = 128;
+  layer.attention.qk_norm = AttentionSpec::QkNorm::per_head;
+  layer.attention.scale = 1 / std::sqrt(128.0F);
+  layer.attention.rope.dim = 128;
+  layer.mlp = {.num_experts = 128, .top_k = 8, .width = 768, .renormalize = true};
+  ModelSpec spec;
+  spec.family = "qwen3_moe";
+  spec.hidden = 2048;
+  spec.vocab = 151936;
+  spec.norm_eps = 1e-6F;
+  spec.layers = {layer};
+  return spec;
+}
+
+}  // namespace moegen

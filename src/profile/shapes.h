@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plan/machine.h"
+#include "spec/model_spec.h"
+
+namespace moegen {
+
+/// What of a model decides how long its steps take.
+struct ModelShapes {
+  ModelSpec spec;                                    ///< of `layer` alone
+  std::vector<std::pair<int64_t, int64_t>> mlps;     ///< hidden, width: experts, shared experts, dense MLPs
+  std::vector<std::pair<int64_t, int64_t>> linears;  ///< outputs, k: attention's projections, router, head
+  std::vector<AttentionShape> attentions;
+
+  /// Of everything that is in here, in words.
+  [[nodiscard]] std::string text() const;
+};
+
+/// Each shape once, those of the first layers if there are very many. The layer is the first that has experts, or else the first.
+[[nodiscard]] ModelShapes shapes_of(const ModelSpec& spec);
+/// Where there is no model: the shapes of Qwen3-30B-A3B.
+[[nodiscard]] ModelSpec default_model();
+
+}  // namespace moegen

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "base/dtype.h"
+#include "base/thread_pool.h"
+#include "kernels/functions.h"
+#include "memory/mapped_memory.h"
+
+namespace moegen {
+
+/// What steps are measured with. Owns nothing.
+struct Workbench {
+  const Kernels& kernels;
+  ThreadPool& pool;
+  DType act;                   ///< f32 or bf16
+  DType weights;               ///< likewise
+  const MappedMemory& memory;  ///< of random_memory(), more than caches hold: weights and KV pages lie in it
+
+  [[nodiscard]] DType product_dtype() const { return act == DType::bf16 && weights == DType::bf16 ? DType::bf16 : DType::f32; }
+};
+
+}  // namespace moegen

@@ -1,0 +1,84 @@
+// Work that is measured: what it counts, with sizes so small that its time means nothing.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "profile/attention_work.h"
+#include "profile/gemm_work.h"
+#include "profile/sampling.h"
+#include "tests/support/errors.h"
+
+namespace moegen {
+namespace {
+
+class WorkTest : public ::testing::Test {
+ protected:
+  ThreadPool pool_{2};
+  MappedMemory memory_ = random_memory(1 << 20, pool_);
+  Workbench bench_{reference_kernels(), pool_, DType::bf16, DType::bf16, memory_};
+};
+
+TEST(Rate, IsTheMedianWithItsRange) {
+  const Rate odd = rate_of({3, 1, 2});
+  EXPECT_EQ(odd.median, 2);
+  EXPECT_EQ(odd.low, 1);
+  EXPECT_EQ(odd.high, 3);
+  EXPECT_NEAR(odd.noise, (2.8 - 1.2) / 2, 1e-12);
+  EXPECT_EQ(rate_of({4, 1, 2, 3}).median, 2.5);
+  EXPECT_EQ(rate_of({7}).noise, 0);
+}
+
+TEST(Sampling, RoundsToFourDigits) {
+  EXPECT_EQ(rounded(123456789), 123500000);
+  EXPECT_EQ(rounded(0.0123449), 0.01234);
+  EXPECT_EQ(rounded(0), 0);
+}
+
+TEST(Sampling, LeavesOutWhatTakesTooLong) {
+  std::vector<double> asked;
+  const auto point = [&](double x) {
+    return Sampled{x, [&asked, x] {
+                     asked.push_back(x);
+                     const double seconds = seconds_of([x] { std::this_thread::sleep_for(std::chrono::duration<double>(x * 1e-3)); });
+                     return x / seconds;
+                   }};
+  };
+  const Curve curve = sample_curve({point(1), point(30), point(1000)}, {.rounds = 2, .seconds = 0.2});
+  ASSERT_EQ(curve.points.size(), 2U);
+  EXPECT_EQ(curve.points[1].x, 30);
+  EXPECT_GE(asked.size(), 4U);
+  EXPECT_EQ(std::count(asked.begin(), asked.end(), 1000), 0);
+}
+
+TEST_F(WorkTest, AttentionCountsKeysSeenAndBytesOnce) {
+  AttentionWork decode({4, 2, 16}, 3, 1, 33, DType::bf16, bench_);
+  for (int i = 0; i < 200; ++i) {  // through all pages and on
+    const Work work = decode.run();
+    EXPECT_EQ(work.flops, 3 * 33 * 4 * 4 * 16);
+    EXPECT_EQ(work.bytes, 3 * 33 * 2 * 2 * 16 * 2);
+  }
+  EXPECT_EQ(AttentionWork({4, 2, 16}, 1, 40, 40, DType::i8, bench_).run().flops, 40 * 41 / 2 * 4 * 4 * 16);
+  AttentionWork longer({4, 2, 16}, 1, 1, 1 << 18, DType::bf16, bench_);  // than there are pages
+  longer.run();
+}
+
+TEST_F(WorkTest, MlpsCountTheirMicroBatch) {
+  MlpWork work(64, 96, 700, bench_);
+  const Work one = work.run(700);  // one expert of three matrices
+  EXPECT_EQ(one.flops, 6.0 * 64 * 96 * 700);
+  EXPECT_EQ(one.bytes, 3.0 * 64 * 96 * 2);
+  const Work many = work.run(100);
+  EXPECT_EQ(many.flops, 10 * 6.0 * 64 * 96 * 100);
+  EXPECT_ERROR(MlpWork(4096, 4096, 1, bench_), ErrorCode::invalid_argument, "--memory 1.0 MiB");
+}
+
+TEST_F(WorkTest, LinearsTakeTurnsThroughTheMemory) {
+  LinearWork work(300, 500, 5, bench_);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(work.run(5).flops, 2.0 * 300 * 500 * 5);
+  EXPECT_EQ(work.run(1).bytes, 2.0 * 300 * 500);
+  EXPECT_ERROR(LinearWork(4096, 4096, 1, bench_), ErrorCode::invalid_argument, "--memory 1.0 MiB");
+}
+
+}  // namespace
+}  // namespace moegen

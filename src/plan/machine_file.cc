@@ -1,6 +1,7 @@
 #include "plan/machine_file.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -200,23 +201,23 @@ Machine::Origin parse_origin(const Json& json, const std::string& where) {
   return {c.text("at", ""), c.number("seconds", 0, kMostSeconds, 0), c.text("build", "")};
 }
 
+// Whole numbers without a point, as far as a double has them exactly.
+OrderedJson number(double x) { return x == std::floor(x) && std::abs(x) < 0x1p53 ? OrderedJson(static_cast<int64_t>(x)) : OrderedJson(x); }
+
 OrderedJson to_json(const Curve& curve) {
   OrderedJson list = OrderedJson::array();
-  for (const Curve::Point& p : curve.points) list.push_back({p.x, p.rate, p.noise});
+  for (const Curve::Point& p : curve.points) list.push_back({number(p.x), number(p.rate), p.noise});
   return curve.empty() ? OrderedJson(nullptr) : list;
 }
 
 OrderedJson to_json(const Surface& surface, const char* line, const char* curve) {
   OrderedJson list = OrderedJson::array();
-  for (const Surface::Line& l : surface.lines) list.push_back({{line, l.y}, {curve, to_json(l.curve)}});
+  for (const Surface::Line& l : surface.lines) list.push_back({{line, number(l.y)}, {curve, to_json(l.curve)}});
   return surface.empty() ? OrderedJson(nullptr) : list;
 }
 
 // null for an empty optional.
-template <typename T>
-OrderedJson or_null(const std::optional<T>& value) {
-  return value ? OrderedJson(*value) : OrderedJson(nullptr);
-}
+OrderedJson or_null(const std::optional<double>& value) { return value ? number(*value) : OrderedJson(nullptr); }
 
 // `item` of each; null where there is none, as the reader has it.
 template <typename T, typename Item>
@@ -229,8 +230,8 @@ OrderedJson list_of(const std::vector<T>& all, const Item& item) {
 OrderedJson to_json(const Machine::Cpu& cpu) {
   return {{"cores", cpu.cores},
           {"path", cpu.path},
-          {"bf16_flops", cpu.bf16_flops},
-          {"attention_flops", cpu.attention_flops},
+          {"bf16_flops", number(cpu.bf16_flops)},
+          {"attention_flops", number(cpu.attention_flops)},
           {"peaks", list_of(cpu.peaks, [](const Machine::Peak& p) {
              return OrderedJson{{"path", p.path}, {"dtype", dtype_name(p.dtype)}, {"flops", to_json(p.flops)}};
            })}};
@@ -258,7 +259,7 @@ OrderedJson to_json(const StepRates& s) {
 }
 
 void write(const OrderedJson& json, size_t indent, std::string& out) {
-  constexpr size_t kWidth = 120;
+  constexpr size_t kWidth = 150;
   const std::string line = json.dump();
   if (!json.is_structured() || json.empty() || line.size() + indent <= kWidth) {
     out += line;
@@ -307,7 +308,7 @@ OrderedJson to_json(const Machine& m) {
   }
   if (m.link) json["link"] = {{"h2d", m.link->h2d}, {"d2h", m.link->d2h}};
   json["cpu"] = to_json(m.cpu);
-  json["dram"] = {{"bytes", m.dram.bytes}, {"bandwidth", m.dram.bandwidth}, {"by_threads", to_json(m.dram.by_threads)}};
+  json["dram"] = {{"bytes", m.dram.bytes}, {"bandwidth", number(m.dram.bandwidth)}, {"by_threads", to_json(m.dram.by_threads)}};
   json["ssd"] = nullptr;
   if (m.ssd) {
     json["ssd"] = {{"bytes", m.ssd->bytes},

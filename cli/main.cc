@@ -236,6 +236,7 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
 int run_batch(const EngineOptions& engine_options, const moegen::BatchOptions& o) {
   moegen::BatchJob job(o);  // refuses what it must before the model is loaded
   EngineOptions planned = engine_options;
+  planned.measure_from = uint64_t{4} << 30;  // smaller models are soon done
   planned.workload = moegen::sample_requests(o, std::filesystem::weakly_canonical(engine_options.model).filename().string());
   moegen::Engine engine(planned);
   if (o.progress != "none") print_plan(engine.info());
@@ -297,6 +298,7 @@ int main(int argc, char** argv) {
     if (show->parsed()) std::cout << moegen::inspect(model, json);
     if (plan->parsed() || simulate->parsed()) {
       engine_options.workload = workload_of(plan_options, engine_options);
+      engine_options.measure_from = 0;
       (plan->parsed() ? moegen::show_plan : moegen::show_simulation)(engine_options, plan_options.json, std::cout);
     }
     if (bench.parsed()) bench.run();

@@ -10,7 +10,9 @@
 #include "engine/sampler.h"
 #include "grammar/compiler.h"
 #include "memory/mapped_memory.h"
+#include "moegen/version.h"
 #include "plan/machine_file.h"
+#include "profile/machine_profile.h"
 
 namespace moegen {
 namespace {
@@ -95,6 +97,33 @@ PlanInput budget_of(const ModelSetup& m, const EngineOptions& options) {
   return in;
 }
 
+// From the file that is named, else as they are kept, else measured where that is worth its time and its memory.
+void find_rates(ModelSetup& m, const EngineOptions& options) {
+  constexpr uint64_t kLeastMemory = uint64_t{1} << 30;
+  if (!options.machine_file.empty()) {
+    m.machine = load_machine(options.machine_file);
+    m.machine_origin = options.machine_file.string();
+    return;
+  }
+  ProfileInput in;
+  in.spec = &m.spec;
+  in.act = m.act;
+  in.kv_dtype = m.kv_dtype;
+  in.cpu_path = options.cpu_path;
+  in.threads = m.pool.size();
+  in.directory = options.model;
+  in.build = version_text().substr(0, version_text().find('\n'));
+  std::optional<MachineProfile> profile = kept_profile(in);
+  if (!profile && options.measure_from && m.budget.weight_bytes >= *options.measure_from && m.budget.host_memory >= kLeastMemory) {
+    log_line("measuring this machine for the model's shapes: about 20 s, once");
+    profile = machine_profile(in);
+    for (const std::string& warning : profile->warnings) log_line("{}", warning);
+  }
+  if (!profile) return;
+  m.machine = std::move(profile->machine);
+  m.machine_origin = std::move(profile->source);
+}
+
 // The tensors that stream, beside the binding's table.
 std::vector<bool> left_out(const ModelSetup& m) {
   std::vector<bool> out(m.binding.table.size());
@@ -130,11 +159,8 @@ ModelSetup::ModelSetup(const EngineOptions& options)
   tokenizer = load_tokenizer(options);
   if (tokenizer) chat_template = ChatTemplate::load(options.model);
   if (checkpoint) units = weight_units(binding);
-  if (!options.machine_file.empty()) {
-    machine = load_machine(options.machine_file);
-    machine_origin = options.machine_file.string();
-  }
   budget = budget_of(*this, options);
+  find_rates(*this, options);
   if (machine && !options.workload.requests.empty()) {
     decision = choose_plan({budget, &*machine, &options.workload});
     plan = decision->best.plan;

@@ -115,6 +115,16 @@ std::string profile_key(const ProfileInput& in) {
 
 fs::path profile_file(const fs::path& folder, const std::string& key) { return folder / fmt::format("machine-{:016x}.json", hash(key)); }
 
+std::optional<MachineProfile> kept_profile(const ProfileInput& input) {
+  if (input.cache.empty()) return std::nullopt;
+  const std::string key = profile_key(input);
+  const fs::path file = profile_file(input.cache, key);
+  std::string warning;
+  const auto kept = load(file, key, warning);
+  if (!kept) return std::nullopt;
+  return MachineProfile{*kept, fmt::format("from {}, measured at {}", file.string(), kept->measured->at), {}};
+}
+
 MachineProfile machine_profile(const ProfileInput& input, const std::function<Machine(const ProfileInput&)>& measure) {
   const std::string key = profile_key(input);
   const fs::path file = input.cache.empty() ? fs::path() : profile_file(input.cache, key);

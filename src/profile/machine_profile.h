@@ -46,6 +46,9 @@ struct MachineProfile {
 /// The cache never is a reason to fail. Throws what profile_key() and `measure` throw.
 [[nodiscard]] MachineProfile machine_profile(const ProfileInput& input, const std::function<Machine(const ProfileInput&)>& measure = measure_machine);
 
+/// The same where it is kept; never measures. Throws what profile_key() throws.
+[[nodiscard]] std::optional<MachineProfile> kept_profile(const ProfileInput& input);
+
 /// The key of such a profile: CPU, path, threads, Linux, file system, shapes, dtypes, and the version of what is measured; JSON.
 /// Throws Error(not_found) where there is no such directory, Error(invalid_argument) for a path that is unknown.
 [[nodiscard]] std::string profile_key(const ProfileInput& input);

@@ -38,6 +38,7 @@ class Process : public ::testing::Test {
   Process() {
     char name[] = "/tmp/moegen-test-XXXXXX";
     dir = ::mkdtemp(name);
+    ::setenv("XDG_CACHE_HOME", (dir / "cache").c_str(), 1);  // no rates that were measured before
   }
   ~Process() override { std::filesystem::remove_all(dir); }
 

@@ -43,10 +43,10 @@ struct EngineOptions {
   bool skip_tokenizer_init = false;              ///< token ids in, token ids out
   std::string parser = "auto";                   ///< auto | none | a parser's name: reasoning and tool calls of conversations
   std::filesystem::path trace_file;              ///< Chrome trace of what computed and what was read when; empty: none
-  std::filesystem::path machine_file;  ///< rates of the machine, as `bench machine --json` writes them; empty: its own
+  std::filesystem::path machine_file;            ///< rates of the machine, as `bench machine --json` writes them; empty: its own
   std::optional<uint64_t> measure_from;          ///< weights for which rates are measured where none are kept: half a minute; empty: never
-  Workload workload;                   ///< that sizes are chosen for; empty: none is known
-  bool use_generation_config = true;   ///< defaults of generation_config.json
+  Workload workload;                             ///< that sizes are chosen for; empty: none is known
+  bool use_generation_config = true;             ///< defaults of generation_config.json
 };
 
 }  // namespace moegen

@@ -104,6 +104,8 @@ struct Machine {
     uint64_t bytes = 0;
     std::optional<double> read_bandwidth;  ///< past the page cache; empty: no such reads, `note` says why
     Surface by_depth;                      ///< bytes/s over the bytes of a read, for numbers of reads under way
+    double beside_compute = 1;             ///< share of its rate that is left while the cores compute
+    double compute_beside = 1;             ///< share of the cores' rate that is left while it is read
     std::string note;
     bool operator==(const Ssd&) const = default;
   };

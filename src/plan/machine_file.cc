@@ -18,6 +18,8 @@ using Names = std::initializer_list<std::string_view>;
 
 constexpr double kLeastRate = 1e-3;  // no quotient of sizes and rates overflows
 constexpr double kMostRate = 1e24;
+constexpr double kLeastShare = 0.01;
+constexpr double kMostShare = 1;
 constexpr int64_t kMostBytes = int64_t{1} << 60;
 constexpr int64_t kMostSize = int64_t{1} << 40;
 constexpr double kMostSeconds = 1e6;
@@ -158,8 +160,10 @@ Machine::Dram parse_dram(const Json& json, const std::string& where) {
 }
 
 Machine::Ssd parse_ssd(const Json& json, const std::string& where) {
-  const Config c = fields(json, where, {"bytes", "read_bandwidth", "by_depth", "note"});
-  return {bytes(c, "bytes"), rate_or_none(c, "read_bandwidth"), parse_surface(json, "by_depth", "depth", "by_block", where), c.text("note", "")};
+  const Config c = fields(json, where, {"bytes", "read_bandwidth", "by_depth", "beside_compute", "compute_beside", "note"});
+  const auto share = [&](std::string_view field) { return c.number(field, kLeastShare, kMostShare, 1); };
+  return {bytes(c, "bytes"),       rate_or_none(c, "read_bandwidth"), parse_surface(json, "by_depth", "depth", "by_block", where),
+          share("beside_compute"), share("compute_beside"),           c.text("note", "")};
 }
 
 StepRates::Attention parse_attention(const Json& json, const std::string& where) {
@@ -314,6 +318,8 @@ OrderedJson to_json(const Machine& m) {
     json["ssd"] = {{"bytes", m.ssd->bytes},
                    {"read_bandwidth", or_null(m.ssd->read_bandwidth)},
                    {"by_depth", to_json(m.ssd->by_depth, "depth", "by_block")},
+                   {"beside_compute", m.ssd->beside_compute},
+                   {"compute_beside", m.ssd->compute_beside},
                    {"note", m.ssd->note}};
   }
   json["steps"] = m.steps ? to_json(*m.steps) : OrderedJson(nullptr);

@@ -59,7 +59,9 @@ PassCosts::PassCosts(const ModelSpec& spec, const Machine& machine, const Plan& 
     throw_error(ErrorCode::unsupported, "{}: no rate of its storage is known, and {} of the weights would stream from it", machine.name,
                 plan.weights.streamed.size());
   }
-  storage_rate_ = machine.ssd->by_depth.empty() ? *machine.ssd->read_bandwidth : machine.ssd->by_depth.at(kPiecesUnderWay, kPieceBytes);
+  // One slot is computed with, or has just been emptied, for half of the time: so much less is under way.
+  const double filling = 1 - 0.5 / plan.weights.slots;
+  storage_rate_ = filling * (machine.ssd->by_depth.empty() ? *machine.ssd->read_bandwidth : machine.ssd->by_depth.at(kPiecesUnderWay, kPieceBytes));
 }
 
 // The steps of src/model in their order.
@@ -143,7 +145,7 @@ void PassCosts::cost_logits(const PassLoad& load, PassCost& cost) const {
 
 // The ring holds what was read and not computed with. While a layer's experts run, all its bytes have to come; the rest of the time it
 // fills, where what is wanted next is known. The second of two passes, since the first begins with an empty ring.
-void PassCosts::cost_ring(const std::vector<Layer>& layers, const PassLoad& load, PassCost& cost) const {
+void PassCosts::cost_ring(const std::vector<Layer>& layers, const PassLoad& load, double slower, double storage_rate, PassCost& cost) const {
   const double tokens = load.decodes + load.prompt_tokens;
   double filled = 0;
   for (const bool counts : {false, true}) {
@@ -151,15 +153,14 @@ void PassCosts::cost_ring(const std::vector<Layer>& layers, const PassLoad& load
     for (size_t l = 0; l < layers.size(); ++l) {
       const Layer& layer = layers[l];
       const bool ahead = tokens >= static_cast<double>(read_ahead_[l]);
-      if (ahead) filled = std::min(ring_bytes_, filled + layer.before * storage_rate_);
-      const double missing = std::max(0.0, layer.bytes - filled) / storage_rate_;
-      const double stage = std::max(layer.experts, missing);
-      cost.wait += stage - layer.experts;
+      if (ahead) filled = std::min(ring_bytes_, filled + layer.before * slower * storage_rate);
+      const double experts = layer.experts * slower;
+      const double stage = std::max(experts, std::max(0.0, layer.bytes - filled) / storage_rate);
+      cost.wait += stage - experts;
       const bool next_ahead = tokens >= static_cast<double>(read_ahead_[(l + 1) % layers.size()]);
-      filled = next_ahead ? std::min(ring_bytes_, std::max(0.0, filled + stage * storage_rate_ - layer.bytes)) : 0;
+      filled = next_ahead ? std::min(ring_bytes_, std::max(0.0, filled + stage * storage_rate - layer.bytes)) : 0;
     }
-    if (layers.empty() || counts) break;
-    filled = std::min(ring_bytes_, filled + cost.logits * storage_rate_);
+    if (!counts) filled = std::min(ring_bytes_, filled + cost.logits * storage_rate);
   }
 }
 
@@ -187,11 +188,23 @@ PassCost PassCosts::of(const PassLoad& load) const {
     cost.rows += fixed;
     cost.cpu += fixed;
   }
+  cost.seconds = cost.cpu;
   if (storage_rate_ > 0) {
-    cost.storage = cost.bytes_read / storage_rate_;
-    cost_ring(layers, load, cost);
+    // Both are slower while the other runs; for how long that is, is known once there is a first figure.
+    const double alone = cost.cpu;
+    double slower = 1;
+    double rate = storage_rate_;
+    for (int i = 0; i < 3; ++i) {
+      cost.storage = cost.bytes_read / rate;
+      cost_ring(layers, load, slower, rate, cost);
+      cost.cpu = alone * slower;
+      cost.seconds = cost.cpu + cost.wait;
+      slower = 1 + std::min(1.0, cost.storage / cost.seconds) * (1 / machine_.ssd->compute_beside - 1);
+      rate = storage_rate_ * (1 - cost.cpu / cost.seconds * (1 - machine_.ssd->beside_compute));
+    }
+    for (double PassCost::*part : {&PassCost::projections, &PassCost::attention, &PassCost::experts, &PassCost::logits, &PassCost::rows})
+      cost.*part *= cost.cpu / alone;
   }
-  cost.seconds = cost.cpu + cost.wait;
   return cost;
 }
 

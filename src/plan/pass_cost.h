@@ -55,7 +55,7 @@ class PassCosts {
   };
   [[nodiscard]] Layer cost_layer(const LayerSpec& layer, const PassLoad& load, PassCost& cost) const;
   void cost_logits(const PassLoad& load, PassCost& cost) const;
-  void cost_ring(const std::vector<Layer>& layers, const PassLoad& load, PassCost& cost) const;
+  void cost_ring(const std::vector<Layer>& layers, const PassLoad& load, double slower, double storage_rate, PassCost& cost) const;
 
   const ModelSpec& spec_;
   const Machine& machine_;

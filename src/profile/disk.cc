@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -24,6 +26,7 @@ namespace fs = std::filesystem;
 constexpr unsigned kDepths[] = {1, 2, 4, 8};
 constexpr uint32_t kBlocks[] = {256 << 10, 1 << 20, 2 << 20, 4 << 20};
 constexpr uint64_t kSampleBytes = 64 << 20;
+constexpr size_t kMemoryBytes = 192 << 20;  // that is read into: more than caches hold, as the slots of weights
 
 // Why nothing can be measured; caught in disk_profile().
 struct NoReads {
@@ -72,8 +75,7 @@ FileReader make_temporary(const fs::path& directory, uint64_t bytes) {
 // Goes through the files again and again.
 class Reads {
  public:
-  explicit Reads(const std::vector<FileReader>& files)
-      : memory_(kDepths[std::size(kDepths) - 1] * size_t{kBlocks[std::size(kBlocks) - 1]}, "direct reads") {
+  explicit Reads(const std::vector<FileReader>& files) : memory_(kMemoryBytes, "direct reads") {
     for (const FileReader& file : files) {
       if (!files_.emplace_back(file).direct()) throw NoReads{"the file system has no direct reads"};
       most_ = std::max(most_, file.size());
@@ -85,11 +87,11 @@ class Reads {
   // Whether some file has a block of that size.
   [[nodiscard]] bool holds(uint32_t block) const { return block <= most_; }
 
-  // Bytes/s of some reads of `block` bytes, `depth` under way.
-  double rate(unsigned depth, uint32_t block) {
-    const std::unique_ptr<AsyncReader> reader = open_async_reader(depth, buffers(depth, block));
+  // Bytes/s of some reads of `block` bytes, `depth` under way; of as many as there are until `stop`, if it is given.
+  double rate(unsigned depth, uint32_t block, const std::atomic<bool>* stop = nullptr) {
+    const std::unique_ptr<AsyncReader> reader = open_async_reader(depth, buffers(block));
     std::vector<ReadResult> results(depth);
-    const auto count = static_cast<uint32_t>(std::max<uint64_t>(depth, sample_bytes_ / block));
+    auto count = static_cast<uint32_t>(std::max<uint64_t>(depth, sample_bytes_ / block));
     uint32_t begun = 0;
     const double seconds = seconds_of([&] {
       for (; begun < depth; ++begun) reader->submit(next(block, begun));
@@ -98,6 +100,7 @@ class Reads {
         ended += static_cast<uint32_t>(some);
         for (const ReadResult& r : std::span(results).first(some)) {
           check(r, block);
+          if (stop != nullptr) count = stop->load() ? begun : begun + 1;
           if (begun < count) reader->submit(next(block, r.tag));
           begun += begun < count ? 1 : 0;
         }
@@ -107,13 +110,13 @@ class Reads {
   }
 
  private:
-  [[nodiscard]] std::vector<std::span<std::byte>> buffers(unsigned depth, uint32_t block) const {
+  [[nodiscard]] std::vector<std::span<std::byte>> buffers(uint32_t block) const {
     std::vector<std::span<std::byte>> out;
-    for (unsigned i = 0; i < depth; ++i) out.emplace_back(memory_.data() + size_t{i} * block, block);
+    for (size_t at = 0; at + block <= memory_.size(); at += block) out.emplace_back(memory_.data() + at, block);
     return out;
   }
 
-  // Into buffer `tag`.
+  // Into the next buffer.
   ReadRequest next(uint32_t block, uint32_t tag) {
     offset_ = round_up<uint64_t>(offset_, kReadAlignment);
     while (offset_ + block > files_[file_idx_].file().size()) {
@@ -122,7 +125,8 @@ class Reads {
     }
     const uint64_t at = offset_;
     offset_ += block;
-    return {files_[file_idx_].descriptor(), at, memory_.data() + size_t{tag} * block, block, tag, static_cast<int>(tag)};
+    buffer_ = (buffer_ + 1) % (memory_.size() / block);
+    return {files_[file_idx_].descriptor(), at, memory_.data() + buffer_ * block, block, tag, static_cast<int>(buffer_)};
   }
 
   static void check(const ReadResult& result, uint32_t block) {
@@ -137,6 +141,7 @@ class Reads {
   uint64_t sample_bytes_ = 0;
   size_t file_idx_ = 0;
   uint64_t offset_ = 0;
+  size_t buffer_ = 0;
 };
 
 Surface read_all(const std::vector<FileReader>& files, const Effort& effort) {
@@ -152,6 +157,14 @@ Surface read_all(const std::vector<FileReader>& files, const Effort& effort) {
   return surface;
 }
 
+// What is read: the shards, or else a temporary file.
+std::vector<FileReader> files_of(const fs::path& directory, uint64_t file_bytes, bool& shards) {
+  std::vector<FileReader> files = open_shards(directory, file_bytes);
+  shards = !files.empty();
+  if (!shards) files.push_back(make_temporary(directory, file_bytes));
+  return files;
+}
+
 }  // namespace
 
 Machine::Ssd disk_profile(const fs::path& directory, uint64_t file_bytes, const Effort& effort) {
@@ -162,9 +175,8 @@ Machine::Ssd disk_profile(const fs::path& directory, uint64_t file_bytes, const 
   ssd.bytes = info.f_blocks * static_cast<uint64_t>(info.f_bsize);
   try {
     if (info.f_type == TMPFS_MAGIC || info.f_type == RAMFS_MAGIC) throw NoReads{"the file system lies in memory"};
-    std::vector<FileReader> files = open_shards(directory, file_bytes);
-    const bool shards = !files.empty();
-    if (!shards) files.push_back(make_temporary(directory, file_bytes));
+    bool shards = false;
+    const std::vector<FileReader> files = files_of(directory, file_bytes, shards);
     ssd.by_depth = read_all(files, effort);
     ssd.read_bandwidth = ssd.by_depth.best();
     ssd.note = shards ? "direct reads of the shards" : fmt::format("direct reads of a temporary file of {}", format_bytes(file_bytes));
@@ -172,6 +184,36 @@ Machine::Ssd disk_profile(const fs::path& directory, uint64_t file_bytes, const 
     ssd.note = fmt::format("{}: {}", directory.string(), no.why);
   }
   return ssd;
+}
+
+Together read_beside(const fs::path& directory, uint64_t file_bytes, const std::function<double()>& compute, const Effort& effort) {
+  constexpr unsigned kDepth = 8;  // as WeightStream
+  constexpr uint32_t kBlock = 2 << 20;
+  bool shards = false;
+  const std::vector<FileReader> files = files_of(directory, file_bytes, shards);
+  Reads reads(files);
+  std::vector<double> read_shares;
+  std::vector<double> compute_shares;
+  double seconds = 0;
+  while (seconds < effort.seconds || static_cast<int>(read_shares.size()) < effort.rounds) {
+    seconds += seconds_of([&] {
+      const double compute_alone = compute();
+      const double reads_alone = reads.rate(kDepth, kBlock);
+      std::atomic<bool> stop{false};
+      double reads_together = 0;
+      std::thread reader([&] { reads_together = reads.rate(kDepth, kBlock, &stop); });
+      const double compute_together = compute();
+      stop = true;
+      reader.join();
+      read_shares.push_back(reads_together / reads_alone);
+      compute_shares.push_back(compute_together / compute_alone);
+    });
+  }
+  const auto middle = [](std::vector<double>& v) {
+    std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
+    return std::clamp(v[v.size() / 2], 0.01, 1.0);
+  };
+  return {rounded(middle(read_shares)), rounded(middle(compute_shares))};
 }
 
 }  // namespace moegen

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 
 #include "plan/machine.h"
 #include "profile/sampling.h"
@@ -16,5 +17,15 @@ constexpr uint64_t kLeastFileBytes = 1 << 20;
 /// the note says why. `file_bytes` is at least kLeastFileBytes. Throws Error(not_found) where there is no such directory, Error(io) where
 /// a read fails.
 [[nodiscard]] Machine::Ssd disk_profile(const std::filesystem::path& directory, uint64_t file_bytes, const Effort& effort);
+
+/// Shares of their own rates that reads and `compute` have left while both run: the reads as the engine reads, compute() as long as one sample
+/// is to take, returning its rate. Needs shards or a place for the temporary file, as disk_profile(), whose profile of the directory
+/// has a rate.
+struct Together {
+  double reads = 1;
+  double compute = 1;
+};
+[[nodiscard]] Together read_beside(const std::filesystem::path& directory, uint64_t file_bytes, const std::function<double()>& compute,
+                                   const Effort& effort);
 
 }  // namespace moegen

@@ -20,7 +20,8 @@ namespace moegen {
 namespace {
 
 // Shares of the time.
-constexpr double kDisk = 0.18;
+constexpr double kDisk = 0.12;
+constexpr double kBeside = 0.08;
 constexpr double kPeaks = 0.08;
 constexpr double kDram = 0.04;
 constexpr double kMlps = 0.22;
@@ -112,6 +113,24 @@ Curve measure_prefill(const AttentionShape& shape, DType kv_dtype, const Workben
   return sample_curve(points, effort);
 }
 
+// Experts of many tokens, with reads beside them as where weights stream.
+Together measure_beside(const ProfileInput& in, const ModelShapes& shapes, const Workbench& bench, const Effort& effort) {
+  constexpr double kSeconds = 0.15;
+  constexpr int64_t kTokens = 128;
+  const auto [hidden, width] = shapes.mlps.front();
+  const auto room = static_cast<int64_t>(bench.memory.size() / (3 * bytes_of(bench.weights))) / hidden;
+  MlpWork work(hidden, std::min(width, room), kTokens, bench);
+  return read_beside(
+      in.directory, in.file_bytes,
+      [&] {
+        double flops = 0;
+        double seconds = 0;
+        while (seconds < kSeconds) seconds += seconds_of([&] { flops += work.run(kTokens).flops; });
+        return flops / seconds;
+      },
+      effort);
+}
+
 double fork_join_seconds(ThreadPool& pool) {
   return seconds_per_call([&] { pool.parallel_for(pool.size(), [](int64_t, int) {}); });
 }
@@ -166,7 +185,14 @@ Machine measure_machine(const ProfileInput& in) {
     m.cpu = {pool.size(), std::string(kernels.name), 0, 0, measure_peaks(pool, in.effort.part(kPeaks))};
     for (const Machine::Peak& p : m.cpu.peaks) m.cpu.bf16_flops = std::max(m.cpu.bf16_flops, p.dtype == DType::bf16 ? p.flops.best() : 0);
     const DType weights = spec.dtype == DType::f32 ? DType::f32 : DType::bf16;  // f16 has the size of the latter
-    m.steps = measure_steps(shapes_of(spec), in.kv_dtype, {kernels, pool, in.act, weights, memory}, in.effort);
+    const Workbench bench{kernels, pool, in.act, weights, memory};
+    const ModelShapes shapes = shapes_of(spec);
+    m.steps = measure_steps(shapes, in.kv_dtype, bench, in.effort);
+    if (m.ssd->read_bandwidth) {
+      const Together together = measure_beside(in, shapes, bench, in.effort.part(kBeside));
+      m.ssd->beside_compute = together.reads;
+      m.ssd->compute_beside = together.compute;
+    }
     for (const StepRates::Attention& a : m.steps->attentions) m.cpu.attention_flops = std::max(m.cpu.attention_flops, a.prefill.best());
   }));
   return m;

@@ -12,7 +12,7 @@ inline Machine round_machine() {
   m.cpu.bf16_flops = 1e12;
   m.cpu.attention_flops = 5e11;
   m.dram = {uint64_t{64} << 30, 4e10, {}};
-  m.ssd = Machine::Ssd{uint64_t{1} << 40, 2e9, {}, ""};
+  m.ssd = Machine::Ssd{uint64_t{1} << 40, 2e9, {}, 1, 1, ""};
   return m;
 }
 

@@ -22,6 +22,22 @@ class RequestSource {
   virtual bool ready() { return true; }
 };
 
+/// Seconds of passes, by resource.
+struct ResourceSeconds {
+  double passes = 0;
+  double cpu = 0;      ///< the cores compute
+  double storage = 0;  ///< reads are under way
+  double wait = 0;     ///< the cores wait for weights
+
+  ResourceSeconds& operator+=(const ResourceSeconds& more) {
+    passes += more.passes;
+    cpu += more.cpu;
+    storage += more.storage;
+    wait += more.wait;
+    return *this;
+  }
+};
+
 /// Counters of a run, as they stand after a pass. Tokens are totals since the start of the run.
 struct Progress {
   int64_t passes = 0;
@@ -47,15 +63,8 @@ struct Progress {
   double pass_wait_seconds = 0;    ///< of the last pass
   int64_t pass_weight_bytes_read = 0;
 
-  /// Seconds of all passes, by resource.
-  struct Seconds {
-    double passes = 0;
-    double cpu = 0;      ///< the cores compute
-    double storage = 0;  ///< reads are under way
-    double wait = 0;     ///< the cores wait for weights
-  };
-  Seconds measured;
-  Seconds predicted;                  ///< all 0 where no rates of the machine are known
+  ResourceSeconds measured;           ///< of all passes
+  ResourceSeconds predicted;          ///< of all passes; all 0 where no rates of the machine are known
   double pass_predicted_seconds = 0;  ///< of the last pass
 };
 

@@ -8,11 +8,10 @@
 #include "api/admission.h"
 #include "api/model.h"
 #include "api/output_text.h"
+#include "api/pass_watch.h"
 #include "api/read_output.h"
 #include "base/error.h"
-#include "base/log.h"
 #include "engine/loop.h"
-#include "simulate/rate_watch.h"
 
 namespace moegen {
 namespace {
@@ -41,8 +40,7 @@ class Engine::Impl {
                   model_.trace ? &*model_.trace : nullptr),
         sampler_(model_.kernels, model_.spec.vocab, model_.pool.size()),
         loop_(scheduler_, executor_, sampler_, model_.pool, model_.spec.vocab),
-        admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()),
-        workload_(options.workload) {
+        admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()) {
     info_.model_name = std::filesystem::weakly_canonical(options.model).filename().string();
     info_.family = model_.spec.family;
     info_.dtype = model_.act == DType::bf16 ? "bfloat16" : "float32";
@@ -52,7 +50,7 @@ class Engine::Impl {
     info_.threads = model_.pool.size();
     info_.answer_memory = model_.plan.answer_bytes;
     info_.plan = model_.plan.describe();
-    if (model_.machine) costs_.emplace(model_.spec, *model_.machine, model_.plan, model_.units);
+    if (model_.machine) watch_.emplace(model_, options.workload);
   }
 
   [[nodiscard]] const EngineInfo& info() const { return info_; }
@@ -242,38 +240,16 @@ class Engine::Impl {
     progress_.generated_tokens += counts.sampled;
     progress_.kv_pages_used = scheduler_.pages_used();
     if (model_.stream) report_stream(model_.stream->counters());
-    add_seconds(progress_.measured,
-                {pass_seconds, pass_seconds - progress_.pass_wait_seconds, progress_.pass_read_seconds, progress_.pass_wait_seconds});
-    if (costs_) {
-      const PassCost cost = costs_->of(counts.load);
-      progress_.pass_predicted_seconds = cost.seconds;
-      add_seconds(progress_.predicted, {cost.seconds, cost.cpu, cost.storage, cost.wait});
-      watch({cost.seconds, cost.cpu, cost.storage}, {pass_seconds, pass_seconds - progress_.pass_wait_seconds, progress_.pass_read_seconds});
+    const ResourceSeconds measured{pass_seconds, pass_seconds - progress_.pass_wait_seconds, progress_.pass_read_seconds,
+                                   progress_.pass_wait_seconds};
+    progress_.measured += measured;
+    if (watch_) {
+      const ResourceSeconds predicted = watch_->predict(counts.load);
+      progress_.pass_predicted_seconds = predicted.passes;
+      progress_.predicted += predicted;
+      if (const auto sizes = watch_->compare(predicted, measured)) scheduler_.limit(sizes->pass_tokens, sizes->sequences);
     }
     sink_->pass(progress_);
-  }
-
-  // Rates that turn out to be others are corrected, and sizes chosen again from what memory is there.
-  void watch(const RateWatch::Pass& predicted, const RateWatch::Pass& measured) {
-    const auto correction = rates_.add(predicted, measured);
-    if (!correction || corrected_ || !model_.decision) return;
-    corrected_ = true;
-    const Machine machine = corrected(*model_.machine, *correction);
-    const Decision again = choose_plan({model_.budget, &machine, &workload_, &model_.plan});
-    const PassSizes& sizes = again.best.plan.sizes;
-    scheduler_.limit(sizes.pass_tokens, sizes.sequences);
-    const bool same = sizes.pass_tokens == model_.plan.sizes.pass_tokens && sizes.sequences == model_.plan.sizes.sequences;
-    const std::string text =
-        same ? "the sizes stay" : fmt::format("from now on {} tokens of {} sequences a pass", sizes.pass_tokens, sizes.sequences);
-    log_line("passes differ from their prediction: the cores take {:.2f} times as long, the storage {:.2f}; {}", correction->cpu, correction->storage,
-             text);
-  }
-
-  static void add_seconds(Progress::Seconds& sum, const Progress::Seconds& more) {
-    sum.passes += more.passes;
-    sum.cpu += more.cpu;
-    sum.storage += more.storage;
-    sum.wait += more.wait;
   }
 
   void report_stream(const StreamCounters& now) {
@@ -292,10 +268,7 @@ class Engine::Impl {
   Sampler sampler_;
   Loop loop_;
   Admission admission_;
-  Workload workload_;
-  std::optional<PassCosts> costs_;  // where rates of the machine are known
-  RateWatch rates_;
-  bool corrected_ = false;
+  std::optional<PassWatch> watch_;  // where rates of the machine are known
   EngineInfo info_;
   std::unordered_map<int64_t, Pending> pending_;
   int64_t next_key_ = 0;

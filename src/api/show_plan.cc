@@ -1,11 +1,7 @@
-#include <algorithm>
-#include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "api/model.h"
+#include "api/plan_report.h"
 #include "base/error.h"
-#include "base/size.h"
 #include "base/trace.h"
 #include "engine/sampler.h"
 #include "moegen/plan.h"
@@ -13,58 +9,6 @@
 
 namespace moegen {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-// A decision, and what it is about.
-struct Subject {
-  std::string model;
-  const ModelSpec& spec;
-  const Machine& machine;
-  const Workload& workload;
-  const Decision& decision;
-  std::string machine_origin;
-};
-
-std::string duration(double seconds) {
-  if (seconds < 120) return fmt::format("{:.{}f} s", seconds, seconds < 10 ? 2 : 1);
-  const auto minutes = static_cast<int64_t>(seconds / 60);
-  if (minutes < 120) return fmt::format("{} min {} s", minutes, static_cast<int64_t>(seconds) % 60);
-  if (minutes < 48 * 60) return fmt::format("{} h {} min", minutes / 60, minutes % 60);
-  return fmt::format("{:.1f} days", seconds / 86400);
-}
-
-// "1,234,567"
-std::string grouped(double number) {
-  const std::string digits = fmt::format("{:.0f}", number);
-  std::string text;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
-    text += digits[i];
-  }
-  return text;
-}
-
-double per_second(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
-
-// What the job waits for most of all.
-std::string bottleneck(const PassCost& sum) {
-  if (sum.storage > sum.cpu) return "ssd";
-  return sum.dram > sum.flops ? "dram" : "cpu";
-}
-
-std::string in_words(const std::string& bottleneck) {
-  if (bottleneck == "ssd") return "the storage: weights come slower than the cores use them";
-  if (bottleneck == "dram") return "DRAM: weights and K and V are read for few tokens at a time";
-  return "the cores: more memory would not make it faster";
-}
-
-std::string size_words(const Plan& plan) {
-  std::string text = fmt::format("passes of {} tokens, {} sequences in flight", grouped(static_cast<double>(plan.sizes.pass_tokens)),
-                                 grouped(static_cast<double>(plan.sizes.sequences)));
-  if (plan.weights.slots > 0) text += fmt::format(", weights {} in {} slots", format_bytes(plan.weights.bytes()), plan.weights.slots);
-  return text;
-}
 
 // The same search with a GiB more of everything that is counted.
 std::optional<Decision> with_one_more_gib(const ModelSetup& m, const Workload& workload, std::optional<uint64_t> PlanInput::*part) {
@@ -74,98 +18,6 @@ std::optional<Decision> with_one_more_gib(const ModelSetup& m, const Workload& w
   if (part != nullptr && !(budget.*part)) return std::nullopt;
   if (part != nullptr) *(budget.*part) += kGiB;
   return choose_plan({budget, &*m.machine, &workload});
-}
-
-Json by_resource(const PassCost& cost) {
-  return {{"link", nullptr}, {"dram", cost.dram}, {"ssd", cost.storage}, {"cpu", cost.cpu}, {"gpu", nullptr}};
-}
-
-Json to_json(const Subject& s, const std::vector<std::string>& notes) {
-  const Plan& plan = s.decision.best.plan;
-  const JobCost& job = s.decision.best.job;
-  PassCost mean;
-  mean.add(job.sum, 1 / static_cast<double>(std::max<int64_t>(1, job.passes)));
-  Json memory = Json::object();
-  for (const auto& [purpose, bytes] : plan.memory) memory[purpose] = bytes;
-  const double decode_seconds = job.seconds - job.prompt_seconds;
-  return {{"model", s.model},
-          {"machine", s.machine.name},
-          {"workload",
-           {{"name", s.workload.name},
-            {"requests", s.workload.requests.size()},
-            {"prompt_tokens", prompt_tokens(s.workload)},
-            {"output_tokens", output_tokens(s.workload)}}},
-          {"sizes",
-           {{"pass_tokens", plan.sizes.pass_tokens},
-            {"sequences", plan.sizes.sequences},
-            {"wave_tokens", plan.sizes.wave_tokens},
-            {"attention_micro_batch", plan.sizes.attention_micro_batch},
-            {"expert_micro_batch", plan.sizes.expert_micro_batch},
-            {"slots", plan.weights.slots},
-            {"slot_bytes", plan.weights.slot_bytes},
-            {"kv_pages", plan.kv_pages},
-            {"page_tokens", plan.sizes.page_tokens},
-            {"cpu_attention_share", 1}}},
-          {"placement",
-           {{"weights", {{"dram", plan.weights.resident_bytes}, {"ssd", plan.weights.streamed_bytes}}},
-            {"kv", {{"dram", static_cast<uint64_t>(plan.kv_pages) * plan.kv.page_bytes}}}}},
-          {"pass", {{"seconds", mean.seconds}, {"by_resource", by_resource(mean)}, {"bottleneck", bottleneck(job.sum)}}},
-          {"job",
-           {{"seconds", job.seconds},
-            {"passes", job.passes},
-            {"prefill_seconds", job.prompt_seconds},
-            {"decode_seconds", decode_seconds},
-            {"prefill_tokens_per_second", per_second(static_cast<double>(job.prompt_tokens), job.prompt_seconds)},
-            {"decode_tokens_per_second", per_second(static_cast<double>(job.generated_tokens), decode_seconds)},
-            {"tail_seconds", job.tail_seconds},
-            {"preemptions", job.preemptions},
-            {"by_resource", by_resource(job.sum)}}},
-          {"memory", {{"dram", memory}}},
-          {"notes", notes}};
-}
-
-void print(const Subject& s, const std::vector<std::string>& notes, std::ostream& out) {
-  const Plan& plan = s.decision.best.plan;
-  const JobCost& job = s.decision.best.job;
-  const auto line = [&out](std::string_view name, const std::string& text) { out << fmt::format("{:<12}{}\n", name, text); };
-  line("model", fmt::format("{}: {}", s.model, s.spec.family));
-  line("machine", fmt::format("{} ({})", s.machine.name, s.machine_origin));
-  line("workload",
-       fmt::format("{}: {} requests, {} prompt and {} output tokens", s.workload.name, grouped(static_cast<double>(s.workload.requests.size())),
-                   grouped(static_cast<double>(prompt_tokens(s.workload))), grouped(static_cast<double>(output_tokens(s.workload)))));
-  out << "\n";
-  for (const std::string& text : plan.describe()) {
-    const size_t colon = text.find(':');
-    line(text.substr(0, colon), text.substr(std::min(text.size(), colon + 2)));
-  }
-  out << "\n";
-  const double passes = static_cast<double>(std::max<int64_t>(1, job.passes));
-  const PassCost& sum = job.sum;
-  line("a pass", fmt::format("{} on the average of {} passes", duration(sum.seconds / passes), grouped(passes)));
-  const auto share = [&](const char* name, double seconds, const char* what) {
-    if (seconds > 0) line("", fmt::format("{:<10}{:>10}{:>6.1f} %  {}", name, duration(seconds / passes), 100 * seconds / sum.seconds, what));
-  };
-  share("cores", sum.cpu, "compute");
-  share("  experts", sum.experts, "");
-  share("  attention", sum.attention, "over K and V");
-  share("  linear", sum.projections, "projections, router");
-  share("  logits", sum.logits, "and sampling");
-  share("  rows", sum.rows, "norms, rope, routing, sums");
-  share("SSD", sum.storage, "reads");
-  share("waiting", sum.wait, "cores wait for it");
-  share("DRAM", sum.dram, "would take alone for the bytes that it gives");
-  line("bottleneck", in_words(bottleneck(sum)));
-  line("the job",
-       fmt::format("{}: {} prompt and {} generated tokens/s; {:.1f} % of it in the tail{}", duration(job.seconds),
-                   grouped(per_second(static_cast<double>(job.prompt_tokens), job.seconds)),
-                   grouped(per_second(static_cast<double>(job.generated_tokens), job.seconds)), 100 * job.tail_seconds / std::max(1e-9, job.seconds),
-                   job.preemptions > 0 ? fmt::format("; {} preemptions", job.preemptions) : ""));
-  if (s.decision.next) {
-    const PlannedJob& next = *s.decision.next;
-    line("next best", fmt::format("{}: {} ({:+.1f} %), of {} plans", size_words(next.plan), duration(next.job.seconds),
-                                  100 * (next.job.seconds / job.seconds - 1), s.decision.tried));
-  }
-  for (const std::string& note : notes) line("", note);
 }
 
 // The first passes: what the cores do one after the other, and the storage beside them.
@@ -197,14 +49,6 @@ std::string more_memory(const char* what, const Decision& now, const Decision& t
 
 std::string name_of(const std::filesystem::path& model) { return std::filesystem::weakly_canonical(model).filename().string(); }
 
-void show(const Subject& subject, const std::vector<std::string>& notes, bool json, std::ostream& out) {
-  if (json) {
-    out << to_json(subject, notes).dump(2) << "\n";
-  } else {
-    print(subject, notes, out);
-  }
-}
-
 }  // namespace
 
 void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
@@ -221,7 +65,8 @@ void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
     notes.push_back(more_memory("for weights", *m.decision, *more));
   if (const auto more = with_one_more_gib(m, engine.workload, &PlanInput::kv_memory))
     notes.push_back(more_memory("for KV pages", *m.decision, *more));
-  show({name_of(engine.model), m.spec, *m.machine, engine.workload, *m.decision, m.machine_origin}, notes, json, out);
+  const PlanReport report{name_of(engine.model), m.spec, *m.machine, m.machine_origin, engine.workload, *m.decision, std::move(notes)};
+  json ? report.print_json(out) : report.print(out);
 }
 
 void show_simulation(const EngineOptions& engine, bool json, std::ostream& out) {
@@ -247,7 +92,8 @@ void show_simulation(const EngineOptions& engine, bool json, std::ostream& out) 
   if (!engine.trace_file.empty()) {
     trace_job({spec, machine, decision.best.plan, units}, decision.best.plan, engine);
   }
-  show({name_of(engine.model), spec, machine, engine.workload, decision, engine.machine_file.string()}, {}, json, out);
+  const PlanReport report{name_of(engine.model), spec, machine, engine.machine_file.string(), engine.workload, decision, {}};
+  json ? report.print_json(out) : report.print(out);
 }
 
 }  // namespace moegen

@@ -26,7 +26,7 @@ std::string streaming_text(const JobStatus& status) {
 
 Json or_null(double seconds) { return seconds > 0 ? Json(seconds) : Json(); }
 
-Json by_resource(const Progress::Seconds& seconds) {
+Json by_resource(const ResourceSeconds& seconds) {
   if (seconds.passes <= 0) return {};
   return {{"passes", seconds.passes}, {"cpu", seconds.cpu}, {"ssd", seconds.storage}, {"wait", seconds.wait}};
 }

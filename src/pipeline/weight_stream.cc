@@ -10,20 +10,16 @@
 namespace moegen {
 namespace {
 
-// Eight pieces of 2 MiB under way: what an NVMe SSD's rate asks for, twice (docs/results.md), and few enough that they come in order.
-constexpr uint32_t kPieceBytes = 2 << 20;
-constexpr unsigned kDepth = 8;
-
 int num_pieces(const WeightUnit& unit) {
   int count = 0;
-  for (const WeightUnit::Range& r : unit.ranges) count += static_cast<int>(ceil_div<uint64_t>(r.end - r.begin, kPieceBytes));
+  for (const WeightUnit::Range& r : unit.ranges) count += static_cast<int>(ceil_div<uint64_t>(r.end - r.begin, kReadPieceBytes));
   return count;
 }
 
 std::unique_ptr<AsyncReader> open_with_slots(const WeightStream::OpenReader& open, const MappedMemory& memory, uint64_t slot_bytes) {
   std::vector<std::span<std::byte>> slots;
   for (uint64_t at = 0; at < memory.size(); at += slot_bytes) slots.emplace_back(memory.data() + at, slot_bytes);
-  return open(kDepth, slots);
+  return open(kReadDepth, slots);
 }
 
 }  // namespace
@@ -40,7 +36,7 @@ WeightStream::WeightStream(const ModelSpec& spec, const Binding& binding, const 
       slots_(static_cast<size_t>(plan.slots)),
       wanted_(plan.streamed.size()),
       trace_(trace),
-      reader_(checkpoint.files(), open_with_slots(open_reader, memory_, slot_bytes_), kDepth),
+      reader_(checkpoint.files(), open_with_slots(open_reader, memory_, slot_bytes_), kReadDepth),
       reader_name_(reader_.reader().name()) {
   MOEGEN_CHECK(!streamed_.empty() && !slots_.empty());
   for (const int32_t unit : streamed_) {
@@ -177,7 +173,7 @@ Piece WeightStream::next_piece() {
   piece.file_idx = range.file_idx;
   piece.offset = range.begin + cursor_.offset;
   piece.to = slot_data(cursor_.slot) + range.at + cursor_.offset;
-  piece.needed = static_cast<uint32_t>(std::min<uint64_t>(left, kPieceBytes));
+  piece.needed = static_cast<uint32_t>(std::min<uint64_t>(left, kReadPieceBytes));
   piece.bytes = static_cast<uint32_t>(round_up<uint64_t>(piece.needed, kReadAlignment));
   piece.buffer = cursor_.slot;
   cursor_.offset += piece.needed;

@@ -9,10 +9,6 @@
 namespace moegen {
 namespace {
 
-// As WeightStream reads.
-constexpr double kPieceBytes = 2 << 20;
-constexpr double kPiecesUnderWay = 8;
-
 // Experts that T tokens reach, if they spread evenly: E (1 - (1 - k/E)^T).
 double touched(const MlpSpec& mlp, double tokens) {
   if (mlp.top_k >= mlp.num_experts) return mlp.num_experts;
@@ -61,7 +57,7 @@ PassCosts::PassCosts(const ModelSpec& spec, const Machine& machine, const Plan& 
   }
   // One slot is computed with, or has just been emptied, for half of the time: so much less is under way.
   const double filling = 1 - 0.5 / plan.weights.slots;
-  storage_rate_ = filling * (machine.ssd->by_depth.empty() ? *machine.ssd->read_bandwidth : machine.ssd->by_depth.at(kPiecesUnderWay, kPieceBytes));
+  storage_rate_ = filling * (machine.ssd->by_depth.empty() ? *machine.ssd->read_bandwidth : machine.ssd->by_depth.at(kReadDepth, kReadPieceBytes));
 }
 
 // The steps of src/model in their order.

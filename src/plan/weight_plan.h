@@ -25,6 +25,11 @@ struct WeightPlan {
 /// wait for their routing: reading what nobody needs would cost more than the storage's idle time during a small attention.
 [[nodiscard]] int64_t read_ahead_tokens(const MlpSpec& mlp);
 
+/// What a stream of weights has under way: eight pieces of 2 MiB are what an NVMe SSD's rate asks for, twice (docs/results.md), and few
+/// enough that they come in order.
+inline constexpr uint32_t kReadPieceBytes = 2 << 20;
+inline constexpr unsigned kReadDepth = 8;
+
 struct WeightPlanInput {
   std::span<const WeightUnit> units;  ///< in the order of computation; empty: nothing can stream
   uint64_t weight_bytes = 0;          ///< of the whole model in memory

@@ -14,6 +14,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/size.h"
+#include "plan/weight_plan.h"
 #include "profile/roofs.h"
 #include "storage/async_reader.h"
 #include "storage/direct_file.h"
@@ -187,8 +188,6 @@ Machine::Ssd disk_profile(const fs::path& directory, uint64_t file_bytes, const 
 }
 
 Together read_beside(const fs::path& directory, uint64_t file_bytes, const std::function<double()>& compute, const Effort& effort) {
-  constexpr unsigned kDepth = 8;  // as WeightStream
-  constexpr uint32_t kBlock = 2 << 20;
   bool shards = false;
   const std::vector<FileReader> files = files_of(directory, file_bytes, shards);
   Reads reads(files);
@@ -198,10 +197,10 @@ Together read_beside(const fs::path& directory, uint64_t file_bytes, const std::
   while (seconds < effort.seconds || static_cast<int>(read_shares.size()) < effort.rounds) {
     seconds += seconds_of([&] {
       const double compute_alone = compute();
-      const double reads_alone = reads.rate(kDepth, kBlock);
+      const double reads_alone = reads.rate(kReadDepth, kReadPieceBytes);
       std::atomic<bool> stop{false};
       double reads_together = 0;
-      std::thread reader([&] { reads_together = reads.rate(kDepth, kBlock, &stop); });
+      std::thread reader([&] { reads_together = reads.rate(kReadDepth, kReadPieceBytes, &stop); });
       const double compute_together = compute();
       stop = true;
       reader.join();

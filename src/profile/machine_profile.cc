@@ -66,6 +66,15 @@ std::optional<Machine> load(const fs::path& file, const std::string& key, std::s
   return std::nullopt;
 }
 
+std::optional<MachineProfile> kept_under(const std::string& key, const fs::path& cache, std::string& warning) {
+  if (cache.empty()) return std::nullopt;
+  const fs::path file = profile_file(cache, key);
+  auto kept = load(file, key, warning);
+  if (!kept) return std::nullopt;
+  std::string source = fmt::format("from {}, measured at {}", file.string(), kept->measured->at);
+  return MachineProfile{*std::move(kept), std::move(source), {}};
+}
+
 // All of it or nothing: another process may read it at any time. Returns why that failed, or nothing.
 std::string store(const fs::path& file, const std::string& key, const Machine& machine) {
   const fs::path unfinished = fmt::format("{}.{}", file.string(), ::getpid());
@@ -116,27 +125,22 @@ std::string profile_key(const ProfileInput& in) {
 fs::path profile_file(const fs::path& folder, const std::string& key) { return folder / fmt::format("machine-{:016x}.json", hash(key)); }
 
 std::optional<MachineProfile> kept_profile(const ProfileInput& input) {
-  if (input.cache.empty()) return std::nullopt;
-  const std::string key = profile_key(input);
-  const fs::path file = profile_file(input.cache, key);
-  std::string warning;
-  const auto kept = load(file, key, warning);
-  if (!kept) return std::nullopt;
-  return MachineProfile{*kept, fmt::format("from {}, measured at {}", file.string(), kept->measured->at), {}};
+  std::string ignored;
+  return kept_under(profile_key(input), input.cache, ignored);
 }
 
 MachineProfile machine_profile(const ProfileInput& input, const std::function<Machine(const ProfileInput&)>& measure) {
   const std::string key = profile_key(input);
-  const fs::path file = input.cache.empty() ? fs::path() : profile_file(input.cache, key);
-  MachineProfile profile;
   std::string warning;
-  if (const auto kept = input.refresh || file.empty() ? std::nullopt : load(file, key, warning)) {
-    return {*kept, fmt::format("from {}, measured at {}", file.string(), kept->measured->at), {}};
+  if (!input.refresh) {
+    if (auto kept = kept_under(key, input.cache, warning)) return *kept;
   }
+  MachineProfile profile;
   if (!warning.empty()) profile.warnings.push_back(warning);
   profile.machine = measure(input);
   profile.source = fmt::format("measured now, in {:.0f} s", profile.machine.measured ? profile.machine.measured->seconds : 0);
-  const std::string problem = file.empty() ? "neither XDG_CACHE_HOME nor HOME says where to keep the profile" : store(file, key, profile.machine);
+  const std::string problem = input.cache.empty() ? "neither XDG_CACHE_HOME nor HOME says where to keep the profile"
+                                                  : store(profile_file(input.cache, key), key, profile.machine);
   if (!problem.empty()) profile.warnings.push_back(problem);
   return profile;
 }

@@ -7,12 +7,6 @@ namespace {
 
 constexpr double kOff = 0.15;
 
-void add_to(RateWatch::Pass& sum, const RateWatch::Pass& more) {
-  sum.seconds += more.seconds;
-  sum.cpu += more.cpu;
-  sum.storage += more.storage;
-}
-
 void slow_down(Curve& curve, double factor) {
   for (Curve::Point& p : curve.points) p.rate /= factor;
 }
@@ -23,11 +17,11 @@ void slow_down(Surface& surface, double factor) {
 
 }  // namespace
 
-std::optional<Correction> RateWatch::add(const Pass& predicted, const Pass& measured) {
-  add_to(predicted_, predicted);
-  add_to(measured_, measured);
-  if (++passes_ < kPasses || predicted_.seconds <= 0) return std::nullopt;
-  const double ratio = measured_.seconds / predicted_.seconds;
+std::optional<Correction> RateWatch::add(const ResourceSeconds& predicted, const ResourceSeconds& measured) {
+  predicted_ += predicted;
+  measured_ += measured;
+  if (++passes_ < kPasses || predicted_.passes <= 0) return std::nullopt;
+  const double ratio = measured_.passes / predicted_.passes;
   std::optional<Correction> out;
   if (std::abs(ratio - 1) > kOff) {
     const auto factor = [](double is, double should) { return is > 0 && should > 0 ? is / should : 1; };

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "moegen/engine.h"
 #include "plan/machine.h"
 
 namespace moegen {
@@ -15,19 +16,13 @@ struct Correction {
 /// Compares the passes of a run with their prediction.
 class RateWatch {
  public:
-  struct Pass {
-    double seconds = 0;  ///< of the pass; of these
-    double cpu = 0;      ///< the cores compute,
-    double storage = 0;  ///< reads are under way
-  };
-
   /// Some once the passes since the start, or since the last correction, are off by more than 15 % for long enough to mean it.
-  [[nodiscard]] std::optional<Correction> add(const Pass& predicted, const Pass& measured);
+  [[nodiscard]] std::optional<Correction> add(const ResourceSeconds& predicted, const ResourceSeconds& measured);
 
  private:
   static constexpr int kPasses = 16;
   int passes_ = 0;
-  Pass predicted_, measured_;
+  ResourceSeconds predicted_, measured_;
 };
 
 /// The machine as it turned out to be.

@@ -101,36 +101,36 @@ int64_t elements(const TensorSpec& t) {
   return n;
 }
 
-TEST(Executor, APassAllocatesNothing) {
-  const ModelSpec spec = small_spec();
-  ThreadPool pool(2);
-  const auto table = tensor_table(spec);
-  const WeightStore store(table, DType::bf16, pool);
-  const ModelWeights weights = assign_weights(spec, table, store.views());
-  PlanInput input;
-  input.spec = &spec;
-  input.host_memory = 256 << 20;
-  input.max_pass_tokens = 64;
-  input.expert_micro_batch = 5;
-  input.threads = 2;
-  const Plan plan = make_plan(input);
-  Executor executor(spec, weights, nullptr, select_kernels("auto"), pool, plan, DType::bf16);
+// A model with weights that all stay.
+class ExecutorTest : public ::testing::Test {
+ protected:
+  ExecutorTest() {
+    input_.spec = &spec_;
+    input_.host_memory = 256 << 20;
+    input_.threads = 2;
+  }
+
+  Executor executor(const Plan& plan) { return {spec_, weights_, nullptr, select_kernels("auto"), pool_, plan, DType::bf16}; }
+
+  const ModelSpec spec_ = small_spec();
+  ThreadPool pool_{2};
+  const std::vector<TensorSpec> table_ = tensor_table(spec_);
+  const WeightStore store_{table_, DType::bf16, pool_};
+  const ModelWeights weights_ = assign_weights(spec_, table_, store_.views());
+  PlanInput input_;
+};
+
+TEST_F(ExecutorTest, APassAllocatesNothing) {
+  input_.max_pass_tokens = 64;
+  input_.expert_micro_batch = 5;
+  Executor executor = this->executor(make_plan(input_));
   EXPECT_EQ(run_counted(executor), 0);
 }
 
 // Prompts cut anywhere, also within a page, and single tokens at the end.
-TEST(Executor, WavesOfAttentionGiveTheSameBits) {
-  const ModelSpec spec = small_spec();
-  ThreadPool pool(2);
-  const auto table = tensor_table(spec);
-  const WeightStore store(table, DType::bf16, pool);
-  const ModelWeights weights = assign_weights(spec, table, store.views());
-  PlanInput input;
-  input.spec = &spec;
-  input.host_memory = 256 << 20;
-  input.max_pass_tokens = 160;
-  input.threads = 2;
-  Plan plan = make_plan(input);
+TEST_F(ExecutorTest, WavesOfAttentionGiveTheSameBits) {
+  input_.max_pass_tokens = 160;
+  Plan plan = make_plan(input_);
   std::vector<int32_t> tokens(150);
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 7 % 100);
   const std::vector<std::vector<int32_t>> pages{{3, 0, 5}, {1}, {2, 4, 7}, {6}, {8}};
@@ -144,7 +144,7 @@ TEST(Executor, WavesOfAttentionGiveTheSameBits) {
   const auto logits = [&](int64_t wave_tokens, int64_t sequences) {
     plan.sizes.wave_tokens = wave_tokens;
     plan.sizes.attention_micro_batch = sequences;
-    Executor executor(spec, weights, nullptr, select_kernels("auto"), pool, plan, DType::bf16);
+    Executor executor = this->executor(plan);
     All all;
     executor.run({tokens, prompts, rows}, all);
     const std::vector<PassSequence> next{{0, 1, 70, pages[0].data()}, {1, 2, 3, pages[1].data()}, {3, 4, 75, pages[2].data()}};

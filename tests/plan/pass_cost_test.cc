@@ -2,9 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "checkpoint/weight_store.h"
 #include "spec/families.h"
-#include "spec/tensor_table.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 #include "tests/support/machines.h"
@@ -31,10 +29,7 @@ ModelSpec wide_spec() {
 class PassCostTest : public ::testing::Test {
  protected:
   PassCostTest() : spec_(wide_spec()), machine_(round_machine()), units_(weight_units(tensor_table(spec_), DType::bf16)) {
-    in_.spec = &spec_;
-    in_.weight_bytes = WeightStore::bytes_needed(tensor_table(spec_), DType::bf16);
-    in_.units = units_;
-    in_.host_memory = uint64_t{32} << 30;
+    in_ = budget_for(spec_, units_, uint64_t{32} << 30);
   }
 
   PassCost cost(const PassLoad& load) {

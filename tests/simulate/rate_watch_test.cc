@@ -9,10 +9,10 @@ namespace {
 
 TEST(RateWatch, SaysSoOnceSixteenPassesAreOffByMoreThanFifteenPercent) {
   RateWatch watch;
-  for (int i = 0; i < 40; ++i) EXPECT_FALSE(watch.add({1, 1, 0.5}, {1.1, 1, 0.5}));
+  for (int i = 0; i < 40; ++i) EXPECT_FALSE(watch.add({1, 1, 0.5, 0}, {1.1, 1, 0.5, 0}));
   int corrections = 0;
   for (int i = 0; i < 40; ++i) {
-    const auto c = watch.add({1, 0.8, 0.5}, {2, 1.2, 1.5});
+    const auto c = watch.add({1, 0.8, 0.5, 0}, {2, 1.2, 1.5, 0});
     if (!c) continue;
     ++corrections;
     if (corrections == 1) continue;  // some of its passes were as predicted
@@ -24,7 +24,7 @@ TEST(RateWatch, SaysSoOnceSixteenPassesAreOffByMoreThanFifteenPercent) {
 
 TEST(RateWatch, OneSlowPassIsNoCorrection) {
   RateWatch watch;
-  for (int i = 0; i < 64; ++i) EXPECT_FALSE(watch.add({1, 1, 0}, {i % 16 == 3 ? 3.0 : 1.0, 1, 0}));
+  for (int i = 0; i < 64; ++i) EXPECT_FALSE(watch.add({1, 1, 0, 0}, {i % 16 == 3 ? 3.0 : 1.0, 1, 0, 0}));
 }
 
 TEST(RateWatch, ACorrectedMachineTakesAsMuchLonger) {

@@ -5,11 +5,9 @@
 #include <numeric>
 #include <random>
 
-#include "checkpoint/weight_store.h"
 #include "moegen/plan.h"
 #include "simulate/planner.h"
 #include "spec/families.h"
-#include "spec/tensor_table.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 #include "tests/support/machines.h"
@@ -26,11 +24,7 @@ class SimulationTest : public ::testing::Test {
   }
 
   PlanInput budget(uint64_t host_memory) const {
-    PlanInput in;
-    in.spec = &spec_;
-    in.weight_bytes = WeightStore::bytes_needed(tensor_table(spec_), DType::bf16);
-    in.units = units_;
-    in.host_memory = host_memory;
+    PlanInput in = budget_for(spec_, units_, host_memory);
     in.threads = 2;
     return in;
   }

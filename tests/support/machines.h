@@ -1,6 +1,9 @@
 #pragma once
 
+#include "checkpoint/weight_store.h"
 #include "plan/machine.h"
+#include "plan/plan.h"
+#include "spec/tensor_table.h"
 
 namespace moegen {
 
@@ -14,6 +17,16 @@ inline Machine round_machine() {
   m.dram = {uint64_t{64} << 30, 4e10, {}};
   m.ssd = Machine::Ssd{uint64_t{1} << 40, 2e9, {}, 1, 1, ""};
   return m;
+}
+
+/// What plans for bfloat16 weights of a model are made from; `spec` and `units` (weight_units of its tensor table) must outlive it.
+inline PlanInput budget_for(const ModelSpec& spec, std::span<const WeightUnit> units, uint64_t host_memory) {
+  PlanInput in;
+  in.spec = &spec;
+  in.weight_bytes = WeightStore::bytes_needed(tensor_table(spec), DType::bf16);
+  in.units = units;
+  in.host_memory = host_memory;
+  return in;
 }
 
 }  // namespace moegen

@@ -20,6 +20,7 @@ std::string kind_of(const TensorSpec& t) {
     case Role::lm_head:
       return "lm_head";
     case Role::router:
+    case Role::router_bias:
       return "router";
     case Role::gate:
     case Role::up:
@@ -35,6 +36,8 @@ std::string kind_of(const TensorSpec& t) {
     case Role::mlp_norm:
     case Role::q_norm:
     case Role::k_norm:
+    case Role::q_a_norm:
+    case Role::kv_a_norm:
       return "norms";
     default:
       return "attention";
@@ -60,7 +63,7 @@ ordered_json shapes(const ModelSpec& s) {
   out["max_positions"] = s.max_positions;
   out["tied_embeddings"] = s.tied_embeddings;
   int64_t kv = 0;
-  for (const LayerSpec& layer : s.layers) kv += kv_width(layer);
+  for (const LayerSpec& layer : s.layers) kv += layer.attention.cached_width();
   out["kv_values_per_token"] = kv;
   return out;
 }

@@ -10,6 +10,7 @@
 #include "engine/sampler.h"
 #include "grammar/compiler.h"
 #include "memory/mapped_memory.h"
+#include "model/latent_attention.h"
 #include "moegen/version.h"
 #include "plan/machine_file.h"
 #include "profile/machine_profile.h"
@@ -31,10 +32,16 @@ DType choose_act(const EngineOptions& options, const ModelSpec& spec) {
   return spec.dtype == DType::f32 ? DType::f32 : DType::bf16;
 }
 
-DType choose_kv_dtype(const EngineOptions& options, DType act) {
+DType choose_kv_dtype(const EngineOptions& options, DType act, const ModelSpec& spec) {
   const std::string_view own = act == DType::bf16 ? "bfloat16" : "float32";
   if (options.kv_dtype == "auto" || options.kv_dtype == own) return act;
-  if (options.kv_dtype == "int8") return DType::i8;
+  if (options.kv_dtype == "int8") {
+    for (const LayerSpec& layer : spec.layers) {
+      if (layer.attention.is_latent())
+        throw_error(ErrorCode::unsupported, "--kv-dtype int8: not with latent attention, which keeps little of a token");
+    }
+    return DType::i8;
+  }
   throw_error(ErrorCode::unsupported, "--kv-dtype {}: expected auto, int8, or as this run computes: {}", options.kv_dtype, own);
 }
 
@@ -151,7 +158,7 @@ ModelSetup::ModelSetup(const EngineOptions& options)
       defaults(options.use_generation_config ? load_generation_defaults(options.model) : GenerationDefaults{}),
       kernels(select_kernels(options.cpu_path)),
       act(choose_act(options, spec)),
-      kv_dtype(choose_kv_dtype(options, act)),
+      kv_dtype(choose_kv_dtype(options, act, spec)),
       pool((check_options(options), options.threads > 0 ? options.threads : usable_cores())) {
   if (options.load_format != "dummy") checkpoint = Checkpoint::open(options.model);
   binding = bind_or_describe(*this, options);
@@ -176,6 +183,11 @@ LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
   } else {
     store.emplace(binding.table, dummy_dtype(spec), pool);
   }
+  pool.parallel_for(static_cast<int64_t>(binding.table.size()), [&](int64_t i, int) {
+    const auto idx = static_cast<size_t>(i);
+    const TensorSpec& t = binding.table[idx];
+    if (t.role == Role::kv_b) turn_key_heads(store->data(idx), store->views()[idx].dtype, spec.layers[static_cast<size_t>(t.layer)].attention);
+  });
   weights = assign_weights(spec, binding.table, store->views());
   if (plan.weights.slots > 0) stream.emplace(spec, binding, *checkpoint, units, plan.weights, open_async_reader, trace ? &*trace : nullptr);
   end_ids = defaults.eos_ids.empty() ? spec.eos_ids : defaults.eos_ids;

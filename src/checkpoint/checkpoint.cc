@@ -13,6 +13,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A vector that the checkpoint has as a matrix of one row.
+bool is_row(const std::vector<int64_t>& have, const std::vector<int64_t>& want) {
+  return want.size() == 1 && have.size() == 2 && have[0] == 1 && have[1] == want[0];
+}
+
 constexpr uint64_t kMaxConfigBytes = 16 << 20;
 constexpr uint64_t kMaxIndexBytes = 512 << 20;
 
@@ -142,7 +147,7 @@ Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
     const std::string shape = fmt::format("[{}]", fmt::join(want.shape, ","));
     if (have == nullptr) {
       out.missing.push_back(fmt::format("{} {}", want.name, shape));
-    } else if (have->shape != want.shape) {
+    } else if (have->shape != want.shape && !is_row(have->shape, want.shape)) {
       out.misshapen.push_back(fmt::format("{}: expected {}, found [{}]", want.name, shape, fmt::join(have->shape, ",")));
     } else if (have->dtype != DType::bf16 && have->dtype != DType::f16 && have->dtype != DType::f32) {
       out.misshapen.push_back(fmt::format("{}: dtype {} is not supported here (BF16, F16, F32 are)", want.name, name_of(have->dtype)));

@@ -25,6 +25,8 @@ class WeightStore {
 
   /// Beside the table that it was made from; no data where a tensor was left out.
   [[nodiscard]] const std::vector<TensorView>& views() const { return views_; }
+  /// Of the same tensor, to be changed before it is used.
+  [[nodiscard]] void* data(size_t table_idx) { return const_cast<void*>(views_[table_idx].data); }
   [[nodiscard]] uint64_t bytes() const { return memory_.size(); }
 
  private:

@@ -63,14 +63,16 @@ struct RmsNorm {
 /// Softmax in float, online over the pages in order of position: the bits of a query's result depend on nothing but the query
 /// and the keys it sees, whichever queries are computed beside it.
 struct Attention {
-  const void* q = nullptr;      ///< [queries, kv_heads, heads, head_dim], float or bf16
-  void* out = nullptr;          ///< likewise
-  int64_t stride = 0;           ///< elements from one query to the next, of q and out
+  const void* q = nullptr;  ///< [queries, kv_heads, heads, head_dim], float or bf16
+  int64_t q_stride = 0;     ///< elements from one query to the next
+  void* out = nullptr;      ///< [queries, kv_heads, heads, value_dim()], as q
+  int64_t out_stride = 0;
   DType dtype = DType::f32;     ///< of q and out
   DType kv_dtype = DType::f32;  ///< of keys and values: that of q, or int8
   int kv_heads = 0;
-  int heads = 0;     ///< query heads of each KV head
-  int head_dim = 0;  ///< even
+  int heads = 0;       ///< query heads of each KV head
+  int head_dim = 0;    ///< even
+  int latent_dim = 0;  ///< even; 0: keys have values beside them, else a key's first so many elements are its value. Not with int8.
   int64_t num_queries = 0;
   int64_t first_position = 0;           ///< of the first query
   const std::byte* pages = nullptr;     ///< page p begins at pages + p * page_bytes
@@ -81,12 +83,17 @@ struct Attention {
   int64_t window = 0;                   ///< keys a query sees, itself included; 0: all
   float scale = 0;
   float* scratch = nullptr;  ///< attention_scratch() floats
+
+  [[nodiscard]] int value_dim() const { return latent_dim > 0 ? latent_dim : head_dim; }
 };
 
 /// Rows, (query, head), of a generated token that go through the pages together; those of a prompt are fewer at a time.
 constexpr int kAttentionRowsInFlight = 128;
 [[nodiscard]] constexpr int64_t attention_row_scratch(int64_t head_dim) { return 2 * (head_dim + 16) + kPageTokens; }
-[[nodiscard]] constexpr int64_t attention_scratch(int64_t head_dim) { return kAttentionRowsInFlight * attention_row_scratch(head_dim); }
+/// The rows, and a page of values.
+[[nodiscard]] constexpr int64_t attention_scratch(int64_t head_dim) {
+  return kAttentionRowsInFlight * attention_row_scratch(head_dim) + kPageTokens * head_dim;
+}
 
 /// One implementation of every op of a pass. Functions work on the ranges they are given, on one thread, allocate nothing, and
 /// give the same bits for an output element whatever the range. Shapes and dtypes are checked by the caller.

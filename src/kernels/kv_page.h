@@ -35,6 +35,9 @@ constexpr int kPageTokens = 32;
   return kv_scale_offset(head_dim) * bytes_of(dtype) + (dtype == DType::i8 ? 2 * kPageTokens * sizeof(float) : 0);
 }
 
+/// What a page of latent attention has for a layer: keys alone. A multiple of 64.
+[[nodiscard]] inline size_t latent_page_bytes(DType dtype, int64_t head_dim) { return static_cast<size_t>(kPageTokens * head_dim) * bytes_of(dtype); }
+
 /// Rounds x to [-127, 127] steps of what it returns; out(i) is the place of element i. What is not finite makes the step so.
 template <typename T, typename Out>
 float quantize_int8(const T* x, int64_t count, const Out& out) {
@@ -46,6 +49,13 @@ float quantize_int8(const T* x, int64_t count, const Out& out) {
   const bool plain = largest > 1e-30F && std::isfinite(largest);  // below, 127 / largest is no longer a number
   for (int64_t i = 0; i < count; ++i) out(i) = plain ? static_cast<int8_t>(std::nearbyint(to_float(x[i]) * (127 / largest))) : int8_t{0};
   return plain || !std::isfinite(largest) ? largest / 127 : 0;
+}
+
+/// Writes the key of token t of a page of latent attention.
+template <typename T>
+void store_latent(const T* key, int64_t head_dim, int64_t t, std::byte* page) {
+  T* keys = reinterpret_cast<T*>(page);
+  for (int64_t d = 0; d < head_dim; ++d) keys[key_index(kDTypeOf<T>, t, d)] = key[d];
 }
 
 /// Writes the key and the value of token t of one KV head, whose part of the page is `kv`, as elements of S. What shares a group with the

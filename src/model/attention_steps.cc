@@ -2,7 +2,9 @@
 #include <cmath>
 
 #include "base/checked.h"
+#include "model/latent_attention.h"
 #include "model/linear.h"
+#include "model/rope.h"
 #include "model/steps.h"
 
 namespace moegen {
@@ -94,10 +96,7 @@ void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rop
   float* k = q + a.q_width();
   if (a.qk_norm != AttentionSpec::QkNorm::none) norm_heads(c, a, c.weights.layers[layer], q, k);
   if (a.clip_qkv > 0) clamp(q, a.q_width() + 2 * a.kv_width(), a.clip_qkv);
-  const int64_t pairs = a.rope.dim / 2;
-  const float* cos = b.rope_cos[rope] + row.token * pairs;
-  const float* sin = b.rope_sin[rope] + row.token * pairs;
-  for (int head = 0; head < a.num_heads + a.num_kv_heads; ++head) c.kernels.rotate(q + static_cast<int64_t>(head) * a.head_dim, cos, sin, a.rope.dim);
+  for (int head = 0; head < a.num_heads + a.num_kv_heads; ++head) rotate(c, a.rope, rope, row.token, q + static_cast<int64_t>(head) * a.head_dim);
   c.kernels.convert(q, DType::f32, act_at(c, b.q, row.in_wave * a.q_width()), c.act, a.q_width());
 
   c.kernels.convert(k, DType::f32, k, c.act, 2 * a.kv_width());  // in place: an element never moves up
@@ -142,6 +141,7 @@ void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wav
   const float* x = b.hidden + wave.rows.begin * hidden;
   void* normed = act_at(c, b.normed, wave.rows.begin * hidden);
   norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.attention_norm, m);
+  if (a.is_latent()) return project_latent(c, pass, layer, wave);
   const int64_t stride = a.q_width() + 2 * a.kv_width();
   const auto project = [&](const TensorView& weight, const TensorView& bias, int64_t at) {
     linear(c, {.x = normed, .x_dtype = c.act, .x_stride = hidden, .y = b.qkv + at, .y_dtype = DType::f32, .y_stride = stride}, weight, bias, m);
@@ -149,7 +149,7 @@ void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wav
   project(w.q, w.q_bias, 0);
   project(w.k, w.k_bias, a.q_width());
   project(w.v, w.v_bias, a.q_width() + a.kv_width());
-  const auto rope = static_cast<size_t>(std::find(b.ropes.begin(), b.ropes.end(), a.rope) - b.ropes.begin());
+  const size_t rope = rope_index(b, a.rope);
   c.pool.parallel_for(wave.blocks.size(), [&](int64_t i, int) {
     const QueryBlock& block = b.query_blocks[wave.blocks.begin + i];
     const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
@@ -162,37 +162,44 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const Buffers& b = c.buffers;
   const int64_t begin = std::max(b.block_begin[first], wave.blocks.begin);
-  const int heads = a.num_heads / a.num_kv_heads;
-  const auto run = [&](const QueryBlock& block, int kv_head, int kv_heads, int worker) {
+  // Query heads [head, head + count) of a block, all of one KV head or all those of some.
+  const auto run = [&](const QueryBlock& block, int head, int count, int worker) {
     const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
     const int64_t row = seq.first_row + block.first - wave.rows.begin;
-    const int64_t at = row * a.q_width() + static_cast<int64_t>(kv_head) * heads * a.head_dim;
-    c.kernels.attention({.q = act_at(c, b.q, at),
-                         .out = act_at(c, b.attended, at),
-                         .stride = a.q_width(),
+    const int group = a.num_heads / a.num_kv_heads;
+    const int out_width = a.num_heads * a.value_dim();
+    c.kernels.attention({.q = act_at(c, b.q, row * a.q_width() + int64_t{head} * a.head_dim),
+                         .q_stride = a.q_width(),
+                         .out = act_at(c, b.attended, row * out_width + int64_t{head} * a.value_dim()),
+                         .out_stride = out_width,
                          .dtype = c.act,
                          .kv_dtype = c.kv.dtype,
-                         .kv_heads = kv_heads,
-                         .heads = heads,
+                         .kv_heads = static_cast<int>(ceil_div(count, group)),
+                         .heads = std::min(count, group),
                          .head_dim = a.head_dim,
+                         .latent_dim = a.latent.kv_rank,
                          .num_queries = block.count,
                          .first_position = seq.first_position + block.first,
                          .pages = c.kv_pages,
                          .page_bytes = c.kv.page_bytes,
                          .page_table = seq.page_table,
-                         .kv_offset = c.kv.head_offset(layer, kv_head),
+                         .kv_offset = c.kv.head_offset(layer, head / group),
                          .kv_head_bytes = c.kv.head_bytes[layer],
                          .window = a.window,
                          .scale = a.scale,
                          .scratch = scratch_of(c, worker)});
   };
-  // A generated token goes through all KV heads of a page as they lie there, unless threads would be left without work.
+  // A generated token goes through all KV heads of a page as they lie there, unless threads would be left without work. All heads of latent
+  // attention share their pages: few of them would turn each one again and again.
   const int64_t blocks = std::min(b.block_begin[last], wave.blocks.end) - begin;
-  const int together = blocks < 4 * c.pool.size() ? 1 : std::clamp(kAttentionRowsInFlight / heads, 1, a.num_kv_heads);
-  const int64_t parts = ceil_div(a.num_kv_heads, together);
+  const bool few = blocks < 4 * c.pool.size();
+  const int group = a.num_heads / a.num_kv_heads;
+  const int latent_heads = few ? static_cast<int>(ceil_div(a.num_heads, 2 * c.pool.size())) : a.num_heads;
+  const int together = a.is_latent() ? latent_heads : group * (few ? 1 : std::clamp(kAttentionRowsInFlight / group, 1, a.num_kv_heads));
+  const int64_t parts = ceil_div(a.num_heads, together);
   c.pool.parallel_for(blocks * parts, [&](int64_t i, int worker) {
     const int first_head = static_cast<int>(i % parts) * together;
-    run(b.query_blocks[begin + i / parts], first_head, std::min(together, a.num_kv_heads - first_head), worker);
+    run(b.query_blocks[begin + i / parts], first_head, std::min(together, a.num_heads - first_head), worker);
   });
 }
 
@@ -203,8 +210,11 @@ void project_out(const StepContext& c, size_t layer, const Wave& wave) {
   const int64_t m = wave.rows.size();
   float* x = b.hidden + wave.rows.begin * hidden;
   void* normed = act_at(c, b.normed, wave.rows.begin * hidden);
-  linear(c, {.x = b.attended, .x_dtype = c.act, .x_stride = w.o.cols, .y = x, .y_dtype = DType::f32, .y_stride = hidden, .add = true}, w.o, w.o_bias,
-         m);
+  const bool latent = c.spec.layers[layer].attention.is_latent();
+  if (latent) expand_values(c, layer, wave);
+  linear(c,
+         {.x = latent ? b.heads : b.attended, .x_dtype = c.act, .x_stride = w.o.cols, .y = x, .y_dtype = DType::f32, .y_stride = hidden, .add = true},
+         w.o, w.o_bias, m);
   norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.mlp_norm, m);
 }
 

@@ -8,11 +8,18 @@
 namespace moegen {
 
 Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes) {
-  int64_t q_width = 0, qkv_width = 0, experts = 0, top_k = 0, width = 0, shared = 0, head_dim = 0;
+  int64_t q_width = 0, qkv_width = 0, q_rank = 0, head_widths = 0, attended_width = 0, experts = 0, top_k = 0, width = 0, shared = 0, head_dim = 0;
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& a = layer.attention;
     q_width = std::max<int64_t>(q_width, a.q_width());
-    qkv_width = std::max<int64_t>(qkv_width, a.q_width() + 2 * a.kv_width());
+    attended_width = std::max<int64_t>(attended_width, int64_t{a.num_heads} * a.value_dim());
+    if (const LatentSpec& m = a.latent; a.is_latent()) {
+      qkv_width = std::max<int64_t>(qkv_width, m.q_rank + m.kv_rank + m.rope_dim);
+      q_rank = std::max<int64_t>(q_rank, m.q_rank);
+      head_widths = std::max<int64_t>(head_widths, int64_t{a.num_heads} * std::max(m.plain_dim + m.rope_dim, m.v_dim));
+    } else {
+      qkv_width = std::max<int64_t>(qkv_width, a.q_width() + 2 * a.kv_width());
+    }
     head_dim = std::max<int64_t>(head_dim, a.head_dim);
     if (std::find(ropes.begin(), ropes.end(), a.rope) == ropes.end()) ropes.push_back(a.rope);
     experts = std::max<int64_t>(experts, layer.mlp.num_experts);
@@ -36,10 +43,13 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
 
   qkv = arena.take<float>(sizes.wave_tokens * qkv_width);
   q = take_act(sizes.wave_tokens * q_width);
-  attended = take_act(sizes.wave_tokens * q_width);
+  attended = take_act(sizes.wave_tokens * attended_width);
+  q_latent = take_act(sizes.wave_tokens * q_rank);
+  heads = take_act(sizes.wave_tokens * head_widths);
 
   arena.rewind(shared_room);
   router_logits = arena.take<float>(tokens * experts);
+  router_bias = arena.take<float>(experts);
   chosen = arena.take<int32_t>(tokens * top_k);
   weight = arena.take<float>(tokens * top_k);
   row_token = arena.take<int32_t>(tokens * top_k);

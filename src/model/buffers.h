@@ -49,14 +49,17 @@ struct Buffers {
   int64_t* positions = nullptr;            ///< [T]
   float* hidden = nullptr;                 ///< [T, H] the residual stream, float in every mode
   void* normed = nullptr;                  ///< [T, H] act
-  float* qkv = nullptr;                    ///< [W, q_width + 2 kv_width] before norm and rope
+  float* qkv = nullptr;                    ///< [W, q_width + 2 kv_width] before norm and rope; of latent attention [W, q_rank + kv_rank + rope_dim]
+  void* q_latent = nullptr;                ///< [W, q_rank] act
+  void* heads = nullptr;                   ///< latent attention: [W, heads * (plain_dim + rope_dim)] act, before keys are absorbed; then [W, o_width]
   void* q = nullptr;                       ///< [W, q_width] act
-  void* attended = nullptr;                ///< [W, q_width] act
+  void* attended = nullptr;                ///< [W, heads * value_dim] act
   std::vector<float*> rope_cos, rope_sin;  ///< for each distinct RopeSpec [T, dim/2]
   QueryBlock* query_blocks = nullptr;      ///< [2 * sequences + T / kPageTokens + T / W]
   int64_t* block_begin = nullptr;          ///< [sequences + 1]: query blocks of each sequence
   int64_t* wave_begin = nullptr;           ///< [ceil(T / W) + 1]: query blocks of each wave
   float* router_logits = nullptr;          ///< [T, E]
+  float* router_bias = nullptr;            ///< [E]
   int32_t* chosen = nullptr;               ///< [T, k] experts of a token, best first
   float* weight = nullptr;                 ///< [T, k]
   int32_t* row_token = nullptr;            ///< [T * k] rows sorted by expert: token of a row

@@ -9,7 +9,7 @@
 namespace moegen {
 
 /// Where K and V of a token lie. A page holds kPageTokens consecutive positions of one sequence, for all layers:
-/// for each layer and KV head what kv_page.h says.
+/// for each layer and KV head, of which latent attention has one, what kv_page.h says.
 struct KvLayout {
   DType dtype = DType::bf16;
   size_t page_bytes = 0;
@@ -20,7 +20,8 @@ struct KvLayout {
   KvLayout(const ModelSpec& spec, DType kv_dtype) : dtype(kv_dtype) {
     for (const LayerSpec& layer : spec.layers) {
       layer_offset.push_back(page_bytes);
-      head_bytes.push_back(kv_head_bytes(kv_dtype, layer.attention.head_dim));
+      const AttentionSpec& a = layer.attention;
+      head_bytes.push_back(a.is_latent() ? latent_page_bytes(kv_dtype, a.head_dim) : kv_head_bytes(kv_dtype, a.head_dim));
       page_bytes += head_bytes.back() * static_cast<size_t>(layer.attention.num_kv_heads);
     }
   }

@@ -29,7 +29,7 @@ void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m)
   op.weight = weight.data;
   op.weight_dtype = weight.dtype;
   op.width = weight.cols;
-  op.eps = c.spec.norm_eps;
+  if (op.eps == 0) op.eps = c.spec.norm_eps;
   for_blocks(c, m, 16, [&](Range rows, int) { c.kernels.rms_norm(op, rows); });
 }
 

@@ -19,7 +19,7 @@ constexpr int64_t kGemmScratchFloats = kGemmScratchBytes / sizeof(float);
 /// y = x w^T (+ bias) over m rows, shared out to the threads in tiles. `x`, `y` and their strides are set in `op`.
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m);
 
-/// y = rms_norm(x) * weight over m rows.
+/// y = rms_norm(x) * weight over m rows, with the model's epsilon unless `op` has one.
 void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m);
 
 /// Calls task(range, worker) over [0, count) in blocks of `block`.

@@ -3,8 +3,8 @@
 #include <numeric>
 
 #include "base/checked.h"
-#include "kernels/route.h"
 #include "model/linear.h"
+#include "model/router.h"
 #include "model/steps.h"
 
 namespace moegen {
@@ -92,11 +92,12 @@ void route(const StepContext& c, int64_t num_tokens, size_t layer) {
   const int64_t k = spec.top_k;
   linear(c, {.x = b.normed, .x_dtype = c.act, .x_stride = c.spec.hidden, .y = b.router_logits, .y_dtype = DType::f32, .y_stride = spec.num_experts},
          c.weights.layers[layer].router, {}, num_tokens);
+  const TensorView& correction = c.weights.layers[layer].router_bias;
+  const float* bias = correction ? b.router_bias : nullptr;
+  if (correction) c.kernels.convert(correction.data, correction.dtype, b.router_bias, DType::f32, spec.num_experts);
   for_blocks(c, num_tokens, 64, [&](Range tokens, int) {
-    for (int64_t t = tokens.begin; t < tokens.end; ++t) {
-      route_softmax(c.kernels, b.router_logits + t * spec.num_experts, spec.num_experts, spec.top_k, spec.renormalize, b.chosen + t * k,
-                    b.weight + t * k);
-    }
+    for (int64_t t = tokens.begin; t < tokens.end; ++t)
+      choose_experts(c.kernels, spec, b.router_logits + t * spec.num_experts, bias, b.chosen + t * k, b.weight + t * k);
   });
   // Counting sort by expert; within an expert by token.
   std::fill_n(b.expert_begin, spec.num_experts + 1, 0);
@@ -140,12 +141,16 @@ void run_shared(const StepContext& c, const LayerWeights& layer, int64_t first, 
   const MlpRows part{.mlp = &layer.shared, .first = first, .count = m, .y = b.shared_out};
   gate_and_up(c, {&part, 1});
   down(c, {&part, 1}, c.act, false);
-  linear(c,
-         {.x = act_at(c, b.normed, first * hidden), .x_dtype = c.act, .x_stride = hidden, .y = b.shared_logit, .y_dtype = DType::f32, .y_stride = 1},
-         layer.shared_router, {}, m);
+  const bool gated = static_cast<bool>(layer.shared_router);
+  if (gated) {
+    linear(
+        c,
+        {.x = act_at(c, b.normed, first * hidden), .x_dtype = c.act, .x_stride = hidden, .y = b.shared_logit, .y_dtype = DType::f32, .y_stride = 1},
+        layer.shared_router, {}, m);
+  }
   for_blocks(c, m, 16, [&](Range rows, int) {
     for (int64_t i = rows.begin; i < rows.end; ++i) {
-      const float share = 1.0F / (1.0F + std::exp(-b.shared_logit[i]));
+      const float share = gated ? 1.0F / (1.0F + std::exp(-b.shared_logit[i])) : 1.0F;
       c.kernels.axpy(b.hidden + (first + i) * hidden, share, act_at(c, b.shared_out, i * hidden), c.act, hidden);
     }
   });

@@ -64,4 +64,21 @@ std::vector<std::vector<float>> rope_frequencies(const std::vector<RopeSpec>& sp
   return out;
 }
 
+void rotate(const StepContext& c, const RopeSpec& spec, size_t rope, int64_t token, float* head) {
+  const int64_t pairs = spec.dim / 2;
+  const float* cos = c.buffers.rope_cos[rope] + token * pairs;
+  const float* sin = c.buffers.rope_sin[rope] + token * pairs;
+  if (!spec.interleaved) return c.kernels.rotate(head, cos, sin, spec.dim);
+  for (int64_t i = 0; i < pairs; ++i) {
+    const float x = head[2 * i];
+    const float y = head[2 * i + 1];
+    head[2 * i] = x * cos[i] - y * sin[i];
+    head[2 * i + 1] = x * sin[i] + y * cos[i];
+  }
+}
+
+size_t rope_index(const Buffers& b, const RopeSpec& rope) {
+  return static_cast<size_t>(std::find(b.ropes.begin(), b.ropes.end(), rope) - b.ropes.begin());
+}
+
 }  // namespace moegen

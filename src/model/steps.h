@@ -64,7 +64,7 @@ void combine_experts(const StepContext& c, int64_t num_tokens, size_t layer);
 /// normed -> hidden += mlp(normed), for tokens [first, last).
 void run_dense(const StepContext& c, const MlpWeights& mlp, int64_t first, int64_t last);
 
-/// normed -> hidden += sigmoid(shared_router(normed)) * mlp(normed), for tokens [first, last).
+/// normed -> hidden += mlp(normed), weighed by sigmoid(shared_router(normed)) where the layer has one, for tokens [first, last).
 void run_shared(const StepContext& c, const LayerWeights& layer, int64_t first, int64_t last);
 
 /// hidden of the rows -> logits [count, vocab]. count is at most sizes.logit_rows.

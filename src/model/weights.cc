@@ -29,6 +29,18 @@ TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
       return layer.k_bias;
     case Role::v_bias:
       return layer.v_bias;
+    case Role::q_a:
+      return layer.q_a;
+    case Role::q_a_norm:
+      return layer.q_a_norm;
+    case Role::q_b:
+      return layer.q_b;
+    case Role::kv_a:
+      return layer.kv_a;
+    case Role::kv_a_norm:
+      return layer.kv_a_norm;
+    case Role::kv_b:
+      return layer.kv_b;
     case Role::o:
       return layer.o;
     case Role::o_bias:
@@ -41,6 +53,8 @@ TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
       return layer.mlp_norm;
     case Role::router:
       return layer.router;
+    case Role::router_bias:
+      return layer.router_bias;
     case Role::shared_router:
       return layer.shared_router;
     case Role::shared_gate:

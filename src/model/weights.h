@@ -18,7 +18,8 @@ struct MlpWeights {
 /// Absent tensors have a null view.
 struct LayerWeights {
   TensorView attention_norm, q, k, v, q_bias, k_bias, v_bias, o, o_bias, q_norm, k_norm;
-  TensorView mlp_norm, router, shared_router;
+  TensorView q_a, q_a_norm, q_b, kv_a, kv_a_norm, kv_b;
+  TensorView mlp_norm, router, router_bias, shared_router;
   MlpWeights dense, shared;
   std::vector<MlpWeights> experts;
 };

@@ -57,7 +57,10 @@ ModelSpec default_model() {
   layer.attention.qk_norm = AttentionSpec::QkNorm::per_head;
   layer.attention.scale = 1 / std::sqrt(128.0F);
   layer.attention.rope.dim = 128;
-  layer.mlp = {.num_experts = 128, .top_k = 8, .width = 768, .renormalize = true};
+  layer.mlp.num_experts = 128;
+  layer.mlp.top_k = 8;
+  layer.mlp.width = 768;
+  layer.mlp.router.renormalize = true;
   ModelSpec spec;
   spec.family = "qwen3_moe";
   spec.hidden = 2048;

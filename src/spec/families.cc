@@ -24,11 +24,14 @@ constexpr int64_t kMaxPositions = int64_t{1} << 31;
 
 int to_int(int64_t x) { return static_cast<int>(x); }
 
+// yarn's correction of the attention's temperature (arXiv 2309.00071, section 3.4); 1 where there is none.
+double yarn_mscale(double factor, double m) { return factor <= 1 ? 1.0 : 0.1 * m * std::log(factor) + 1; }
+
 void read_yarn(const Config& r, RopeSpec& rope) {
   rope.beta_fast = r.number("beta_fast", 1e-6, 1e6, 32);
   rope.beta_slow = r.number("beta_slow", 1e-6, 1e6, 1);
   rope.truncate = r.flag("truncate", true);
-  const auto amplitude = [&](double m) { return rope.factor <= 1 ? 1.0 : 0.1 * m * std::log(rope.factor) + 1; };
+  const auto amplitude = [&](double m) { return yarn_mscale(rope.factor, m); };
   const double mscale = r.number("mscale", 0, 1e3, 0);
   const double mscale_all_dim = r.number("mscale_all_dim", 0, 1e3, 0);
   rope.amplitude = mscale != 0 && mscale_all_dim != 0 ? amplitude(mscale) / amplitude(mscale_all_dim) : amplitude(1);
@@ -54,7 +57,7 @@ void read_llama3(const Config& r, RopeSpec& rope) {
 }
 
 // rope_theta + rope_scaling (transformers 4) or rope_parameters (5). Where both are, rope_scaling says how to scale, as there.
-RopeSpec read_rope(const Config& c, int head_dim, int64_t positions, double default_theta) {
+RopeSpec read_rope(const Config& c, int rotated, int64_t positions, double default_theta) {
   constexpr double kMinTheta = 2, kMaxTheta = 1e15;
   const Config none(nlohmann::json::object(), c.where());
   const Config v4 = c.object("rope_scaling").value_or(none);
@@ -63,12 +66,10 @@ RopeSpec read_rope(const Config& c, int head_dim, int64_t positions, double defa
   for (const std::string_view type : {"full_attention", "sliding_attention", "chunked_attention"}) {
     if (r.has(type)) unsupported(r, "rope for each layer type (\"" + std::string(type) + "\")");
   }
-  // transformers ignores it in these families where the rope is plain, others do not: better no answer than one of two.
-  if (r.number("partial_rotary_factor", 1e-3, 1, c.number("partial_rotary_factor", 1e-3, 1, 1)) != 1) unsupported(c, "partial_rotary_factor");
   RopeSpec rope;
   rope.theta = c.number("rope_theta", kMinTheta, kMaxTheta, default_theta);
   rope.theta = r.number("rope_theta", kMinTheta, kMaxTheta, v5.number("rope_theta", kMinTheta, kMaxTheta, rope.theta));
-  rope.dim = head_dim;
+  rope.dim = rotated;
   rope.scaling = scaling_of(r);
   if (rope.scaling == RopeSpec::Scaling::none) return rope;
   const auto max_len = static_cast<double>(positions);
@@ -102,7 +103,52 @@ int64_t read_qwen_window(const Config& c) { return c.flag("use_sliding_window", 
 
 constexpr auto kEveryLayer = [](int64_t) { return true; };
 
-AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, double default_theta) {
+// How many of a head's values are turned.
+int rotated_width(const Config& c, int head_dim, const Family& family) {
+  double factor = c.number("partial_rotary_factor", 1e-3, 1, 1);
+  for (const std::string_view name : {"rope_parameters", "rope_scaling"}) {
+    if (const auto r = c.object(name)) factor = r->number("partial_rotary_factor", 1e-3, 1, factor);
+  }
+  // transformers ignores it in other families where the rope is plain, others do not: better no answer than one of two.
+  if (!family.partial_rope && factor != 1) unsupported(c, "partial_rotary_factor");
+  const int width = to_int(static_cast<int64_t>(head_dim * factor));
+  return family.partial_rope ? to_int(c.integer("rotary_dim", 2, head_dim, width)) : width;
+}
+
+void check_rope(const Config& c, const RopeSpec& rope) {
+  if (rope.dim < 2 || rope.dim % 2 != 0) throw_error(ErrorCode::corrupt, "{}: a rotated width of {} is not even", c.where(), rope.dim);
+}
+
+// In the absorbed form: one KV head.
+AttentionSpec read_latent_attention(const Config& c, int64_t positions, double default_theta) {
+  constexpr int64_t kMaxDim = 4096;
+  AttentionSpec a;
+  LatentSpec& m = a.latent;
+  a.num_heads = to_int(c.integer("num_attention_heads", 1, kMaxWidth));
+  m.q_rank = to_int(c.integer("q_lora_rank", 1, kMaxWidth, 0));
+  m.kv_rank = to_int(c.integer("kv_lora_rank", 2, kMaxDim));
+  m.plain_dim = to_int(c.integer("qk_nope_head_dim", 1, kMaxDim));
+  m.rope_dim = to_int(c.integer("qk_rope_head_dim", 2, kMaxDim));
+  m.v_dim = to_int(c.integer("v_head_dim", 1, kMaxDim));
+  if (m.kv_rank % 2 != 0) throw_error(ErrorCode::corrupt, "{}: kv_lora_rank {} is not even", c.where(), m.kv_rank);
+  a.num_kv_heads = 1;
+  a.head_dim = m.kv_rank + m.rope_dim;
+  if (int64_t{a.num_heads} * std::max(a.head_dim, m.plain_dim + m.v_dim) > kMaxWidth)
+    throw_error(ErrorCode::corrupt, "{}: {} heads of {} are too wide", c.where(), a.num_heads, a.head_dim);
+  a.rope = read_rope(c, m.rope_dim, positions, default_theta);
+  a.rope.interleaved = c.flag("rope_interleave", true);
+  check_rope(c, a.rope);
+  double scale = 1 / std::sqrt(static_cast<double>(m.plain_dim + m.rope_dim));
+  if (a.rope.scaling != RopeSpec::Scaling::none) {
+    const Config r = c.object("rope_scaling").value_or(c.object("rope_parameters").value_or(c));
+    const double mscale = yarn_mscale(a.rope.factor, r.number("mscale_all_dim", 0, 1e3, 0));
+    scale *= mscale * mscale;
+  }
+  a.scale = static_cast<float>(scale);
+  return a;
+}
+
+AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, const Family& family) {
   AttentionSpec a;
   a.num_heads = to_int(c.integer("num_attention_heads", 1, kMaxWidth));
   a.num_kv_heads = to_int(c.integer("num_key_value_heads", 1, kMaxWidth, a.num_heads));
@@ -113,8 +159,8 @@ AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, dou
   if (int64_t{a.num_heads} * a.head_dim > kMaxWidth)
     throw_error(ErrorCode::corrupt, "{}: {} heads of {} are too wide", c.where(), a.num_heads, a.head_dim);
   a.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(a.head_dim)));
-  a.rope = read_rope(c, a.head_dim, positions, default_theta);
-  if (a.rope.dim < 2 || a.rope.dim % 2 != 0) throw_error(ErrorCode::corrupt, "{}: a rotated width of {} is not even", c.where(), a.rope.dim);
+  a.rope = read_rope(c, rotated_width(c, a.head_dim, family), positions, family.default_rope_theta);
+  check_rope(c, a.rope);
   return a;
 }
 
@@ -134,10 +180,12 @@ ModelSpec read_common(const Config& c, const Family& family) {
     unsupported(c, "quantization_config (quant_method \"" + c.object("quantization_config")->text("quant_method", "?") + "\")");
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
   LayerSpec layer;
-  layer.attention = read_attention(c, s.hidden, s.max_positions, family.default_rope_theta);
+  layer.attention = family.latent_attention ? read_latent_attention(c, s.max_positions, family.default_rope_theta)
+                                            : read_attention(c, s.hidden, s.max_positions, family);
   const RopeSpec& rope = layer.attention.rope;
   if (rope.scaling == RopeSpec::Scaling::yarn) s.max_positions = std::max(s.max_positions, static_cast<int64_t>(rope.original_len * rope.factor));
   layer.mlp.width = to_int(c.integer("intermediate_size", 1, kMaxWidth));
+  s.prediction_layers = to_int(c.integer("num_nextn_predict_layers", 0, 64, 0));
   s.layers.assign(static_cast<size_t>(c.integer("num_hidden_layers", 1, kMaxLayers)), layer);
   return s;
 }
@@ -147,7 +195,7 @@ MlpSpec read_experts(const Config& c, std::string_view count_field, std::string_
   m.num_experts = to_int(c.integer(count_field, 1, kMaxExperts));
   m.top_k = to_int(c.integer("num_experts_per_tok", 1, m.num_experts));
   m.width = to_int(c.integer(width_field, 1, kMaxWidth));
-  m.renormalize = renormalize;
+  m.router.renormalize = renormalize;
   return m;
 }
 
@@ -195,6 +243,7 @@ void read_qwen2_moe(const Config& c, ModelSpec& s) {
   set_windows(c, s, read_qwen_window(c), [&](int64_t i) { return i % 2 == 0 && i < end; });
   MlpSpec experts = read_experts(c, c.first_of({"num_experts", "num_local_experts"}), "moe_intermediate_size", c.flag("norm_topk_prob", false));
   experts.shared_width = to_int(c.integer("shared_expert_intermediate_size", 1, kMaxWidth));
+  experts.shared_gate = true;
   set_sparse_layers(c, s, experts);
 }
 
@@ -214,7 +263,126 @@ void read_olmoe(const Config& c, ModelSpec& s) {
   for (LayerSpec& layer : s.layers) layer.mlp = experts;
 }
 
+// Experts as DeepSeek-V3 has them: sigmoid scores, a correction bias, groups, shared experts, the first layers dense.
+MlpSpec read_deepseek_experts(const Config& c, bool renormalize) {
+  MlpSpec m = read_experts(c, "n_routed_experts", "moe_intermediate_size", c.flag("norm_topk_prob", renormalize));
+  m.shared_width = to_int(c.integer("n_shared_experts", 0, kMaxWidth, 0) * m.width);
+  m.router.scores = RouterSpec::Scores::sigmoid;
+  m.router.correction_bias = true;
+  m.router.group_best = 2;
+  m.router.scaling = static_cast<float>(c.number("routed_scaling_factor", 1e-6, 1e6, 1));
+  return m;
+}
+
+void read_groups(const Config& c, MlpSpec& m) {
+  m.router.num_groups = to_int(c.integer("n_group", 1, RouterSpec::kMaxGroups, 1));
+  m.router.top_groups = to_int(c.integer("topk_group", 1, m.router.num_groups, m.router.num_groups));
+  if (m.num_experts % m.router.num_groups != 0) {
+    throw_error(ErrorCode::corrupt, "{}: n_routed_experts {} is no multiple of n_group {}", c.where(), m.num_experts, m.router.num_groups);
+  }
+  const int size = m.num_experts / m.router.num_groups;
+  if (m.top_k > m.router.top_groups * size || size < m.router.group_best) {
+    throw_error(ErrorCode::corrupt, "{}: {} groups of {} experts are too few to choose {} experts from", c.where(), m.router.top_groups, size,
+                m.top_k);
+  }
+}
+
+void set_experts_from(const Config& c, ModelSpec& s, const MlpSpec& experts, int64_t first) {
+  if (c.integer("moe_layer_freq", 0, kMaxLayers, 1) != 1) unsupported(c, "moe_layer_freq");
+  first = c.integer("first_k_dense_replace", 0, kMaxLayers, first);
+  for (size_t i = static_cast<size_t>(first); i < s.layers.size(); ++i) s.layers[i].mlp = experts;
+}
+
+void read_deepseek_v2(const Config& c, ModelSpec& s) {
+  if (c.flag("attention_bias", false)) unsupported(c, "attention_bias");
+  MlpSpec experts = read_deepseek_experts(c, false);
+  if (experts.router.renormalize) unsupported(c, "norm_topk_prob");  // transformers ignores it, the model's own code does not
+  experts.router.scores = RouterSpec::Scores::softmax;
+  experts.router.correction_bias = false;
+  experts.router.group_best = 1;
+  const std::string method = c.text("topk_method", "greedy");
+  if (method == "group_limited_greedy") {
+    read_groups(c, experts);
+  } else if (method != "greedy") {
+    unsupported(c, "topk_method \"" + method + "\"");
+  }
+  set_experts_from(c, s, experts, 0);
+}
+
+void read_deepseek_v3(const Config& c, ModelSpec& s) {
+  if (c.flag("attention_bias", false)) unsupported(c, "attention_bias");
+  if (const std::string scores = c.text("scoring_func", "sigmoid"); scores != "sigmoid") unsupported(c, "scoring_func \"" + scores + "\"");
+  MlpSpec experts = read_deepseek_experts(c, true);
+  read_groups(c, experts);
+  set_experts_from(c, s, experts, 3);
+}
+
+void read_dots1(const Config& c, ModelSpec& s) {
+  read_qwen3_attention(c, s);
+  set_windows(c, s, read_window(c, 0), [end = c.integer("max_window_layers", 0, kMaxLayers, 62)](int64_t i) { return i >= end; });
+  MlpSpec experts = read_deepseek_experts(c, false);
+  read_groups(c, experts);
+  set_experts_from(c, s, experts, 0);
+}
+
+void read_glm4_moe(const Config& c, ModelSpec& s) {
+  const bool norm = c.flag("use_qk_norm", false);
+  each_attention(s, [&, bias = c.flag("attention_bias", false)](AttentionSpec& a) {
+    a.qkv_bias = bias;
+    if (norm) a.qk_norm = AttentionSpec::QkNorm::per_head;
+  });
+  MlpSpec experts = read_deepseek_experts(c, true);
+  read_groups(c, experts);
+  set_experts_from(c, s, experts, 1);
+}
+
+void read_minimax_m2(const Config& c, ModelSpec& s) {
+  if (const std::string scores = c.text("scoring_func", "sigmoid"); scores != "sigmoid") unsupported(c, "scoring_func \"" + scores + "\"");
+  if (!c.flag("use_routing_bias", true)) unsupported(c, "use_routing_bias false");
+  if (c.integer("shared_intermediate_size", 0, kMaxWidth, 0) != 0) unsupported(c, "shared_intermediate_size");
+  if (c.flag("use_qk_norm", true)) each_attention(s, [](AttentionSpec& a) { a.qk_norm = AttentionSpec::QkNorm::whole; });
+  MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", true);
+  experts.router.scores = RouterSpec::Scores::sigmoid;
+  experts.router.correction_bias = true;
+  for (LayerSpec& layer : s.layers) layer.mlp = experts;
+}
+
+void read_ernie4_5_moe(const Config& c, ModelSpec& s) {
+  if (c.flag("use_bias", false)) unsupported(c, "use_bias");
+  each_attention(s, [](AttentionSpec& a) { a.rope.interleaved = true; });
+  const auto count = [&](std::string_view name, int64_t otherwise) { return c.integer(name, 0, kMaxExperts, otherwise); };
+  MlpSpec experts;
+  experts.num_experts = to_int(c.integer("moe_num_experts", 1, kMaxExperts));
+  experts.top_k = to_int(c.integer("moe_k", 1, experts.num_experts));
+  experts.width = to_int(c.integer("moe_intermediate_size", 1, kMaxWidth));
+  experts.shared_width = to_int(count("moe_num_shared_experts", 0) * experts.width);
+  experts.router.correction_bias = true;
+  experts.router.renormalize = true;
+  const int64_t interval = c.integer("moe_layer_interval", 1, kMaxLayers, 1);
+  const int64_t begin = c.integer("moe_layer_start_index", 0, kMaxLayers, 1);
+  const int64_t last = c.integer("moe_layer_end_index", -1, kMaxLayers, -1);
+  for (size_t i = 0; i < s.layers.size(); ++i) {
+    const auto layer = static_cast<int64_t>(i);
+    if ((layer + 1) % interval == 0 && layer >= begin && (last < 0 || layer <= last)) s.layers[i].mlp = experts;
+  }
+}
+
+constexpr std::array kSharedExpertsNames{
+    TensorName{Role::shared_gate, false, "model.layers.{L}.mlp.shared_experts.gate_proj.weight"},
+    TensorName{Role::shared_up, false, "model.layers.{L}.mlp.shared_experts.up_proj.weight"},
+    TensorName{Role::shared_down, false, "model.layers.{L}.mlp.shared_experts.down_proj.weight"},
+    TensorName{Role::router_bias, false, "model.layers.{L}.mlp.gate.e_score_correction_bias"},
+};
+
+constexpr std::array kErnieNames{
+    kSharedExpertsNames[0],
+    kSharedExpertsNames[1],
+    kSharedExpertsNames[2],
+    TensorName{Role::router_bias, false, "model.layers.{L}.mlp.moe_statics.e_score_correction_bias"},
+};
+
 constexpr std::array kMixtralNames{
+    TensorName{Role::router_bias, false, "model.layers.{L}.block_sparse_moe.e_score_correction_bias"},
     TensorName{Role::router, false, "model.layers.{L}.block_sparse_moe.gate.weight"},
     TensorName{Role::gate, true, "model.layers.{L}.block_sparse_moe.experts.{E}.w1.weight"},
     TensorName{Role::up, true, "model.layers.{L}.block_sparse_moe.experts.{E}.w3.weight"},
@@ -229,6 +397,12 @@ constexpr std::array kFamilies{
     Family{"qwen2_moe", "Qwen2MoeForCausalLM", 1e4, 1e-6, read_qwen2_moe, {}},
     Family{"qwen3_moe", "Qwen3MoeForCausalLM", 1e4, 1e-6, read_qwen3_moe, {}},
     Family{"olmoe", "OlmoeForCausalLM", 1e4, 1e-5, read_olmoe, {}},
+    Family{"deepseek_v2", "DeepseekV2ForCausalLM", 1e4, 1e-6, read_deepseek_v2, kSharedExpertsNames, true, false},
+    Family{"deepseek_v3", "DeepseekV3ForCausalLM", 1e4, 1e-6, read_deepseek_v3, kSharedExpertsNames, true, false},
+    Family{"dots1", "Dots1ForCausalLM", 1e4, 1e-6, read_dots1, kSharedExpertsNames},
+    Family{"glm4_moe", "Glm4MoeForCausalLM", 1e4, 1e-5, read_glm4_moe, kSharedExpertsNames, false, true},
+    Family{"minimax_m2", "MiniMaxM2ForCausalLM", 5e6, 1e-6, read_minimax_m2, kMixtralNames, false, true},
+    Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", 5e5, 1e-5, read_ernie4_5_moe, kErnieNames},
 };
 
 }  // namespace

@@ -18,6 +18,8 @@ struct Family {
   double default_norm_eps;                              ///< likewise
   void (*read)(const Config& config, ModelSpec& spec);  ///< fills what differs from the common parts
   std::span<const TensorName> names;                    ///< where they differ from the common ones
+  bool latent_attention = false;
+  bool partial_rope = false;  ///< partial_rotary_factor or rotary_dim says how much of a head is turned
 };
 
 [[nodiscard]] std::span<const Family> families();

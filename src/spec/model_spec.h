@@ -20,12 +20,26 @@ struct RopeSpec {
   double beta_fast = 32, beta_slow = 1;              ///< yarn
   double amplitude = 1;                              ///< cos and sin are multiplied by it (yarn's attention factor)
   bool truncate = true;                              ///< yarn: ramp borders rounded to whole pairs
+  bool interleaved = false;                          ///< pairs are (2i, 2i + 1), not (i, i + dim/2)
 
   bool operator==(const RopeSpec&) const = default;
 };
 
-/// Attention of one layer: grouped-query attention over paged K and V.
-/// MLA and linear attention will be further kinds beside these fields, each with its own layer step (docs/architecture.md).
+/// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1). What is kept of a token is its latent and one rotated key, which
+/// all heads share; a head's key is [k_b latent | rotated key], its value v_b latent.
+struct LatentSpec {
+  int q_rank = 0;     ///< of the latent that queries come from; 0: they come from the hidden state
+  int kv_rank = 0;    ///< of the latent that is kept; 0: this is no latent attention
+  int plain_dim = 0;  ///< of a head's query and key, not rotated
+  int rope_dim = 0;   ///< of a head's query, rotated
+  int v_dim = 0;      ///< of a head's value
+
+  bool operator==(const LatentSpec&) const = default;
+};
+
+/// Attention of one layer: grouped-query attention over paged K and V. Latent attention is computed in the absorbed form, which is that with
+/// one KV head: its key is [latent | rotated key], its value the latent, a query [k_b^T q | rotated q].
+/// Linear attention will be a further kind beside these fields, with its own layer step (docs/architecture.md).
 struct AttentionSpec {
   enum class QkNorm { none, per_head, whole };  ///< RMSNorm on q and k before rope; whole: over the projection, before the head split
   int num_heads = 0;
@@ -38,10 +52,31 @@ struct AttentionSpec {
   float clip_qkv = 0;  ///< q, k, v are clamped to [-c, c] after the norm; 0: not
   float scale = 0;     ///< of the scores
   RopeSpec rope;
+  LatentSpec latent;
 
+  [[nodiscard]] bool is_latent() const { return latent.kv_rank > 0; }
   [[nodiscard]] int q_width() const { return num_heads * head_dim; }
   [[nodiscard]] int kv_width() const { return num_kv_heads * head_dim; }
+  [[nodiscard]] int value_dim() const { return is_latent() ? latent.kv_rank : head_dim; }  ///< that attention sums over
+  [[nodiscard]] int o_width() const { return is_latent() ? num_heads * latent.v_dim : q_width(); }
+  /// Elements that one token adds to the cache.
+  [[nodiscard]] int cached_width() const { return is_latent() ? head_dim : 2 * kv_width(); }
   bool operator==(const AttentionSpec&) const = default;
+};
+
+/// Which experts a token goes to, and with what weights: scores of all, the best top_k by score (+ bias), their scores as weights.
+struct RouterSpec {
+  enum class Scores { softmax, sigmoid };
+  Scores scores = Scores::softmax;
+  bool correction_bias = false;  ///< added to a score where experts are chosen, not where it weighs
+  static constexpr int kMaxGroups = 256;
+  int num_groups = 1;        ///< neighbouring experts are a group,
+  int top_groups = 1;        ///< of which so many are chosen from: those
+  int group_best = 1;        ///< the sum of whose so many best is the largest
+  bool renormalize = false;  ///< the k weights are divided by their sum
+  float scaling = 1;         ///< and multiplied by this
+
+  bool operator==(const RouterSpec&) const = default;
 };
 
 /// The part of a layer behind the attention: a router and experts, or one dense MLP (num_experts == 0).
@@ -49,9 +84,10 @@ struct AttentionSpec {
 struct MlpSpec {
   int num_experts = 0;
   int top_k = 0;
-  int width = 0;             ///< of one expert, or of the dense MLP
-  bool renormalize = false;  ///< the k chosen softmax weights are divided by their sum
-  int shared_width = 0;      ///< shared expert, sigmoid-gated; 0: none
+  int width = 0;  ///< of one expert, or of the dense MLP
+  RouterSpec router;
+  int shared_width = 0;      ///< of the shared expert; 0: none
+  bool shared_gate = false;  ///< a sigmoid weighs it
 
   [[nodiscard]] bool dense() const { return num_experts == 0; }
   bool operator==(const MlpSpec&) const = default;
@@ -73,10 +109,8 @@ struct ModelSpec {
   int64_t max_positions = 0;
   DType dtype = DType::bf16;  ///< what the checkpoint calls its own
   std::vector<LayerSpec> layers;
+  int prediction_layers = 0;     ///< behind them in the checkpoint, not used: they predict further tokens (MTP)
   std::vector<int32_t> eos_ids;  ///< of config.json; generation_config.json may say otherwise
 };
-
-/// KV values (elements, K and V) that one token adds to one layer.
-[[nodiscard]] inline int64_t kv_width(const LayerSpec& layer) { return 2 * static_cast<int64_t>(layer.attention.kv_width()); }
 
 }  // namespace moegen

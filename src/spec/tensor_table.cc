@@ -1,5 +1,7 @@
 #include "spec/tensor_table.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 
@@ -21,12 +23,19 @@ constexpr std::array kCommonNames{
     TensorName{Role::q_bias, false, "model.layers.{L}.self_attn.q_proj.bias"},
     TensorName{Role::k_bias, false, "model.layers.{L}.self_attn.k_proj.bias"},
     TensorName{Role::v_bias, false, "model.layers.{L}.self_attn.v_proj.bias"},
+    TensorName{Role::q_a, false, "model.layers.{L}.self_attn.q_a_proj.weight"},
+    TensorName{Role::q_a_norm, false, "model.layers.{L}.self_attn.q_a_layernorm.weight"},
+    TensorName{Role::q_b, false, "model.layers.{L}.self_attn.q_b_proj.weight"},
+    TensorName{Role::kv_a, false, "model.layers.{L}.self_attn.kv_a_proj_with_mqa.weight"},
+    TensorName{Role::kv_a_norm, false, "model.layers.{L}.self_attn.kv_a_layernorm.weight"},
+    TensorName{Role::kv_b, false, "model.layers.{L}.self_attn.kv_b_proj.weight"},
     TensorName{Role::o, false, "model.layers.{L}.self_attn.o_proj.weight"},
     TensorName{Role::o_bias, false, "model.layers.{L}.self_attn.o_proj.bias"},
     TensorName{Role::q_norm, false, "model.layers.{L}.self_attn.q_norm.weight"},
     TensorName{Role::k_norm, false, "model.layers.{L}.self_attn.k_norm.weight"},
     TensorName{Role::mlp_norm, false, "model.layers.{L}.post_attention_layernorm.weight"},
     TensorName{Role::router, false, "model.layers.{L}.mlp.gate.weight"},
+    TensorName{Role::router_bias, false, "model.layers.{L}.mlp.gate.e_score_correction_bias"},
     TensorName{Role::gate, false, "model.layers.{L}.mlp.gate_proj.weight"},
     TensorName{Role::up, false, "model.layers.{L}.mlp.up_proj.weight"},
     TensorName{Role::down, false, "model.layers.{L}.mlp.down_proj.weight"},
@@ -39,10 +48,10 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 23> kRoleNames{
-    "embedding", "final norm",  "lm_head",       "attention norm", "q",        "k",      "v",    "q bias", "k bias", "v bias",
-    "o",         "o bias",      "q norm",        "k norm",         "mlp norm", "router", "gate", "up",     "down",   "shared gate",
-    "shared up", "shared down", "shared router",
+constexpr std::array<std::string_view, 30> kRoleNames{
+    "embedding", "final norm", "lm_head",     "attention norm", "q",         "k",    "v",           "q bias",    "k bias",      "v bias",
+    "q a",       "q a norm",   "q b",         "kv a",           "kv a norm", "kv b", "o",           "o bias",    "q norm",      "k norm",
+    "mlp norm",  "router",     "router bias", "gate",           "up",        "down", "shared gate", "shared up", "shared down", "shared router",
 };
 
 std::string fill(std::string_view pattern, std::string_view mark, int number) {
@@ -67,6 +76,10 @@ class Table {
     const AttentionSpec& a = spec_.layers[static_cast<size_t>(l)].attention;
     const int64_t h = spec_.hidden;
     add(Role::attention_norm, l, -1, {h});
+    if (a.is_latent()) {
+      add_latent_attention(l);
+      return;
+    }
     add(Role::q, l, -1, {a.q_width(), h});
     add(Role::k, l, -1, {a.kv_width(), h});
     add(Role::v, l, -1, {a.kv_width(), h});
@@ -84,11 +97,30 @@ class Table {
     }
   }
 
+  void add_latent_attention(int l) {
+    const AttentionSpec& a = spec_.layers[static_cast<size_t>(l)].attention;
+    const LatentSpec& m = a.latent;
+    const int64_t h = spec_.hidden;
+    const int64_t q_width = int64_t{a.num_heads} * (m.plain_dim + m.rope_dim);
+    if (m.q_rank > 0) {
+      add(Role::q_a, l, -1, {m.q_rank, h});
+      add(Role::q_a_norm, l, -1, {m.q_rank});
+      add(Role::q_b, l, -1, {q_width, m.q_rank});
+    } else {
+      add(Role::q, l, -1, {q_width, h});
+    }
+    add(Role::kv_a, l, -1, {m.kv_rank + m.rope_dim, h});
+    add(Role::kv_a_norm, l, -1, {m.kv_rank});
+    add(Role::kv_b, l, -1, {int64_t{a.num_heads} * (m.plain_dim + m.v_dim), m.kv_rank});
+    add(Role::o, l, -1, {h, a.o_width()});
+  }
+
   void add_mlp(int l) {
     const MlpSpec& m = spec_.layers[static_cast<size_t>(l)].mlp;
     const int64_t h = spec_.hidden;
     add(Role::mlp_norm, l, -1, {h});
     if (!m.dense()) add(Role::router, l, -1, {m.num_experts, h});
+    if (m.router.correction_bias) add(Role::router_bias, l, -1, {m.num_experts});
     for (int e = m.dense() ? -1 : 0; e < m.num_experts; ++e) {
       if (e < 0 && !m.dense()) continue;
       add(Role::gate, l, e, {m.width, h});
@@ -99,7 +131,7 @@ class Table {
       add(Role::shared_gate, l, -1, {m.shared_width, h});
       add(Role::shared_up, l, -1, {m.shared_width, h});
       add(Role::shared_down, l, -1, {h, m.shared_width});
-      add(Role::shared_router, l, -1, {1, h});
+      if (m.shared_gate) add(Role::shared_router, l, -1, {1, h});
     }
   }
 
@@ -134,6 +166,9 @@ std::vector<TensorSpec> tensor_table(const ModelSpec& spec) {
 std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) {
   if (tensor.ends_with(".rotary_emb.inv_freq")) return "computed from config.json";
   if (spec.tied_embeddings && tensor == "lm_head.weight") return "tied to the embedding";
+  for (int i = 0; i < spec.prediction_layers; ++i) {
+    if (tensor.starts_with(fmt::format("model.layers.{}.", spec.layers.size() + static_cast<size_t>(i)))) return "predicts further tokens";
+  }
   return "";
 }
 

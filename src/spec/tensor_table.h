@@ -17,16 +17,23 @@ enum class Role : uint8_t {
   attention_norm,  ///< [hidden]
   q,
   k,
-  v,  ///< [q_width | kv_width, hidden]
+  v,  ///< [q_width | kv_width, hidden]; q of latent attention without q_rank: [heads * (plain_dim + rope_dim), hidden]
   q_bias,
   k_bias,
   v_bias,
-  o,  ///< [hidden, q_width]
+  q_a,        ///< [q_rank, hidden]
+  q_a_norm,   ///< [q_rank]
+  q_b,        ///< [heads * (plain_dim + rope_dim), q_rank]
+  kv_a,       ///< [kv_rank + rope_dim, hidden]
+  kv_a_norm,  ///< [kv_rank]
+  kv_b,       ///< [heads * (plain_dim + v_dim), kv_rank]
+  o,          ///< [hidden, o_width]
   o_bias,
   q_norm,
-  k_norm,    ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
-  mlp_norm,  ///< [hidden]
-  router,    ///< [experts, hidden]
+  k_norm,       ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
+  mlp_norm,     ///< [hidden]
+  router,       ///< [experts, hidden]
+  router_bias,  ///< [experts]: what corrects the choice
   gate,
   up,    ///< [width, hidden], of an expert or of the dense MLP
   down,  ///< [hidden, width]
@@ -58,7 +65,7 @@ struct TensorSpec {
 [[nodiscard]] std::vector<TensorSpec> tensor_table(const ModelSpec& spec);
 
 /// Why a tensor that is in the checkpoint but not in the table may be passed over, or "" where it may not:
-/// inverse frequencies that older checkpoints saved, an lm_head beside tied embeddings.
+/// inverse frequencies that older checkpoints saved, an lm_head beside tied embeddings, layers that predict further tokens.
 [[nodiscard]] std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor);
 
 }  // namespace moegen

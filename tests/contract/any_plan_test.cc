@@ -19,7 +19,7 @@ std::vector<Request> requests() {
   std::vector<Request> out;
   for (int i = 0; i < 40; ++i) {
     std::vector<TokenId> prompt;
-    for (size_t n = std::vector<size_t>{1, 5, 30, 90, 150}[rng() % 5]; n > 0; --n) prompt.push_back(static_cast<TokenId>(5 + rng() % 290));
+    for (size_t n = std::vector<size_t>{1, 5, 30, 90, 150}[rng() % 5]; n > 0; --n) prompt.push_back(static_cast<TokenId>(5 + rng() % 260));
     Request r = greedy(fmt::format("r{}", i), prompt, 4 + i);
     r.sampling.logprobs = 2;
     if (i % 4 == 0) r.sampling.prompt_logprobs = 1;
@@ -95,7 +95,7 @@ uint64_t least_weight_memory(EngineOptions options) {
 
 class AnyPlan : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 INSTANTIATE_TEST_SUITE_P(Models, AnyPlan,
-                         ::testing::Combine(::testing::Values("mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "mistral"),
+                         ::testing::Combine(::testing::Values("mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "mistral", "deepseek_v2", "deepseek_v3"),
                                             ::testing::Values("bfloat16", "float32")),
                          [](const auto& p) { return std::get<0>(p.param) + "_" + std::get<1>(p.param); });
 

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "kernels/functions.h"
+#include "tests/support/errors.h"
 #include "tests/support/run.h"
 
 namespace moegen::testing {
@@ -117,6 +118,10 @@ TEST(GoldenInt8, LogprobsAreNear) {
     EngineOptions options = ids_only(entry.path());
     options.dtype = "bfloat16";
     options.kv_dtype = "int8";
+    if (entry.path().filename().string().starts_with("deepseek") || entry.path().filename() == "moonlight") {
+      EXPECT_NE(std::string(error_of([&] { const Engine engine(options); }).what()).find("latent attention"), std::string::npos) << entry.path();
+      continue;
+    }
     const auto job_answers = answers(golden, options);
     double worst = 0;
     size_t same = 0, all = 0;

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "kernels/functions.h"
-#include "kernels/route.h"
 #include "tests/kernels/plain_tiles.h"
 
 namespace moegen {
@@ -255,6 +254,11 @@ struct AttentionCase {
   int64_t queries, first_position, window;
   DType dtype;
   DType kv_dtype = dtype;
+  int latent_dim = 0;
+
+  [[nodiscard]] size_t head_bytes() const { return latent_dim > 0 ? latent_page_bytes(kv_dtype, head_dim) : kv_head_bytes(kv_dtype, head_dim); }
+  [[nodiscard]] size_t q_stride() const { return static_cast<size_t>(kv_heads * heads * head_dim + 8); }
+  [[nodiscard]] size_t out_stride() const { return static_cast<size_t>(kv_heads * heads * (latent_dim > 0 ? latent_dim : head_dim) + 8); }
 };
 
 // Pages in shuffled order, garbage (NaN) in the slots that no query may see.
@@ -263,7 +267,7 @@ class Pages {
   Pages(const AttentionCase& c, std::mt19937& rng) : c_(c) {
     const int64_t positions = c.first_position + c.queries;
     const auto count = static_cast<size_t>((positions + kPageTokens - 1) / kPageTokens);
-    page_bytes = static_cast<size_t>(c.kv_heads) * kv_head_bytes(c.kv_dtype, c.head_dim);
+    page_bytes = static_cast<size_t>(c.kv_heads) * c.head_bytes();
     memory.assign(page_bytes * (count + 2), std::byte{0xff});
     for (size_t i = 0; i < count; ++i) table.push_back(static_cast<int32_t>((i * 5 + 1) % (count + 2)));
     if ((count + 2) % 5 == 0) {
@@ -271,7 +275,7 @@ class Pages {
     }
     for (int64_t p = 0; p < positions; ++p) {
       std::byte* page = memory.data() + static_cast<size_t>(table[static_cast<size_t>(p / kPageTokens)]) * page_bytes;
-      for (int head = 0; head < c.kv_heads; ++head, page += kv_head_bytes(c.kv_dtype, c.head_dim)) {
+      for (int head = 0; head < c.kv_heads; ++head, page += c.head_bytes()) {
         const Values key(c.dtype, static_cast<size_t>(c.head_dim), rng), value(c.dtype, static_cast<size_t>(c.head_dim), rng);
         store(c.dtype, key.data(), value.data(), p % kPageTokens, page);
       }
@@ -280,7 +284,9 @@ class Pages {
   }
   void store(DType dtype, const void* key, const void* value, int64_t slot, std::byte* page) const {
     const auto with = [&]<typename T>(const T* k, const void* v) {
-      if (c_.kv_dtype == DType::i8) {
+      if (c_.latent_dim > 0) {
+        store_latent(k, c_.head_dim, slot, page);
+      } else if (c_.kv_dtype == DType::i8) {
         store_kv<int8_t>(k, static_cast<const T*>(v), c_.head_dim, slot, page);
       } else {
         store_kv<T>(k, static_cast<const T*>(v), c_.head_dim, slot, page);
@@ -290,20 +296,22 @@ class Pages {
   }
   Attention op(const void* q, void* out) {
     return {q,
+            static_cast<int64_t>(c_.q_stride()),
             out,
-            static_cast<int64_t>(c_.kv_heads) * c_.heads * c_.head_dim + 8,
+            static_cast<int64_t>(c_.out_stride()),
             c_.dtype,
             c_.kv_dtype,
             c_.kv_heads,
             c_.heads,
             c_.head_dim,
+            c_.latent_dim,
             c_.queries,
             c_.first_position,
             memory.data(),
             page_bytes,
             table.data(),
             0,
-            kv_head_bytes(c_.kv_dtype, c_.head_dim),
+            c_.head_bytes(),
             c_.window,
             1 / std::sqrt(static_cast<float>(c_.head_dim)),
             scratch.data()};
@@ -316,19 +324,30 @@ class Pages {
 };
 
 TEST_P(KernelsTest, AttentionIsTheReference) {
-  for (const AttentionCase& c :
-       {AttentionCase{2, 1, 16, 1, 0, 0, DType::f32}, AttentionCase{1, 3, 32, 20, 0, 0, DType::bf16}, AttentionCase{3, 2, 48, 5, 70, 0, DType::f32},
-        AttentionCase{1, 4, 20, 40, 13, 7, DType::f32}, AttentionCase{1, 8, 128, 3, 300, 0, DType::bf16},
-        AttentionCase{4, 1, 34, 17, 31, 24, DType::bf16}, AttentionCase{1, 7, 2, 9, 62, 0, DType::bf16},
-        AttentionCase{2, 5, 80, 70, 0, 33, DType::bf16}, AttentionCase{1, 1, 256, 1, 95, 0, DType::f32},
-        AttentionCase{4, 8, 128, 1, 200, 0, DType::bf16}, AttentionCase{16, 1, 64, 1, 70, 0, DType::bf16},
-        AttentionCase{2, 12, 48, 1, 99, 40, DType::f32}, AttentionCase{8, 20, 16, 1, 40, 0, DType::bf16},
-        AttentionCase{4, 8, 128, 1, 200, 0, DType::bf16, DType::i8}, AttentionCase{2, 3, 34, 70, 11, 33, DType::bf16, DType::i8},
-        AttentionCase{3, 2, 20, 40, 0, 0, DType::f32, DType::i8}}) {
+  for (const AttentionCase& c : {AttentionCase{2, 1, 16, 1, 0, 0, DType::f32},
+                                 AttentionCase{1, 3, 32, 20, 0, 0, DType::bf16},
+                                 AttentionCase{3, 2, 48, 5, 70, 0, DType::f32},
+                                 AttentionCase{1, 4, 20, 40, 13, 7, DType::f32},
+                                 AttentionCase{1, 8, 128, 3, 300, 0, DType::bf16},
+                                 AttentionCase{4, 1, 34, 17, 31, 24, DType::bf16},
+                                 AttentionCase{1, 7, 2, 9, 62, 0, DType::bf16},
+                                 AttentionCase{2, 5, 80, 70, 0, 33, DType::bf16},
+                                 AttentionCase{1, 1, 256, 1, 95, 0, DType::f32},
+                                 AttentionCase{4, 8, 128, 1, 200, 0, DType::bf16},
+                                 AttentionCase{16, 1, 64, 1, 70, 0, DType::bf16},
+                                 AttentionCase{2, 12, 48, 1, 99, 40, DType::f32},
+                                 AttentionCase{8, 20, 16, 1, 40, 0, DType::bf16},
+                                 AttentionCase{4, 8, 128, 1, 200, 0, DType::bf16, DType::i8},
+                                 AttentionCase{2, 3, 34, 70, 11, 33, DType::bf16, DType::i8},
+                                 AttentionCase{3, 2, 20, 40, 0, 0, DType::f32, DType::i8},
+                                 AttentionCase{1, 16, 576, 1, 100, 0, DType::bf16, DType::bf16, 512},
+                                 AttentionCase{1, 130, 48, 1, 63, 0, DType::bf16, DType::bf16, 32},
+                                 AttentionCase{1, 5, 50, 40, 21, 0, DType::f32, DType::f32, 34},
+                                 AttentionCase{1, 5, 22, 70, 0, 9, DType::bf16, DType::bf16, 18},
+                                 AttentionCase{1, 3, 4, 33, 5, 0, DType::f32, DType::f32, 2}}) {
     Pages pages(c, rng);
-    const size_t count =
-        static_cast<size_t>(c.queries) * (static_cast<size_t>(c.kv_heads) * static_cast<size_t>(c.heads) * static_cast<size_t>(c.head_dim) + 8);
-    const Values q(c.dtype, count, rng, 2);
+    const size_t count = static_cast<size_t>(c.queries) * c.out_stride();
+    const Values q(c.dtype, static_cast<size_t>(c.queries) * c.q_stride(), rng, 2);
     Values want(c.dtype, count, rng), have = want;
     plain().attention(pages.op(q.data(), want.data()));
     fast().attention(pages.op(q.data(), have.data()));
@@ -342,10 +361,12 @@ TEST_P(KernelsTest, AttentionIsTheReference) {
 
 // A query alone, with nothing but NaN behind it, has the bits that it has in a chunk: what preemption and chunked prefill rest on.
 TEST_P(KernelsTest, AttentionBitsDoNotDependOnTheChunk) {
-  for (const AttentionCase& c : {AttentionCase{2, 2, 48, 50, 20, 0, DType::bf16}, AttentionCase{1, 3, 20, 50, 0, 17, DType::f32},
-                                 AttentionCase{3, 8, 64, 40, 7, 40, DType::bf16}, AttentionCase{2, 4, 20, 50, 9, 0, DType::bf16, DType::i8}}) {
-    const size_t stride = static_cast<size_t>(c.kv_heads) * static_cast<size_t>(c.heads) * static_cast<size_t>(c.head_dim) + 8;
-    const Values q(c.dtype, static_cast<size_t>(c.queries) * stride, rng, 2);
+  for (const AttentionCase& c :
+       {AttentionCase{2, 2, 48, 50, 20, 0, DType::bf16}, AttentionCase{1, 3, 20, 50, 0, 17, DType::f32},
+        AttentionCase{3, 8, 64, 40, 7, 40, DType::bf16}, AttentionCase{2, 4, 20, 50, 9, 0, DType::bf16, DType::i8},
+        AttentionCase{1, 9, 40, 50, 9, 0, DType::bf16, DType::bf16, 24}, AttentionCase{1, 9, 40, 50, 9, 0, DType::f32, DType::f32, 32}}) {
+    const size_t stride = c.out_stride();
+    const Values q(c.dtype, static_cast<size_t>(c.queries) * c.q_stride(), rng, 2);
     Values whole(c.dtype, static_cast<size_t>(c.queries) * stride, rng), single = whole;
     const auto seed = rng();
     std::mt19937 same(seed);
@@ -356,40 +377,13 @@ TEST_P(KernelsTest, AttentionBitsDoNotDependOnTheChunk) {
       up_to.queries = i + 1;
       same.seed(seed);
       Pages fewer(up_to, same);
-      const size_t at = static_cast<size_t>(i) * stride * bytes_of(c.dtype);
-      Attention op = fewer.op(static_cast<const std::byte*>(q.data()) + at, static_cast<std::byte*>(single.data()) + at);
+      const auto at = [&](size_t width) { return static_cast<size_t>(i) * width * bytes_of(c.dtype); };
+      Attention op = fewer.op(static_cast<const std::byte*>(q.data()) + at(c.q_stride()), static_cast<std::byte*>(single.data()) + at(stride));
       op.num_queries = 1;
       op.first_position += i;
       fast().attention(op);
     }
     for (size_t i = 0; i < static_cast<size_t>(c.queries) * stride; ++i) ASSERT_EQ(single[i], whole[i]) << c.head_dim << " " << i;
-  }
-}
-
-TEST(Route, TakesTheBestAndBreaksTiesByIndex) {
-  std::vector<float> logits{1, 3, 3, 0, 2};
-  int32_t experts[3];
-  float weights[3];
-  route_softmax(reference_kernels(), logits.data(), 5, 3, false, experts, weights);
-  EXPECT_EQ(experts[0], 1);
-  EXPECT_EQ(experts[1], 2);
-  EXPECT_EQ(experts[2], 4);
-  const double sum = std::exp(1.0) + 2 * std::exp(3.0) + 1 + std::exp(2.0);
-  EXPECT_NEAR(weights[0], std::exp(3.0) / sum, 1e-6);
-  EXPECT_NEAR(weights[2], std::exp(2.0) / sum, 1e-6);
-  logits = {1, 3, 3, 0, 2};
-  route_softmax(reference_kernels(), logits.data(), 5, 3, true, experts, weights);
-  EXPECT_NEAR(weights[0] + weights[1] + weights[2], 1, 1e-6);
-}
-
-TEST(Route, NanStillGivesDistinctExperts) {
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (const Kernels* kernels : usable_kernels()) {
-    std::vector<float> logits(8, nan);
-    int32_t experts[4];
-    float weights[4];
-    route_softmax(*kernels, logits.data(), 8, 4, true, experts, weights);
-    for (const int32_t e : experts) EXPECT_TRUE(e >= 0 && e < 8);
   }
 }
 

@@ -73,7 +73,8 @@ class MachineProfileTest : public ::testing::Test {
 
 TEST_F(MachineProfileTest, HasEveryStepOfTheModel) {
   spec_.layers.push_back(spec_.layers[0]);
-  spec_.layers[1].mlp = {.width = 160};
+  spec_.layers[1].mlp = {};
+  spec_.layers[1].mlp.width = 160;
   const Machine m = measure_machine(input_);
   EXPECT_EQ(m.cpu.cores, 2);
   EXPECT_EQ(m.cpu.path, "avx2");
@@ -94,7 +95,8 @@ TEST_F(MachineProfileTest, HasEveryStepOfTheModel) {
 }
 
 TEST_F(MachineProfileTest, TakesEveryDTypeAndDenseModels) {
-  spec_.layers[0].mlp = {.width = 96};
+  spec_.layers[0].mlp = {};
+  spec_.layers[0].mlp.width = 96;
   input_.kv_dtype = DType::i8;
   EXPECT_TRUE(measure_machine(input_).steps->rows.route.empty());
   spec_.dtype = DType::f32;

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <filesystem>
+
+#include "base/file.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 
@@ -96,10 +100,25 @@ TEST(Llama, BiasesOnAllFourProjections) {
   EXPECT_TRUE(s.layers[2].attention.o_bias);
 }
 
+MlpSpec routed(int num_experts, int top_k, int width, bool renormalize) {
+  MlpSpec m;
+  m.num_experts = num_experts;
+  m.top_k = top_k;
+  m.width = width;
+  m.router.renormalize = renormalize;
+  return m;
+}
+
+MlpSpec with_gated_expert(MlpSpec m, int width) {
+  m.shared_width = width;
+  m.shared_gate = true;
+  return m;
+}
+
 TEST(Mixtral, EveryLayerHasRenormalisedExperts) {
   const ModelSpec s = spec_of(mixtral_config());
   for (const LayerSpec& layer : s.layers) {
-    EXPECT_EQ(layer.mlp, (MlpSpec{8, 2, 80, true, 0}));
+    EXPECT_EQ(layer.mlp, routed(8, 2, 80, true));
     EXPECT_EQ(layer.attention.window, 0);
   }
   EXPECT_EQ(s.layers[0].attention.rope.theta, 1e6);
@@ -116,8 +135,8 @@ TEST(Mixtral, DefaultsAreThoseOfItsConfigClass) {
 
 TEST(Qwen2Moe, SharedExpertBiasAndDenseLayers) {
   const ModelSpec s = spec_of(qwen2_moe_config());
-  EXPECT_EQ(s.layers[0].mlp, (MlpSpec{10, 4, 48, false, 144}));
-  EXPECT_EQ(s.layers[1].mlp, (MlpSpec{0, 0, 208, false, 0})) << "mlp_only_layers";
+  EXPECT_EQ(s.layers[0].mlp, with_gated_expert(routed(10, 4, 48, false), 144));
+  EXPECT_EQ(s.layers[1].mlp, routed(0, 0, 208, false)) << "mlp_only_layers";
   EXPECT_EQ(s.layers[2].mlp, s.layers[0].mlp);
   EXPECT_TRUE(s.layers[0].attention.qkv_bias) << "the default of qkv_bias";
   EXPECT_FALSE(s.layers[0].attention.o_bias);
@@ -126,7 +145,7 @@ TEST(Qwen2Moe, SharedExpertBiasAndDenseLayers) {
 TEST(Qwen3Moe, SparseStepCountsFromOne) {
   const ModelSpec s = spec_of(qwen3_moe_config());
   for (const int dense : {0, 2}) EXPECT_TRUE(s.layers[static_cast<size_t>(dense)].mlp.dense()) << dense;
-  for (const int sparse : {1, 3}) EXPECT_EQ(s.layers[static_cast<size_t>(sparse)].mlp, (MlpSpec{16, 4, 32, true, 0})) << sparse;
+  for (const int sparse : {1, 3}) EXPECT_EQ(s.layers[static_cast<size_t>(sparse)].mlp, routed(16, 4, 32, true)) << sparse;
   EXPECT_EQ(s.layers[0].attention.qk_norm, QkNorm::per_head);
   EXPECT_EQ(s.layers[0].attention.q_width(), 128) << "head_dim is not hidden / heads";
 }
@@ -140,7 +159,7 @@ TEST(Qwen3Moe, MlpOnlyLayersMayBeNullAndExpertsHaveTwoNames) {
 
 TEST(Olmoe, WholeNormAndClipping) {
   const ModelSpec s = spec_of(olmoe_config());
-  EXPECT_EQ(s.layers[0].mlp, (MlpSpec{16, 4, 32, false, 0}));
+  EXPECT_EQ(s.layers[0].mlp, routed(16, 4, 32, false));
   EXPECT_EQ(s.layers[0].attention.qk_norm, QkNorm::whole);
   EXPECT_FLOAT_EQ(s.layers[0].attention.clip_qkv, 1.5F);
   EXPECT_EQ(spec_of(with_null(olmoe_config(), "clip_qkv")).layers[0].attention.clip_qkv, 0);
@@ -226,6 +245,73 @@ TEST(HostileNumbers, ExpertsAreBoundedByOneAnother) {
   EXPECT_ERROR(spec_of(with(mixtral_config(), {{"num_local_experts", 0}})), ErrorCode::corrupt, "num_local_experts");
   EXPECT_ERROR(spec_of(with(qwen3_moe_config(), {{"decoder_sparse_step", 0}})), ErrorCode::corrupt, "decoder_sparse_step");
   EXPECT_ERROR(spec_of(with(qwen3_moe_config(), {{"moe_intermediate_size", nullptr}})), ErrorCode::corrupt, "moe_intermediate_size is missing");
+}
+
+// config.json of a golden checkpoint.
+json golden_config(const std::string& model) {
+  return json::parse(read_text_file(std::filesystem::path(MOEGEN_SOURCE_DIR) / "tests/data/models" / model / "config.json", 1 << 20));
+}
+
+TEST(DeepseekV3, LatentAttentionGroupsAndDenseLayers) {
+  const ModelSpec s = spec_of(golden_config("deepseek_v3"));
+  const AttentionSpec& a = s.layers[0].attention;
+  EXPECT_EQ(a.latent, (LatentSpec{64, 64, 32, 16, 32}));
+  EXPECT_EQ(a.num_kv_heads, 1);
+  EXPECT_EQ(a.head_dim, 80) << "latent and rotated key";
+  EXPECT_EQ(a.cached_width(), 80) << "nothing more is kept of a token";
+  EXPECT_EQ(a.o_width(), 128);
+  const double mscale = 0.1 * std::log(40.0) + 1;
+  EXPECT_NEAR(a.scale, mscale * mscale / std::sqrt(48.0), 1e-6);
+  EXPECT_TRUE(a.rope.interleaved);
+  EXPECT_EQ(a.rope.amplitude, 1) << "both mscales are equal";
+  EXPECT_TRUE(s.layers[0].mlp.dense());
+  const MlpSpec& mlp = s.layers[1].mlp;
+  EXPECT_EQ(mlp.router, (RouterSpec{RouterSpec::Scores::sigmoid, true, 4, 2, 2, true, 2.5F}));
+  EXPECT_EQ(mlp.shared_width, 32);
+  EXPECT_FALSE(mlp.shared_gate);
+}
+
+TEST(DeepseekV2, ChoosesGroupsByTheirBestOnlyWhereItSaysSo) {
+  const RouterSpec grouped = spec_of(golden_config("deepseek_v2")).layers[1].mlp.router;
+  EXPECT_EQ(grouped, (RouterSpec{RouterSpec::Scores::softmax, false, 4, 2, 1, false, 4}));
+  const ModelSpec lite = spec_of(golden_config("deepseek_v2_lite"));
+  EXPECT_EQ(lite.layers[1].mlp.router, (RouterSpec{}));
+  EXPECT_EQ(lite.layers[1].attention.latent.q_rank, 0);
+  EXPECT_NEAR(spec_of(golden_config("deepseek_v2")).layers[0].attention.rope.amplitude, (0.0707 * std::log(32.0) + 1) / (0.1 * std::log(32.0) + 1),
+              1e-12);
+}
+
+TEST(DeepseekV3, SaysWhatItDoesNotHave) {
+  const json c = golden_config("deepseek_v3");
+  EXPECT_ERROR(spec_of(with(c, {{"n_group", 3}})), ErrorCode::corrupt, "no multiple of n_group 3");
+  EXPECT_ERROR(spec_of(with(c, {{"topk_group", 1}, {"num_experts_per_tok", 5}})), ErrorCode::corrupt, "too few to choose 5");
+  EXPECT_ERROR(spec_of(with(c, {{"kv_lora_rank", 63}})), ErrorCode::corrupt, "kv_lora_rank 63 is not even");
+  EXPECT_ERROR(spec_of(with(c, {{"scoring_func", "softmax"}})), ErrorCode::unsupported, "scoring_func");
+  EXPECT_ERROR(spec_of(with(c, {{"moe_layer_freq", 2}})), ErrorCode::unsupported, "moe_layer_freq");
+  EXPECT_ERROR(spec_of(with(golden_config("deepseek_v2"), {{"norm_topk_prob", true}})), ErrorCode::unsupported, "norm_topk_prob");
+  EXPECT_ERROR(spec_of(with(golden_config("deepseek_v2"), {{"topk_method", "hash"}})), ErrorCode::unsupported, "topk_method \"hash\"");
+}
+
+TEST(Glm4Moe, TurnsHalfOfAHead) {
+  const ModelSpec s = spec_of(golden_config("glm4_moe"));
+  EXPECT_EQ(s.layers[0].attention.rope.dim, 12);
+  EXPECT_TRUE(s.layers[0].attention.qkv_bias);
+  EXPECT_FALSE(s.layers[0].attention.o_bias);
+}
+
+TEST(MinimaxM2, RotaryDimSaysHowMuchIsTurned) {
+  EXPECT_EQ(spec_of(golden_config("minimax_m2")).layers[0].attention.rope.dim, 12);
+  EXPECT_ERROR(spec_of(with(golden_config("minimax_m2"), {{"use_routing_bias", false}})), ErrorCode::unsupported, "use_routing_bias");
+}
+
+TEST(Ernie, ExpertsFromTheFirstToTheLastLayerNamed) {
+  json c = golden_config("ernie4_5_moe");
+  const ModelSpec s = spec_of(c);
+  EXPECT_TRUE(s.layers[0].mlp.dense());
+  EXPECT_FALSE(s.layers[2].mlp.dense());
+  EXPECT_TRUE(s.layers[0].attention.rope.interleaved);
+  EXPECT_TRUE(spec_of(with(c, {{"moe_layer_end_index", 1}})).layers[2].mlp.dense());
+  EXPECT_TRUE(spec_of(with(c, {{"moe_layer_interval", 2}})).layers[2].mlp.dense());
 }
 
 }  // namespace

@@ -62,6 +62,12 @@ TEST(TensorTable, ATiedHeadIsNotATensorAndMayBeSkipped) {
   EXPECT_NE(reason_to_skip(spec_of(qwen3_config()), "lm_head.weight"), "");
   EXPECT_EQ(reason_to_skip(spec_of(mixtral_config()), "lm_head.weight"), "");
   EXPECT_NE(reason_to_skip(spec_of(mixtral_config()), "model.layers.0.self_attn.rotary_emb.inv_freq"), "");
+  ModelSpec predicting = spec_of(mixtral_config());
+  EXPECT_EQ(reason_to_skip(predicting, "model.layers.3.eh_proj.weight"), "");
+  predicting.prediction_layers = 1;
+  EXPECT_NE(reason_to_skip(predicting, "model.layers.3.eh_proj.weight"), "");
+  EXPECT_EQ(reason_to_skip(predicting, "model.layers.2.eh_proj.weight"), "");
+  EXPECT_EQ(reason_to_skip(predicting, "model.layers.30.eh_proj.weight"), "");
   EXPECT_EQ(reason_to_skip(spec_of(mixtral_config()), "model.layers.0.self_attn.q_proj.bias"), "");
 }
 

@@ -30,7 +30,7 @@ struct AttentionRows {
   int64_t end[Simd::kAttentionRows];
   float top[Simd::kAttentionRows];
   V total[Simd::kAttentionRows];  // by lanes
-  float* acc;                     // [rows, head_dim rounded up to kW]
+  float* acc;                     // [rows, value_dim rounded up to kW]
   Coefficient* p;                 // [rows, kPageTokens]
 };
 
@@ -100,19 +100,19 @@ void page_weights(AttentionRows<T, S>& rows, V (&scores)[kTokenVectors][kRows], 
   }
 }
 
-// acc = acc * shrink + weights . values, kVectors vectors of elements from d on.
+// acc = acc * shrink + weights . values, kVectors vectors of elements from d on; `dim` elements are a value.
 template <int kRows, int kVectors, typename T, typename S, typename Ahead>
-void page_values(const AttentionRows<T, S>& rows, const S* values, int64_t tokens, int64_t head_dim, int64_t d, int64_t stride,
+void page_values(const AttentionRows<T, S>& rows, const S* values, int64_t tokens, int64_t dim, int64_t d, int64_t stride,
                  const float (&shrink)[kRows], Ahead& ahead) {
   constexpr int64_t kGroup = kv_group(kDTypeOf<S>);
   V acc[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) acc[r][v] = Simd::mul(Simd::load(rows.acc + r * stride + d + v * kW), Simd::set(shrink[r]));
   }
-  const int64_t left = head_dim - d - (kVectors - 1) * kW;  // elements of the last vector
+  const int64_t left = dim - d - (kVectors - 1) * kW;  // elements of the last vector
   for (int64_t t = 0; t < tokens; t += kGroup) {
     ahead.fetch(kVectors * kVectorBytes<S>);
-    const S* at = values + t * head_dim + d * kGroup;
+    const S* at = values + t * dim + d * kGroup;
     typename Groups<T, S>::Operand x[kVectors];
     for (int v = 0; v < kVectors - 1; ++v) x[v] = Groups<T, S>::load(at + v * kW * kGroup);
     x[kVectors - 1] =
@@ -127,27 +127,34 @@ void page_values(const AttentionRows<T, S>& rows, const S* values, int64_t token
   }
 }
 
-// The page of tokens from `first` on, of which those before `end` are there; `kv` is what a KV head has in it.
+// The keys of a page, their values, and with int8 the scales of both.
+template <typename S>
+struct PageParts {
+  const S* keys;
+  const S* values;
+  const float* scales;
+};
+
+// The page of tokens from `first` on, of which those before `end` are there.
 template <int kRows, typename T, typename S, typename Ahead>
-void attend_page(const Attention& op, AttentionRows<T, S>& rows, const std::byte* kv, int64_t first, int64_t end, Ahead ahead) {
-  const int64_t stride = round_up<int64_t>(op.head_dim, kW);
-  const S* keys = reinterpret_cast<const S*>(kv);
-  const S* values = keys + kPageTokens * op.head_dim;
+void attend_page(const Attention& op, AttentionRows<T, S>& rows, const PageParts<S>& page, int64_t first, int64_t end, Ahead ahead) {
+  const int64_t dim = op.value_dim();
+  const int64_t stride = round_up<int64_t>(dim, kW);
   V scores[kTokenVectors][kRows];
   for (int64_t v = 0; v < kTokenVectors; v += 2) {
     V two[kRows][2];
-    page_scores<kRows>(rows, keys, op.head_dim, v * kW, ahead, two);
+    page_scores<kRows>(rows, page.keys, op.head_dim, v * kW, ahead, two);
     for (int r = 0; r < kRows; ++r) {
       scores[v][r] = two[r][0];
       scores[v + 1][r] = two[r][1];
     }
   }
   float shrink[kRows];
-  page_weights<kRows>(rows, scores, first, op.scale, reinterpret_cast<const float*>(kv + kv_scale_offset(op.head_dim)), shrink);
+  page_weights<kRows>(rows, scores, first, op.scale, page.scales, shrink);
   const int64_t tokens = std::min<int64_t>(end - first, kPageTokens);
   int64_t d = 0;
-  for (; d + 2 * kW <= op.head_dim; d += 2 * kW) page_values<kRows, 2>(rows, values, tokens, op.head_dim, d, stride, shrink, ahead);
-  for (; d < op.head_dim; d += kW) page_values<kRows, 1>(rows, values, tokens, op.head_dim, d, stride, shrink, ahead);
+  for (; d + 2 * kW <= dim; d += 2 * kW) page_values<kRows, 2>(rows, page.values, tokens, dim, d, stride, shrink, ahead);
+  for (; d < dim; d += kW) page_values<kRows, 1>(rows, page.values, tokens, dim, d, stride, shrink, ahead);
 }
 
 // First of the positions before `end` that a query sees.
@@ -157,7 +164,8 @@ int64_t first_seen(const Attention& op, int64_t end) { return op.window > 0 && e
 // the positions that any of them sees.
 template <typename T, typename S>
 Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, float* scratch, AttentionRows<T, S>& rows) {
-  const int64_t stride = round_up<int64_t>(op.head_dim, kW);
+  const int64_t stride = round_up<int64_t>(op.value_dim(), kW);
+  const int64_t q_room = round_up<int64_t>(op.head_dim, kW);
   rows.count = count;
   rows.acc = scratch;
   rows.p = reinterpret_cast<typename Groups<T, S>::Coefficient*>(scratch + count * stride);
@@ -165,9 +173,10 @@ Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, f
   Range seen{std::numeric_limits<int64_t>::max(), 0};
   for (int64_t r = 0; r < count; ++r) {
     const int64_t query = (row + r) / op.heads;
-    const int64_t offset = query * op.stride + (kv_head * op.heads + (row + r) % op.heads) * op.head_dim;
-    rows.q[r] = Groups<T, S>::coefficients(static_cast<const T*>(op.q) + offset, op.head_dim, converted + r * stride);
-    rows.out[r] = static_cast<T*>(op.out) + offset;
+    const int64_t head = kv_head * op.heads + (row + r) % op.heads;
+    const T* q = static_cast<const T*>(op.q) + query * op.q_stride + head * op.head_dim;
+    rows.q[r] = Groups<T, S>::coefficients(q, op.head_dim, converted + r * q_room);
+    rows.out[r] = static_cast<T*>(op.out) + query * op.out_stride + head * op.value_dim();
     rows.end[r] = op.first_position + query + 1;
     rows.begin[r] = first_seen(op, rows.end[r]);
     rows.top[r] = kNone;
@@ -180,17 +189,24 @@ Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, f
 
 template <typename T, typename S>
 void finish_rows(const Attention& op, const AttentionRows<T, S>& rows) {
-  const int64_t stride = round_up<int64_t>(op.head_dim, kW);
+  const int64_t dim = op.value_dim();
+  const int64_t stride = round_up<int64_t>(dim, kW);
   for (int64_t r = 0; r < rows.count; ++r) {
     const V factor = Simd::set(1.0F / Simd::sum(rows.total[r]));
-    for (int64_t d = 0; d < op.head_dim; d += kW)
-      store_some(rows.out[r] + d, Simd::mul(Simd::load(rows.acc + r * stride + d), factor), op.head_dim - d);
+    for (int64_t d = 0; d < dim; d += kW) store_some(rows.out[r] + d, Simd::mul(Simd::load(rows.acc + r * stride + d), factor), dim - d);
   }
 }
 
 const std::byte* kv_of(const Attention& op, int kv_head, int64_t position) {
   return op.pages + static_cast<size_t>(op.page_table[position / kPageTokens]) * op.page_bytes + op.kv_offset +
          static_cast<size_t>(kv_head) * op.kv_head_bytes;
+}
+
+template <typename S>
+PageParts<S> page_parts(const Attention& op, int kv_head, int64_t position) {
+  const std::byte* kv = kv_of(op, kv_head, position);
+  const S* keys = reinterpret_cast<const S*>(kv);
+  return {keys, keys + kPageTokens * op.head_dim, reinterpret_cast<const float*>(kv + kv_scale_offset(op.head_dim))};
 }
 
 // The rows of a prompt meet the pages of a KV head again and again: head by head, some rows at a time.
@@ -203,7 +219,7 @@ void attend_by_heads(const Attention& op) {
       const Range seen = begin_rows(op, kv_head, row, std::min<int64_t>(Simd::kAttentionRows, num_rows - row), op.scratch, rows);
       with_count<Simd::kAttentionRows>(rows.count, [&](auto count) {
         for (int64_t first = seen.begin / kPageTokens * kPageTokens; first < seen.end; first += kPageTokens) {
-          attend_page<count>(op, rows, kv_of(op, kv_head, first), first, seen.end, NothingAhead{});
+          attend_page<count>(op, rows, page_parts<S>(op, kv_head, first), first, seen.end, NothingAhead{});
         }
       });
       finish_rows(op, rows);
@@ -231,7 +247,7 @@ void attend_by_pages(const Attention& op) {
   for (int64_t first = begin / kPageTokens * kPageTokens; first <= last; first += kPageTokens) {
     for (int64_t g = 0; g < groups; ++g) {
       const auto kv_head = static_cast<int>(g / parts);
-      const std::byte* kv = kv_of(op, kv_head, first);
+      const PageParts<S> page = page_parts<S>(op, kv_head, first);
       // The next KV head of the page, or the first of the next page; nothing that is already there is fetched again.
       const std::byte* next = nullptr;
       if (g % parts == 0 && kv_head + 1 < op.kv_heads) {
@@ -241,9 +257,9 @@ void attend_by_pages(const Attention& op) {
       }
       with_count<Simd::kAttentionRows>(rows[g].count, [&](auto count) {
         if (next != nullptr) {
-          attend_page<count>(op, rows[g], kv, first, last + 1, PageAhead{next});
+          attend_page<count>(op, rows[g], page, first, last + 1, PageAhead{next});
         } else {
-          attend_page<count>(op, rows[g], kv, first, last + 1, NothingAhead{});
+          attend_page<count>(op, rows[g], page, first, last + 1, NothingAhead{});
         }
       });
     }
@@ -251,7 +267,65 @@ void attend_by_pages(const Attention& op) {
   for (int64_t g = 0; g < groups; ++g) finish_rows(op, rows[g]);
 }
 
+// Values as value_index() has them, from keys: the first `dim` elements of `tokens` tokens; those of the others become zero.
+void turn_page(const float* keys, int64_t dim, int64_t tokens, float* values) {
+  for (int64_t t = 0; t < kPageTokens; ++t) {
+    for (int64_t d = 0; d < dim; ++d) values[t * dim + d] = t < tokens ? keys[d * kPageTokens + t] : 0;
+  }
+}
+
+// Two tokens of two elements are a word, in which the two in the middle change places.
+void turn_page(const bf16* keys, int64_t dim, int64_t tokens, bf16* values) {
+  const auto* from = reinterpret_cast<const uint64_t*>(keys);
+  auto* to = reinterpret_cast<uint64_t*>(values);
+  for (int64_t t = 0; t < kPageTokens / 2; ++t) {
+    const uint64_t there = 2 * t + 1 < tokens ? ~uint64_t{0} : 2 * t < tokens ? uint64_t{0x0000ffff0000ffff} : 0;
+    for (int64_t d = 0; d < dim / 2; ++d) {
+      const uint64_t x = from[d * (kPageTokens / 2) + t];
+      const uint64_t turned = (x & 0xffff00000000ffff) | ((x >> 16) & 0xffff0000) | ((x & 0xffff0000) << 16);
+      to[t * (dim / 2) + d] = turned & there;
+    }
+  }
+}
+
+// All heads share the keys, and the values, which are turned once for all rows in flight.
+template <typename T>
+void attend_latent(const Attention& op) {
+  AttentionRows<T, T> rows[kAttentionRowsInFlight];
+  Range seen[kAttentionRowsInFlight];
+  T* values = reinterpret_cast<T*>(op.scratch + kAttentionRowsInFlight * attention_row_scratch(op.head_dim));
+  const int64_t num_rows = op.num_queries * op.heads;
+  for (int64_t begin = 0; begin < num_rows; begin += kAttentionRowsInFlight) {
+    const int64_t end = std::min<int64_t>(num_rows, begin + kAttentionRowsInFlight);
+    Range all{std::numeric_limits<int64_t>::max(), 0};
+    int64_t groups = 0;
+    float* scratch = op.scratch;
+    for (int64_t row = begin; row < end; row += Simd::kAttentionRows) {
+      const int64_t count = std::min<int64_t>(Simd::kAttentionRows, end - row);
+      seen[groups] = begin_rows(op, 0, row, count, scratch, rows[groups]);
+      all = {std::min(all.begin, seen[groups].begin), std::max(all.end, seen[groups].end)};
+      scratch += count * attention_row_scratch(op.head_dim);
+      ++groups;
+    }
+    for (int64_t first = all.begin / kPageTokens * kPageTokens; first < all.end; first += kPageTokens) {
+      const T* keys = reinterpret_cast<const T*>(kv_of(op, 0, first));
+      turn_page(keys, op.latent_dim, std::min<int64_t>(all.end - first, kPageTokens), values);
+      for (int64_t g = 0; g < groups; ++g) {
+        if (first >= seen[g].end || first + kPageTokens <= seen[g].begin) continue;
+        with_count<Simd::kAttentionRows>(rows[g].count, [&](auto count) {
+          attend_page<count>(op, rows[g], PageParts<T>{keys, values, nullptr}, first, seen[g].end, NothingAhead{});
+        });
+      }
+    }
+    for (int64_t g = 0; g < groups; ++g) finish_rows(op, rows[g]);
+  }
+}
+
 void attention(const Attention& op) {
+  if (op.latent_dim > 0) {
+    with_activation_type(op.dtype, [&]<typename T>(T*) { attend_latent<T>(op); });
+    return;
+  }
   const auto attend = [&]<typename T, typename S>(T*, S*) {
     if (op.num_queries == 1 && op.kv_heads * op.heads <= kAttentionRowsInFlight) {
       attend_by_pages<T, S>(op);

@@ -69,7 +69,8 @@ void rotate(float* head, const float* cos, const float* sin, int64_t dim) {
 
 // One query, one of its heads: softmax(scale * q k^T) v over the keys it sees, in one piece.
 void attend(const Attention& op, int64_t query, int head) {
-  const int64_t at = query * op.stride + static_cast<int64_t>(head) * op.head_dim;
+  const int64_t q_at = query * op.q_stride + static_cast<int64_t>(head) * op.head_dim;
+  const int64_t out_at = query * op.out_stride + static_cast<int64_t>(head) * op.value_dim();
   const int64_t last = op.first_position + query;
   const int64_t first = op.window > 0 ? std::max<int64_t>(0, last - op.window + 1) : 0;
   const auto kv = [&](int64_t p) {
@@ -82,22 +83,23 @@ void attend(const Attention& op, int64_t query, int head) {
   };
   const auto key = [&](int64_t p, int64_t d) { return element(p, key_index(op.kv_dtype, p % kPageTokens, d), p % kPageTokens); };
   const auto value_of = [&](int64_t p, int64_t d) {
+    if (op.latent_dim > 0) return key(p, d);
     return element(p, kPageTokens * op.head_dim + value_index(op.kv_dtype, op.head_dim, p % kPageTokens, d), kPageTokens + p % kPageTokens);
   };
   std::vector<double> scores;
   double top = -std::numeric_limits<double>::infinity();
   for (int64_t p = first; p <= last; ++p) {
     double dot = 0;
-    for (int d = 0; d < op.head_dim; ++d) dot += read(op.q, op.dtype, at + d) * key(p, d);
+    for (int d = 0; d < op.head_dim; ++d) dot += read(op.q, op.dtype, q_at + d) * key(p, d);
     scores.push_back(dot * static_cast<double>(op.scale));
     top = std::max(top, scores.back());
   }
   double sum = 0;
   for (double& s : scores) sum += s = std::exp(s - top);
-  for (int d = 0; d < op.head_dim; ++d) {
+  for (int d = 0; d < op.value_dim(); ++d) {
     double value = 0;
     for (int64_t p = first; p <= last; ++p) value += scores[static_cast<size_t>(p - first)] * value_of(p, d);
-    write(op.out, op.dtype, at + d, value / sum);
+    write(op.out, op.dtype, out_at + d, value / sum);
   }
 }
 

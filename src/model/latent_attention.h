@@ -1,0 +1,21 @@
+#pragma once
+
+#include "model/steps.h"
+
+namespace moegen {
+
+/// The parts of latent attention's steps that are its own (absorbed form; see AttentionSpec). They are called by those of steps.h.
+/// @{
+
+/// normed -> q (absorbed); latents and rotated keys -> their pages.
+void project_latent(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave);
+
+/// attended (latents) -> heads (values of the heads).
+void expand_values(const StepContext& c, size_t layer, const Wave& wave);
+/// @}
+
+/// kv_b as absorbed attention wants it: the rows of each head's keys [plain_dim, kv_rank] become columns [kv_rank, plain_dim], in place.
+/// `kv_b`: [heads * (plain_dim + v_dim), kv_rank], f32 or 16 bits.
+void turn_key_heads(void* kv_b, DType dtype, const AttentionSpec& spec);
+
+}  // namespace moegen

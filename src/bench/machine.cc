@@ -49,7 +49,8 @@ std::vector<Line> lines_of(const Machine& m) {
   for (const auto& s : m.steps->mlps) add(fmt::format("expert {}x{}", s.hidden, s.width), "tokens", "GFLOP/s", s.flops);
   for (const auto& s : m.steps->linears) add(fmt::format("linear {}x{}", s.outputs, s.k), "rows", "GFLOP/s", s.flops);
   for (const auto& s : m.steps->attentions) {
-    const std::string heads = fmt::format("{}:{}x{}", s.shape.heads, s.shape.kv_heads, s.shape.head_dim);
+    const std::string heads = s.shape.latent_dim > 0 ? fmt::format("{}:1x{}/{}", s.shape.heads, s.shape.head_dim, s.shape.latent_dim)
+                                                     : fmt::format("{}:{}x{}", s.shape.heads, s.shape.kv_heads, s.shape.head_dim);
     for (const auto& [sequences, curve] : s.decode.lines) add(fmt::format("decode {}, {} seq.", heads, sequences), "context", "GB/s", curve);
     add(fmt::format("prefill {}", heads), "context", "GFLOP/s", s.prefill);
   }

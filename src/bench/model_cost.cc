@@ -2,7 +2,8 @@
 
 #include <cmath>
 
-#include "kernels/kv_page.h"
+#include "model/kv_layout.h"
+#include "plan/machine.h"
 
 namespace moegen {
 namespace {
@@ -10,7 +11,8 @@ namespace {
 // Weights of a layer, in values: that every token uses, and of one expert.
 double always_used(const ModelSpec& spec, const LayerSpec& layer) {
   const double hidden = spec.hidden;
-  const double attention = hidden * (2.0 * layer.attention.q_width() + 2.0 * layer.attention.kv_width());
+  double attention = 0;
+  for (const LinearShape& l : linears_of(layer.attention, spec.hidden)) attention += static_cast<double>(l.outputs * l.k);
   const double mlp = layer.mlp.dense() ? 3 * hidden * layer.mlp.width : hidden * layer.mlp.num_experts + 3 * hidden * layer.mlp.shared_width;
   return attention + mlp;
 }
@@ -31,9 +33,9 @@ Work model_work(const ModelSpec& spec, DType kv_dtype, const Sweeps& s) {
     const double expert = 3.0 * spec.hidden * layer.mlp.width;
     const double always = always_used(spec, layer);
     const double chosen = layer.mlp.dense() ? 0 : layer.mlp.top_k;
-    work.flops += 2 * s.tokens * (always + chosen * expert) + 4.0 * s.keys * layer.attention.q_width();
+    work.flops += 2 * s.tokens * (always + chosen * expert) + s.keys * AttentionShape(layer.attention).flops();
     work.bytes += s.passes * value_bytes * (always + experts_used(layer.mlp, s.tokens / s.passes) * expert);
-    work.bytes += s.kv_reads * layer.attention.num_kv_heads * static_cast<double>(kv_head_bytes(kv_dtype, layer.attention.head_dim)) / kPageTokens;
+    work.bytes += s.kv_reads * static_cast<double>(layer_page_bytes(layer.attention, kv_dtype)) / kPageTokens;
   }
   return work;
 }

@@ -8,6 +8,12 @@
 
 namespace moegen {
 
+/// What a layer has in a page.
+[[nodiscard]] inline size_t layer_page_bytes(const AttentionSpec& spec, DType kv_dtype) {
+  if (spec.is_latent()) return latent_page_bytes(kv_dtype, spec.head_dim);
+  return static_cast<size_t>(spec.num_kv_heads) * kv_head_bytes(kv_dtype, spec.head_dim);
+}
+
 /// Where K and V of a token lie. A page holds kPageTokens consecutive positions of one sequence, for all layers:
 /// for each layer and KV head, of which latent attention has one, what kv_page.h says.
 struct KvLayout {
@@ -20,9 +26,9 @@ struct KvLayout {
   KvLayout(const ModelSpec& spec, DType kv_dtype) : dtype(kv_dtype) {
     for (const LayerSpec& layer : spec.layers) {
       layer_offset.push_back(page_bytes);
-      const AttentionSpec& a = layer.attention;
-      head_bytes.push_back(a.is_latent() ? latent_page_bytes(kv_dtype, a.head_dim) : kv_head_bytes(kv_dtype, a.head_dim));
-      page_bytes += head_bytes.back() * static_cast<size_t>(layer.attention.num_kv_heads);
+      const size_t bytes = layer_page_bytes(layer.attention, kv_dtype);
+      head_bytes.push_back(bytes / static_cast<size_t>(layer.attention.num_kv_heads));
+      page_bytes += bytes;
     }
   }
 

@@ -27,7 +27,8 @@ const T* nearest(const std::vector<T>& all, const Distance& distance) {
 const StepRates::Attention* attention_like(const Machine& m, const AttentionShape& shape) {
   if (!m.steps) return nullptr;
   return nearest(m.steps->attentions, [&](const StepRates::Attention& a) {
-    return unlike(a.shape.heads, shape.heads) + unlike(a.shape.kv_heads, shape.kv_heads) + unlike(a.shape.head_dim, shape.head_dim);
+    const double other_kind = (a.shape.latent_dim > 0) == (shape.latent_dim > 0) ? 0 : 100;
+    return other_kind + unlike(a.shape.heads, shape.heads) + unlike(a.shape.kv_heads, shape.kv_heads) + unlike(a.shape.head_dim, shape.head_dim);
   });
 }
 
@@ -52,12 +53,13 @@ double Machine::linear_seconds(int64_t outputs, int64_t k, double rows, DType we
 
 double Machine::decode_seconds(const AttentionShape& shape, double sequences, double context, double kv_bytes) const {
   const auto* like = attention_like(*this, shape);
-  return kv_bytes / (like != nullptr ? like->decode.at(sequences, context) : dram.bandwidth);
+  if (like != nullptr) return kv_bytes / like->decode.at(sequences, context);
+  return std::max(kv_bytes / dram.bandwidth, shape.flops() * sequences * context / cpu.attention_flops);
 }
 
 double Machine::prefill_seconds(const AttentionShape& shape, double context, double keys) const {
   const auto* like = attention_like(*this, shape);
-  return 4.0 * shape.heads * shape.head_dim * keys / (like != nullptr ? like->prefill.at(context) : cpu.attention_flops);
+  return shape.flops() * keys / (like != nullptr ? like->prefill.at(context) : cpu.attention_flops);
 }
 
 double Machine::row_seconds(Curve StepRates::Rows::*step, double rows, double width) const {

@@ -7,6 +7,7 @@
 
 #include "base/dtype.h"
 #include "plan/curve.h"
+#include "spec/model_spec.h"
 
 namespace moegen {
 
@@ -14,6 +15,14 @@ struct AttentionShape {
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
+  int latent_dim = 0;  ///< as the kernels' Attention has it
+
+  AttentionShape() = default;
+  AttentionShape(int num_heads, int num_kv_heads, int dim, int latent = 0)
+      : heads(num_heads), kv_heads(num_kv_heads), head_dim(dim), latent_dim(latent) {}
+  explicit AttentionShape(const AttentionSpec& a) : AttentionShape(a.num_heads, a.num_kv_heads, a.head_dim, a.latent.kv_rank) {}
+  /// Of the products of a query's heads with a key and its value.
+  [[nodiscard]] double flops() const { return 2.0 * heads * (head_dim + (latent_dim > 0 ? latent_dim : head_dim)); }
   bool operator==(const AttentionShape&) const = default;
 };
 
@@ -36,7 +45,7 @@ struct StepRates {
   struct Attention {
     AttentionShape shape;
     Surface decode;  ///< bytes/s of K and V over the context, for numbers of sequences
-    Curve prefill;   ///< FLOP/s (4 x heads x head_dim a query and key) over the context, where a prompt ends
+    Curve prefill;   ///< FLOP/s (AttentionShape::flops() a query and key) over the context, where a prompt ends
     bool operator==(const Attention&) const = default;
   };
   /// What goes row by row: elements/s over rows, in parentheses the elements of a row.

@@ -80,25 +80,23 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
     bytes += static_cast<double>(outputs) * static_cast<double>(k) * element;
   };
   add(&PassCost::rows, 2 * machine_.row_seconds(&StepRates::Rows::norm, tokens, hidden));
-  linear(a.q_width(), spec_.hidden);
-  linear(a.kv_width(), spec_.hidden);
-  linear(a.kv_width(), spec_.hidden);
-  add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::place, tokens, a.q_width() + 2 * a.kv_width()));
-  const AttentionShape shape{a.num_heads, a.num_kv_heads, a.head_dim};
+  for (const LinearShape& l : linears_of(a, spec_.hidden)) linear(l.outputs, l.k);
+  const double turned = a.is_latent() ? a.num_heads * a.latent.rope_dim + a.head_dim : a.q_width() + 2 * a.kv_width();
+  add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::place, tokens, turned));
+  const AttentionShape shape(a);
   if (load.decodes > 0) {
     const double context = within(a.window, load.decode_keys / load.decodes);
-    const double kv_bytes = load.decodes * context * 2 * a.kv_width() * kv_element_bytes_;
+    const double kv_bytes = load.decodes * context * a.cached_width() * kv_element_bytes_;
     add(&PassCost::attention, machine_.decode_seconds(shape, load.decodes, context, kv_bytes));
     bytes += kv_bytes;
-    products += 2 * load.decodes * context * a.q_width();
+    products += load.decodes * context * shape.flops() / 2;
   }
   if (load.prompt_tokens > 0) {
     const double mean = load.prompt_keys / load.prompt_tokens;
     const double keys = load.prompt_tokens * within(a.window, mean);
     add(&PassCost::attention, machine_.prefill_seconds(shape, std::max(1.0, 2 * mean), keys));
-    products += 2 * keys * a.q_width();
+    products += keys * shape.flops() / 2;
   }
-  linear(spec_.hidden, a.q_width());
   Layer out;
   if (!mlp.dense()) {
     linear(mlp.num_experts, spec_.hidden);

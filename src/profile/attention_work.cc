@@ -19,18 +19,19 @@ PassSizes sizes_of(int64_t sequences, int64_t queries, const Workbench& bench) {
 }
 
 // Query i of a block sees `first + i` keys and its own: a product with the key and one with the value for each.
-Work work_of(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, DType kv_dtype) {
+Work work_of(const ModelSpec& spec, int64_t sequences, int64_t queries, int64_t context, DType kv_dtype) {
+  const AttentionSpec& a = spec.layers[0].attention;
   const auto keys = static_cast<double>(queries) * (static_cast<double>(context) - static_cast<double>(queries - 1) / 2);
   const auto count = static_cast<double>(sequences);
-  const double kv_bytes = static_cast<double>(shape.kv_heads) * static_cast<double>(kv_head_bytes(kv_dtype, shape.head_dim)) / kPageTokens;
-  return {count * keys * 4 * shape.heads * shape.head_dim, count * static_cast<double>(context) * kv_bytes};
+  const double kv_bytes = static_cast<double>(layer_page_bytes(a, kv_dtype)) / kPageTokens;
+  return {count * keys * AttentionShape(a).flops(), count * static_cast<double>(context) * kv_bytes};
 }
 
 }  // namespace
 
 AttentionWork::AttentionWork(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, DType kv_dtype, const Workbench& bench)
-    : work_(work_of(shape, sequences, queries, context, kv_dtype)),
-      layer_(bench_spec(kHidden, kHidden, shape.heads, shape.kv_heads, shape.head_dim), sizes_of(sequences, queries, bench), kv_dtype, bench),
+    : layer_(bench_spec(kHidden, kHidden, shape), sizes_of(sequences, queries, bench), kv_dtype, bench),
+      work_(work_of(layer_.spec(), sequences, queries, context, kv_dtype)),
       tokens_(static_cast<size_t>(sequences * queries)),
       pages_(ceil_div<int64_t>(context, kPageTokens)),
       page_tables_(static_cast<size_t>(layer_.kv_pages())) {

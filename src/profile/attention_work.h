@@ -20,8 +20,8 @@ class AttentionWork {
   Work run();
 
  private:
-  Work work_;
   BenchLayer layer_;
+  Work work_;
   std::vector<int32_t> tokens_;
   int64_t pages_;                     // of a sequence
   std::vector<int32_t> page_tables_;  // all pages, in no order, and as many of the first again as a sequence has

@@ -35,7 +35,7 @@ std::vector<MlpWeights> experts_in(const Workbench& bench, int64_t hidden, int64
 }
 
 ModelSpec expert_spec(int64_t hidden, int64_t width, size_t experts) {
-  ModelSpec spec = bench_spec(hidden, width, 1, 1, 2);
+  ModelSpec spec = bench_spec(hidden, width, {1, 1, 2});
   spec.layers[0].mlp.num_experts = static_cast<int>(experts);
   spec.layers[0].mlp.top_k = 1;
   return spec;
@@ -87,7 +87,7 @@ LinearWork::LinearWork(int64_t outputs, int64_t k, int64_t most_rows, const Work
       outputs_(outputs),
       k_(k),
       matrix_bytes_(matrix_bytes(outputs, k, 1, bench)),
-      layer_(bench_spec(k, 1, 1, 1, 2), bench_sizes(most_rows, bench), bench.act, bench),
+      layer_(bench_spec(k, 1, {1, 1, 2}), bench_sizes(most_rows, bench), bench.act, bench),
       out_(static_cast<size_t>(most_rows * outputs) * sizeof(float), "outputs") {
   fill_random(out_.data(), DType::f32, most_rows * outputs, bench.pool);  // touched
 }

@@ -32,13 +32,14 @@ ModelWeights with_embedding(ModelWeights weights, const ModelSpec& spec, const W
 
 }  // namespace
 
-ModelSpec bench_spec(int64_t hidden, int64_t width, int heads, int kv_heads, int head_dim) {
+ModelSpec bench_spec(int64_t hidden, int64_t width, const AttentionShape& shape) {
   LayerSpec layer;
-  layer.attention.num_heads = heads;
-  layer.attention.num_kv_heads = kv_heads;
-  layer.attention.head_dim = head_dim;
-  layer.attention.scale = 1 / std::sqrt(static_cast<float>(head_dim));
-  layer.attention.rope.dim = head_dim;
+  layer.attention.num_heads = shape.heads;
+  layer.attention.num_kv_heads = shape.kv_heads;
+  layer.attention.head_dim = shape.head_dim;
+  layer.attention.latent.kv_rank = shape.latent_dim;
+  layer.attention.scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));
+  layer.attention.rope.dim = shape.head_dim;
   layer.mlp.width = static_cast<int>(width);
   ModelSpec spec;
   spec.hidden = static_cast<int>(hidden);

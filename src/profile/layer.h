@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "model/steps.h"
+#include "plan/machine.h"
 #include "profile/workbench.h"
 
 namespace moegen {
@@ -36,7 +37,7 @@ class BenchLayer {
 };
 
 /// A model of one layer: attention of these heads, a dense MLP of this width.
-[[nodiscard]] ModelSpec bench_spec(int64_t hidden, int64_t width, int heads, int kv_heads, int head_dim);
+[[nodiscard]] ModelSpec bench_spec(int64_t hidden, int64_t width, const AttentionShape& shape);
 /// Sizes of a pass of `tokens` tokens, each a sequence of its own.
 [[nodiscard]] PassSizes bench_sizes(int64_t tokens, const Workbench& bench);
 /// Weights [rows, cols] at this offset of the workbench's memory. Throws Error(invalid_argument) where it does not hold them.

@@ -181,7 +181,7 @@ StepRates::Rows RowWork::sample(const Effort& effort) {
 
 double pass_seconds(const Workbench& bench) {
   constexpr int kSize = 64;
-  ModelSpec spec = bench_spec(kSize, kSize, 2, 1, kSize / 2);
+  ModelSpec spec = bench_spec(kSize, kSize, {2, 1, kSize / 2});
   MlpSpec& mlp = spec.layers[0].mlp;
   mlp.num_experts = 2;
   mlp.top_k = 1;

@@ -26,15 +26,17 @@ ModelShapes shapes_of(const ModelSpec& spec) {
   shapes.spec = spec;
   const auto with_experts = std::find_if(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& l) { return !l.mlp.dense(); });
   shapes.spec.layers = {with_experts != spec.layers.end() ? *with_experts : spec.layers.front()};
+  if (AttentionSpec& a = shapes.spec.layers[0].attention; a.is_latent()) {  // rows are turned and stored at the same rate elsewhere
+    a.head_dim = a.latent.plain_dim + a.latent.rope_dim + a.latent.plain_dim % 2;
+    a.latent = {};
+  }
   const int64_t hidden = spec.hidden;
-  add(shapes.linears, {int64_t{spec.vocab}, hidden});
+  add(shapes.linears, LinearShape{spec.vocab, hidden});
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& a = layer.attention;
-    add(shapes.attentions, {a.num_heads, a.num_kv_heads, a.head_dim});
-    add(shapes.linears, {int64_t{a.q_width()}, hidden});
-    add(shapes.linears, {int64_t{a.kv_width()}, hidden});
-    add(shapes.linears, {hidden, int64_t{a.q_width()}});
-    if (!layer.mlp.dense()) add(shapes.linears, {int64_t{layer.mlp.num_experts}, hidden});
+    add(shapes.attentions, AttentionShape(a));
+    for (const LinearShape& l : linears_of(a, hidden)) add(shapes.linears, l);
+    if (!layer.mlp.dense()) add(shapes.linears, LinearShape{layer.mlp.num_experts, hidden});
     add(shapes.mlps, {hidden, int64_t{layer.mlp.width}});
     if (layer.mlp.shared_width > 0) add(shapes.mlps, {hidden, int64_t{layer.mlp.shared_width}});
   }
@@ -42,8 +44,10 @@ ModelShapes shapes_of(const ModelSpec& spec) {
 }
 
 std::string ModelShapes::text() const {
-  std::string out = fmt::format("mlps {} linears {} attentions", mlps, linears);
-  for (const AttentionShape& a : attentions) out += fmt::format(" {}:{}x{}", a.heads, a.kv_heads, a.head_dim);
+  std::string out = fmt::format("mlps {} linears", mlps);
+  for (const LinearShape& l : linears) out += fmt::format(" {}x{}", l.outputs, l.k);
+  out += " attentions";
+  for (const AttentionShape& a : attentions) out += fmt::format(" {}:{}x{}/{}", a.heads, a.kv_heads, a.head_dim, a.latent_dim);
   const LayerSpec& layer = spec.layers[0];
   return out + fmt::format(" hidden {} vocab {} experts {} of {} rope {} qk_norm {} bias {}", spec.hidden, spec.vocab, layer.mlp.top_k,
                            layer.mlp.num_experts, layer.attention.rope.dim, static_cast<int>(layer.attention.qk_norm), layer.attention.qkv_bias);

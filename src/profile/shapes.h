@@ -11,9 +11,9 @@ namespace moegen {
 
 /// What of a model decides how long its steps take.
 struct ModelShapes {
-  ModelSpec spec;                                    ///< of `layer` alone
-  std::vector<std::pair<int64_t, int64_t>> mlps;     ///< hidden, width: experts, shared experts, dense MLPs
-  std::vector<std::pair<int64_t, int64_t>> linears;  ///< outputs, k: attention's projections, router, head
+  ModelSpec spec;                                 ///< of `layer` alone
+  std::vector<std::pair<int64_t, int64_t>> mlps;  ///< hidden, width: experts, shared experts, dense MLPs
+  std::vector<LinearShape> linears;               ///< attention's projections, router, head
   std::vector<AttentionShape> attentions;
 
   /// Of everything that is in here, in words.

@@ -93,6 +93,15 @@ struct MlpSpec {
   bool operator==(const MlpSpec&) const = default;
 };
 
+/// A product of rows with a weight [outputs, k].
+struct LinearShape {
+  int64_t outputs = 0;
+  int64_t k = 0;
+  bool operator==(const LinearShape&) const = default;
+};
+/// Those of a layer's attention, in their order. What latent attention does for each head is one of all heads together.
+[[nodiscard]] std::vector<LinearShape> linears_of(const AttentionSpec& spec, int64_t hidden);
+
 struct LayerSpec {
   AttentionSpec attention;
   MlpSpec mlp;

@@ -159,7 +159,7 @@ TEST(Bench, ThroughputRunsAModel) {
 }
 
 TEST(Bench, WorkOfAModelIsCountedByHand) {
-  ModelSpec spec = bench_spec(8, 4, 2, 1, 4);  // q 8, k and v 4 each, experts of 3 x 8 x 4
+  ModelSpec spec = bench_spec(8, 4, {2, 1, 4});  // q 8, k and v 4 each, experts of 3 x 8 x 4
   spec.vocab = 10;
   spec.layers[0].mlp.num_experts = 4;
   spec.layers[0].mlp.top_k = 2;

@@ -94,6 +94,18 @@ TEST_F(MachineProfileTest, HasEveryStepOfTheModel) {
   EXPECT_TRUE(parse_machine(nlohmann::json::parse(to_json(m).dump()), "text") == m);
 }
 
+TEST_F(MachineProfileTest, MeasuresLatentAttention) {
+  AttentionSpec& a = spec_.layers[0].attention;
+  a.latent = {32, 32, 16, 8, 16};
+  a.num_kv_heads = 1;
+  a.head_dim = 40;
+  a.rope.dim = 8;
+  const Machine m = measure_machine(input_);
+  ASSERT_EQ(m.steps->attentions.size(), 1U);
+  EXPECT_EQ(m.steps->attentions[0].shape, AttentionShape(a));
+  EXPECT_EQ(m.steps->linears.size(), 8U) << "head, router, and six of the attention";
+}
+
 TEST_F(MachineProfileTest, TakesEveryDTypeAndDenseModels) {
   spec_.layers[0].mlp = {};
   spec_.layers[0].mlp.width = 96;

@@ -59,6 +59,9 @@ TEST_F(WorkTest, AttentionCountsKeysSeenAndBytesOnce) {
     EXPECT_EQ(work.bytes, 3 * 33 * 2 * 2 * 16 * 2);
   }
   EXPECT_EQ(AttentionWork({4, 2, 16}, 1, 40, 40, DType::i8, bench_).run().flops, 40 * 41 / 2 * 4 * 4 * 16);
+  AttentionWork latent({4, 1, 24, 16}, 3, 1, 33, DType::bf16, bench_);
+  EXPECT_EQ(latent.run().flops, 3 * 33 * 2 * 4 * (24 + 16));
+  EXPECT_EQ(latent.run().bytes, 3 * 33 * 24 * 2) << "keys alone";
   AttentionWork longer({4, 2, 16}, 1, 1, 1 << 18, DType::bf16, bench_);  // than there are pages
   longer.run();
 }

@@ -177,7 +177,7 @@ LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
     store.emplace(binding.table, dummy_dtype(spec), pool);
   }
   weights = assign_weights(spec, binding.table, store->views());
-  if (plan.weights.slots > 0) stream.emplace(spec, binding, *checkpoint, units, plan.weights, open_async_reader, trace ? &*trace : nullptr);
+  if (plan.weights.slots > 0) stream.emplace(spec, store->views(), *checkpoint, units, plan.weights, open_async_reader, trace ? &*trace : nullptr);
   end_ids = defaults.eos_ids.empty() ? spec.eos_ids : defaults.eos_ids;
 }
 

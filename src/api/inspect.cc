@@ -79,10 +79,13 @@ ordered_json collect(const std::filesystem::path& dir) {
     const TensorInfo* t = binding.tensors[i];
     if (t == nullptr) continue;
     auto& [kind_bytes, parameters] = kinds[kind_of(binding.table[i])];
-    kind_bytes += t->bytes;
     parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
-    dtypes[std::string(name_of(t->dtype))] += t->bytes;
-    bytes += t->bytes;
+    for (const TensorInfo* part : {t, binding.scales[i]}) {
+      if (part == nullptr) continue;
+      kind_bytes += part->bytes;
+      dtypes[std::string(name_of(part->dtype))] += part->bytes;
+      bytes += part->bytes;
+    }
   }
   ordered_json out;
   out["model"] = dir.string();

@@ -189,7 +189,7 @@ LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
     if (t.role == Role::kv_b) turn_key_heads(store->data(idx), store->views()[idx].dtype, spec.layers[static_cast<size_t>(t.layer)].attention);
   });
   weights = assign_weights(spec, binding.table, store->views());
-  if (plan.weights.slots > 0) stream.emplace(spec, binding, *checkpoint, units, plan.weights, open_async_reader, trace ? &*trace : nullptr);
+  if (plan.weights.slots > 0) stream.emplace(spec, store->views(), *checkpoint, units, plan.weights, open_async_reader, trace ? &*trace : nullptr);
   end_ids = defaults.eos_ids.empty() ? spec.eos_ids : defaults.eos_ids;
 }
 

@@ -71,6 +71,35 @@ struct f16 {
   return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
 }
 
+/// Four bits of exponent, three of mantissa, no infinity: 0x7f and 0xff are NaN, 448 is the largest.
+struct f8_e4m3 {
+  uint8_t bits;
+};
+
+/// Rows, and columns, of a matrix in f8_e4m3 that share a scale.
+constexpr int64_t kF8Block = 128;
+
+[[nodiscard]] inline float to_float(f8_e4m3 x) {
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x80U) << 24;
+  const uint32_t magnitude = x.bits & 0x7fU;
+  if (magnitude == 0x7fU) return std::bit_cast<float>(sign | 0x7fc00000U);
+  if (magnitude < 8) return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(static_cast<float>(magnitude) * 0x1p-9F));  // zero or subnormal
+  return std::bit_cast<float>(sign | ((magnitude << 20) + (120U << 23)));
+}
+
+/// Rounds to nearest, ties to even; what is larger than 448 becomes 448.
+[[nodiscard]] inline f8_e4m3 to_f8_e4m3(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  const auto sign = static_cast<uint8_t>(bits >> 24 & 0x80U);
+  const uint32_t u = bits & 0x7fffffffU;
+  if (u > 0x7f800000U) return {static_cast<uint8_t>(sign | 0x7fU)};
+  if (u >= 0x43e00000U) return {static_cast<uint8_t>(sign | 0x7eU)};
+  if (u < 0x3c800000U) {  // below 2^-6: in steps of 2^-9, which adding 2^14 leaves of a float
+    return {static_cast<uint8_t>(sign | (std::bit_cast<uint32_t>(std::bit_cast<float>(u) + 0x1p14F) & 0xfU))};
+  }
+  return {static_cast<uint8_t>(sign | (((u + 0x7ffffU + (u >> 20 & 1U)) >> 20) - (120U << 3)))};
+}
+
 template <typename T>
 [[nodiscard]] T from_float(float x);
 template <>
@@ -88,6 +117,8 @@ template <>
 inline constexpr DType kDTypeOf<bf16> = DType::bf16;
 template <>
 inline constexpr DType kDTypeOf<f16> = DType::f16;
+template <>
+inline constexpr DType kDTypeOf<f8_e4m3> = DType::f8_e4m3;
 template <>
 inline constexpr DType kDTypeOf<int8_t> = DType::i8;
 

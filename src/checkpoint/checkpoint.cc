@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "spec/config.h"
@@ -61,6 +62,32 @@ void check_shard_name(const fs::path& index, const std::string& name) {
     throw_error(ErrorCode::corrupt, "{}: weight_map names the file {:?}: expected the plain name of a .safetensors file beside it", index.string(),
                 name);
   }
+}
+
+std::string text_of(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ",")); }
+
+bool is_plain(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
+
+// Why a tensor of the right shape cannot be used, or "".
+std::string wrong_dtype(const TensorSpec& want, DType have) {
+  if (is_plain(have) || (have == DType::f8_e4m3 && want.quantised)) return "";
+  if (have == DType::f8_e4m3) return "dtype F8_E4M3, but config.json has no quantization_config that says so of it (BF16, F16, F32 need none)";
+  return fmt::format("dtype {} is not supported here (BF16, F16, F32 are{})", name_of(have), want.quantised ? ", and F8_E4M3" : "");
+}
+
+// The scales of a tensor in F8_E4M3, found or not.
+const TensorInfo* bind_scales(const TensorSpec& want, const Checkpoint& checkpoint, Binding& out) {
+  const std::string name = want.name + "_scale_inv";
+  const std::vector<int64_t> shape{ceil_div(want.shape[0], kF8Block), ceil_div(want.shape[1], kF8Block)};
+  const TensorInfo* have = checkpoint.find(name);
+  if (have == nullptr) {
+    out.missing.push_back(fmt::format("{} {}, the scales of {}, which is F8_E4M3", name, text_of(shape), want.name));
+  } else if (have->shape != shape) {
+    out.misshapen.push_back(fmt::format("{}: expected {}, found {}", name, text_of(shape), text_of(have->shape)));
+  } else if (!is_plain(have->dtype)) {
+    out.misshapen.push_back(fmt::format("{}: dtype {} is not supported for scales (F32, BF16, F16 are)", name, name_of(have->dtype)));
+  }
+  return have;
 }
 
 }  // namespace
@@ -144,14 +171,17 @@ Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
     wanted.insert(want.name);
     const TensorInfo* have = checkpoint.find(want.name);
     out.tensors.push_back(have);
-    const std::string shape = fmt::format("[{}]", fmt::join(want.shape, ","));
+    const TensorInfo* scales = nullptr;
     if (have == nullptr) {
-      out.missing.push_back(fmt::format("{} {}", want.name, shape));
+      out.missing.push_back(fmt::format("{} {}", want.name, text_of(want.shape)));
     } else if (have->shape != want.shape && !is_row(have->shape, want.shape)) {
-      out.misshapen.push_back(fmt::format("{}: expected {}, found [{}]", want.name, shape, fmt::join(have->shape, ",")));
-    } else if (have->dtype != DType::bf16 && have->dtype != DType::f16 && have->dtype != DType::f32) {
-      out.misshapen.push_back(fmt::format("{}: dtype {} is not supported here (BF16, F16, F32 are)", want.name, name_of(have->dtype)));
+      out.misshapen.push_back(fmt::format("{}: expected {}, found {}", want.name, text_of(want.shape), text_of(have->shape)));
+    } else if (const std::string wrong = wrong_dtype(want, have->dtype); !wrong.empty()) {
+      out.misshapen.push_back(want.name + ": " + wrong);
     }
+    if (have != nullptr && have->dtype == DType::f8_e4m3 && want.quantised) scales = bind_scales(want, checkpoint, out);
+    if (scales != nullptr) wanted.insert(scales->name);
+    out.scales.push_back(scales);
   }
   for (const TensorInfo& have : checkpoint.tensors()) {
     if (wanted.contains(have.name)) continue;

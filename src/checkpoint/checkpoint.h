@@ -49,6 +49,7 @@ class Checkpoint {
 struct Binding {
   std::vector<TensorSpec> table;
   std::vector<const TensorInfo*> tensors;                    ///< beside `table`; null where missing
+  std::vector<const TensorInfo*> scales;                     ///< beside `table`: of tensors in F8_E4M3, else null
   std::vector<std::pair<std::string, std::string>> skipped;  ///< name, why
   std::vector<std::string> missing, superfluous, misshapen;  ///< a line each
 

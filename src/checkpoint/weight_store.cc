@@ -1,5 +1,6 @@
 #include "checkpoint/weight_store.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <exception>
@@ -14,11 +15,11 @@ constexpr uint64_t kAlignment = 64;
 constexpr uint64_t kPieceBytes = 16 << 20;  // of one read: large enough for the device's full rate
 
 TensorView view_of(const TensorSpec& spec, const void* data, DType dtype) {
-  return {data, dtype, spec.shape.size() > 1 ? spec.shape[0] : 1, spec.shape.back()};
+  return {.data = data, .dtype = dtype, .rows = spec.shape.size() > 1 ? spec.shape[0] : 1, .cols = spec.shape.back()};
 }
 
-uint64_t dummy_bytes(const TensorSpec& spec, DType dtype) {
-  uint64_t n = bytes_of(dtype);
+uint64_t count_of(const TensorSpec& spec) {
+  uint64_t n = 1;
   for (const int64_t dim : spec.shape) n *= static_cast<uint64_t>(dim);
   return n;
 }
@@ -37,11 +38,32 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
+constexpr float kDummyScale = 0x1p-12F;  // of what is quantised: the largest value is 0.07
+
 // The sum of four 16-bit uniforms is close enough to a normal variable.
 float dummy_value(uint64_t index) {
   const uint64_t bits = mix(index);
   const auto sum = static_cast<float>((bits & 0xffffU) + ((bits >> 16) & 0xffffU) + ((bits >> 32) & 0xffffU) + (bits >> 48));
   return (sum / 65535.0F - 2.0F) * 0.02F * 1.7320508F;
+}
+
+uint64_t scale_count(const TensorSpec& spec) {
+  return static_cast<uint64_t>(ceil_div(spec.shape[0], kF8Block)) * static_cast<uint64_t>(ceil_div(spec.shape[1], kF8Block));
+}
+
+uint64_t scale_bytes(const TensorSpec& spec) { return WeightStore::bytes_of_tensor(scale_count(spec) * sizeof(float)); }
+
+struct Scales {
+  DType dtype;  // in the file
+  float* room;
+  uint64_t count;
+};
+
+// Widens what lies in the upper half of the room for its floats.
+template <typename Half>
+void widen_in_place(float* room, uint64_t count) {
+  const auto* halves = reinterpret_cast<const Half*>(room) + count;
+  for (uint64_t i = 0; i < count; ++i) room[i] = to_float(halves[i]);
 }
 
 uint64_t kept_bytes(const Binding& binding, const std::vector<bool>& left_out) {
@@ -61,13 +83,19 @@ uint64_t WeightStore::bytes_of_tensor(uint64_t bytes) { return round_up(bytes, k
 
 uint64_t WeightStore::bytes_needed(const Binding& binding) {
   uint64_t sum = 0;
-  for (const TensorInfo* tensor : binding.tensors) sum += tensor != nullptr ? bytes_of_tensor(tensor->bytes) : 0;
+  for (size_t i = 0; i < binding.table.size(); ++i) {
+    if (binding.tensors[i] != nullptr) sum += bytes_of_tensor(binding.tensors[i]->bytes);
+    if (binding.scales[i] != nullptr) sum += scale_bytes(binding.table[i]);
+  }
   return sum;
 }
 
 uint64_t WeightStore::bytes_needed(const std::vector<TensorSpec>& table, DType dtype) {
   uint64_t sum = 0;
-  for (const TensorSpec& spec : table) sum += bytes_of_tensor(dummy_bytes(spec, dtype));
+  for (const TensorSpec& spec : table) {
+    sum += bytes_of_tensor(count_of(spec) * bytes_of(expected_dtype(spec, dtype)));
+    if (spec.quantised) sum += scale_bytes(spec);
+  }
   return sum;
 }
 
@@ -75,15 +103,25 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     : memory_(kept_bytes(binding, left_out), "weights") {
   std::byte* at = memory_.data();
   std::vector<Piece> pieces;
+  std::vector<Scales> scales;
+  const auto place = [&](const TensorInfo* tensor, std::byte* to) {
+    for (uint64_t offset = 0; offset < tensor->bytes; offset += kPieceBytes) pieces.push_back({tensor, offset, to + offset});
+  };
   for (size_t i = 0; i < binding.table.size(); ++i) {
     const TensorInfo* tensor = binding.tensors[i];
-    if (!left_out.empty() && left_out[i]) {
-      views_.push_back(view_of(binding.table[i], nullptr, tensor->dtype));
-      continue;
+    const bool stays = left_out.empty() || !left_out[i];
+    TensorView& view = views_.emplace_back(view_of(binding.table[i], stays ? at : nullptr, tensor->dtype));
+    if (stays) {
+      place(tensor, at);
+      at += bytes_of_tensor(tensor->bytes);
     }
-    views_.push_back(view_of(binding.table[i], at, tensor->dtype));
-    for (uint64_t offset = 0; offset < tensor->bytes; offset += kPieceBytes) pieces.push_back({tensor, offset, at + offset});
-    at += bytes_of_tensor(tensor->bytes);
+    if (const TensorInfo* own = binding.scales[i]; own != nullptr) {
+      const uint64_t count = scale_count(binding.table[i]);
+      scales.push_back({own->dtype, reinterpret_cast<float*>(at), count});
+      view.scales = scales.back().room;
+      place(own, at + count * sizeof(float) - own->bytes);
+      at += scale_bytes(binding.table[i]);
+    }
   }
   std::mutex mutex;
   std::exception_ptr failure;  // of one piece; tasks of the pool must not throw
@@ -98,25 +136,36 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     }
   });
   if (failure) std::rethrow_exception(failure);
+  for (const Scales& s : scales) {
+    if (s.dtype == DType::bf16) widen_in_place<bf16>(s.room, s.count);
+    if (s.dtype == DType::f16) widen_in_place<f16>(s.room, s.count);
+  }
 }
 
 WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, ThreadPool& pool) : memory_(bytes_needed(table, dtype), "weights") {
   std::byte* at = memory_.data();
   for (size_t i = 0; i < table.size(); ++i) {
-    views_.push_back(view_of(table[i], at, dtype));
-    const auto count = static_cast<int64_t>(dummy_bytes(table[i], dtype) / bytes_of(dtype));
+    const DType stored = expected_dtype(table[i], dtype);
+    TensorView& view = views_.emplace_back(view_of(table[i], at, stored));
+    const auto count = static_cast<int64_t>(count_of(table[i]));
     constexpr int64_t kBlock = 1 << 16;
     pool.parallel_for(ceil_div(count, kBlock), [&](int64_t block, int) {
       for (int64_t j = block * kBlock; j < std::min(count, (block + 1) * kBlock); ++j) {
         const float x = is_norm(table[i].role) ? 1.0F : dummy_value(i << 40 | static_cast<uint64_t>(j));
-        if (dtype == DType::f32) {
+        if (stored == DType::f32) {
           reinterpret_cast<float*>(at)[j] = x;
+        } else if (stored == DType::f8_e4m3) {
+          reinterpret_cast<f8_e4m3*>(at)[j] = to_f8_e4m3(x / kDummyScale);
         } else {
           reinterpret_cast<bf16*>(at)[j] = to_bf16(x);
         }
       }
     });
-    at += bytes_of_tensor(dummy_bytes(table[i], dtype));
+    at += bytes_of_tensor(count_of(table[i]) * bytes_of(stored));
+    if (!table[i].quantised) continue;
+    view.scales = reinterpret_cast<const float*>(at);
+    std::fill_n(reinterpret_cast<float*>(at), scale_count(table[i]), kDummyScale);
+    at += scale_bytes(table[i]);
   }
 }
 

@@ -9,7 +9,8 @@
 
 namespace moegen {
 
-/// The weights of a model that stay in memory, as the files have them. Owns the memory; the views live as long as it.
+/// The weights of a model that stay in memory, as the files have them, and all scales, as float: also those of tensors that do not stay, since
+/// they are few bytes (1 of 4096), and would each be a read of its own. Owns the memory; the views live as long as it.
 class WeightStore {
  public:
   /// Bytes that a tensor of `bytes` takes here, alignment included.
@@ -20,10 +21,11 @@ class WeightStore {
 
   /// Reads the tensors of a binding that fits, but for those that `left_out`, beside the table, says (empty: all). Throws Error(io).
   WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out = {});
-  /// Random weights of the right shapes (`--load-format dummy`): norms 1, the rest normal with deviation 0.02.
+  /// Random weights of the right shapes (`--load-format dummy`): norms 1, the rest normal with deviation 0.02. What is `quantised` is so,
+  /// the rest in `dtype`.
   WeightStore(const std::vector<TensorSpec>& table, DType dtype, ThreadPool& pool);
 
-  /// Beside the table that it was made from; no data where a tensor was left out.
+  /// Beside the table that it was made from; without data where a tensor was left out.
   [[nodiscard]] const std::vector<TensorView>& views() const { return views_; }
   /// Of the same tensor, to be changed before it is used.
   [[nodiscard]] void* data(size_t table_idx) { return const_cast<void*>(views_[table_idx].data); }

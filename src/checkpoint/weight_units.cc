@@ -69,9 +69,9 @@ std::vector<WeightUnit> weight_units(const std::vector<TensorSpec>& table, DType
   uint64_t offset = 0;
   for (size_t i = 0; i < table.size(); ++i) {
     if (table[i].role == Role::gate) offset = round_up(offset, kReadAlignment);
-    infos[i].dtype = dtype;
+    infos[i].dtype = expected_dtype(table[i], dtype);
     infos[i].offset = offset;
-    infos[i].bytes = bytes_of(dtype);
+    infos[i].bytes = bytes_of(infos[i].dtype);
     for (const int64_t dim : table[i].shape) infos[i].bytes *= static_cast<uint64_t>(dim);
     offset += infos[i].bytes;
     binding.tensors.push_back(&infos[i]);

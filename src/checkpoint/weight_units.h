@@ -33,7 +33,7 @@ struct WeightUnit {
 
 /// The units of a model, in the order of computation: its experts, or where it has none at all, its MLPs. The binding must fit.
 [[nodiscard]] std::vector<WeightUnit> weight_units(const Binding& binding);
-/// As they would be in one file of `dtype`, each unit by itself, for a model of which there are no weights here.
+/// As they would be in one file of `dtype` and what is quantised, each unit by itself, for a model of which there are no weights here.
 [[nodiscard]] std::vector<WeightUnit> weight_units(const std::vector<TensorSpec>& table, DType dtype);
 
 }  // namespace moegen

@@ -19,15 +19,18 @@ struct Range {
 };
 
 /// y[i, n] (+)= sum_k x[row(i), k] * w[n, k] + bias[n]. row(i) is rows[i], or i where rows is null.
-/// Weights are used as the checkpoint has them: row-major [n, k], rows k elements apart.
+/// Weights are used as the checkpoint has them: row-major [n, k], rows k elements apart. Those in f8_e4m3 are expanded where they are
+/// loaded: a weight is code * scale in float, rounded to x's type.
 struct Gemm {
   const void* x = nullptr;  ///< [*, k], float or bf16
   DType x_dtype = DType::f32;
   int64_t x_stride = 0;           ///< elements
   const int32_t* rows = nullptr;  ///< gather, or null
-  const void* w = nullptr;        ///< [n, k], float, bf16 or f16
+  const void* w = nullptr;        ///< [w_first + n, k], float, bf16, f16 or f8_e4m3
   DType w_dtype = DType::bf16;
-  const void* bias = nullptr;  ///< [n] in w's dtype, or null
+  const float* w_scales = nullptr;  ///< f8_e4m3: [ceil((w_first + n) / kF8Block), ceil(k / kF8Block)]
+  int64_t w_first = 0;              ///< row of w that is column 0 of y
+  const void* bias = nullptr;       ///< [n] in w's dtype, or null
   DType bias_dtype = DType::bf16;
   void* y = nullptr;  ///< [m, n], float or bf16
   DType y_dtype = DType::f32;

@@ -9,6 +9,7 @@ namespace moegen {
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m) {
   op.w = w.data;
   op.w_dtype = w.dtype;
+  op.w_scales = w.scales;
   op.k = w.cols;
   op.bias = bias.data;
   op.bias_dtype = bias.dtype;

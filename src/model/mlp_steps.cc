@@ -49,8 +49,10 @@ void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
             .k = hidden,
             .scratch = scratch_of(c, worker)};
     const auto project = [&](const TensorView& w, float* y) {
-      op.w = static_cast<const std::byte*>(w.data) + static_cast<size_t>(tile.cols.begin * hidden) * bytes_of(w.dtype);
+      op.w = w.data;
       op.w_dtype = w.dtype;
+      op.w_scales = w.scales;
+      op.w_first = tile.cols.begin;
       op.y = y;
       c.kernels.gemm(op, {0, tile.rows.size()}, {0, tile.cols.size()});
     };
@@ -74,6 +76,7 @@ void down(const StepContext& c, std::span<const MlpRows> parts, DType y_dtype, b
                     .x_stride = width,
                     .w = w.data,
                     .w_dtype = w.dtype,
+                    .w_scales = w.scales,
                     .y = tile.part.y,
                     .y_dtype = y_dtype,
                     .y_stride = c.spec.hidden,

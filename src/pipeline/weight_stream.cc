@@ -24,9 +24,9 @@ std::unique_ptr<AsyncReader> open_with_slots(const WeightStream::OpenReader& ope
 
 }  // namespace
 
-WeightStream::WeightStream(const ModelSpec& spec, const Binding& binding, const Checkpoint& checkpoint, std::span<const WeightUnit> units,
+WeightStream::WeightStream(const ModelSpec& spec, std::span<const TensorView> views, const Checkpoint& checkpoint, std::span<const WeightUnit> units,
                            const WeightPlan& plan, const OpenReader& open_reader, Trace* trace)
-    : binding_(binding),
+    : views_(views),
       checkpoint_(checkpoint),
       units_(units),
       streamed_(plan.streamed),
@@ -210,8 +210,9 @@ void WeightStream::settle(Slot& slot) const {
     if (t.used_at != t.read_at) std::memmove(data + t.used_at, data + t.read_at, t.bytes);
   }
   const auto view = [&](const WeightUnit::Tensor& t) {
-    const TensorSpec& spec = binding_.table[t.table_idx];
-    return TensorView{data + t.used_at, binding_.tensors[t.table_idx]->dtype, spec.shape[0], spec.shape[1]};
+    TensorView out = views_[t.table_idx];
+    out.data = data + t.used_at;
+    return out;
   };
   if (trace_ != nullptr) trace_->add_read(slot.position, unit.layer, unit.expert, unit.resident_bytes, slot.begun, Trace::Clock::now());
   slot.weights = {view(unit.tensors[0]), view(unit.tensors[1]), view(unit.tensors[2])};

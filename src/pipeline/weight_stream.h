@@ -40,9 +40,10 @@ class WeightStream {
  public:
   using OpenReader = std::function<std::unique_ptr<AsyncReader>(unsigned depth, std::span<const std::span<std::byte>> buffers)>;
 
-  /// What is passed must outlive it, but for the plan. Reading begins with the first pass. Throws Error(out_of_memory | io).
-  WeightStream(const ModelSpec& spec, const Binding& binding, const Checkpoint& checkpoint, std::span<const WeightUnit> units, const WeightPlan& plan,
-               const OpenReader& open_reader = open_async_reader, Trace* trace = nullptr);
+  /// `views`: beside the table of the units; of what streams all but the data. What is passed must outlive it, but for the plan. Reading begins with
+  /// the first pass. Throws Error(out_of_memory | io).
+  WeightStream(const ModelSpec& spec, std::span<const TensorView> views, const Checkpoint& checkpoint, std::span<const WeightUnit> units,
+               const WeightPlan& plan, const OpenReader& open_reader = open_async_reader, Trace* trace = nullptr);
   ~WeightStream();
   WeightStream(const WeightStream&) = delete;
   WeightStream& operator=(const WeightStream&) = delete;
@@ -99,7 +100,7 @@ class WeightStream {
     return failure_ || (taken_ < begun_ && slots_[static_cast<size_t>(taken_) % slots_.size()].pieces_left == 0);
   }
 
-  const Binding& binding_;
+  std::span<const TensorView> views_;
   const Checkpoint& checkpoint_;
   std::span<const WeightUnit> units_;
   std::vector<int32_t> streamed_;      // units, by position modulo their number

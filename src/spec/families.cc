@@ -164,6 +164,24 @@ AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, con
   return a;
 }
 
+// FP8 in blocks is the one kind that is known. Activations are not quantised, whatever their scheme is: what is computed is closer to
+// the model that was quantised.
+Quantisation read_quantisation(const Config& c) {
+  const std::optional<Config> q = c.object("quantization_config");
+  if (!q) return Quantisation::none;
+  const std::string method = q->text("quant_method", "?");
+  if (method != "fp8") unsupported(c, "quantization_config (quant_method \"" + method + "\")");
+  if (const std::string format = q->text("fmt", "e4m3"); format != "e4m3") unsupported(c, "quantization_config fmt \"" + format + "\"");
+  if (const std::string scheme = q->text("activation_scheme", "dynamic"); scheme != "dynamic") {
+    unsupported(c, "quantization_config activation_scheme \"" + scheme + "\"");
+  }
+  const std::vector<int64_t> block = q->integers("weight_block_size", 1, kMaxWidth);
+  if (block != std::vector<int64_t>{128, 128}) {
+    unsupported(c, fmt::format("quantization_config weight_block_size [{}] (only [128, 128] is)", fmt::join(block, ", ")));
+  }
+  return Quantisation::f8_blocks;
+}
+
 // The parts that all families share; each layer gets the same attention and a dense MLP.
 ModelSpec read_common(const Config& c, const Family& family) {
   ModelSpec s;
@@ -176,8 +194,7 @@ ModelSpec read_common(const Config& c, const Family& family) {
   s.dtype = dtype == "float32" ? DType::f32 : dtype == "float16" ? DType::f16 : DType::bf16;
   for (const int64_t id : c.integers("eos_token_id", 0, kMaxVocab)) s.eos_ids.push_back(static_cast<int32_t>(id));
   if (const std::string act = c.text("hidden_act", "silu"); act != "silu" && act != "swish") unsupported(c, "hidden_act \"" + act + "\"");
-  if (c.has("quantization_config"))
-    unsupported(c, "quantization_config (quant_method \"" + c.object("quantization_config")->text("quant_method", "?") + "\")");
+  s.quantisation = read_quantisation(c);
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
   LayerSpec layer;
   layer.attention = family.latent_attention ? read_latent_attention(c, s.max_positions, family.default_rope_theta)

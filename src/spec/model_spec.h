@@ -108,6 +108,10 @@ struct LayerSpec {
   bool operator==(const LayerSpec&) const = default;
 };
 
+/// How a checkpoint has its linear layers, but for those of routers and of the head: as numbers, or as e4m3 in blocks of 128 x 128 with a
+/// float each (`weight_scale_inv`), by which they are multiplied.
+enum class Quantisation : uint8_t { none, f8_blocks };
+
 /// A model as data: everything the engine knows about an architecture, from config.json.
 struct ModelSpec {
   std::string family;  ///< "qwen3_moe"
@@ -117,6 +121,7 @@ struct ModelSpec {
   bool tied_embeddings = false;
   int64_t max_positions = 0;
   DType dtype = DType::bf16;  ///< what the checkpoint calls its own
+  Quantisation quantisation = Quantisation::none;
   std::vector<LayerSpec> layers;
   int prediction_layers = 0;     ///< behind them in the checkpoint, not used: they predict further tokens (MTP)
   std::vector<int32_t> eos_ids;  ///< of config.json; generation_config.json may say otherwise

@@ -60,6 +60,9 @@ std::string fill(std::string_view pattern, std::string_view mark, int number) {
   return out;
 }
 
+// Matrices that no quantisation touches.
+bool is_always_plain(Role role) { return role == Role::embedding || role == Role::lm_head || role == Role::router || role == Role::shared_router; }
+
 class Table {
  public:
   Table(const ModelSpec& spec, std::span<const TensorName> own) : spec_(spec), own_(own) {}
@@ -69,7 +72,8 @@ class Table {
     const TensorName* name = std::find_if(own_.data(), own_.data() + own_.size(), is_it);
     if (name == own_.data() + own_.size()) name = std::find_if(kCommonNames.begin(), kCommonNames.end(), is_it);
     MOEGEN_CHECK(name != kCommonNames.end());
-    out_.push_back({role, layer, expert, fill(fill(name->pattern, "{L}", layer), "{E}", expert), std::move(shape)});
+    const bool quantised = spec_.quantisation != Quantisation::none && shape.size() == 2 && !is_always_plain(role);
+    out_.push_back({role, layer, expert, fill(fill(name->pattern, "{L}", layer), "{E}", expert), std::move(shape), quantised});
   }
 
   void add_attention(int l) {

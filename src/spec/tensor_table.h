@@ -59,7 +59,11 @@ struct TensorSpec {
   int expert = -1;
   std::string name;
   std::vector<int64_t> shape;
+  bool quantised = false;  ///< the model's quantisation is for it; a checkpoint may still have it plain
 };
+
+/// What a checkpoint has it in as far as config.json tells, where `plain` is what is not quantised.
+[[nodiscard]] inline DType expected_dtype(const TensorSpec& spec, DType plain) { return spec.quantised ? DType::f8_e4m3 : plain; }
 
 /// All tensors of a model, in the order of computation.
 [[nodiscard]] std::vector<TensorSpec> tensor_table(const ModelSpec& spec);

@@ -7,12 +7,13 @@
 
 namespace moegen {
 
-/// A weight in memory, not owned: row-major [rows, cols]; a vector has one row.
+/// A weight in memory, not owned: row-major [rows, cols]; a vector has one row. In f8_e4m3 a value is code * its block's scale.
 struct TensorView {
   const void* data = nullptr;
   DType dtype = DType::bf16;
   int64_t rows = 0;
   int64_t cols = 0;
+  const float* scales = nullptr;  ///< f8_e4m3: [ceil(rows / 128), ceil(cols / 128)]; the last block of either may be partial
 
   explicit operator bool() const { return data != nullptr; }
 };

@@ -90,6 +90,35 @@ TEST(F16, EveryValueAgreesWithTheFormula) {
   }
 }
 
+TEST(F8, EveryValueAgreesWithTheFormulaAndSurvivesTheWayThroughFloat) {
+  for (uint32_t b = 0; b < 0x100; ++b) {
+    const int exponent = static_cast<int>(b >> 3 & 0xf);
+    const int mantissa = static_cast<int>(b & 7);
+    const f8_e4m3 code{static_cast<uint8_t>(b)};
+    const float x = to_float(code);
+    if ((b & 0x7f) == 0x7f) {
+      ASSERT_TRUE(std::isnan(x));
+    } else {
+      const double magnitude = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+      ASSERT_EQ(static_cast<double>(x), b < 0x80 ? magnitude : -magnitude) << b;
+    }
+    ASSERT_EQ(to_f8_e4m3(x).bits, b);
+  }
+}
+
+TEST(F8, RoundsToNearestTiesToEven) {
+  for (uint8_t b = 0; b < 0x7e; ++b) {
+    const float low = to_float(f8_e4m3{b});
+    const float high = to_float(f8_e4m3{static_cast<uint8_t>(b + 1)});
+    const float middle = (low + high) / 2;
+    ASSERT_EQ(to_f8_e4m3(middle).bits, b % 2 == 0 ? b : b + 1);
+    ASSERT_EQ(to_f8_e4m3(std::nextafter(middle, 0.0F)).bits, b);
+    ASSERT_EQ(to_f8_e4m3(-std::nextafter(middle, 500.0F)).bits, 0x80 | (b + 1));
+  }
+  EXPECT_EQ(to_f8_e4m3(1e9F).bits, 0x7e);
+  EXPECT_EQ(to_f8_e4m3(-INFINITY).bits, 0xfe);
+}
+
 TEST(DType, SafetensorsNamesAreReadBackForEveryType) {
   for (int i = 0; i <= static_cast<int>(DType::c64); ++i) {
     const auto dtype = static_cast<DType>(i);

@@ -223,6 +223,62 @@ TEST(Bind, AllThatIsWrongIsInOneMessage) {
   EXPECT_EQ(binding.skipped.size(), 1U);
 }
 
+json fp8_config(json config) {
+  config["quantization_config"] = {{"quant_method", "fp8"}, {"weight_block_size", {128, 128}}};
+  return config;
+}
+
+TEST(Bind, QuantisedTensorsHaveTheirScales) {
+  const TempDir dir;
+  auto config = fp8_config(llama_config());
+  config["intermediate_size"] = 130;
+  dir.write("config.json", config.dump());
+  const ModelSpec spec = load_spec(dir.path());
+  SafetensorsWriter w;
+  for (const TensorSpec& t : tensor_table(spec)) {
+    const bool quantised = t.quantised && t.role != Role::o;  // what is quantised, the files decide
+    w.add(t.name, quantised ? DType::f8_e4m3 : DType::bf16, t.shape);
+    if (quantised) w.add(t.name + "_scale_inv", DType::f32, {(t.shape[0] + 127) / 128, (t.shape[1] + 127) / 128});
+  }
+  dir.write("model.safetensors", w.file());
+  const Checkpoint checkpoint = Checkpoint::open(dir.path());
+  const Binding binding = bind(spec, checkpoint);
+  EXPECT_NO_THROW(check_fits(binding, dir.path()));
+  for (size_t i = 0; i < binding.table.size(); ++i) {
+    const bool quantised = binding.tensors[i]->dtype == DType::f8_e4m3;
+    ASSERT_EQ(binding.scales[i] != nullptr, quantised);
+    ASSERT_TRUE(!quantised || binding.scales[i]->name == binding.table[i].name + "_scale_inv");
+  }
+}
+
+TEST(Bind, WrongScalesAreNamed) {
+  const TempDir dir;
+  dir.write("config.json", fp8_config(llama_config()).dump());
+  const ModelSpec spec = load_spec(dir.path());
+  SafetensorsWriter w;
+  for (const TensorSpec& t : tensor_table(spec)) {
+    if (t.layer != 0 || !t.quantised) {
+      w.add(t.name, t.role == Role::lm_head ? DType::f8_e4m3 : DType::bf16, t.shape);
+      if (t.layer == 1 && t.role == Role::q) w.add(t.name + "_scale_inv", DType::f32, {1, 1});
+      continue;
+    }
+    w.add(t.name, DType::f8_e4m3, t.shape);
+    if (t.role == Role::q) continue;
+    w.add(t.name + "_scale_inv", t.role == Role::k ? DType::i32 : DType::f32,
+          t.role == Role::up ? std::vector<int64_t>{1, 2} : std::vector<int64_t>{1, 1});
+  }
+  dir.write("model.safetensors", w.file());
+  const Checkpoint checkpoint = Checkpoint::open(dir.path());
+  const std::string text = error_of([&] { check_fits(bind(spec, checkpoint), dir.path()); }).what();
+  const std::string layer = "model.layers.0.";
+  EXPECT_THAT(text,
+              HasSubstr(layer + "self_attn.q_proj.weight_scale_inv [1,1], the scales of " + layer + "self_attn.q_proj.weight, which is F8_E4M3"));
+  EXPECT_THAT(text, HasSubstr(layer + "self_attn.k_proj.weight_scale_inv: dtype I32"));
+  EXPECT_THAT(text, HasSubstr(layer + "mlp.up_proj.weight_scale_inv: expected [1,1], found [1,2]"));
+  EXPECT_THAT(text, HasSubstr("lm_head.weight: dtype F8_E4M3, but config.json has no quantization_config that says so of it"));
+  EXPECT_THAT(text, HasSubstr("1 superfluous:\n  model.layers.1.self_attn.q_proj.weight_scale_inv"));
+}
+
 TEST(Bind, AThousandFaultsAreCountedButNotAllListed) {
   const TempDir dir;
   dir.write("config.json", mixtral_config().dump());

@@ -6,8 +6,11 @@
 #include <cstring>
 #include <random>
 
+#include "tests/spec/configs.h"
 #include "tests/support/errors.h"
+#include "tests/support/quantised_model.h"
 #include "tests/support/run.h"
+#include "tests/support/temp_dir.h"
 
 namespace moegen::testing {
 namespace {
@@ -137,6 +140,26 @@ TEST(AnyPlanSetting, FewPagesPreempt) {
   Progress progress;
   run(options, requests(), &progress);
   EXPECT_GT(progress.preemptions, 0);
+}
+
+// What is FP8 in the files is computed with as if they had its expansion: in memory and from storage, in both precisions.
+TEST(AnyPlanFp8, SameBitsAsTheExpansion) {
+  const TempDir dir;
+  auto config = qwen3_moe_config();
+  config.update({{"hidden_size", 200}, {"head_dim", 48}, {"moe_intermediate_size", 136}, {"intermediate_size", 270}, {"num_experts", 8}});
+  write_quantised_models(dir.path(), config);
+  for (const std::string dtype : {"bfloat16", "float32"}) {
+    EngineOptions options = ids_only(dir.path() / dtype);
+    options.dtype = dtype;
+    const Answers want = run(options, requests());
+    options.model = dir.path() / "fp8";
+    EXPECT_TRUE(run(options, requests()) == want) << dtype;
+    options.weight_memory = least_weight_memory(options);
+    options.max_pass_tokens = 40;
+    Progress progress;
+    EXPECT_TRUE(run(options, requests(), &progress) == want) << dtype << " from storage";
+    EXPECT_GT(progress.weight_bytes_read, 0);
+  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "base/checked.h"
 #include "kernels/functions.h"
 #include "tests/kernels/plain_tiles.h"
 
@@ -24,6 +25,9 @@ class Values {
   Values(DType dtype, size_t count, std::mt19937& rng, float scale = 1) : dtype_(dtype) {
     std::normal_distribution<float> normal(0, scale);
     for (size_t i = 0; i < count; ++i) set(normal(rng));
+  }
+  Values(DType dtype, const std::vector<float>& floats) : dtype_(dtype) {
+    for (const float x : floats) set(x);
   }
   [[nodiscard]] const void* data() const { return dtype_ == DType::f32 ? static_cast<const void*>(floats_.data()) : halves_.data(); }
   [[nodiscard]] void* data() { return dtype_ == DType::f32 ? static_cast<void*>(floats_.data()) : halves_.data(); }
@@ -111,9 +115,20 @@ TEST_P(KernelsTest, GemmIsTheReference) {
     for (int64_t i = 0; i < c.m; ++i) rows.push_back(static_cast<int32_t>((i * 7 + 2) % (c.m + 3)));
     Values want(c.y, static_cast<size_t>(c.m * (c.n + 2)), rng);
     Values have = want;
-    Gemm op{
-        x.data(), c.x, c.k + 5,       c.gather ? rows.data() : nullptr, w.data(), c.w, c.bias ? bias.data() : nullptr, c.w, want.data(), c.y, c.n + 2,
-        c.add,    c.k, gemm_scratch()};
+    Gemm op{.x = x.data(),
+            .x_dtype = c.x,
+            .x_stride = c.k + 5,
+            .rows = c.gather ? rows.data() : nullptr,
+            .w = w.data(),
+            .w_dtype = c.w,
+            .bias = c.bias ? bias.data() : nullptr,
+            .bias_dtype = c.w,
+            .y = want.data(),
+            .y_dtype = c.y,
+            .y_stride = c.n + 2,
+            .add = c.add,
+            .k = c.k,
+            .scratch = gemm_scratch()};
     plain().gemm(op, {0, c.m}, {0, c.n});
     op.y = have.data();
     fast().gemm(op, {0, c.m}, {0, c.n});
@@ -137,7 +152,15 @@ TEST_P(KernelsTest, GemmBitsDoNotDependOnTheRange) {
     const Values x(x_type, static_cast<size_t>(m * k), rng);
     const Values w(w_type, static_cast<size_t>(n * k), rng);
     std::vector<float> whole(static_cast<size_t>(m * n));
-    Gemm op{x.data(), x_type, k, nullptr, w.data(), w_type, nullptr, DType::bf16, whole.data(), DType::f32, n, false, k, gemm_scratch()};
+    Gemm op{.x = x.data(),
+            .x_dtype = x_type,
+            .x_stride = k,
+            .w = w.data(),
+            .w_dtype = w_type,
+            .y = whole.data(),
+            .y_stride = n,
+            .k = k,
+            .scratch = gemm_scratch()};
     fast().gemm(op, {0, m}, {0, n});
     for (int trial = 0; trial < 20; ++trial) {
       std::vector<float> pieces(whole.size());
@@ -148,6 +171,97 @@ TEST_P(KernelsTest, GemmBitsDoNotDependOnTheRange) {
         for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, r, c);
       }
       ASSERT_EQ(std::memcmp(pieces.data(), whole.data(), whole.size() * sizeof(float)), 0) << k << " split at " << row << ", " << col;
+    }
+  }
+}
+
+// e4m3 codes with a scale for each block, and their values.
+struct F8Weights {
+  F8Weights(int64_t rows, int64_t cols, std::mt19937& rng)
+      : scale_cols(ceil_div(cols, kF8Block)),
+        codes(static_cast<size_t>(rows * cols)),
+        scales(static_cast<size_t>(ceil_div(rows, kF8Block) * scale_cols)) {
+    for (float& s : scales) s = std::exp2(static_cast<float>(rng() % 1000) / 250 - 8);
+    for (int64_t i = 0; i < rows * cols; ++i) {
+      auto& code = codes[static_cast<size_t>(i)] = {static_cast<uint8_t>(rng())};
+      if ((code.bits & 0x7f) == 0x7f) code.bits = 0;
+      values.push_back(to_float(code) * scales[static_cast<size_t>(i / cols / kF8Block * scale_cols + i % cols / kF8Block)]);
+    }
+  }
+  int64_t scale_cols;
+  std::vector<f8_e4m3> codes;
+  std::vector<float> scales;
+  std::vector<float> values;
+};
+
+// To expand on the way is to multiply with the expanded weights, to the bit and on every path: however many rows there are, whatever
+// part of the columns, and from whichever row of the weights on.
+TEST_P(KernelsTest, GemmOfF8IsThatOfItsExpansion) {
+  const auto any = [&](int64_t most) { return 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(most)); };
+  for (int trial = 0; trial < 60; ++trial) {
+    const DType x_type = trial % 2 == 0 ? DType::bf16 : DType::f32;
+    const int64_t m = any(trial % 3 == 0 ? 8 : trial % 3 == 1 ? 30 : 150), n = any(300), k = any(trial % 10 == 0 ? 9000 : 700), first = any(140) - 1;
+    const F8Weights w(first + n, k, rng);
+    const Values expanded(x_type, w.values);
+    const Values x(x_type, static_cast<size_t>(m * k), rng);
+    std::vector<float> want(static_cast<size_t>(m * n)), have(want.size()), plain_have(want.size());
+    Gemm op{.x = x.data(),
+            .x_dtype = x_type,
+            .x_stride = k,
+            .w = expanded.data(),
+            .w_dtype = x_type,
+            .w_first = first,
+            .y = want.data(),
+            .y_stride = n,
+            .k = k,
+            .scratch = gemm_scratch()};
+    fast().gemm(op, {0, m}, {0, n});
+    op.w = w.codes.data();
+    op.w_dtype = DType::f8_e4m3;
+    op.w_scales = w.scales.data();
+    op.y = have.data();
+    const int64_t row = any(m), col = any(n);
+    for (const Range r : {Range{0, row}, Range{row, m}}) {
+      for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, r, c);
+    }
+    ASSERT_EQ(std::memcmp(have.data(), want.data(), want.size() * sizeof(float)), 0) << "m n k first " << m << " " << n << " " << k << " " << first;
+    if (trial % 5 != 1) continue;
+    op.y = plain_have.data();
+    plain().gemm(op, {0, m}, {0, n});
+    double largest = 0;
+    for (const float value : w.values) largest = std::max(largest, std::abs(static_cast<double>(value)));
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(have[i], plain_have[i], 4 * kFloatEps * static_cast<double>(k + 4) * largest);
+  }
+}
+
+TEST_P(KernelsTest, EveryF8CodeIsItsValue) {
+  constexpr int64_t kCodes = 256, kRoom = 16;
+  std::vector<f8_e4m3> w;
+  for (int64_t n = 0; n < kCodes; ++n) {
+    for (int64_t k = 0; k < kRoom; ++k) w.push_back({static_cast<uint8_t>(k == 3 ? n : 0)});
+  }
+  const float scales[] = {0.5F, -3};
+  for (const int64_t m : {1, 20, 60}) {
+    const Values x(DType::bf16, std::vector<float>(static_cast<size_t>(m * kRoom), 1));
+    std::vector<float> y(static_cast<size_t>(m * kCodes));
+    fast().gemm({.x = x.data(),
+                 .x_dtype = DType::bf16,
+                 .x_stride = kRoom,
+                 .w = w.data(),
+                 .w_dtype = DType::f8_e4m3,
+                 .w_scales = scales,
+                 .y = y.data(),
+                 .y_stride = kCodes,
+                 .k = kRoom,
+                 .scratch = gemm_scratch()},
+                {0, m}, {0, kCodes});
+    for (size_t i = 0; i < y.size(); ++i) {
+      const auto code = static_cast<uint8_t>(i % kCodes);
+      if ((code & 0x7f) == 0x7f) {
+        ASSERT_TRUE(std::isnan(y[i]));
+      } else {
+        ASSERT_EQ(y[i], to_float(f8_e4m3{code}) * (code < 128 ? 0.5F : -3.0F)) << int{code};
+      }
     }
   }
 }

@@ -184,7 +184,7 @@ TEST(Executor, AStreamingPassAllocatesNothing) {
   ThreadPool pool(2);
   const WeightStore store(binding, checkpoint, pool, left_out);
   const ModelWeights weights = assign_weights(spec, binding.table, store.views());
-  WeightStream stream(spec, binding, checkpoint, units, plan.weights);
+  WeightStream stream(spec, store.views(), checkpoint, units, plan.weights);
   Executor executor(spec, weights, &stream, select_kernels("auto"), pool, plan, DType::bf16);
   EXPECT_EQ(run_counted(executor), 0);
   EXPECT_GT(stream.counters().bytes_read, 0U);

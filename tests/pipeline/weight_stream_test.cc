@@ -56,6 +56,8 @@ class WeightStreamTest : public ::testing::Test {
     binding_ = bind(spec_, *checkpoint_);
     ASSERT_TRUE(binding_.fits());
     units_ = weight_units(binding_);
+    ThreadPool pool(1);
+    store_.emplace(binding_, *checkpoint_, pool, std::vector<bool>(binding_.table.size(), true));
   }
 
   // All units but `resident` of each layer stream.
@@ -70,7 +72,7 @@ class WeightStreamTest : public ::testing::Test {
   }
 
   std::unique_ptr<WeightStream> stream(const WeightPlan& p, const WeightStream::OpenReader& open = open_async_reader) const {
-    return std::make_unique<WeightStream>(spec_, binding_, *checkpoint_, units_, p, open);
+    return std::make_unique<WeightStream>(spec_, store_->views(), *checkpoint_, units_, p, open);
   }
 
   static WeightStream::OpenReader faulty(FaultReader::Spoil spoil) {
@@ -121,6 +123,7 @@ class WeightStreamTest : public ::testing::Test {
   std::optional<Checkpoint> checkpoint_;
   Binding binding_;
   std::vector<WeightUnit> units_;
+  std::optional<WeightStore> store_;  // of nothing but scales
 };
 
 TEST_F(WeightStreamTest, EveryDepthAndRoutingBringsTheBytesOfTheFiles) {

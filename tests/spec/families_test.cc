@@ -199,6 +199,23 @@ TEST(CommonFields, FeaturesThatAreNotThereAreRefusedByName) {
   EXPECT_NO_THROW(spec_of(with(c, {{"hidden_act", "swish"}})));
 }
 
+TEST(CommonFields, OfQuantisationsFp8InBlocksIsKnown) {
+  const json c = llama_config();
+  const json fp8 = {{"quant_method", "fp8"}, {"fmt", "e4m3"}, {"activation_scheme", "dynamic"}, {"weight_block_size", {128, 128}}};
+  const auto spec_with = [&](const json& changes) { return spec_of(with(c, {{"quantization_config", with(fp8, changes)}})); };
+  EXPECT_EQ(spec_of(c).quantisation, Quantisation::none);
+  EXPECT_EQ(spec_with(json::object()).quantisation, Quantisation::f8_blocks);
+  EXPECT_ERROR(spec_with({{"fmt", "e5m2"}}), ErrorCode::unsupported, "fmt \"e5m2\"");
+  EXPECT_ERROR(spec_with({{"activation_scheme", "static"}}), ErrorCode::unsupported, "activation_scheme \"static\"");
+  EXPECT_ERROR(spec_with({{"weight_block_size", {64, 128}}}), ErrorCode::unsupported, "weight_block_size [64, 128]");
+  EXPECT_ERROR(spec_with({{"weight_block_size", nullptr}}), ErrorCode::unsupported, "weight_block_size []");
+  EXPECT_ERROR(spec_with({{"weight_block_size", "128"}}), ErrorCode::corrupt, "weight_block_size");
+  for (const TensorSpec& t : tensor_table(spec_with(json::object()))) {
+    const bool is_linear = t.name.find("_proj.weight") != std::string::npos;
+    EXPECT_EQ(t.quantised, is_linear) << t.name;
+  }
+}
+
 TEST(HostileNumbers, AreRefusedWithTheirField) {
   const std::vector<std::pair<const char*, json>> cases = {{"hidden_size", 0},
                                                            {"hidden_size", -64},

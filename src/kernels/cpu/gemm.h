@@ -53,10 +53,32 @@ const X* row_of(const Gemm& op, int64_t i) {
   return static_cast<const X*>(op.x) + (op.rows != nullptr ? op.rows[i] : i) * op.x_stride;
 }
 
+// A row of weights: a pointer, or what expands them. `Lines` are what a vector of them holds as it is loaded, `Stored` what lies in memory.
+template <typename Row>
+struct RowOf {
+  using Stored = std::remove_cv_t<std::remove_pointer_t<Row>>;
+  using Lines = std::conditional_t<std::is_same_v<Stored, bf16>, bf16, float>;
+  static Row of(const Gemm& op, int64_t n) { return static_cast<Row>(op.w) + n * op.k; }
+  static const void* address(Row row) { return row; }
+};
+template <typename E>
+struct RowOf<F8Row<E>> {
+  using Stored = f8_e4m3;
+  using Lines = E;
+  static F8Row<E> of(const Gemm& op, int64_t n) {
+    return {static_cast<const f8_e4m3*>(op.w) + n * op.k, op.w_scales + n / kF8Block * ceil_div(op.k, kF8Block), 0};
+  }
+  static const void* address(F8Row<E> row) { return row.codes + row.at; }
+};
+template <typename Row>
+constexpr int64_t kStoredBytes = sizeof(typename RowOf<Row>::Stored);
+template <typename Row>
+constexpr int64_t kRowLine = kLineElements<typename RowOf<Row>::Lines>;  // elements that load_line() takes
+
 // Row j of the weights of some columns; behind them the last one again.
-template <typename W>
-const W* weight_row(const Gemm& op, Range cols, int64_t j) {
-  return static_cast<const W*>(op.w) + std::min(cols.begin + j, cols.end - 1) * op.k;
+template <typename Row>
+Row weight_row(const Gemm& op, Range cols, int64_t j) {
+  return RowOf<Row>::of(op, op.w_first + std::min(cols.begin + j, cols.end - 1));
 }
 
 // Calls f(constant 0), ... f(constant kParts - 1).
@@ -68,11 +90,11 @@ void for_parts(const F& f) {
 
 // The rows from[i] of `length` elements as rows of T: where they are if they can stay, otherwise in `room`, zeros behind them to a
 // whole step.
-template <typename T, int64_t kStep, typename From>
-void rows_as(const From* const* from, int64_t count, int64_t length, T* room, const T** out) {
+template <typename T, int64_t kStep, typename Row>
+void rows_as(const Row* from, int64_t count, int64_t length, T* room, const T** out) {
   const int64_t padded = (length + kStep - 1) / kStep * kStep;
   for (int64_t i = 0; i < count; ++i) {
-    if constexpr (std::is_same_v<T, From>) {
+    if constexpr (std::is_same_v<const T*, Row>) {
       if (padded == length) {
         out[i] = from[i];
         continue;
@@ -80,7 +102,11 @@ void rows_as(const From* const* from, int64_t count, int64_t length, T* room, co
       std::copy_n(from[i], length, room);
       std::fill(room + length, room + padded, T{});
     } else {
-      for (int64_t k = 0; k < length; k += kW) store_some(room + k, load_some(from[i] + k, length - k), padded - k);
+      int64_t k = 0;
+      if constexpr (std::is_same_v<T, typename RowOf<Row>::Lines>) {
+        for (; k + kRowLine<Row> <= length; k += kRowLine<Row>) Simd::store(reinterpret_cast<float*>(room + k), load_line(from[i] + k));
+      }
+      for (; k < length; k += kW) store_some(room + k, load_some(from[i] + k, length - k), padded - k);
     }
     out[i] = room;
     room += padded;
@@ -91,19 +117,20 @@ template <typename T>
 constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements of a cache line
 
 // Fetches weights into L2 while others are computed with, in lines of addresses that the processor's own prefetcher follows.
-template <typename W>
 class Ahead {
  public:
-  Ahead(const W* rows, int64_t stride, int64_t count, int64_t length) : row_(rows), stride_(stride), length_(length), left_(count) {
+  // All in bytes, but for the count of rows.
+  Ahead(const void* rows, int64_t stride, int64_t count, int64_t length)
+      : row_(static_cast<const char*>(rows)), stride_(stride), length_(length), left_(count) {
     if (stride == length) {
       length_ *= count;
       left_ = std::min<int64_t>(count, 1);
     }
   }
-  void fetch(int64_t elements) {
+  void fetch(int64_t bytes) {
     if (left_ == 0) return;
-    for (int64_t i = 0; i < elements; i += kLine<W>) __builtin_prefetch(row_ + at_ + i, 0, 2);
-    at_ += elements;
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row_ + at_ + i, 0, 2);
+    at_ += bytes;
     if (at_ < length_) return;
     at_ = 0;
     row_ += stride_;
@@ -111,26 +138,26 @@ class Ahead {
   }
 
  private:
-  const W* row_;
+  const char* row_;
   int64_t stride_, length_, left_;
   int64_t at_ = 0;
 };
 
-template <typename W>
-constexpr int64_t kAhead = 8192 / static_cast<int64_t>(sizeof(W));  // of a row, at a time
+template <typename Row>
+constexpr int64_t kAhead = 8192 / kStoredBytes<Row>;  // elements of a row, at a time
 
 // Columns from `col` on and a stretch from k on; nothing behind the last of either.
-template <typename W>
-Ahead<W> weights_ahead(const Gemm& op, Range cols, int64_t col, int64_t k, int64_t stretch, int64_t count) {
+template <typename Row>
+Ahead weights_ahead(const Gemm& op, Range cols, int64_t col, int64_t k, int64_t stretch, int64_t count) {
   const int64_t rows = k < op.k ? std::clamp<int64_t>(cols.size() - col, 0, count) : 0;
-  return {weight_row<W>(op, cols, col) + k, op.k, rows, std::min(stretch, op.k - k)};
+  return {RowOf<Row>::address(weight_row<Row>(op, cols, col) + k), op.k * kStoredBytes<Row>, rows, std::min(stretch, op.k - k) * kStoredBytes<Row>};
 }
 
 // packed[p][k / kStep][kPanel][kStep] of rows x[0 .. count), panels `panel_stride` elements apart; zeros behind them to a whole panel,
 // and behind k to a whole vector. Calls before_lines() before it loads a vector of each of kW rows.
-template <typename T, typename From, typename BeforeLines>
-void pack_rows(const From* const* x, int64_t count, int64_t length, T* packed, int64_t panel_stride, const BeforeLines& before_lines) {
-  constexpr int64_t kElements = kLineElements<From>;
+template <typename T, typename Row, typename BeforeLines>
+void pack_rows(const Row* x, int64_t count, int64_t length, T* packed, int64_t panel_stride, const BeforeLines& before_lines) {
+  constexpr int64_t kElements = kRowLine<Row>;
   for (int64_t panel = 0; panel < count; panel += kPanel) {
     for (int64_t k = 0; k < length; k += kElements) {
       for (int64_t first = 0; first < kPanel; first += kW) {
@@ -183,8 +210,8 @@ void tile(const typename P::Vector* packed, int64_t panel_stride, const typename
 }
 
 // total[i][0 .. kW) (+)= x[i] . rows of w, which are turned in registers.
-template <typename P, int kRows, typename W>
-void few_tile(const typename P::Scalar* const* x, const W* const* w, int64_t length, Ahead<W>& ahead, float* total, bool first) {
+template <typename P, int kRows, typename Row>
+void few_tile(const typename P::Scalar* const* x, const Row* w, int64_t length, Ahead& ahead, float* total, bool first) {
   constexpr int64_t kElements = kW * P::kStep;
   V acc[kRows];
   for (int i = 0; i < kRows; ++i) acc[i] = first ? Simd::zero() : Simd::load(total + i * kStreamedCols);
@@ -204,7 +231,7 @@ void few_tile(const typename P::Scalar* const* x, const W* const* w, int64_t len
   };
   int64_t k = 0;
   for (; k + kElements <= length; k += kElements) {
-    ahead.fetch(kW * kElements);
+    ahead.fetch(kW * kElements * kStoredBytes<Row>);
     step(k, kW);
   }
   if (k < length) step(k, (length - k + P::kStep - 1) / P::kStep, length - k);
@@ -252,7 +279,7 @@ void store_turned(const Gemm& op, Range rows, Range cols, const float* total) {
   });
 }
 
-template <typename P, typename X, typename W>
+template <typename P, typename X, typename Row>
 void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   using Vector = typename P::Vector;
   using Scalar = typename P::Scalar;
@@ -266,22 +293,22 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i);
   for (int64_t k = 0; k < op.k; k += kStretch) {
     const int64_t length = std::min(kStretch, op.k - k);
-    pack_rows<Vector, X>(x, rows.size(), length, packed, kPanelStride, [] {});
+    pack_rows<Vector>(x, rows.size(), length, packed, kPanelStride, [] {});
     for (int64_t i = 0; i < rows.size(); ++i) x[i] += length;
     for (int64_t col = 0; col < cols.size(); col += kManyCols) {
-      const W* w[kManyCols];
-      const W* ahead[kManyCols];
+      Row w[kManyCols];
+      Row ahead[kManyCols];
       const Scalar* scalars[kManyCols];
       for (int j = 0; j < kManyCols; ++j) {
-        w[j] = weight_row<W>(op, cols, col + j) + k;
-        ahead[j] = weight_row<W>(op, cols, col + j + kManyCols) + k;
+        w[j] = weight_row<Row>(op, cols, col + j) + k;
+        ahead[j] = weight_row<Row>(op, cols, col + j + kManyCols) + k;
       }
       rows_as<Scalar, P::kStep>(w, kManyCols, length, reinterpret_cast<Scalar*>(scratch.broadcast), scalars);
       for (int64_t t = 0, panel = 0; t < tiles; ++t) {
         const int64_t end = panels * (t + 1) / tiles;
         with_count<kPanels>(end - panel, [&](auto count) {
           const auto fetch = [&](int64_t line) {
-            for (int j = 0; t == 0 && j < kManyCols; ++j) __builtin_prefetch(ahead[j] + line);
+            for (int j = 0; t == 0 && j < kManyCols; ++j) __builtin_prefetch(RowOf<Row>::address(ahead[j] + line));
           };
           tile<P, kManyCols, count>(packed + panel * kPanelStride, kPanelStride, scalars, length, fetch,
                                     scratch.total + col * kBlockRows + panel * kPanel, kBlockRows, k == 0);
@@ -294,30 +321,30 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
 }
 
 // The rows of x, at most kAtATime, times all packed weights.
-template <typename P, typename W>
+template <typename P>
 void some_tiles(const typename P::Vector* packed, int64_t num_cols, const typename P::Scalar* const* x, int64_t rows, int64_t length, float* total,
-                bool first, Ahead<W>& ahead, int64_t lines) {
+                bool first, Ahead& ahead, int64_t bytes) {
   constexpr int64_t kPanelStride = kPanel * kSomeStretch<typename P::Vector>;
   with_count<kAtATime>(rows, [&](auto count) {
     constexpr int kPanels = fitting(panels_beside(count));
     for (int64_t col = 0; col < num_cols; col += kPanels * kPanel) {
       tile<P, count, kPanels>(
-          packed + col / kPanel * kPanelStride, kPanelStride, x, length, [&](int64_t) { ahead.fetch(lines * kLine<W>); }, total + col, kStreamedCols,
-          first);
+          packed + col / kPanel * kPanelStride, kPanelStride, x, length, [&](int64_t) { ahead.fetch(bytes); }, total + col, kStreamedCols, first);
     }
   });
 }
 
-template <typename P, typename X, typename W>
+template <typename P, typename X, typename Row>
 void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   using Vector = typename P::Vector;
   using Scalar = typename P::Scalar;
   constexpr int64_t kStretch = kSomeStretch<Vector>;
   auto* packed = reinterpret_cast<Vector*>(scratch.packed);
-  const auto multiply = [&](Range part, Range stretch, Ahead<W>& ahead) {
-    const W* w[kSomeCols];
-    for (int64_t j = 0; j < part.size(); ++j) w[j] = weight_row<W>(op, cols, part.begin + j) + stretch.begin;
-    pack_rows<Vector, W>(w, part.size(), stretch.size(), packed, kPanel * kStretch, [&] { ahead.fetch(kPackLines * kLine<W>); });
+  constexpr int64_t kLineBytes = kRowLine<Row> * kStoredBytes<Row> * 16 / kW;  // of weights, for a cache line of packed ones
+  const auto multiply = [&](Range part, Range stretch, Ahead& ahead) {
+    Row w[kSomeCols];
+    for (int64_t j = 0; j < part.size(); ++j) w[j] = weight_row<Row>(op, cols, part.begin + j) + stretch.begin;
+    pack_rows<Vector>(w, part.size(), stretch.size(), packed, kPanel * kStretch, [&] { ahead.fetch(kPackLines * kLineBytes); });
     const X* x[kSomeRows];
     const Scalar* scalars[kSomeRows];
     for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i) + stretch.begin;
@@ -325,32 +352,32 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
     const int64_t chunks = ceil_div<int64_t>(rows.size(), kAtATime);
     for (int64_t c = 0, row = 0; c < chunks; ++c) {
       const int64_t end = rows.size() * (c + 1) / chunks;
-      some_tiles<P, W>(packed, part.size(), scalars + row, end - row, stretch.size(), scratch.total + row * kStreamedCols + part.begin,
-                       stretch.begin == 0, ahead, (kSomeCols - kSomeCols / kPanel * kPackLines) / chunks);
+      some_tiles<P>(packed, part.size(), scalars + row, end - row, stretch.size(), scratch.total + row * kStreamedCols + part.begin,
+                    stretch.begin == 0, ahead, (kSomeCols - kSomeCols / kPanel * kPackLines) / chunks * kLineBytes);
       row = end;
     }
   };
-  Ahead<W> ahead = weights_ahead<W>(op, cols, 0, 0, kAhead<W>, kPanel);
-  ahead.fetch(kPanel * std::min(kAhead<W>, op.k));
+  Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, kAhead<Row>, kPanel);
+  ahead.fetch(kPanel * std::min(kAhead<Row>, op.k) * kStoredBytes<Row>);
   for (int64_t col = 0; col < cols.size(); col += kSomeCols) {
     const Range part{col, std::min(col + kSomeCols, cols.size())};
-    for (int64_t k = 0; k < op.k; k += kAhead<W>) {
-      const int64_t end = std::min(k + kAhead<W>, op.k);
+    for (int64_t k = 0; k < op.k; k += kAhead<Row>) {
+      const int64_t end = std::min(k + kAhead<Row>, op.k);
       const bool last = end == op.k;
-      ahead = weights_ahead<W>(op, cols, last ? col + kSomeCols : col, last ? 0 : end, kAhead<W>, kSomeCols);
+      ahead = weights_ahead<Row>(op, cols, last ? col + kSomeCols : col, last ? 0 : end, kAhead<Row>, kSomeCols);
       for (int64_t at = k; at < end; at += kStretch) multiply(part, {at, std::min(at + kStretch, end)}, ahead);
     }
   }
   store_rows(op, rows, cols, scratch.total);
 }
 
-template <typename P, typename X, typename W>
+template <typename P, typename X, typename Row>
 void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   using Scalar = typename P::Scalar;
   const bool in_place = std::is_same_v<X, Scalar> && op.k % P::kStep == 0;
-  const int64_t stretch = in_place ? op.k : kAhead<W>;
-  Ahead<W> ahead = weights_ahead<W>(op, cols, 0, 0, stretch, kW);
-  ahead.fetch(kW * std::min(stretch, op.k));
+  const int64_t stretch = in_place ? op.k : kAhead<Row>;
+  Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, stretch, kW);
+  ahead.fetch(kW * std::min(stretch, op.k) * kStoredBytes<Row>);
   for (int64_t k = 0; k < op.k; k += stretch) {
     const int64_t length = std::min(stretch, op.k - k);
     const X* x[kFewRows];
@@ -358,10 +385,10 @@ void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
     for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i) + k;
     rows_as<Scalar, P::kStep>(x, rows.size(), length, reinterpret_cast<Scalar*>(scratch.packed), scalars);
     for (int64_t col = 0; col < cols.size(); col += kW) {
-      const W* w[kW];
-      for (int64_t j = 0; j < kW; ++j) w[j] = weight_row<W>(op, cols, col + j) + k;
+      Row w[kW];
+      for (int64_t j = 0; j < kW; ++j) w[j] = weight_row<Row>(op, cols, col + j) + k;
       const bool last = col + kW >= cols.size();
-      ahead = weights_ahead<W>(op, cols, last ? 0 : col + kW, last ? k + length : k, stretch, kW);
+      ahead = weights_ahead<Row>(op, cols, last ? 0 : col + kW, last ? k + length : k, stretch, kW);
       with_count<kFewRows>(rows.size(), [&](auto count) { few_tile<P, count>(scalars, w, length, ahead, scratch.total + col, k == 0); });
     }
   }
@@ -371,9 +398,10 @@ void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
 template <typename X, typename W>
 void gemm_of(const Gemm& op, Range rows, Range cols) {
   // What is broadcast is a float, unless pairs of bf16 can be multiplied as they are.
-  constexpr bool kPairs = Simd::kMultipliesPairs && std::is_same_v<X, bf16> && std::is_same_v<W, bf16>;
+  using Row = std::conditional_t<std::is_same_v<W, f8_e4m3>, F8Row<X>, const W*>;
+  using Lines = typename RowOf<Row>::Lines;
+  constexpr bool kPairs = Simd::kMultipliesPairs && std::is_same_v<X, bf16> && std::is_same_v<Lines, bf16>;
   using Scalar = std::conditional_t<kPairs, bf16, float>;
-  using Lines = std::conditional_t<std::is_same_v<W, bf16>, bf16, float>;
   auto& scratch = *static_cast<GemmScratch*>(op.scratch);
   for (int64_t row = rows.begin; row < rows.end; row += kBlockRows) {
     const Range block{row, std::min(rows.end, row + kBlockRows)};
@@ -382,11 +410,11 @@ void gemm_of(const Gemm& op, Range rows, Range cols) {
     for (int64_t col = cols.begin; col < cols.end; col += width) {
       const Range part{col, std::min(cols.end, col + width)};
       if (many) {
-        many_rows<Products<X, Scalar>, X, W>(op, block, part, scratch);
+        many_rows<Products<X, Scalar>, X, Row>(op, block, part, scratch);
       } else if (block.size() > kFewRows) {
-        some_rows<Products<Lines, Scalar>, X, W>(op, block, part, scratch);
+        some_rows<Products<Lines, Scalar>, X, Row>(op, block, part, scratch);
       } else {
-        few_rows<Products<Lines, Scalar>, X, W>(op, block, part, scratch);
+        few_rows<Products<Lines, Scalar>, X, Row>(op, block, part, scratch);
       }
     }
   }
@@ -394,7 +422,7 @@ void gemm_of(const Gemm& op, Range rows, Range cols) {
 
 void gemm(const Gemm& op, Range rows, Range cols) {
   with_activation_type(op.x_dtype, [&](auto* x_type) {
-    with_weight_type(op.w_dtype, [&](auto* w_type) {
+    with_matrix_type(op.w_dtype, [&](auto* w_type) {
       gemm_of<std::remove_pointer_t<decltype(x_type)>, std::remove_cv_t<std::remove_pointer_t<decltype(w_type)>>>(op, rows, cols);
     });
   });

@@ -13,6 +13,9 @@ struct Simd {
   struct Pairs {
     V even, odd;
   };
+  struct Two {
+    V low, high;
+  };
   static constexpr int64_t kWidth = 8;
   static constexpr int kAttentionRows = 4;
   static constexpr int kGemmSums = 10;  // accumulators of a tile
@@ -24,6 +27,24 @@ struct Simd {
   static V load(const float* p) { return _mm256_loadu_ps(p); }
   static V load(const bf16* p) { return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static V load(const f16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  // e4m3, over kF8Unit: as f16, to which only the bits have to be moved. The carry out of 0x7f makes it a NaN there too.
+  static __m256i halves(__m128i codes) {
+    const __m256i moved = _mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7);
+    const __m256i carry = _mm256_add_epi16(_mm256_and_si256(moved, _mm256_set1_epi16(0x3f80)), _mm256_set1_epi16(0x80));
+    const __m256i bit = _mm256_set1_epi16(0x4000);  // is the carry's
+    return _mm256_or_si256(_mm256_and_si256(carry, bit), _mm256_andnot_si256(bit, moved));
+  }
+  static V load(const f8_e4m3* p) { return _mm256_cvtph_ps(_mm256_castsi256_si128(halves(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))); }
+  static Two load_two(const f8_e4m3* p) {
+    const __m256i h = halves(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return {_mm256_cvtph_ps(_mm256_castsi256_si128(h)), _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
+  }
+  static V load(const f8_e4m3* p, int64_t n) { return load_two(p, n).low; }
+  static Two load_two(const f8_e4m3* p, int64_t n) {
+    alignas(16) f8_e4m3 padded[16] = {};
+    for (int64_t i = 0; i < n; ++i) padded[i] = p[i];
+    return load_two(padded);
+  }
   static __m256i mask(int64_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
   static V load(const float* p, int64_t n) { return _mm256_maskload_ps(p, mask(n)); }
   template <typename Half>
@@ -73,6 +94,8 @@ struct Simd {
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(chosen, chosen), 0xd8);
     return _mm256_castsi256_si128(packed);
   }
+  // As bf16, in the order of memory.
+  static V pack(Two x) { return _mm256_castsi256_ps(_mm256_set_m128i(narrow(x.high), narrow(x.low))); }
   static void store(float* p, V x) { _mm256_storeu_ps(p, x); }
   static void store(bf16* p, V x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow(x)); }
   static void store(float* p, V x, int64_t n) { _mm256_maskstore_ps(p, mask(n), x); }

@@ -16,6 +16,9 @@ struct Simd {
   struct Pairs {
     V even, odd;
   };
+  struct Two {
+    V low, high;
+  };
   static constexpr int64_t kWidth = 16;
   static constexpr int kAttentionRows = 8;
   static constexpr int kGemmSums = 24;  // accumulators of a tile
@@ -34,6 +37,24 @@ struct Simd {
   static V load(const float* p) { return _mm512_loadu_ps(p); }
   static V load(const bf16* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
   static V load(const f16* p) { return _mm512_maskz_cvtph_ps(kAll, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  // e4m3, over kF8Unit: as f16, to which only the bits have to be moved. The carry out of 0x7f makes it a NaN there too.
+  static __m512i halves(__m256i codes) {
+    const __m512i moved = _mm512_maskz_slli_epi16(~__mmask32{0}, _mm512_maskz_cvtepi8_epi16(~__mmask32{0}, codes), 7);
+    const __m512i carry = _mm512_add_epi16(_mm512_and_si512(moved, _mm512_set1_epi16(0x3f80)), _mm512_set1_epi16(0x80));
+    return _mm512_ternarylogic_epi32(_mm512_set1_epi16(0x4000), carry, moved, 0xca);  // bit 14 is the carry's
+  }
+  static Two load_two_codes(__m256i codes) {
+    const __m512i h = halves(codes);
+    return {_mm512_maskz_cvtph_ps(kAll, _mm512_maskz_extracti64x4_epi64(0xff, h, 0)),
+            _mm512_maskz_cvtph_ps(kAll, _mm512_maskz_extracti64x4_epi64(0xff, h, 1))};
+  }
+  static V load_codes(__m128i codes) { return load_two_codes(_mm256_castsi128_si256(codes)).low; }
+  static V load(const f8_e4m3* p) { return load_codes(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static V load(const f8_e4m3* p, int64_t n) { return load_codes(_mm_maskz_loadu_epi8(mask(n), p)); }
+  static Two load_two(const f8_e4m3* p) { return load_two_codes(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static Two load_two(const f8_e4m3* p, int64_t n) {
+    return load_two_codes(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
+  }
   static V load(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static V load(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(mask(n), p)); }
   static V load(const f16* p, int64_t n) { return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(mask(n), p)); }
@@ -66,6 +87,14 @@ struct Simd {
     const __m512i rounded = _mm512_maskz_srli_epi32(kAll, _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
     const __m512i quiet = _mm512_or_si512(_mm512_maskz_srli_epi32(kAll, u, 16), _mm512_set1_epi32(0x40));
     return _mm512_maskz_cvtepi32_epi16(kAll, _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), quiet));
+  }
+  // As bf16, in the order of memory.
+  static V pack(Two x) {
+#ifdef __AVX512BF16__
+    return std::bit_cast<V>(_mm512_cvtne2ps_pbh(x.high, x.low));
+#else
+    return _mm512_castsi512_ps(_mm512_maskz_inserti64x4(0xff, _mm512_maskz_broadcast_i64x4(0xff, narrow(x.low)), narrow(x.high), 1));
+#endif
   }
   static void store(float* p, V x) { _mm512_storeu_ps(p, x); }
   static void store(bf16* p, V x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(x)); }

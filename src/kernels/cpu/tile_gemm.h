@@ -24,12 +24,13 @@ struct TileScratch {
 static_assert(sizeof(TileScratch) <= kGemmScratchBytes && kBlockCols % kTileCols == 0 && kPanel == kTileRows);
 
 // Columns [col, col + kTileCols) of a stretch, in the order of tiles; zeros behind the end of k to a whole tile.
-void order_weights(const Gemm& op, Range cols, int64_t col, Range stretch, Ahead<bf16>& ahead, bf16* out) {
+template <typename Row>
+void order_weights(const Gemm& op, Range cols, int64_t col, Range stretch, Ahead& ahead, bf16* out) {
   for (int64_t j = 0; j < kTileCols; ++j) {
-    const bf16* row = weight_row<bf16>(op, cols, col + j) + stretch.begin;
+    const Row row = weight_row<Row>(op, cols, col + j) + stretch.begin;
     bf16* to = out + j / kTileRows * kTileRows * kTileElements + j % kTileRows * kTileElements;
     for (int64_t k = 0; k < stretch.size(); k += kTileElements, to += kTileCols * kTileElements) {
-      ahead.fetch(kLine<bf16>);
+      ahead.fetch(kTileElements * kStoredBytes<Row>);
       for (int64_t i = 0; i < kTileElements; i += kLineElements<bf16>) {
         const int64_t left = stretch.size() - k - i;
         const V line = left >= kLineElements<bf16> ? load_line(row + k + i) : left > 0 ? load_line(row + k + i, left) : Simd::zero();
@@ -39,22 +40,28 @@ void order_weights(const Gemm& op, Range cols, int64_t col, Range stretch, Ahead
   }
 }
 
-template <typename Tiles>
+template <typename Tiles, typename Row>
 void tile_block(const Gemm& op, Range rows, Range cols, TileScratch& scratch) {
   constexpr int64_t kPanelStride = kPanel * kTileStretch;
   const bf16* x[kBlockRows];
   for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<bf16>(op, rows.begin + i);
   const int64_t panels = ceil_div(rows.size(), kPanel);
-  Ahead<bf16> ahead = weights_ahead<bf16>(op, cols, 0, 0, kTileStretch, kTileCols);
+  Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, kTileStretch, kTileCols);
   for (int64_t k = 0; k < op.k; k += kTileStretch) {
     const Range stretch{k, std::min(k + kTileStretch, op.k)};
-    pack_rows<bf16, bf16>(x, rows.size(), stretch.size(), scratch.packed, kPanelStride, [] {});
+    pack_rows<bf16>(x, rows.size(), stretch.size(), scratch.packed, kPanelStride, [] {});
     for (int64_t i = 0; i < rows.size(); ++i) x[i] += stretch.size();
     const int64_t steps = ceil_div(stretch.size(), kTileElements);
+    // A vector may be shorter than a tile: what is behind it meets weights of zero, but must be a number.
+    const int64_t packed_end = round_up(stretch.size(), kLineElements<bf16>) * kPanel;
+    for (int64_t p = 0; p < panels; ++p) {
+      bf16* panel = scratch.packed + p * kPanelStride;
+      std::fill(panel + packed_end, panel + steps * kTileElements * kPanel, bf16{});
+    }
     for (int64_t col = 0; col < cols.size(); col += kTileCols) {
       const bool last = col + kTileCols >= cols.size();
-      ahead = weights_ahead<bf16>(op, cols, last ? 0 : col + kTileCols, last ? stretch.end : k, kTileStretch, kTileCols);
-      order_weights(op, cols, col, stretch, ahead, scratch.weights);
+      ahead = weights_ahead<Row>(op, cols, last ? 0 : col + kTileCols, last ? stretch.end : k, kTileStretch, kTileCols);
+      order_weights<Row>(op, cols, col, stretch, ahead, scratch.weights);
       for (int64_t panel = 0; panel < panels; panel += 2) {
         const bf16* packed = scratch.packed + panel * kPanelStride;
         float* total = scratch.total + col * kBlockRows + panel * kPanel;
@@ -71,12 +78,19 @@ void tile_block(const Gemm& op, Range rows, Range cols, TileScratch& scratch) {
 
 template <typename Tiles>
 void tile_gemm(const Gemm& op, Range rows, Range cols) {
-  if (op.x_dtype != DType::bf16 || op.w_dtype != DType::bf16) return gemm(op, rows, cols);
+  if (op.x_dtype != DType::bf16 || (op.w_dtype != DType::bf16 && op.w_dtype != DType::f8_e4m3)) return gemm(op, rows, cols);
   [[maybe_unused]] const Tiles tiles;  // the unit is set up as long as it is there
   auto& scratch = *static_cast<TileScratch*>(op.scratch);
   for (int64_t row = rows.begin; row < rows.end; row += kBlockRows) {
-    for (int64_t col = cols.begin; col < cols.end; col += kBlockCols)
-      tile_block<Tiles>(op, {row, std::min(rows.end, row + kBlockRows)}, {col, std::min(cols.end, col + kBlockCols)}, scratch);
+    for (int64_t col = cols.begin; col < cols.end; col += kBlockCols) {
+      const Range block{row, std::min(rows.end, row + kBlockRows)};
+      const Range part{col, std::min(cols.end, col + kBlockCols)};
+      if (op.w_dtype == DType::bf16) {
+        tile_block<Tiles, const bf16*>(op, block, part, scratch);
+      } else {
+        tile_block<Tiles, F8Row<bf16>>(op, block, part, scratch);
+      }
+    }
   }
 }
 

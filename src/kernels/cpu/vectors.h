@@ -39,6 +39,46 @@ V load_line(const T* p, Some... n) {
   }
 }
 
+// A row of weights in f8_e4m3, from element `at` on: expanded as it is loaded, and rounded to E.
+template <typename E>
+struct F8Row {
+  const f8_e4m3* codes;
+  const float* scales;  // of kF8Block codes each
+  int64_t at;
+};
+template <typename E>
+F8Row<E> operator+(F8Row<E> row, int64_t n) {
+  return {row.codes, row.scales, row.at + n};
+}
+constexpr float kF8Unit = 256;  // Simd loads codes divided by it
+
+// What is loaded at once starts at a multiple of its length, so it lies in one block.
+template <typename E>
+V scale_of(F8Row<E> row) {
+  return Simd::set(row.scales[static_cast<uint64_t>(row.at) / kF8Block] * kF8Unit);
+}
+template <typename E>
+V load_some(F8Row<E> row, int64_t n) {
+  const f8_e4m3* p = row.codes + row.at;
+  const V x = Simd::mul(n >= kW ? Simd::load(p) : Simd::load(p, n), scale_of(row));
+  if constexpr (std::is_same_v<E, bf16>) {
+    return Simd::widen(Simd::narrow(x));
+  } else {
+    return x;
+  }
+}
+template <typename E, typename... Some>
+V load_line(F8Row<E> row, Some... n) {
+  const f8_e4m3* p = row.codes + row.at;
+  const V scale = scale_of(row);
+  if constexpr (std::is_same_v<E, bf16>) {
+    const Simd::Two two = Simd::load_two(p, n...);
+    return Simd::pack({Simd::mul(two.low, scale), Simd::mul(two.high, scale)});
+  } else {
+    return Simd::mul(Simd::load(p, n...), scale);
+  }
+}
+
 // Calls f with n, in [1, kMost], as a constant.
 template <int kMost, typename F>
 void with_count(int64_t n, const F& f) {
@@ -57,6 +97,16 @@ void with_weight_type(DType dtype, const F& f) {
     f(static_cast<const f16*>(nullptr));
   } else {
     f(static_cast<const bf16*>(nullptr));
+  }
+}
+
+// Likewise of a matrix, which may be expanded as it is loaded.
+template <typename F>
+void with_matrix_type(DType dtype, const F& f) {
+  if (dtype == DType::f8_e4m3) {
+    f(static_cast<const f8_e4m3*>(nullptr));
+  } else {
+    with_weight_type(dtype, f);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/checked.h"
 #include "kernels/functions.h"
 
 namespace moegen {
@@ -31,12 +32,20 @@ void write(void* p, DType dtype, int64_t i, double value) {
   }
 }
 
+// Element k of row n of the weights, as x's type has it where it is expanded.
+double weight(const Gemm& op, int64_t n, int64_t k) {
+  n += op.w_first;
+  if (op.w_dtype != DType::f8_e4m3) return read(op.w, op.w_dtype, n * op.k + k);
+  const float value = to_float(static_cast<const f8_e4m3*>(op.w)[n * op.k + k]) * op.w_scales[n / kF8Block * ceil_div(op.k, kF8Block) + k / kF8Block];
+  return static_cast<double>(op.x_dtype == DType::bf16 ? to_float(to_bf16(value)) : value);
+}
+
 void gemm(const Gemm& op, Range rows, Range cols) {
   for (int64_t i = rows.begin; i < rows.end; ++i) {
     const int64_t row = op.rows != nullptr ? op.rows[i] : i;
     for (int64_t n = cols.begin; n < cols.end; ++n) {
       double sum = 0;
-      for (int64_t k = 0; k < op.k; ++k) sum += read(op.x, op.x_dtype, row * op.x_stride + k) * read(op.w, op.w_dtype, n * op.k + k);
+      for (int64_t k = 0; k < op.k; ++k) sum += read(op.x, op.x_dtype, row * op.x_stride + k) * weight(op, n, k);
       if (op.bias != nullptr) sum += read(op.bias, op.bias_dtype, n);
       if (op.add) sum += read(op.y, op.y_dtype, i * op.y_stride + n);
       write(op.y, op.y_dtype, i * op.y_stride + n, sum);

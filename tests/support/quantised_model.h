@@ -1,0 +1,68 @@
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/checked.h"
+#include "checkpoint/checkpoint.h"
+#include "tests/checkpoint/safetensors_writer.h"
+
+namespace moegen::testing {
+
+template <typename T>
+std::string bytes_of_all(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+/// Three random checkpoints of the same values: `fp8` in e4m3 with `weight_scale_inv` (every other one in BF16), and what it expands to
+/// in `bfloat16` and in `float32`. Scales of neighbouring blocks are far apart.
+inline void write_quantised_models(const std::filesystem::path& dir, nlohmann::json config) {
+  for (const char* name : {"fp8", "bfloat16", "float32"}) std::filesystem::create_directories(dir / name);
+  for (const char* name : {"bfloat16", "float32"}) std::ofstream(dir / name / "config.json") << config.dump();
+  config["quantization_config"] = {
+      {"quant_method", "fp8"}, {"fmt", "e4m3"}, {"activation_scheme", "dynamic"}, {"weight_block_size", {kF8Block, kF8Block}}};
+  std::ofstream(dir / "fp8" / "config.json") << config.dump();
+  SafetensorsWriter fp8, halves, floats;
+  std::mt19937 rng(5);
+  std::normal_distribution<float> normal;
+  size_t index = 0;
+  for (const TensorSpec& t : tensor_table(load_spec(dir / "fp8"))) {
+    const int64_t cols = t.shape.back();
+    const int64_t rows = t.shape.size() > 1 ? t.shape[0] : 1;
+    const std::vector<int64_t> grid{ceil_div(rows, kF8Block), ceil_div(cols, kF8Block)};
+    std::vector<bf16> scales(static_cast<size_t>(grid[0] * grid[1]));
+    for (bf16& s : scales) s = to_bf16(std::exp2(-12 + normal(rng)));
+    std::vector<f8_e4m3> codes;
+    std::vector<float> values;
+    for (int64_t i = 0; i < rows * cols; ++i) {
+      codes.push_back(to_f8_e4m3(normal(rng) * 100));
+      const float scale = to_float(scales[static_cast<size_t>(i / cols / kF8Block * grid[1] + i % cols / kF8Block)]);
+      values.push_back(t.shape.size() == 1 ? 1 : to_float(codes.back()) * scale);
+    }
+    std::vector<bf16> rounded;
+    for (const float value : values) rounded.push_back(to_bf16(value));
+    halves.add(t.name, DType::bf16, t.shape, bytes_of_all(rounded));
+    floats.add(t.name, t.quantised ? DType::f32 : DType::bf16, t.shape, t.quantised ? bytes_of_all(values) : bytes_of_all(rounded));
+    if (!t.quantised) {
+      fp8.add(t.name, DType::bf16, t.shape, bytes_of_all(rounded));
+      continue;
+    }
+    fp8.add(t.name, DType::f8_e4m3, t.shape, bytes_of_all(codes));
+    if (index++ % 2 == 0) {
+      fp8.add(t.name + "_scale_inv", DType::bf16, grid, bytes_of_all(scales));
+    } else {
+      std::vector<float> wide;
+      for (const bf16 s : scales) wide.push_back(to_float(s));
+      fp8.add(t.name + "_scale_inv", DType::f32, grid, bytes_of_all(wide));
+    }
+  }
+  std::ofstream(dir / "fp8" / "model.safetensors", std::ios::binary) << fp8.file();
+  std::ofstream(dir / "bfloat16" / "model.safetensors", std::ios::binary) << halves.file();
+  std::ofstream(dir / "float32" / "model.safetensors", std::ios::binary) << floats.file();
+}
+
+}  // namespace moegen::testing

@@ -53,6 +53,23 @@ uint64_t scale_count(const TensorSpec& spec) {
 
 uint64_t scale_bytes(const TensorSpec& spec) { return WeightStore::bytes_of_tensor(scale_count(spec) * sizeof(float)); }
 
+// Absorbed attention wants kv_b turned (model/latent_attention.h), which blocks of scales do not survive: it is kept in float32.
+bool is_expanded(const TensorSpec& spec, DType dtype) { return dtype == DType::f8_e4m3 && spec.role == Role::kv_b; }
+
+uint64_t room_for(const TensorSpec& spec, DType dtype, uint64_t bytes) { return is_expanded(spec, dtype) ? count_of(spec) * sizeof(float) : bytes; }
+
+// Codes lie in the last quarter of the room.
+void expand_in_place(const TensorSpec& spec, const float* scales, void* room) {
+  const auto rows = spec.shape[0];
+  const auto cols = spec.shape[1];
+  const auto* codes = static_cast<const f8_e4m3*>(room) + 3 * rows * cols;
+  auto* out = static_cast<float*>(room);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* scale = scales + r / kF8Block * ceil_div(cols, kF8Block);
+    for (int64_t c = 0; c < cols; ++c) out[r * cols + c] = to_float(codes[r * cols + c]) * scale[c / kF8Block];
+  }
+}
+
 struct Scales {
   DType dtype;  // in the file
   float* room;
@@ -84,7 +101,8 @@ uint64_t WeightStore::bytes_of_tensor(uint64_t bytes) { return round_up(bytes, k
 uint64_t WeightStore::bytes_needed(const Binding& binding) {
   uint64_t sum = 0;
   for (size_t i = 0; i < binding.table.size(); ++i) {
-    if (binding.tensors[i] != nullptr) sum += bytes_of_tensor(binding.tensors[i]->bytes);
+    const TensorInfo* tensor = binding.tensors[i];
+    if (tensor != nullptr) sum += bytes_of_tensor(room_for(binding.table[i], tensor->dtype, tensor->bytes));
     if (binding.scales[i] != nullptr) sum += scale_bytes(binding.table[i]);
   }
   return sum;
@@ -93,8 +111,9 @@ uint64_t WeightStore::bytes_needed(const Binding& binding) {
 uint64_t WeightStore::bytes_needed(const std::vector<TensorSpec>& table, DType dtype) {
   uint64_t sum = 0;
   for (const TensorSpec& spec : table) {
-    sum += bytes_of_tensor(count_of(spec) * bytes_of(expected_dtype(spec, dtype)));
-    if (spec.quantised) sum += scale_bytes(spec);
+    const DType stored = expected_dtype(spec, dtype);
+    sum += bytes_of_tensor(room_for(spec, stored, count_of(spec) * bytes_of(stored)));
+    if (stored == DType::f8_e4m3) sum += scale_bytes(spec);
   }
   return sum;
 }
@@ -112,8 +131,9 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     const bool stays = left_out.empty() || !left_out[i];
     TensorView& view = views_.emplace_back(view_of(binding.table[i], stays ? at : nullptr, tensor->dtype));
     if (stays) {
-      place(tensor, at);
-      at += bytes_of_tensor(tensor->bytes);
+      const uint64_t room = room_for(binding.table[i], tensor->dtype, tensor->bytes);
+      place(tensor, at + room - tensor->bytes);
+      at += bytes_of_tensor(room);
     }
     if (const TensorInfo* own = binding.scales[i]; own != nullptr) {
       const uint64_t count = scale_count(binding.table[i]);
@@ -140,12 +160,21 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     if (s.dtype == DType::bf16) widen_in_place<bf16>(s.room, s.count);
     if (s.dtype == DType::f16) widen_in_place<f16>(s.room, s.count);
   }
+  pool.parallel_for(static_cast<int64_t>(views_.size()), [&](int64_t i, int) {
+    const auto idx = static_cast<size_t>(i);
+    TensorView& view = views_[idx];
+    if (view.data == nullptr || !is_expanded(binding.table[idx], view.dtype)) return;
+    expand_in_place(binding.table[idx], view.scales, const_cast<void*>(view.data));
+    view.dtype = DType::f32;
+    view.scales = nullptr;
+  });
 }
 
 WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, ThreadPool& pool) : memory_(bytes_needed(table, dtype), "weights") {
   std::byte* at = memory_.data();
   for (size_t i = 0; i < table.size(); ++i) {
-    const DType stored = expected_dtype(table[i], dtype);
+    const DType expected = expected_dtype(table[i], dtype);
+    const DType stored = is_expanded(table[i], expected) ? DType::f32 : expected;
     TensorView& view = views_.emplace_back(view_of(table[i], at, stored));
     const auto count = static_cast<int64_t>(count_of(table[i]));
     constexpr int64_t kBlock = 1 << 16;
@@ -162,7 +191,7 @@ WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, Thre
       }
     });
     at += bytes_of_tensor(count_of(table[i]) * bytes_of(stored));
-    if (!table[i].quantised) continue;
+    if (stored != DType::f8_e4m3) continue;
     view.scales = reinterpret_cast<const float*>(at);
     std::fill_n(reinterpret_cast<float*>(at), scale_count(table[i]), kDummyScale);
     at += scale_bytes(table[i]);

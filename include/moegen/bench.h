@@ -35,6 +35,7 @@ struct GemmBench : BenchOptions {
   std::vector<std::string> shapes;  ///< names of models, or HIDDENxWIDTH; empty: all that have a name
   std::vector<int64_t> tokens;      ///< per expert; empty: 1, 2, 4 .. 1024
   std::string dtype = "bfloat16";   ///< bfloat16 | float32: weights and activations
+  std::string weights = "auto";     ///< auto (as dtype) | fp8: e4m3 in blocks
 };
 
 struct AttentionBench : BenchOptions {

@@ -32,6 +32,12 @@ std::vector<Shape> choose_shapes(const std::vector<std::string>& names) {
   return out;
 }
 
+DType choose_weights(const std::string& name, DType own) {
+  if (name == "auto") return own;
+  if (name == "fp8") return DType::f8_e4m3;
+  throw_error(ErrorCode::invalid_argument, "--weights {}: expected auto (as --dtype) or fp8", name);
+}
+
 }  // namespace
 
 void bench_gemm(const GemmBench& options, std::ostream& out) {
@@ -41,13 +47,15 @@ void bench_gemm(const GemmBench& options, std::ostream& out) {
   const std::vector<int64_t> tokens = options.tokens.empty() ? std::vector<int64_t>{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024} : options.tokens;
   BenchSetup setup(options, options.dtype);
   nlohmann::ordered_json about = about_bench("gemm", setup.kernels.name, setup.pool.size());
+  const DType weights = choose_weights(options.weights, setup.dtype);
   about["dtype"] = options.dtype;
+  about["weights"] = name_of(weights);
   Report report(out, options.json, std::move(about), measured_columns({{"shape", "shape"}, {"op", "op"}, {"tokens", "tokens"}}));
   const int64_t most = *std::max_element(tokens.begin(), tokens.end());
   for (const Shape& shape : shapes) {
     const auto expert_bytes = 3 * static_cast<uint64_t>(shape.hidden) * static_cast<uint64_t>(shape.width) * bytes_of(setup.dtype);
     const MappedMemory memory = random_memory(std::max(setup.memory_bytes, 2 * expert_bytes), setup.pool);
-    const Workbench bench{setup.kernels, setup.pool, setup.dtype, setup.dtype, memory};
+    const Workbench bench{setup.kernels, setup.pool, setup.dtype, weights, memory};
     const Roofs roofs(bench);
     MlpWork experts(shape.hidden, shape.width, most, bench);
     LinearWork up(shape.width, shape.hidden, most, bench);

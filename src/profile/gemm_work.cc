@@ -13,7 +13,7 @@ namespace {
 
 // Of one of `count` matrices that must fit the memory.
 size_t matrix_bytes(int64_t rows, int64_t cols, size_t count, const Workbench& bench) {
-  const size_t bytes = round_up<size_t>(static_cast<size_t>(rows * cols) * bytes_of(bench.weights), 64);
+  const size_t bytes = view_bytes(bench, rows, cols);
   if (count * bytes > bench.memory.size()) {
     throw_error(ErrorCode::invalid_argument, "--memory {}: less than the weights that are used at once, {}", format_bytes(bench.memory.size()),
                 format_bytes(count * bytes));
@@ -22,7 +22,7 @@ size_t matrix_bytes(int64_t rows, int64_t cols, size_t count, const Workbench& b
 }
 
 std::vector<MlpWeights> experts_in(const Workbench& bench, int64_t hidden, int64_t width) {
-  const size_t bytes = matrix_bytes(width, hidden, 3, bench);
+  const size_t bytes = std::max(matrix_bytes(width, hidden, 3, bench), matrix_bytes(hidden, width, 3, bench));
   std::vector<MlpWeights> experts(bench.memory.size() / (3 * bytes));
   size_t at = 0;
   for (MlpWeights& e : experts) {

@@ -60,13 +60,22 @@ PassSizes bench_sizes(int64_t tokens, const Workbench& bench) {
           .threads = bench.pool.size()};
 }
 
+size_t view_bytes(const Workbench& bench, int64_t rows, int64_t cols) {
+  const auto bytes = round_up<size_t>(static_cast<size_t>(rows * cols) * bytes_of(bench.weights), 64);
+  if (bench.weights != DType::f8_e4m3) return bytes;
+  return bytes + round_up<size_t>(static_cast<size_t>(ceil_div(rows, kF8Block) * ceil_div(cols, kF8Block)) * sizeof(float), 64);
+}
+
 TensorView view_at(const Workbench& bench, size_t offset, int64_t rows, int64_t cols) {
-  const size_t end = offset + static_cast<size_t>(rows * cols) * bytes_of(bench.weights);
+  const size_t codes = round_up<size_t>(static_cast<size_t>(rows * cols) * bytes_of(bench.weights), 64);
+  const size_t end = offset + view_bytes(bench, rows, cols);
   if (end > bench.memory.size()) {
     throw_error(ErrorCode::invalid_argument, "--memory {}: less than the {} of weights that are used at once", format_bytes(bench.memory.size()),
                 format_bytes(end));
   }
-  return {bench.memory.data() + offset, bench.weights, rows, cols};
+  TensorView view{.data = bench.memory.data() + offset, .dtype = bench.weights, .rows = rows, .cols = cols};
+  if (bench.weights == DType::f8_e4m3) view.scales = reinterpret_cast<const float*>(bench.memory.data() + offset + codes);
+  return view;
 }
 
 BenchLayer::BenchLayer(ModelSpec spec, const PassSizes& sizes, DType kv_dtype, const Workbench& bench, ModelWeights weights)

@@ -40,6 +40,8 @@ class BenchLayer {
 [[nodiscard]] ModelSpec bench_spec(int64_t hidden, int64_t width, const AttentionShape& shape);
 /// Sizes of a pass of `tokens` tokens, each a sequence of its own.
 [[nodiscard]] PassSizes bench_sizes(int64_t tokens, const Workbench& bench);
+/// Bytes that weights [rows, cols] take there, scales included; a multiple of 64.
+[[nodiscard]] size_t view_bytes(const Workbench& bench, int64_t rows, int64_t cols);
 /// Weights [rows, cols] at this offset of the workbench's memory. Throws Error(invalid_argument) where it does not hold them.
 [[nodiscard]] TensorView view_at(const Workbench& bench, size_t offset, int64_t rows, int64_t cols);
 

@@ -56,7 +56,7 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option_function<std::string>(
          "--cpu-attention-share",
          [](const std::string&) { throw CLI::ValidationError("--cpu-attention-share", "is for GPU runs; this version computes on the CPU"); },
-         "omega: share of the sequences whose attention runs on the CPU (GPU runs)")
+         "omega: share of the sequences with KV in RAM whose attention runs on the CPU (GPU runs)")
       ->type_name("X");
   add_parsed(app, "--device-memory", o.device_memory, "HBM the run may use (GPU runs)", moegen::parse_size)->type_name("SIZE");
   add_parsed(app, "--host-memory", o.host_memory, "RAM for weights, KV and buffers; never exceeded [80 % of available, cgroup limits included]",
@@ -185,6 +185,7 @@ struct PlanOptions {
   std::filesystem::path lengths;
   int64_t prompt = 512, output = 256, requests = 0;
   bool json = false;
+  std::string policy = "planned";  // of simulate
 };
 
 void add_plan_options(CLI::App& app, PlanOptions& o) {
@@ -198,6 +199,20 @@ void add_plan_options(CLI::App& app, PlanOptions& o) {
       ->excludes(requests)
       ->type_name("FILE.jsonl");
   app.add_flag("--json", o.json, "as JSON");
+}
+
+void add_simulate_options(CLI::App& app, EngineOptions& engine, PlanOptions& o) {
+  app.get_option("--machine")->required();
+  app.remove_option(app.get_option("--cpu-attention-share"));
+  app.add_option("--cpu-attention-share", engine.cpu_attention_share,
+                 "omega: share of the sequences with KV in RAM whose attention runs on the CPU (machines with a GPU) [planned]")
+      ->check(between(0, 1))
+      ->type_name("X");
+  app.add_option("--policy", o.policy,
+                 "planned: what moegen does | static: as the published MoE-Gen, padded batches that begin and end together, every expert copied in "
+                 "every pass (machines with a GPU) [planned]")
+      ->check(silent(CLI::IsMember({"planned", "static"})))
+      ->type_name("NAME");
 }
 
 moegen::Workload workload_of(const PlanOptions& o, const EngineOptions& engine) {
@@ -290,7 +305,7 @@ int main(int argc, char** argv) {
       app.add_subcommand("simulate", "the same for a machine that is not here: from config.json and a machine file, on a virtual clock");
   add_engine_options(*simulate, engine_options);
   add_plan_options(*simulate, plan_options);
-  simulate->get_option("--machine")->required();
+  add_simulate_options(*simulate, engine_options, plan_options);
   try {
     app.parse(argc, argv);
     if (batch->parsed()) return run_batch(engine_options, batch_options);
@@ -299,7 +314,10 @@ int main(int argc, char** argv) {
     if (plan->parsed() || simulate->parsed()) {
       engine_options.workload = workload_of(plan_options, engine_options);
       engine_options.measure_from = 0;
-      (plan->parsed() ? moegen::show_plan : moegen::show_simulation)(engine_options, plan_options.json, std::cout);
+      if (plan->parsed())
+        moegen::show_plan(engine_options, plan_options.json, std::cout);
+      else
+        moegen::show_simulation(engine_options, plan_options.policy == "static", plan_options.json, std::cout);
     }
     if (bench.parsed()) bench.run();
     if (tokenize->parsed()) {

@@ -38,6 +38,7 @@ struct EngineOptions {
   std::optional<int64_t> max_pass_tokens;        ///< tokens in one pass
   std::optional<int64_t> attention_micro_batch;  ///< b_a, sequences
   std::optional<int64_t> expert_micro_batch;     ///< b_e, tokens
+  std::optional<double> cpu_attention_share;     ///< omega: of the sequences whose KV is in host memory; machines with a GPU
   int threads = 0;                               ///< 0: physical cores this process may use
   uint64_t seed = 0;                             ///< for requests without a seed of their own
   bool skip_tokenizer_init = false;              ///< token ids in, token ids out

@@ -15,10 +15,10 @@ namespace moegen {
 
 /// The commands `plan` and `simulate`: the sizes for a job, why, and how long it will take, to `out`. Nothing runs, no weights are read.
 /// `simulate` needs only config.json (`engine.model` may be that file) and a machine file, of a machine that need not be here; with `trace_file`
-/// it writes the time line of its passes. Both throw Error.
+/// it writes the time line of its first passes. `static_batches`: as the published MoE-Gen system does it (docs/simulation.md). Both throw Error.
 /// @{
 void show_plan(const EngineOptions& engine, bool json, std::ostream& out);
-void show_simulation(const EngineOptions& engine, bool json, std::ostream& out);
+void show_simulation(const EngineOptions& engine, bool static_batches, bool json, std::ostream& out);
 /// @}
 
 }  // namespace moegen

@@ -26,20 +26,53 @@ std::string grouped(double number) {
 
 double per_second(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
 
-// What the job waits for most of all.
+// The resource that a job waits for most of all: the one that is busy for longest.
 std::string bottleneck(const PassCost& sum) {
+  if (sum.gpu > 0) {
+    const std::pair<double, const char*> busy[] = {{sum.link, "link"}, {sum.storage, "ssd"}, {sum.dram, "dram"}, {sum.cpu, "cpu"}, {sum.gpu, "gpu"}};
+    return std::max_element(std::begin(busy), std::end(busy))->second;
+  }
   if (sum.storage > sum.cpu) return "ssd";
   return sum.dram > sum.flops ? "dram" : "cpu";
 }
 
-std::string in_words(const std::string& bottleneck) {
-  if (bottleneck == "ssd") return "the storage: weights come slower than the cores use them";
+std::string in_words(const std::string& bottleneck, bool gpu) {
+  if (bottleneck == "link") return "the link: weights and K and V come slower than the GPU uses them";
+  if (bottleneck == "gpu") return "the GPU: more memory would not make it faster";
+  if (bottleneck == "ssd") return "the storage: weights come slower than they are used";
+  if (gpu) return bottleneck == "dram" ? "DRAM: copies and attention on the CPU read it" : "the CPU: its share of attention";
   if (bottleneck == "dram") return "DRAM: weights and K and V are read for few tokens at a time";
   return "the cores: more memory would not make it faster";
 }
 
 Json by_resource(const PassCost& cost) {
-  return {{"link", nullptr}, {"dram", cost.dram}, {"ssd", cost.storage}, {"cpu", cost.cpu}, {"gpu", nullptr}};
+  const auto of_gpu = [&](double seconds) { return cost.gpu > 0 ? Json(seconds) : Json(nullptr); };
+  return {{"link", of_gpu(cost.link)}, {"dram", cost.dram}, {"ssd", cost.storage}, {"cpu", cost.cpu}, {"gpu", of_gpu(cost.gpu)}};
+}
+
+Json bytes_of_purposes(const std::vector<std::pair<std::string, uint64_t>>& memory) {
+  Json out = Json::object();
+  for (const auto& [purpose, bytes] : memory) out[purpose] = bytes;
+  return out;
+}
+
+// Bytes of weights and of KV by tier.
+Json placement(const Plan& plan) {
+  const uint64_t page = plan.kv.page_bytes;
+  const auto pages = static_cast<uint64_t>(plan.kv_pages);
+  if (!plan.gpu) {
+    return {{"weights", {{"dram", plan.weights.resident_bytes}, {"ssd", plan.weights.streamed_bytes}}}, {"kv", {{"dram", pages * page}}}};
+  }
+  const auto whole = [](double bytes) { return static_cast<uint64_t>(bytes); };
+  const auto on_device = static_cast<uint64_t>(plan.gpu->device_pages);
+  return {{"weights", {{"hbm", whole(plan.gpu->device_weights)}, {"dram", whole(plan.gpu->host_weights)}, {"ssd", whole(plan.gpu->storage_weights)}}},
+          {"kv", {{"hbm", on_device * page}, {"dram", (pages - on_device) * page}}}};
+}
+
+Json memory_by_tier(const Plan& plan) {
+  Json out = {{"dram", bytes_of_purposes(plan.memory)}};
+  if (plan.gpu) out["hbm"] = bytes_of_purposes(plan.gpu->memory);
+  return out;
 }
 
 }  // namespace
@@ -56,6 +89,11 @@ std::string size_words(const Plan& plan) {
   std::string text = fmt::format("passes of {} tokens, {} sequences in flight", grouped(static_cast<double>(plan.sizes.pass_tokens)),
                                  grouped(static_cast<double>(plan.sizes.sequences)));
   if (plan.weights.slots > 0) text += fmt::format(", weights {} in {} slots", format_bytes(plan.weights.bytes()), plan.weights.slots);
+  if (plan.gpu) {
+    text += fmt::format(", weights {} in HBM, {} in DRAM", format_bytes(static_cast<uint64_t>(plan.gpu->device_weights)),
+                        format_bytes(static_cast<uint64_t>(plan.gpu->host_weights)));
+    if (plan.gpu->cpu_attention_share > 0) text += fmt::format(", {:.0f} % of attention on the CPU", 100 * plan.gpu->cpu_attention_share);
+  }
   return text;
 }
 
@@ -64,8 +102,6 @@ void PlanReport::print_json(std::ostream& out) const {
   const JobCost& job = decision.best.job;
   PassCost mean;
   mean.add(job.sum, 1 / static_cast<double>(std::max<int64_t>(1, job.passes)));
-  Json memory = Json::object();
-  for (const auto& [purpose, bytes] : plan.memory) memory[purpose] = bytes;
   const double decode_seconds = job.seconds - job.prompt_seconds;
   const Json json = {{"model", model},
                      {"machine", machine.name},
@@ -84,10 +120,8 @@ void PlanReport::print_json(std::ostream& out) const {
                        {"slot_bytes", plan.weights.slot_bytes},
                        {"kv_pages", plan.kv_pages},
                        {"page_tokens", plan.sizes.page_tokens},
-                       {"cpu_attention_share", 1}}},
-                     {"placement",
-                      {{"weights", {{"dram", plan.weights.resident_bytes}, {"ssd", plan.weights.streamed_bytes}}},
-                       {"kv", {{"dram", static_cast<uint64_t>(plan.kv_pages) * plan.kv.page_bytes}}}}},
+                       {"cpu_attention_share", plan.gpu ? plan.gpu->cpu_attention_share : 1}}},
+                     {"placement", placement(plan)},
                      {"pass", {{"seconds", mean.seconds}, {"by_resource", by_resource(mean)}, {"bottleneck", bottleneck(job.sum)}}},
                      {"job",
                       {{"seconds", job.seconds},
@@ -99,7 +133,7 @@ void PlanReport::print_json(std::ostream& out) const {
                        {"tail_seconds", job.tail_seconds},
                        {"preemptions", job.preemptions},
                        {"by_resource", by_resource(job.sum)}}},
-                     {"memory", {{"dram", memory}}},
+                     {"memory", memory_by_tier(plan)},
                      {"notes", notes}};
   out << json.dump(2) << "\n";
 }
@@ -125,16 +159,18 @@ void PlanReport::print(std::ostream& out) const {
   const auto share = [&](const char* name, double seconds, const char* what) {
     if (seconds > 0) line("", fmt::format("{:<10}{:>10}{:>6.1f} %  {}", name, duration(seconds / passes), 100 * seconds / sum.seconds, what));
   };
-  share("cores", sum.cpu, "compute");
+  share(plan.gpu ? "GPU" : "cores", plan.gpu ? sum.gpu : sum.cpu, "compute");
   share("  experts", sum.experts, "");
   share("  attention", sum.attention, "over K and V");
   share("  linear", sum.projections, "projections, router");
   share("  logits", sum.logits, "and sampling");
   share("  rows", sum.rows, "norms, rope, routing, sums");
+  if (plan.gpu) share("CPU", sum.cpu, "attention over its share of K and V");
+  share("link", sum.link, "copies");
   share("SSD", sum.storage, "reads");
-  share("waiting", sum.wait, "cores wait for it");
+  share("waiting", sum.wait, plan.gpu ? "the GPU waits for them" : "cores wait for it");
   share("DRAM", sum.dram, "would take alone for the bytes that it gives");
-  line("bottleneck", in_words(bottleneck(sum)));
+  line("bottleneck", in_words(bottleneck(sum), plan.gpu.has_value()));
   line("the job",
        fmt::format("{}: {} prompt and {} generated tokens/s; {:.1f} % of it in the tail{}", duration(job.seconds),
                    grouped(per_second(static_cast<double>(job.prompt_tokens), job.seconds)),

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <utility>
 
 #include "api/model.h"
 #include "api/plan_report.h"
@@ -5,6 +7,7 @@
 #include "base/trace.h"
 #include "engine/sampler.h"
 #include "moegen/plan.h"
+#include "plan/gpu_pass_cost.h"
 #include "plan/machine_file.h"
 
 namespace moegen {
@@ -20,13 +23,14 @@ std::optional<Decision> with_one_more_gib(const ModelSetup& m, const Workload& w
   return choose_plan({budget, &*m.machine, &workload});
 }
 
-// The first passes: what the cores do one after the other, and the storage beside them.
-void trace_job(const PassCosts& costs, const Plan& plan, const EngineOptions& engine) {
-  constexpr int64_t kPasses = 1000;
+constexpr int64_t kTracedPasses = 1000;
+constexpr int64_t kTracedGpuPasses = 50;  // layer by layer
+
+// The first passes on a CPU: what the cores do one after the other, and the storage beside them.
+void trace_passes(const PassCosts& costs, const Plan& plan, const EngineOptions& engine) {
   Trace trace(engine.trace_file);
   int64_t pass = 0;
-  static_cast<void>(simulate_job(plan, costs, engine.workload, [&](double begin, const PassLoad&, const PassCost& cost) {
-    if (++pass > kPasses) return;
+  const auto look = [&](double begin, const PassLoad&, const PassCost& cost) {
     double at = begin;
     const auto add = [&](const char* name, double seconds) {
       if (seconds > 0) trace.add_compute(name, -1, -1, trace.after(at), trace.after(at + seconds));
@@ -39,7 +43,28 @@ void trace_job(const PassCosts& costs, const Plan& plan, const EngineOptions& en
     add("wait for weights", cost.wait);
     add("logits", cost.logits);
     if (cost.storage > 0) trace.add_read(pass, -1, -1, static_cast<uint64_t>(cost.bytes_read), trace.after(begin), trace.after(begin + cost.storage));
-  }));
+    return ++pass < kTracedPasses;
+  };
+  static_cast<void>(simulate_job(
+      plan, [&](const PassLoad& load) { return costs.of(load); }, engine.workload, look));
+}
+
+// The first passes with a GPU: every task of every layer on its resource.
+void trace_passes(const GpuPassCosts& costs, const Plan& plan, const EngineOptions& engine) {
+  constexpr const char* kResources[] = {"GPU", "CPU", "host to device", "device to host", "storage"};
+  Trace trace(engine.trace_file);
+  int64_t pass = 0;
+  const auto look = [&](double begin, const PassLoad& load, const PassCost&) {
+    static_cast<void>(costs.of(load, [&](const PassTask& t) {
+      const auto resource = static_cast<size_t>(t.resource);
+      trace.add_task(static_cast<int>(resource), kResources[resource], t.name, t.layer, static_cast<uint64_t>(t.bytes),
+                     trace.after(begin + std::max(0.0, t.begin)), trace.after(begin + t.end));
+    }));
+    return ++pass < kTracedGpuPasses;
+  };
+  const auto simulate = plan.gpu->static_batches ? simulate_static_batches : simulate_job;
+  static_cast<void>(simulate(
+      plan, [&](const PassLoad& load) { return costs.of(load); }, engine.workload, look));
 }
 
 std::string more_memory(const char* what, const Decision& now, const Decision& then) {
@@ -69,10 +94,16 @@ void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
   json ? report.print_json(out) : report.print(out);
 }
 
-void show_simulation(const EngineOptions& engine, bool json, std::ostream& out) {
+void show_simulation(const EngineOptions& engine, bool static_batches, bool json, std::ostream& out) {
   const Machine machine = load_machine(engine.machine_file);
-  if (machine.gpu)
-    throw_error(ErrorCode::unsupported, "{}: has a GPU, which this version does not simulate: set gpu to null", engine.machine_file.string());
+  for (const auto& [given, option] :
+       {std::pair(static_batches, "--policy static"), std::pair(engine.cpu_attention_share.has_value(), "--cpu-attention-share"),
+        std::pair(engine.device_memory.has_value(), "--device-memory")}) {
+    if (given && !machine.gpu)
+      throw_error(ErrorCode::invalid_argument, "{} is for machines with a GPU, which {} has not", option, engine.machine_file.string());
+  }
+  if (engine.workload.requests.empty())
+    throw_error(ErrorCode::invalid_argument, "a job is simulated for a workload: give --input, --lengths, or --num-requests with its lengths");
   const ModelSpec spec = load_spec(engine.model);
   const auto table = tensor_table(spec);
   const auto units = weight_units(table, spec.dtype);
@@ -88,10 +119,19 @@ void show_simulation(const EngineOptions& engine, bool json, std::ostream& out) 
   budget.threads = machine.cpu.cores;
   budget.process_bytes = kProcessBytes + Sampler::bytes_needed(spec.vocab, machine.cpu.cores);
   budget.host_memory = engine.host_memory.value_or(machine.dram.bytes / 5 * 4);
-  const Decision decision = choose_plan({budget, &machine, &engine.workload});
-  if (!engine.trace_file.empty()) {
-    trace_job({spec, machine, decision.best.plan, units}, decision.best.plan, engine);
+  const ModelWork work = model_work(spec, table, spec.dtype, budget.kv_dtype);
+  if (machine.gpu) {
+    budget.gpu = {&work,
+                  engine.device_memory.value_or(machine.gpu->memory_bytes / 10 * 9),
+                  machine.ssd ? machine.ssd->bytes : 0,
+                  static_batches,
+                  {},
+                  engine.cpu_attention_share};
   }
+  const Decision decision = choose_plan({budget, &machine, &engine.workload});
+  const Plan& plan = decision.best.plan;
+  if (!engine.trace_file.empty() && machine.gpu) trace_passes(GpuPassCosts(spec, work, machine, plan), plan, engine);
+  if (!engine.trace_file.empty() && !machine.gpu) trace_passes(PassCosts(spec, machine, plan, units), plan, engine);
   const PlanReport report{name_of(engine.model), spec, machine, engine.machine_file.string(), engine.workload, decision, {}};
   json ? report.print_json(out) : report.print(out);
 }

@@ -41,4 +41,18 @@ void Trace::add_read(int64_t id, int64_t layer, int64_t expert, uint64_t bytes, 
                static_cast<long long>(id), microseconds(end));
 }
 
+void Trace::add_task(int resource, std::string_view resource_name, std::string_view name, int64_t layer, uint64_t bytes, Clock::time_point begin,
+                     Clock::time_point end) {
+  constexpr int kFirstRow = 10;  // behind the cores and the storage of a run
+  const std::lock_guard lock(mutex_);
+  if ((named_ >> resource & 1) == 0) {
+    named_ |= uint64_t{1} << resource;
+    std::fprintf(file_, ",\n{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":1,\"tid\":%d,\"args\":{\"name\":\"%.*s\"}}", kFirstRow + resource,
+                 static_cast<int>(resource_name.size()), resource_name.data());
+  }
+  std::fprintf(file_, ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"name\":\"%.*s\",\"ts\":%.1f,\"dur\":%.1f,\"args\":{\"layer\":%lld,\"bytes\":%llu}}",
+               kFirstRow + resource, static_cast<int>(name.size()), name.data(), microseconds(begin), microseconds(end) - microseconds(begin),
+               static_cast<long long>(layer), static_cast<unsigned long long>(bytes));
+}
+
 }  // namespace moegen

@@ -27,6 +27,10 @@ class Trace {
   /// A read; many may be under way at once. `id` is its own.
   void add_read(int64_t id, int64_t layer, int64_t expert, uint64_t bytes, Clock::time_point begin, Clock::time_point end);
 
+  /// Something on a resource that does one thing after the other: its number, its name, and what it does. `bytes` 0: it computes.
+  void add_task(int resource, std::string_view resource_name, std::string_view name, int64_t layer, uint64_t bytes, Clock::time_point begin,
+                Clock::time_point end);
+
   /// A time of the trace's own clock, for what did not run but is told.
   [[nodiscard]] Clock::time_point after(double seconds) const {
     return start_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
@@ -57,6 +61,7 @@ class Trace {
   Clock::time_point start_ = Clock::now();
   std::mutex mutex_;
   std::FILE* file_;
+  uint64_t named_ = 0;  // resources whose names are in the file
 };
 
 }  // namespace moegen

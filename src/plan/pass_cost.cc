@@ -7,22 +7,17 @@
 #include "kernels/kv_page.h"
 
 namespace moegen {
-namespace {
-
-// Experts that T tokens reach, if they spread evenly: E (1 - (1 - k/E)^T).
-double touched(const MlpSpec& mlp, double tokens) {
+double touched_experts(const MlpSpec& mlp, double tokens) {
   if (mlp.top_k >= mlp.num_experts) return mlp.num_experts;
   return mlp.num_experts * -std::expm1(tokens * std::log1p(-static_cast<double>(mlp.top_k) / mlp.num_experts));
 }
 
-double within(double window, double keys_of_one) { return window > 0 ? std::min(window, keys_of_one) : keys_of_one; }
-
-}  // namespace
+double keys_within(double window, double keys) { return window > 0 ? std::min(window, keys) : keys; }
 
 void PassCost::add(const PassCost& other, double times) {
   for (double PassCost::*part :
-       {&PassCost::seconds, &PassCost::cpu, &PassCost::storage, &PassCost::wait, &PassCost::dram, &PassCost::flops, &PassCost::projections,
-        &PassCost::attention, &PassCost::experts, &PassCost::logits, &PassCost::rows, &PassCost::bytes_read})
+       {&PassCost::seconds, &PassCost::cpu, &PassCost::gpu, &PassCost::link, &PassCost::storage, &PassCost::wait, &PassCost::dram, &PassCost::flops,
+        &PassCost::projections, &PassCost::attention, &PassCost::experts, &PassCost::logits, &PassCost::rows, &PassCost::bytes_read})
     this->*part += other.*part * times;
 }
 
@@ -85,7 +80,7 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
   add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::place, tokens, turned));
   const AttentionShape shape(a);
   if (load.decodes > 0) {
-    const double context = within(a.window, load.decode_keys / load.decodes);
+    const double context = keys_within(a.window, load.decode_keys / load.decodes);
     const double kv_bytes = load.decodes * context * a.cached_width() * kv_element_bytes_;
     add(&PassCost::attention, machine_.decode_seconds(shape, load.decodes, context, kv_bytes));
     bytes += kv_bytes;
@@ -93,7 +88,7 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
   }
   if (load.prompt_tokens > 0) {
     const double mean = load.prompt_keys / load.prompt_tokens;
-    const double keys = load.prompt_tokens * within(a.window, mean);
+    const double keys = load.prompt_tokens * keys_within(a.window, mean);
     add(&PassCost::attention, machine_.prefill_seconds(shape, std::max(1.0, 2 * mean), keys));
     products += keys * shape.flops() / 2;
   }
@@ -103,7 +98,7 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
     add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::route, tokens, mlp.num_experts));
   }
   out.before = cost.cpu - before_cpu;
-  const double experts = mlp.dense() ? 1 : touched(mlp, tokens);
+  const double experts = mlp.dense() ? 1 : touched_experts(mlp, tokens);
   const double rows = mlp.dense() ? tokens : tokens * mlp.top_k;
   const double each = 3 * hidden * mlp.width;
   add(&PassCost::experts, experts * machine_.mlp_seconds(spec_.hidden, mlp.width, rows / experts, spec_.dtype));
@@ -173,7 +168,7 @@ PassCost PassCosts::of(const PassLoad& load) const {
     }
     cost.add(one);
     const MlpSpec& mlp = spec_.layers[l].mlp;
-    layers[l].bytes = streamed_[l] * (mlp.dense() ? 1 : touched(mlp, tokens) / mlp.num_experts);
+    layers[l].bytes = streamed_[l] * (mlp.dense() ? 1 : touched_experts(mlp, tokens) / mlp.num_experts);
     cost.bytes_read += layers[l].bytes;
   }
   cost_logits(load, cost);

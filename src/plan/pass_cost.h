@@ -18,25 +18,37 @@ struct PassLoad {
   double prompt_keys = 0;    ///< that they attend to, together
   double logit_rows = 0;
   double drawn_rows = 0;  ///< of these, where a token is drawn, not the best one taken
+
+  [[nodiscard]] PassLoad times(double n) const {
+    return {decodes * n, decode_keys * n, prompt_tokens * n, prompt_keys * n, logit_rows * n, drawn_rows * n};
+  }
 };
 /// Nothing is drawn as far as this knows.
 [[nodiscard]] PassLoad load_of(const Pass& pass);
 
-/// Seconds of a pass. What the cores do adds up to `cpu`; `seconds` is that and `wait`.
+/// Seconds of a pass. What the computing processor (the cores, or the GPU if there is one) does adds up to its seconds; `seconds` is that
+/// and `wait`.
 struct PassCost {
   double seconds = 0;
   double cpu = 0;
+  double gpu = 0;
+  double link = 0;     ///< copies are under way, in the direction that takes longer
   double storage = 0;  ///< reads are under way
-  double wait = 0;     ///< the cores have nothing to compute with
+  double wait = 0;     ///< the computing processor has nothing to compute with
   double dram = 0;     ///< that its bytes would take alone
   double flops = 0;    ///< that its products would take alone at the peak
-  /// Parts of `cpu`.
+  /// Parts of what the computing processor does.
   double projections = 0, attention = 0, experts = 0, logits = 0, rows = 0;
   double bytes_read = 0;  ///< from storage
 
   /// += other x times.
   void add(const PassCost& other, double times = 1);
 };
+
+/// Experts that so many tokens reach, if they spread evenly: E (1 - (1 - k/E)^tokens).
+[[nodiscard]] double touched_experts(const MlpSpec& mlp, double tokens);
+/// Keys that a query with so many before it sees through a window (0: none).
+[[nodiscard]] double keys_within(double window, double keys);
 
 /// How long passes of a plan take on a machine. Pure: the steps of src/model, each at its own measured rate, and a ring of slots that is
 /// filled at the storage's rate while they run.

@@ -51,16 +51,6 @@ PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
   return s;
 }
 
-// The context that a run allows: the option's, which may not exceed the model's, else the model's.
-int64_t choose_max_model_len(const PlanInput& in) {
-  const int64_t len = positive(in.max_model_len, "--max-model-len", in.spec->max_positions);
-  if (len > in.spec->max_positions) {
-    throw_error(ErrorCode::invalid_argument, "--max-model-len {} is beyond the {} positions of config.json (max_position_embeddings, rope scaling)",
-                len, in.spec->max_positions);
-  }
-  return len;
-}
-
 [[noreturn]] void too_small(const PlanInput& in, uint64_t weights, uint64_t needed, const char* what) {
   throw_error(ErrorCode::out_of_memory,
               "--host-memory {} is too small{}: at least {} are needed ({} weights, {} the process itself, the rest activations, KV pages, requests "
@@ -89,9 +79,6 @@ uint64_t weight_budget(const PlanInput& in, uint64_t rest) {
   return std::max(least, std::min(left, (in.host_memory - std::min(in.host_memory, in.process_bytes)) / 2));
 }
 
-// Bytes of a page, with what its tokens take beside it: ids, text, page tables.
-uint64_t page_cost(const KvLayout& kv) { return kv.page_bytes + uint64_t{kPageTokens} * 16; }
-
 // "streaming: 56 of 512 experts stay; 4.0 GiB a pass come through 24 slots of 9.0 MiB"
 std::string describe_streaming(const WeightPlan& w) {
   return fmt::format("streaming: {} of {} experts stay; up to {} a pass come from storage through {} slots of {}",
@@ -99,9 +86,34 @@ std::string describe_streaming(const WeightPlan& w) {
                      format_bytes(w.slot_bytes));
 }
 
+// "memory: weights 3.1 GiB, .. together 5.0 GiB"
+std::string describe_memory(const char* name, const std::vector<std::pair<std::string, uint64_t>>& memory) {
+  std::string line = fmt::format("{}:", name);
+  uint64_t sum = 0;
+  for (const auto& [purpose, bytes] : memory) {
+    if (bytes > 0) line += fmt::format(" {} {},", purpose, format_bytes(bytes));
+    sum += bytes;
+  }
+  return line + " together " + format_bytes(sum);
+}
+
 }  // namespace
 
+int64_t choose_max_model_len(const PlanInput& in) {
+  const int64_t len = positive(in.max_model_len, "--max-model-len", in.spec->max_positions);
+  if (len > in.spec->max_positions) {
+    throw_error(ErrorCode::invalid_argument, "--max-model-len {} is beyond the {} positions of config.json (max_position_embeddings, rope scaling)",
+                len, in.spec->max_positions);
+  }
+  return len;
+}
+
+uint64_t choose_answer_bytes(uint64_t host_memory) { return std::clamp(host_memory / 16, kLeastAnswerBytes, kMostAnswerBytes); }
+
+uint64_t page_cost(const KvLayout& kv) { return kv.page_bytes + uint64_t{kPageTokens} * 16; }
+
 Plan make_plan(const PlanInput& in) {
+  if (in.gpu) return make_gpu_plan(in);
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
   plan.kv = KvLayout(*in.spec, in.kv_dtype);
@@ -109,7 +121,7 @@ Plan make_plan(const PlanInput& in) {
     throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than one page of {} tokens: at least {} bytes are needed",
                 format_bytes(*in.kv_memory), kPageTokens, plan.kv.page_bytes);
   }
-  plan.answer_bytes = std::clamp(in.host_memory / 16, kLeastAnswerBytes, kMostAnswerBytes);
+  plan.answer_bytes = choose_answer_bytes(in.host_memory);
   const uint64_t asked = std::min(in.kv_memory.value_or(0), kMaxKvBytes) / plan.kv.page_bytes;
   const uint64_t least_kv = std::max<uint64_t>(asked, 1) * page_cost(plan.kv);
   const int64_t least_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kLeastPassTokens, kMaxPassTokens);
@@ -140,19 +152,21 @@ Plan make_plan(const PlanInput& in) {
 
 std::vector<std::string> Plan::describe() const {
   std::vector<std::string> lines;
-  std::string memory_line = "memory:";
-  uint64_t sum = 0;
-  for (const auto& [purpose, bytes] : memory) {
-    memory_line += fmt::format(" {} {},", purpose, format_bytes(bytes));
-    sum += bytes;
-  }
-  lines.push_back(memory_line + " together " + format_bytes(sum));
+  if (gpu) lines.push_back(describe_memory("HBM", gpu->memory));
+  lines.push_back(describe_memory("memory", memory));
   const std::string waves = sizes.wave_tokens < sizes.pass_tokens ? fmt::format(" in waves of {} tokens", sizes.wave_tokens) : "";
   lines.push_back(fmt::format("pass: up to {} tokens of {} sequences, attention {} sequences at a time{}, experts {} tokens at a time",
                               sizes.pass_tokens, sizes.sequences, sizes.attention_micro_batch, waves, sizes.expert_micro_batch));
-  lines.push_back(
-      fmt::format("KV: {} pages of {} tokens ({} each), context {}", kv_pages, sizes.page_tokens, format_bytes(kv.page_bytes), max_model_len));
+  const std::string on_device =
+      gpu ? fmt::format(", {} of them in HBM; {:.0f} % of attention over the others on the CPU", gpu->device_pages, 100 * gpu->cpu_attention_share)
+          : "";
+  lines.push_back(fmt::format("KV: {} pages of {} tokens ({} each), context {}{}", kv_pages, sizes.page_tokens, format_bytes(kv.page_bytes),
+                              max_model_len, on_device));
   if (weights.slots > 0) lines.push_back(describe_streaming(weights));
+  if (gpu && gpu->host_weights + gpu->storage_weights > 0) {
+    lines.push_back(fmt::format("streaming: up to {} a pass come from DRAM, {} from storage", format_bytes(static_cast<uint64_t>(gpu->host_weights)),
+                                format_bytes(static_cast<uint64_t>(gpu->storage_weights))));
+  }
   return lines;
 }
 

@@ -8,6 +8,7 @@
 
 #include "model/buffers.h"
 #include "model/kv_layout.h"
+#include "plan/gpu_plan.h"
 #include "plan/weight_plan.h"
 #include "spec/model_spec.h"
 
@@ -28,6 +29,7 @@ struct PlanInput {
   std::optional<uint64_t> weight_memory, kv_memory;
   std::optional<int64_t> max_model_len, max_num_seqs, max_pass_tokens, attention_micro_batch, expert_micro_batch, weight_slots;
   int threads = 1;
+  std::optional<GpuInput> gpu;  ///< of a machine that has one
 };
 
 /// Every size of a run, decided before it. All memory that the run takes is in `memory`.
@@ -38,12 +40,23 @@ struct Plan {
   uint64_t answer_bytes = 0;  ///< for requests and answers in flight: lines, texts, log-probabilities
   KvLayout kv;
   WeightPlan weights;
-  std::vector<std::pair<std::string, uint64_t>> memory;     ///< purpose, bytes
+  std::optional<GpuPlan> gpu;                               ///< where weights and KV are, if there is one; `weights` is empty then
+  std::vector<std::pair<std::string, uint64_t>> memory;     ///< of the host: purpose, bytes
   [[nodiscard]] std::vector<std::string> describe() const;  ///< a line each, for people
 };
 
 /// Pure. Throws Error(out_of_memory) with the numbers where the budgets do not hold the least that would do, and
 /// Error(invalid_argument) for options that contradict the model or each other.
 [[nodiscard]] Plan make_plan(const PlanInput& input);
+
+/// Parts of it that do not depend on where computation happens.
+/// @{
+/// The context that a run allows: the option's, which may not exceed the model's, else the model's.
+[[nodiscard]] int64_t choose_max_model_len(const PlanInput& input);
+/// For requests and answers in flight.
+[[nodiscard]] uint64_t choose_answer_bytes(uint64_t host_memory);
+/// Bytes of a page, with what its tokens take beside it: ids, text, page tables.
+[[nodiscard]] uint64_t page_cost(const KvLayout& kv);
+/// @}
 
 }  // namespace moegen

@@ -6,17 +6,22 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "plan/gpu_pass_cost.h"
 
 namespace moegen {
 namespace {
 
-constexpr int64_t kPartRequests = 10;  // of a long job, times the sequences in flight, are simulated to know its rate
-constexpr double kHair = 0.01;         // plans whose jobs differ by less are one and the same
+constexpr int64_t kPartRequests = 10;    // of a long job, times the sequences in flight, are simulated to know its rate
+constexpr int64_t kPartOfAlike = 4;      // where each of them stands for many
+constexpr int64_t kMostSimulated = 256;  // sequences in flight; of more, each stands for so many that are alike
+constexpr double kHair = 0.01;           // plans whose jobs differ by less are one and the same
 
 // What is varied. An empty optional: as make_plan does it.
 struct Sizes {
   std::optional<uint64_t> weight_memory;
   std::optional<int64_t> pass_tokens, sequences, slots;
+  std::optional<uint64_t> device_weights;
+  std::optional<double> cpu_share;  // of attention
   auto operator<=>(const Sizes&) const = default;
 };
 
@@ -28,12 +33,14 @@ class Search {
     Sizes best;
     const PlannedJob* job = simulate(best);
     if (job == nullptr) static_cast<void>(make_plan(in_.budget));  // throws
+    least_tokens_ = std::min(longest_sequence(job->plan), capacity(job->plan));
     for (bool better = true; better;) {
       better = false;
-      for (const auto& options : {&Search::weight_options, &Search::pass_options, &Search::sequence_options, &Search::slot_options}) {
+      for (const auto& options : {&Search::weight_options, &Search::device_options, &Search::cpu_share_options, &Search::pass_options,
+                                  &Search::sequence_options, &Search::slot_options}) {
         for (const Sizes& sizes : (this->*options)(best, job->plan)) {
           const PlannedJob* other = simulate(sizes);
-          if (other == nullptr || other->job.seconds > job->job.seconds * (1 - kHair / 10)) continue;
+          if (other == nullptr || other->job.seconds >= job->job.seconds * (1 - kHair / 10)) continue;
           best = sizes;
           job = other;
           better = true;
@@ -57,8 +64,11 @@ class Search {
       if (sizes.pass_tokens) input.max_pass_tokens = sizes.pass_tokens;
       if (sizes.sequences) input.max_num_seqs = sizes.sequences;
       if (sizes.slots) input.weight_slots = sizes.slots;
+      if (sizes.device_weights) input.gpu->device_weights = sizes.device_weights;
+      if (sizes.cpu_share) input.gpu->cpu_attention_share = sizes.cpu_share;
       try {
         Plan plan = in_.made != nullptr ? smaller(*in_.made, sizes) : make_plan(input);
+        if (capacity(plan) < least_tokens_) return nullptr;
         const JobCost job = whole_job(plan);
         at->second = PlannedJob{input, std::move(plan), job};
       } catch (const Error& e) {
@@ -68,7 +78,18 @@ class Search {
     return at->second ? &*at->second : nullptr;
   }
 
-  [[nodiscard]] int64_t most_tokens() const { return in_.made != nullptr ? in_.made->sizes.pass_tokens : 16384; }
+  static int64_t capacity(const Plan& plan) { return int64_t{plan.kv_pages} * plan.sizes.page_tokens; }
+
+  [[nodiscard]] int64_t longest_sequence(const Plan& plan) const {
+    int64_t longest = 0;
+    for (const RequestLength& r : in_.workload->requests) longest = std::max(longest, int64_t{r.prompt_tokens} + r.output_tokens);
+    return std::min<int64_t>(longest, plan.max_model_len);
+  }
+
+  [[nodiscard]] int64_t most_tokens() const {
+    if (in_.made != nullptr) return in_.made->sizes.pass_tokens;
+    return in_.budget.gpu ? int64_t{1} << 19 : 16384;
+  }
 
   static Plan smaller(Plan plan, const Sizes& sizes) {
     plan.sizes.pass_tokens = std::min(plan.sizes.pass_tokens, sizes.pass_tokens.value_or(plan.sizes.pass_tokens));
@@ -76,27 +97,37 @@ class Search {
     return plan;
   }
 
-  // Of a long job two parts, the second twice the first: what it took more is the rate at which the rest goes on.
+  [[nodiscard]] CostOf costs_of(const Plan& plan) const {
+    const PlanInput& b = in_.budget;
+    if (b.gpu) return [costs = GpuPassCosts(*b.spec, *b.gpu->work, *in_.machine, plan)](const PassLoad& load) { return costs.of(load); };
+    return [costs = PassCosts(*b.spec, *in_.machine, plan, b.units)](const PassLoad& load) { return costs.of(load); };
+  }
+
+  // Many sequences are simulated as fewer that stand for `alike` each. Of a long job two parts, the second twice the first: what it took more
+  // is the rate at which the rest goes on.
   JobCost whole_job(const Plan& plan) {
-    const PassCosts costs(*in_.budget.spec, *in_.machine, plan, in_.budget.units);
+    const CostOf one = costs_of(plan);
+    if (plan.gpu && plan.gpu->static_batches) return simulate_static_batches(plan, one, *in_.workload);
     const auto all = static_cast<int64_t>(in_.workload->requests.size());
-    const int64_t part = kPartRequests * plan.sizes.sequences;
-    if (all <= 3 * part) return simulate_job(plan, costs, *in_.workload);
-    const JobCost first = simulate_job(plan, costs, part_of(part));
-    JobCost job = simulate_job(plan, costs, part_of(2 * part));
-    const double rest = static_cast<double>(all - 2 * part) / static_cast<double>(part);
-    const auto go_on = [rest](auto& value, auto before) {
-      value += static_cast<std::decay_t<decltype(value)>>(rest * static_cast<double>(value - before));
-    };
-    go_on(job.seconds, first.seconds);
-    go_on(job.passes, first.passes);
-    go_on(job.prompt_tokens, first.prompt_tokens);
-    go_on(job.generated_tokens, first.generated_tokens);
-    go_on(job.prompt_seconds, first.prompt_seconds);
-    go_on(job.preemptions, first.preemptions);
-    PassCost more = job.sum;
-    more.add(first.sum, -1);
-    job.sum.add(more, rest);
+    const int64_t alike = std::clamp<int64_t>(std::min(plan.sizes.sequences, all) / kMostSimulated, 1, plan.kv_pages);
+    Plan fewer = plan;
+    fewer.sizes.pass_tokens /= alike;
+    fewer.sizes.sequences /= alike;
+    fewer.kv_pages /= static_cast<int32_t>(alike);
+    const auto times = static_cast<double>(alike);
+    const CostOf cost = [&](const PassLoad& load) { return one(load.times(times)); };
+    const int64_t part = (alike > 1 ? kPartOfAlike : kPartRequests) * fewer.sizes.sequences;
+    const bool long_job = all / alike > 3 * part;
+    const Workload& simulated = part_of(long_job ? 2 * part : all / alike);
+    JobCost job = simulate_job(fewer, cost, simulated);
+    if (long_job) {
+      JobCost more = job;
+      more.add(simulate_job(fewer, cost, part_of(part)), -1);
+      job.add(more, (static_cast<double>(all) / times - static_cast<double>(2 * part)) / static_cast<double>(part));
+    }
+    for (int64_t JobCost::*count :
+         {&JobCost::prompt_tokens, &JobCost::generated_tokens, &JobCost::preemptions, &JobCost::most_sequences, &JobCost::most_pages})
+      job.*count *= alike;
     return job;
   }
 
@@ -109,7 +140,15 @@ class Search {
   // From the least, in small steps where slots are few, to all of them.
   [[nodiscard]] std::vector<Sizes> weight_options(Sizes sizes, const Plan&) const {
     std::vector<Sizes> out;
-    if (in_.made != nullptr || in_.budget.weight_memory || in_.budget.units.empty()) return out;
+    if (in_.made != nullptr || in_.budget.weight_memory) return out;
+    if (in_.budget.gpu) {  // what HBM leaves, in DRAM: from an eighth of it to all
+      for (int eighths = 1; eighths <= 8 && !in_.budget.gpu->static_batches; ++eighths) {
+        sizes.weight_memory = in_.budget.host_memory / 8 * static_cast<uint64_t>(eighths);
+        out.push_back(sizes);
+      }
+      return out;
+    }
+    if (in_.budget.units.empty()) return out;
     const uint64_t least = least_weight_bytes({in_.budget.units, in_.budget.weight_bytes, {}});
     for (const double share : {0.0, 0.01, 0.02, 0.04, 0.06, 0.09, 0.12, 0.18, 0.25, 0.37, 0.5, 0.62, 0.75, 0.87, 1.0}) {
       sizes.weight_memory = least + static_cast<uint64_t>(share * static_cast<double>(in_.budget.weight_bytes - least));
@@ -118,10 +157,31 @@ class Search {
     return out;
   }
 
+  // HBM for weights, from none to all of it.
+  [[nodiscard]] std::vector<Sizes> device_options(Sizes sizes, const Plan&) const {
+    std::vector<Sizes> out;
+    if (!in_.budget.gpu || in_.budget.gpu->static_batches) return out;
+    for (int eighths = 0; eighths <= 8; ++eighths) {
+      sizes.device_weights = in_.budget.gpu->device_memory / 8 * static_cast<uint64_t>(eighths);
+      out.push_back(sizes);
+    }
+    return out;
+  }
+
+  [[nodiscard]] std::vector<Sizes> cpu_share_options(Sizes sizes, const Plan&) const {
+    std::vector<Sizes> out;
+    if (!in_.budget.gpu || in_.budget.gpu->cpu_attention_share) return out;
+    for (int tenths = 0; tenths <= 10; ++tenths) {
+      sizes.cpu_share = tenths / 10.0;
+      out.push_back(sizes);
+    }
+    return out;
+  }
+
   [[nodiscard]] std::vector<Sizes> pass_options(Sizes sizes, const Plan&) const {
     std::vector<Sizes> out;
     if (in_.budget.max_pass_tokens) return out;
-    for (int64_t tokens = 64; tokens <= most_tokens(); tokens *= 2) {
+    for (int64_t tokens = in_.budget.gpu ? 1024 : 64; tokens <= most_tokens(); tokens *= 2) {
       sizes.pass_tokens = tokens;
       out.push_back(sizes);
     }
@@ -131,6 +191,16 @@ class Search {
   [[nodiscard]] std::vector<Sizes> sequence_options(Sizes sizes, const Plan& plan) const {
     std::vector<Sizes> out;
     if (in_.budget.max_num_seqs) return out;
+    if (in_.budget.gpu) {  // as many as the pages hold when they end, and shares of that
+      const auto requests = static_cast<int64_t>(in_.workload->requests.size());
+      const int64_t tokens = (prompt_tokens(*in_.workload) + output_tokens(*in_.workload)) / std::max<int64_t>(1, requests) + plan.sizes.page_tokens;
+      const double hold = static_cast<double>(plan.kv_pages) * plan.sizes.page_tokens / static_cast<double>(tokens);
+      for (const double share : {0.03, 0.06, 0.12, 0.25, 0.5, 0.7, 0.85, 1.0, 1.1, 1.2}) {
+        sizes.sequences = std::max<int64_t>(1, static_cast<int64_t>(share * hold));
+        out.push_back(sizes);
+      }
+      return out;
+    }
     for (int64_t sequences = 16; sequences <= plan.sizes.pass_tokens; sequences *= 2) {
       for (const int64_t count : {sequences, sequences * 3 / 2}) {
         if (count > plan.sizes.pass_tokens) continue;
@@ -154,6 +224,7 @@ class Search {
   }
 
   const PlannerInput& in_;
+  int64_t least_tokens_ = 0;           // that the KV pages of any other plan must hold: a request that fails is no time saved
   std::map<int64_t, Workload> parts_;  // by the number of their requests
   std::map<Sizes, std::optional<PlannedJob>> done_;
 };

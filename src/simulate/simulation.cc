@@ -1,9 +1,11 @@
 #include "simulate/simulation.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
-#include "base/check.h"
+#include "base/checked.h"
+#include "base/error.h"
 
 namespace moegen {
 namespace {
@@ -42,8 +44,18 @@ class Sequences {
 
 }  // namespace
 
-JobCost simulate_job(const Plan& plan, const PassCosts& costs, const Workload& workload,
-                     const std::function<void(double, const PassLoad&, const PassCost&)>& look) {
+void JobCost::add(const JobCost& other, double times) {
+  const auto count = [times](int64_t& value, int64_t more) { value += std::llround(times * static_cast<double>(more)); };
+  seconds += times * other.seconds;
+  prompt_seconds += times * other.prompt_seconds;
+  count(passes, other.passes);
+  count(prompt_tokens, other.prompt_tokens);
+  count(generated_tokens, other.generated_tokens);
+  count(preemptions, other.preemptions);
+  sum.add(other.sum, times);
+}
+
+JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& workload, const LookAtPass& look) {
   JobCost job;
   Scheduler scheduler(plan.sizes, plan.kv_pages);
   Sequences sequences(workload, plan.max_model_len);
@@ -53,8 +65,8 @@ JobCost simulate_job(const Plan& plan, const PassCosts& costs, const Workload& w
     if (scheduler.idle()) break;
     const Pass pass = scheduler.schedule();
     const PassLoad load = load_of(pass);
-    const PassCost cost = costs.of(load);
-    if (look) look(job.seconds, load, cost);
+    const PassCost cost = cost_of(load);
+    if (look && !look(job.seconds, load, cost)) break;
     const auto num_sequences = static_cast<int64_t>(pass.sequences.size());
     job.most_sequences = std::max(job.most_sequences, num_sequences);
     job.most_pages = std::max(job.most_pages, scheduler.pages_used());
@@ -70,6 +82,51 @@ JobCost simulate_job(const Plan& plan, const PassCosts& costs, const Workload& w
     finished.clear();
   }
   job.preemptions = scheduler.num_preemptions();
+  return job;
+}
+
+JobCost simulate_static_batches(const Plan& plan, const CostOf& cost_of, const Workload& workload, const LookAtPass& look) {
+  JobCost job;
+  bool goes_on = true;
+  const auto run = [&](const PassLoad& load, bool prompts) {
+    const PassCost cost = cost_of(load);
+    goes_on = !look || look(job.seconds, load, cost);
+    if (!goes_on) return;
+    ++job.passes;
+    job.seconds += cost.seconds;
+    if (prompts) job.prompt_seconds += cost.seconds;
+    job.sum.add(cost);
+    job.prompt_tokens += static_cast<int64_t>(load.prompt_tokens);
+    job.generated_tokens += static_cast<int64_t>(load.logit_rows);
+  };
+  RequestLength longest;
+  for (const RequestLength& r : workload.requests)
+    longest = {std::max(longest.prompt_tokens, r.prompt_tokens), std::max(longest.output_tokens, r.output_tokens)};
+  const int64_t pages = ceil_div<int64_t>(int64_t{longest.prompt_tokens} + longest.output_tokens, plan.sizes.page_tokens);
+  const auto batch = std::min<int64_t>(plan.kv_pages / pages, plan.sizes.sequences);
+  if (batch == 0)
+    throw_error(ErrorCode::out_of_memory, "the KV pages hold no request of {} + {} tokens", longest.prompt_tokens, longest.output_tokens);
+  const auto all = static_cast<int64_t>(workload.requests.size());
+  const auto prompt = static_cast<double>(longest.prompt_tokens);
+  const auto run_batch = [&](int64_t in_batch) {
+    job.most_sequences = std::max(job.most_sequences, in_batch);
+    job.most_pages = std::max(job.most_pages, in_batch * pages);
+    const int64_t at_once = std::max<int64_t>(1, plan.sizes.pass_tokens / longest.prompt_tokens);
+    for (int64_t i = 0; i < in_batch && goes_on; i += at_once) {
+      const auto count = static_cast<double>(std::min(at_once, in_batch - i));
+      run({0, 0, count * prompt, count * prompt * (prompt + 1) / 2, count, 0}, true);
+    }
+    const auto count = static_cast<double>(in_batch);
+    for (int32_t i = 1; i < longest.output_tokens && goes_on; ++i) run({count, count * (prompt + i), 0, 0, count, 0}, false);
+  };
+  int64_t left = all;
+  if (!look && all >= batch) {  // those that are full are alike: one is simulated
+    run_batch(batch);
+    const JobCost one = job;
+    job.add(one, static_cast<double>(all / batch - 1));
+    left = all % batch;
+  }
+  for (; left > 0 && goes_on; left -= batch) run_batch(std::min(batch, left));
   return job;
 }
 

@@ -21,11 +21,20 @@ struct JobCost {
   int64_t preemptions = 0;
   int64_t most_pages = 0;
   PassCost sum;  ///< of all passes
+
+  void add(const JobCost& other, double times = 1);  ///< += other x times; maxima stay
 };
 
-/// Runs the engine's own Scheduler over the workload, pass by pass, with the costs in place of a model. `look`, if any, sees each pass, with
-/// the time it begins at.
-[[nodiscard]] JobCost simulate_job(const Plan& plan, const PassCosts& costs, const Workload& workload,
-                                   const std::function<void(double, const PassLoad&, const PassCost&)>& look = {});
+/// What a pass costs: PassCosts or GpuPassCosts.
+using CostOf = std::function<PassCost(const PassLoad&)>;
+/// Sees a pass, with the time it begins at; false ends the simulation.
+using LookAtPass = std::function<bool(double, const PassLoad&, const PassCost&)>;
+
+/// Runs the engine's own Scheduler over the workload, pass by pass, with the costs in place of a model.
+[[nodiscard]] JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& workload, const LookAtPass& look = {});
+
+/// The published system's way: as many requests as the pages hold are padded to the longest, their prompts computed, pass after pass, and then
+/// one token of each in every pass, until all have all of theirs. Throws Error(out_of_memory) where the pages do not hold one.
+[[nodiscard]] JobCost simulate_static_batches(const Plan& plan, const CostOf& cost_of, const Workload& workload, const LookAtPass& look = {});
 
 }  // namespace moegen

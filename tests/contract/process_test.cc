@@ -265,6 +265,58 @@ TEST_F(Process, ASimulationNeedsOnlyAConfigAndAMachine) {
   EXPECT_NE(bad.err.find("machine.json"), std::string::npos) << bad.err;
 }
 
+TEST_F(Process, ASimulationOfAMachineWithAGpu) {
+  std::filesystem::copy(kModels / "qwen3_moe" / "config.json", dir / "config.json");
+  machine_file(dir);
+  std::ofstream(dir / "gpu.json") << R"({"name": "a GPU", "gpu": {"name": "G", "memory_bytes": 1073741824, "bf16_flops": 1e13, "fp8_flops": null,
+      "memory_bandwidth": 1e11}, "link": {"h2d": 1e9, "d2h": 1e9}, "cpu": {"cores": 2, "bf16_flops": 8e11, "attention_flops": 4e11},
+      "dram": {"bytes": 34359738368, "bandwidth": 4e10}, "ssd": null})";
+  const auto simulate = [&](const char* machine, std::vector<std::string> more) {
+    more.insert(more.begin(), {"simulate", "-m", dir / "config.json", "--machine", dir / machine, "--json"});
+    return run(more);
+  };
+  const auto job = [&](const std::vector<std::string>& more) {
+    const Result r = simulate("gpu.json", more);
+    EXPECT_EQ(r.status, 0) << r.err;
+    return nlohmann::json::parse(r.out);
+  };
+  const auto planned = job({"--num-requests", "20000"});
+  const auto batches = job({"--num-requests", "20000", "--policy", "static", "--cpu-attention-share", "0.5", "--trace", dir / "trace"});
+  EXPECT_LT(planned["job"]["seconds"].get<double>(), batches["job"]["seconds"].get<double>());
+  EXPECT_EQ(batches["sizes"]["cpu_attention_share"], 0.5);
+  for (const char* tier : {"hbm", "dram"}) EXPECT_TRUE(planned["memory"].contains(tier));
+  EXPECT_GT(planned["pass"]["by_resource"]["gpu"].get<double>(), 0);
+  EXPECT_GT(batches["pass"]["by_resource"]["link"].get<double>(), 0);
+  std::ifstream trace(dir / "trace");
+  std::set<std::string> rows;
+  double end = 0;
+  for (const auto& event : nlohmann::json::parse(trace)) {
+    if (event["ph"] == "M") rows.insert(event["args"]["name"].get<std::string>());
+    if (event["ph"] == "X") end = std::max(end, event["ts"].get<double>() + event["dur"].get<double>());
+  }
+  EXPECT_TRUE(rows.count("GPU") == 1 && rows.count("device to host") == 1);
+  EXPECT_GT(end, 0);
+  for (const std::vector<std::string>& option :
+       {std::vector<std::string>{"--policy", "static"}, {"--cpu-attention-share", "1"}, {"--device-memory", "1G"}}) {
+    const Result refused = simulate("machine.json", {"--num-requests", "10", option[0], option[1]});
+    EXPECT_EQ(refused.status, 1);
+    EXPECT_NE(refused.err.find(option[0]), std::string::npos) << refused.err;
+  }
+  EXPECT_NE(simulate("gpu.json", {}).err.find("--num-requests"), std::string::npos);
+  EXPECT_EQ(simulate("gpu.json", {"--policy", "other", "--num-requests", "1"}).status, 2);
+}
+
+// Every machine and model of docs/simulation.md.
+TEST_F(Process, TheFilesOfTheSimulationsAreRead) {
+  const std::filesystem::path folder = std::filesystem::path(MOEGEN_SOURCE_DIR) / "benchmarks" / "simulation";
+  for (const auto& machine : std::filesystem::directory_iterator(folder / "machines")) {
+    for (const auto& config : std::filesystem::directory_iterator(folder / "configs")) {
+      const Result r = run({"simulate", "-m", config.path(), "--machine", machine.path(), "--num-requests", "64", "--output-len", "4"});
+      EXPECT_EQ(r.status, 0) << config.path() << machine.path() << r.err;
+    }
+  }
+}
+
 // The rates are wrong for this machine, which is what the summary is there to show.
 TEST_F(Process, ARunEndsWithPredictedAgainstMeasured) {
   const Result r =

@@ -45,7 +45,9 @@ class SimulationTest : public ::testing::Test {
 
   JobCost simulate(const Workload& workload) {
     const Plan plan = make_plan(in_);
-    return simulate_job(plan, PassCosts(spec_, machine_, plan, units_), workload);
+    const PassCosts costs(spec_, machine_, plan, units_);
+    return simulate_job(
+        plan, [&](const PassLoad& load) { return costs.of(load); }, workload);
   }
 
   Decision choose(const Workload& workload) { return choose_plan({in_, &machine_, &workload}); }

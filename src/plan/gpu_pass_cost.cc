@@ -1,0 +1,237 @@
+#include "plan/gpu_pass_cost.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace moegen {
+namespace {
+
+using Resource = PassTask::Resource;
+
+constexpr double kPiecesOfARing = 3;     // one is used, one is there, one comes
+constexpr double kAttentionRate = 0.7;   // of the rate of products: what FlashAttention-2 reaches beside a GEMM
+constexpr double kStepSeconds = 100e-6;  // the kernels of half a layer, launched one after the other
+constexpr double kElementBytes = 2;      // of activations
+
+}  // namespace
+
+// The resources, each free from some time on, and what the rings hold.
+struct GpuPassCosts::Clock {
+  struct Ring {
+    struct Content {
+      double bytes, released;
+    };
+    double room;
+    std::vector<Content> contents;
+    size_t oldest = 0;
+
+    // When there is room for so many bytes.
+    double reserve(double bytes) {
+      double at = 0;
+      while (room < bytes && oldest < contents.size()) {
+        room += contents[oldest].bytes;
+        at = std::max(at, contents[oldest++].released);
+      }
+      room -= bytes;
+      return at;
+    }
+    void release(double bytes, double at) { contents.push_back({bytes, at}); }
+  };
+
+  const Machine& machine;
+  double ssd_rate;
+  Ring ring, host_ring;
+  double ssd = 0, h2d = 0, d2h = 0, gpu = 0, cpu = 0;
+  double router = 0;  // is done
+  double origin = 0;  // of the tasks that are told
+
+  void run(const Piece& p, const std::function<void(const PassTask&)>& look) {
+    const auto tell = [&](Resource resource, std::string_view name, double bytes, double begin, double end) {
+      if (look && end > begin) look({resource, name, p.layer, bytes, begin - origin, end - origin});
+    };
+    const double known = p.routed ? router : 0;
+    if (p.joins) router = gpu = std::max({gpu, cpu, d2h});
+    const double read_bytes = p.read_bytes / p.parts;
+    const double copy_bytes = p.copy_bytes / p.parts;
+    for (double part = 0; part < p.parts; ++part) {
+      double there = 0;  // in DRAM, then in HBM
+      if (read_bytes > 0) {
+        const double begin = std::max({ssd, known, host_ring.reserve(read_bytes)});
+        there = ssd = begin + read_bytes / ssd_rate;
+        tell(Resource::ssd, p.name, read_bytes, begin, ssd);
+      }
+      if (copy_bytes > 0) {
+        const double begin = std::max({h2d, there, known, ring.reserve(copy_bytes)});
+        there = h2d = begin + copy_bytes / machine.link->h2d;
+        tell(Resource::h2d, p.name, copy_bytes, begin, h2d);
+        if (read_bytes > 0) host_ring.release(read_bytes, h2d);
+      }
+      const double begin = std::max(gpu, there);
+      gpu = begin + p.gpu_seconds / p.parts;
+      tell(Resource::gpu, p.name, 0, begin, gpu);
+      if (copy_bytes > 0) ring.release(copy_bytes, gpu);
+    }
+    if (p.back_bytes > 0) {
+      const double from = std::max(d2h, gpu);
+      d2h = from + p.back_bytes / machine.link->d2h;
+      tell(Resource::d2h, "K, V and q", p.back_bytes, from, d2h);
+    }
+    if (p.cpu_seconds > 0) {
+      const double from = std::max(cpu, gpu);
+      cpu = from + p.cpu_seconds;
+      tell(Resource::cpu, p.name, 0, from, cpu);
+    }
+  }
+};
+
+GpuPassCosts::GpuPassCosts(const ModelSpec& spec, const ModelWork& work, const Machine& machine, const Plan& plan)
+    : spec_(spec),
+      work_(work),
+      machine_(machine),
+      plan_(*plan.gpu),
+      device_tokens_(static_cast<double>(plan.gpu->device_pages) * plan.sizes.page_tokens) {
+  const double fixed = work.fixed_bytes();
+  const double experts = work.expert_bytes();
+  // HBM and DRAM are filled with what every token meets, then with experts.
+  const auto fill = [&](double bytes, double& of_fixed, double& of_experts) {
+    of_fixed = std::min(1.0, bytes / std::max(1.0, fixed));
+    of_experts = std::clamp((bytes - fixed) / std::max(1.0, experts), 0.0, 1.0);
+  };
+  double fixed_in_memory = 1;
+  double experts_in_memory = 1;
+  fill(plan_.device_weights, fixed_on_device_, experts_on_device_);
+  fill(plan_.device_weights + plan_.host_weights, fixed_in_memory, experts_in_memory);
+  fixed_stored_ = 1 - fixed_in_memory;
+  experts_stored_ = 1 - experts_in_memory;
+  const bool streams = plan_.host_weights + plan_.storage_weights > 0;
+  // What copies leave, and half of it at least: neither starves the other.
+  cpu_bandwidth_ = std::max(machine.dram.bandwidth / 2, machine.dram.bandwidth - (streams ? machine.link->h2d : 0));
+  if (plan_.storage_weights <= 0) return;
+  if (!machine.ssd || !machine.ssd->read_bandwidth)
+    throw_error(ErrorCode::unsupported, "{}: no rate of its storage is known, and weights would stream from it", machine.name);
+  ssd_rate_ = *machine.ssd->read_bandwidth;
+}
+
+double GpuPassCosts::product_seconds(double flops, double bytes) const {
+  return std::max(flops / machine_.gpu->bf16_flops, bytes / machine_.gpu->memory_bandwidth);
+}
+
+// As many as leave room in the rings for the next ones.
+double GpuPassCosts::parts_of(const Piece& piece) const {
+  return std::ceil(
+      std::max({1.0, kPiecesOfARing * piece.copy_bytes / plan_.ring, plan_.host_ring > 0 ? kPiecesOfARing * piece.read_bytes / plan_.host_ring : 0}));
+}
+
+// Projections, then the attention of the share of each processor. The output projection is counted with the others.
+void GpuPassCosts::add_attention(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const {
+  const LayerWork& w = work_.layers[l];
+  const int window = spec_.layers[l].attention.window;
+  const double tokens = load.decodes + load.prompt_tokens;
+  const auto seen = [&](double count, double keys) { return count > 0 ? count * keys_within(window, keys / count) : 0; };
+  const double decode_keys = seen(load.decodes, load.decode_keys);
+  const double prompt_keys = seen(load.prompt_tokens, load.prompt_keys);
+  const double in_host = 1 - std::min(1.0, device_tokens_ / (load.decode_keys + load.prompt_tokens));
+  const double on_cpu = in_host * plan_.cpu_attention_share;
+  const double rate = kAttentionRate * machine_.gpu->bf16_flops;
+  const double kv_bytes = decode_keys * w.kv_bytes;
+
+  Piece products{"projections", static_cast<int64_t>(l)};
+  products.read_bytes = w.fixed_bytes * fixed_stored_;
+  products.copy_bytes = w.fixed_bytes * (1 - fixed_on_device_) + (l == 0 ? tokens * spec_.hidden * kElementBytes : 0);
+  const double product = product_seconds(tokens * w.fixed_flops, w.fixed_bytes) + kStepSeconds;
+  const double prompts = prompt_keys * w.key_flops / rate;
+  products.gpu_seconds = product;
+  products.parts = parts_of(products);
+  products.back_bytes = in_host * tokens * w.kv_bytes + on_cpu * load.decodes * w.query_bytes;
+  products.cpu_bytes = on_cpu * kv_bytes;
+  products.cpu_seconds = std::max(products.cpu_bytes / cpu_bandwidth_, on_cpu * decode_keys * w.key_flops / machine_.cpu.attention_flops);
+  pieces.push_back(products);
+
+  Piece attend{"attention", static_cast<int64_t>(l)};
+  attend.copy_bytes = (in_host - on_cpu) * kv_bytes + on_cpu * load.decodes * w.query_bytes;
+  const double decodes = (1 - on_cpu) * std::max(decode_keys * w.key_flops / rate, kv_bytes / machine_.gpu->memory_bandwidth);
+  attend.gpu_seconds = prompts + decodes;
+  attend.parts = parts_of(attend);
+  pieces.push_back(attend);
+  cost.projections += product;
+  cost.attention += prompts + decodes;
+  cost.flops += (tokens * w.fixed_flops + (prompt_keys + (1 - on_cpu) * decode_keys) * w.key_flops) / machine_.gpu->bf16_flops;
+}
+
+// Experts that stay first, while the others come.
+void GpuPassCosts::add_experts(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const {
+  const LayerWork& w = work_.layers[l];
+  const MlpSpec& mlp = spec_.layers[l].mlp;
+  const double tokens = load.decodes + load.prompt_tokens;
+  const double met = mlp.dense() ? 0 : touched_experts(mlp, tokens) / mlp.num_experts;
+  const double copied = plan_.static_batches ? 1 : met;
+  const double flops = mlp.dense() ? 0 : tokens * mlp.top_k * w.expert_flops;
+  const double seconds = product_seconds(flops, w.expert_bytes * met) + kStepSeconds;
+  Piece stay{"experts", static_cast<int64_t>(l)};
+  stay.gpu_seconds = seconds * experts_on_device_;
+  stay.joins = true;
+  pieces.push_back(stay);
+  if (experts_on_device_ < 1 && !mlp.dense()) {
+    Piece come{"experts", static_cast<int64_t>(l)};
+    come.copy_bytes = w.expert_bytes * copied * (1 - experts_on_device_);
+    come.read_bytes = w.expert_bytes * copied * experts_stored_;
+    come.routed = !plan_.static_batches && tokens < static_cast<double>(read_ahead_tokens(mlp));
+    come.gpu_seconds = seconds * (1 - experts_on_device_);
+    come.parts = parts_of(come);
+    pieces.push_back(come);
+  }
+  cost.experts += seconds;
+  cost.flops += flops / machine_.gpu->bf16_flops;
+}
+
+void GpuPassCosts::add_head(const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const {
+  if (load.logit_rows <= 0) return;
+  const double bytes = work_.head_bytes > 0 ? work_.head_bytes : work_.embedding_bytes;
+  const double flops = 2.0 * spec_.vocab * spec_.hidden * load.logit_rows;
+  Piece head{"logits"};
+  head.copy_bytes = bytes * (1 - fixed_on_device_);
+  head.read_bytes = bytes * fixed_stored_;
+  head.gpu_seconds = product_seconds(flops, bytes) + kStepSeconds;
+  head.parts = parts_of(head);
+  pieces.push_back(head);
+  cost.logits += head.gpu_seconds;
+  cost.flops += flops / machine_.gpu->bf16_flops;
+}
+
+PassCost GpuPassCosts::of(const PassLoad& load, const std::function<void(const PassTask&)>& look) const {
+  PassCost cost;
+  if (load.decodes + load.prompt_tokens <= 0) return cost;
+  std::vector<Piece> pieces;
+  pieces.reserve(4 * work_.layers.size() + 1);
+  for (size_t l = 0; l < work_.layers.size(); ++l) {
+    add_attention(l, load, pieces, cost);
+    add_experts(l, load, pieces, cost);
+  }
+  add_head(load, pieces, cost);
+  double copied = 0;
+  double back = 0;
+  double attended = 0;
+  for (const Piece& p : pieces) {
+    copied += p.copy_bytes;
+    back += p.back_bytes;
+    attended += p.cpu_bytes;
+    cost.bytes_read += p.read_bytes;
+    cost.gpu += p.gpu_seconds;
+    cost.cpu += p.cpu_seconds;
+  }
+  cost.link = std::max(copied / machine_.link->h2d, back / machine_.link->d2h);
+  cost.storage = cost.bytes_read > 0 ? cost.bytes_read / ssd_rate_ : 0;
+  cost.dram = (copied + back + attended + cost.bytes_read) / machine_.dram.bandwidth;
+  Clock clock{machine_, ssd_rate_, {plan_.ring, {}}, {plan_.host_ring, {}}};
+  // The end of the pass before fills the rings.
+  for (size_t i = pieces.size() - pieces.size() / 4; i < pieces.size(); ++i) clock.run(pieces[i], {});
+  clock.origin = std::max(clock.gpu, clock.d2h);
+  for (const Piece& p : pieces) clock.run(p, look);
+  cost.seconds = std::max({clock.gpu - clock.origin, clock.d2h - clock.origin, cost.link, cost.storage, cost.dram});
+  cost.wait = cost.seconds - cost.gpu;
+  return cost;
+}
+
+}  // namespace moegen

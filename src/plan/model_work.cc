@@ -1,0 +1,47 @@
+#include "plan/model_work.h"
+
+#include "model/kv_layout.h"
+#include "plan/machine.h"
+
+namespace moegen {
+
+ModelWork model_work(const ModelSpec& spec, std::span<const TensorSpec> table, DType weights, DType kv) {
+  ModelWork out;
+  out.layers.resize(spec.layers.size());
+  for (const TensorSpec& tensor : table) {
+    double elements = 1;
+    for (const int64_t dim : tensor.shape) elements *= static_cast<double>(dim);
+    const double bytes = elements * static_cast<double>(bytes_of(expected_dtype(tensor, weights)));
+    if (tensor.layer < 0) {
+      if (tensor.role == Role::embedding) out.embedding_bytes += bytes;
+      if (tensor.role == Role::lm_head) out.head_bytes += bytes;
+      continue;
+    }
+    LayerWork& layer = out.layers[static_cast<size_t>(tensor.layer)];
+    const double flops = tensor.shape.size() == 2 ? 2 * elements : 0;
+    (tensor.expert >= 0 ? layer.expert_bytes : layer.fixed_bytes) += bytes;
+    if (tensor.expert < 0) layer.fixed_flops += flops;
+    if (tensor.expert == 0) layer.expert_flops += flops;
+  }
+  for (size_t l = 0; l < out.layers.size(); ++l) {
+    const AttentionSpec& a = spec.layers[l].attention;
+    out.layers[l].kv_bytes = static_cast<double>(layer_page_bytes(a, kv)) / kPageTokens;
+    out.layers[l].key_flops = AttentionShape(a).flops();
+    out.layers[l].query_bytes = static_cast<double>(a.q_width()) * static_cast<double>(bytes_of(DType::bf16));
+  }
+  return out;
+}
+
+double ModelWork::fixed_bytes() const {
+  double sum = head_bytes;
+  for (const LayerWork& layer : layers) sum += layer.fixed_bytes;
+  return sum;
+}
+
+double ModelWork::expert_bytes() const {
+  double sum = 0;
+  for (const LayerWork& layer : layers) sum += layer.expert_bytes;
+  return sum;
+}
+
+}  // namespace moegen

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "spec/tensor_table.h"
+
+namespace moegen {
+
+/// What a layer weighs and computes. Bytes, FLOPs.
+struct LayerWork {
+  double fixed_bytes = 0;   ///< weights that every token meets: attention, norms, router, shared expert, or the MLP of a layer without experts
+  double fixed_flops = 0;   ///< of a token with them
+  double expert_bytes = 0;  ///< of all routed experts
+  double expert_flops = 0;  ///< of a token in one of them
+  double kv_bytes = 0;      ///< of a token
+  double key_flops = 0;     ///< of a query and a key, all heads
+  double query_bytes = 0;   ///< of a token's q, and of what attention makes of it
+};
+
+/// A model as far as the time of its passes depends on it, from its own tensor table: two FLOPs for every element of a matrix and token.
+struct ModelWork {
+  std::vector<LayerWork> layers;
+  double embedding_bytes = 0;  ///< of which a pass reads its tokens' rows
+  double head_bytes = 0;       ///< 0: the embedding is the head
+
+  [[nodiscard]] double fixed_bytes() const;  ///< of all layers and the head
+  [[nodiscard]] double expert_bytes() const;
+};
+
+/// `table` is the tensor table of `spec`.
+[[nodiscard]] ModelWork model_work(const ModelSpec& spec, std::span<const TensorSpec> table, DType weights, DType kv);
+
+}  // namespace moegen

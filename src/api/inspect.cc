@@ -38,6 +38,7 @@ std::string kind_of(const TensorSpec& t) {
     case Role::k_norm:
     case Role::q_a_norm:
     case Role::kv_a_norm:
+    case Role::delta_norm:
       return "norms";
     default:
       return "attention";

@@ -91,7 +91,7 @@ uint64_t kept_bytes(const Binding& binding, const std::vector<bool>& left_out) {
 
 bool is_norm(Role role) {
   return role == Role::final_norm || role == Role::attention_norm || role == Role::mlp_norm || role == Role::q_norm || role == Role::k_norm ||
-         role == Role::q_a_norm || role == Role::kv_a_norm;
+         role == Role::q_a_norm || role == Role::kv_a_norm || role == Role::delta_norm;
 }
 
 }  // namespace

@@ -50,7 +50,8 @@ bool append_token(Sequence& s) {
 
 }  // namespace
 
-Scheduler::Scheduler(const PassSizes& sizes, int32_t kv_pages) : sizes_(sizes), most_(sizes), pool_(kv_pages) {
+Scheduler::Scheduler(const PassSizes& sizes, int32_t kv_pages)
+    : sizes_(sizes), most_(sizes), pool_(kv_pages), states_(static_cast<int32_t>(sizes.sequences)) {
   const auto tokens = static_cast<size_t>(sizes.pass_tokens);
   const auto sequences = static_cast<size_t>(sizes.sequences);
   tokens_.reserve(tokens);
@@ -117,6 +118,7 @@ void Scheduler::admit() {
     // A page for each running sequence stays free, so that admission does not lead to preemption at once.
     if (pages + num_running() > pool_.num_free() && !(running_.empty() && pages <= pool_.num_free())) return;
     for (int64_t i = 0; i < pages; ++i) s.pages.push_back(pool_.reserve());
+    s.state = states_.reserve();
     running_.push_back(std::move(queue.front()));
     queue.pop_front();
     const int64_t n = std::min(room(), length);
@@ -146,29 +148,31 @@ bool Scheduler::grow(size_t idx) {
 void Scheduler::fail(std::unique_ptr<Sequence> sequence) {
   sequence->error =
       fmt::format("the KV pages hold {} tokens, and this sequence alone needs more: give the run more --kv-memory or --host-memory", capacity());
-  release_pages(*sequence);
+  release_memory(*sequence);
   failed_.push_back(std::move(sequence));
 }
 
 void Scheduler::preempt_last() {
   std::unique_ptr<Sequence> victim = std::move(running_.back());
   running_.pop_back();
-  release_pages(*victim);
+  release_memory(*victim);
   victim->computed = 0;
   preempted_.push_front(std::move(victim));
   ++preemptions_;
 }
 
-void Scheduler::release_pages(Sequence& sequence) {
+void Scheduler::release_memory(Sequence& sequence) {
   while (!sequence.pages.empty()) {
     pool_.release(sequence.pages.back());
     sequence.pages.pop_back();
   }
+  if (sequence.state >= 0) states_.release(sequence.state);
+  sequence.state = -1;
 }
 
 void Scheduler::place(Sequence& s, int64_t num_tokens) {
   const auto row = static_cast<int32_t>(tokens_.size());
-  sequences_.push_back({row, static_cast<int32_t>(num_tokens), s.computed, s.pages.data()});
+  sequences_.push_back({row, static_cast<int32_t>(num_tokens), s.computed, s.pages.data(), s.state});
   parts_.push_back({&s, static_cast<int32_t>(num_tokens)});
   tokens_.insert(tokens_.end(), s.tokens.begin() + s.computed, s.tokens.begin() + s.computed + num_tokens);
   add_logit_rows(s, row, num_tokens);
@@ -196,7 +200,7 @@ void Scheduler::commit(std::vector<std::unique_ptr<Sequence>>& finished) {
       s.error = "no token can be sampled: the request allows none, or the model's logits are not numbers";
     }
     if (!s.error.empty() || s.sampling->max_tokens == 0 || append_token(s)) {
-      release_pages(s);
+      release_memory(s);
       s.computed = -1;  // marks it as finished
     }
   }
@@ -210,7 +214,7 @@ void Scheduler::commit(std::vector<std::unique_ptr<Sequence>>& finished) {
 }
 
 void Scheduler::clear() {
-  for (auto& s : running_) release_pages(*s);
+  for (auto& s : running_) release_memory(*s);
   running_.clear();
   preempted_.clear();
   waiting_.clear();

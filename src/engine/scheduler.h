@@ -68,13 +68,14 @@ class Scheduler {
   void preempt_last();
   void place(Sequence& sequence, int64_t num_tokens);
   void add_logit_rows(Sequence& sequence, int64_t first_row, int64_t num_tokens);
-  void release_pages(Sequence& sequence);
+  void release_memory(Sequence& sequence);
   [[nodiscard]] int64_t room() const { return sizes_.pass_tokens - static_cast<int64_t>(tokens_.size()); }
   [[nodiscard]] static bool decoding(const Sequence& s) { return s.computed + 1 == static_cast<int64_t>(s.tokens.size()) && s.num_generated() > 0; }
 
   PassSizes sizes_;
   const PassSizes most_;
   PagePool pool_;
+  PagePool states_;                                  // numbers of recurrent states, one for each running sequence
   std::deque<std::unique_ptr<Sequence>> preempted_;  // before all others, oldest first
   std::deque<std::unique_ptr<Sequence>> waiting_;    // never ran; longest_left() falls
   std::vector<std::unique_ptr<Sequence>> running_;   // oldest first

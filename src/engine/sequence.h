@@ -67,6 +67,7 @@ struct Sequence {
 
   int64_t computed = 0;  ///< positions whose K and V are in pages
   std::vector<int32_t> pages;
+  int32_t state = -1;                ///< number of its recurrent state while it runs
   LogprobTable prompt_logprobs;      ///< from position 1 on
   int64_t prompt_logprobs_done = 0;  ///< positions
   LogprobTable logprobs;

@@ -48,7 +48,7 @@ constexpr int64_t kGemmStreamedCols = 4 * kGemmBlockCols;
 constexpr int64_t kGemmRowBytes = 2048;  ///< of a packed row at a time
 constexpr size_t kGemmScratchBytes = (kGemmRowBytes + (kGemmBlockCols + 8) * sizeof(float)) * kGemmBlockRows + (64 << 10);
 
-/// y[i] = x[i] * rsqrt(mean(x[i]^2) + eps) * weight, the mean in float. x and y may be the same.
+/// y[i] = x[i] * rsqrt(mean(x[i]^2) + eps) * (weight + offset), the mean in float. x and y may be the same.
 struct RmsNorm {
   const void* x = nullptr;  ///< [*, width], float or bf16
   DType x_dtype = DType::f32;
@@ -60,6 +60,21 @@ struct RmsNorm {
   int64_t y_stride = 0;
   int64_t width = 0;
   float eps = 0;
+  float offset = 0;
+};
+
+/// One token of the gated delta rule (arXiv 2412.06464, equation 10) for one head, in float:
+/// state = decay * state; state += key (beta * (value - state^T key))^T; out = state^T query.
+struct DeltaStep {
+  float* state = nullptr;  ///< [key_dim, value_dim]
+  const float* query = nullptr;
+  const float* key = nullptr;    ///< [key_dim]
+  const float* value = nullptr;  ///< [value_dim]
+  float decay = 0;
+  float beta = 0;
+  float* out = nullptr;  ///< [value_dim]
+  int key_dim = 0;
+  int value_dim = 0;
 };
 
 /// Causal attention of consecutive queries of one sequence over KV pages, for some neighbouring KV heads and the query heads that share them.
@@ -107,7 +122,8 @@ struct Kernels {
   /// Pairs (i, i + dim/2) of head[0, dim) turn by the angles whose cosines and sines are given: [dim/2] each.
   void (*rotate)(float* head, const float* cos, const float* sin, int64_t dim);
   void (*attention)(const Attention& op);
-  /// gate[i] = silu(gate[i]) * up[i], in the dtype given.
+  void (*delta_step)(const DeltaStep& op);
+  /// gate[i] = silu(gate[i]) * up[i], in the dtype given. `up` may be null: ones.
   void (*silu_mul)(void* gate, const void* up, DType dtype, int64_t count);
   /// y += a * x; y float, x in the dtype given.
   void (*axpy)(float* y, float a, const void* x, DType x_dtype, int64_t count);

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "base/checked.h"
+#include "model/delta_attention.h"
 #include "model/latent_attention.h"
 #include "model/linear.h"
 #include "model/rope.h"
@@ -57,12 +58,13 @@ void clamp(float* x, int64_t count, float limit) {
 // Norms of q and k of one token, in place.
 void norm_heads(const StepContext& c, const AttentionSpec& a, const LayerWeights& w, float* q, float* k) {
   const bool whole = a.qk_norm == AttentionSpec::QkNorm::whole;
-  const auto apply = [&](float* x, int heads, const TensorView& weight) {
+  const auto apply = [&](float* x, int heads, int64_t step, const TensorView& weight) {
     const int64_t width = whole ? static_cast<int64_t>(heads) * a.head_dim : a.head_dim;
-    c.kernels.rms_norm({x, DType::f32, width, weight.data, weight.dtype, x, DType::f32, width, width, c.spec.norm_eps}, {0, whole ? 1 : heads});
+    c.kernels.rms_norm({x, DType::f32, step, weight.data, weight.dtype, x, DType::f32, step, width, c.spec.norm_eps, c.spec.norm_offset},
+                       {0, whole ? 1 : heads});
   };
-  apply(q, a.num_heads, w.q_norm);
-  apply(k, a.num_kv_heads, w.k_norm);
+  apply(q, a.num_heads, a.q_outputs() / a.num_heads, w.q_norm);
+  apply(k, a.num_kv_heads, a.head_dim, w.k_norm);
 }
 
 struct Row {
@@ -92,12 +94,16 @@ void store_token(const StepContext& c, size_t layer, const void* kv, int64_t slo
 void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rope) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const Buffers& b = c.buffers;
-  float* q = b.qkv + row.in_wave * (a.q_width() + 2 * a.kv_width());
-  float* k = q + a.q_width();
+  const int64_t q_step = a.q_outputs() / a.num_heads;
+  float* q = b.qkv + row.in_wave * (a.q_outputs() + 2 * a.kv_width());
+  float* k = q + a.q_outputs();
   if (a.qk_norm != AttentionSpec::QkNorm::none) norm_heads(c, a, c.weights.layers[layer], q, k);
-  if (a.clip_qkv > 0) clamp(q, a.q_width() + 2 * a.kv_width(), a.clip_qkv);
-  for (int head = 0; head < a.num_heads + a.num_kv_heads; ++head) rotate(c, a.rope, rope, row.token, q + static_cast<int64_t>(head) * a.head_dim);
-  c.kernels.convert(q, DType::f32, act_at(c, b.q, row.in_wave * a.q_width()), c.act, a.q_width());
+  if (a.clip_qkv > 0) clamp(q, a.q_outputs() + 2 * a.kv_width(), a.clip_qkv);
+  for (int head = 0; head < a.num_heads; ++head) {
+    rotate(c, a.rope, rope, row.token, q + head * q_step);
+    c.kernels.convert(q + head * q_step, DType::f32, act_at(c, b.q, row.in_wave * a.q_width() + int64_t{head} * a.head_dim), c.act, a.head_dim);
+  }
+  for (int head = 0; head < a.num_kv_heads; ++head) rotate(c, a.rope, rope, row.token, k + static_cast<int64_t>(head) * a.head_dim);
 
   c.kernels.convert(k, DType::f32, k, c.act, 2 * a.kv_width());  // in place: an element never moves up
   const int64_t position = b.positions[row.token];
@@ -108,6 +114,23 @@ void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rop
   } else {
     store_token<bf16>(c, layer, k, position % kPageTokens, at);
   }
+}
+
+// attended *= sigmoid(gate), which project_qkv left in qkv behind each head of q.
+void gate_attended(const StepContext& c, const AttentionSpec& a, int64_t num_tokens) {
+  const int64_t stride = a.q_outputs() + 2 * a.kv_width();
+  for_blocks(c, num_tokens, 4, [&](Range rows, int worker) {
+    float* x = scratch_of(c, worker);
+    for (int64_t t = rows.begin; t < rows.end; ++t) {
+      for (int head = 0; head < a.num_heads; ++head) {
+        void* attended = act_at(c, c.buffers.attended, t * a.q_width() + int64_t{head} * a.head_dim);
+        const float* gate = c.buffers.qkv + t * stride + (2 * int64_t{head} + 1) * a.head_dim;
+        c.kernels.convert(attended, c.act, x, DType::f32, a.head_dim);
+        for (int i = 0; i < a.head_dim; ++i) x[i] /= 1 + std::exp(-gate[i]);
+        c.kernels.convert(x, DType::f32, attended, c.act, a.head_dim);
+      }
+    }
+  });
 }
 
 }  // namespace
@@ -142,13 +165,14 @@ void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wav
   void* normed = act_at(c, b.normed, wave.rows.begin * hidden);
   norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.attention_norm, m);
   if (a.is_latent()) return project_latent(c, pass, layer, wave);
-  const int64_t stride = a.q_width() + 2 * a.kv_width();
+  if (a.is_linear()) return project_delta(c, layer, wave);
+  const int64_t stride = a.q_outputs() + 2 * a.kv_width();
   const auto project = [&](const TensorView& weight, const TensorView& bias, int64_t at) {
     linear(c, {.x = normed, .x_dtype = c.act, .x_stride = hidden, .y = b.qkv + at, .y_dtype = DType::f32, .y_stride = stride}, weight, bias, m);
   };
   project(w.q, w.q_bias, 0);
-  project(w.k, w.k_bias, a.q_width());
-  project(w.v, w.v_bias, a.q_width() + a.kv_width());
+  project(w.k, w.k_bias, a.q_outputs());
+  project(w.v, w.v_bias, a.q_outputs() + a.kv_width());
   const size_t rope = rope_index(b, a.rope);
   c.pool.parallel_for(wave.blocks.size(), [&](int64_t i, int) {
     const QueryBlock& block = b.query_blocks[wave.blocks.begin + i];
@@ -160,6 +184,7 @@ void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wav
 
 void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave, int64_t first, int64_t last) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
+  if (a.is_linear()) return attend_delta(c, pass, layer, wave, first, last);
   const Buffers& b = c.buffers;
   const int64_t begin = std::max(b.block_begin[first], wave.blocks.begin);
   // Query heads [head, head + count) of a block, all of one KV head or all those of some.
@@ -204,14 +229,16 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
 }
 
 void project_out(const StepContext& c, size_t layer, const Wave& wave) {
+  const AttentionSpec& a = c.spec.layers[layer].attention;
   const LayerWeights& w = c.weights.layers[layer];
   const Buffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden;
   const int64_t m = wave.rows.size();
   float* x = b.hidden + wave.rows.begin * hidden;
   void* normed = act_at(c, b.normed, wave.rows.begin * hidden);
-  const bool latent = c.spec.layers[layer].attention.is_latent();
+  const bool latent = a.is_latent();
   if (latent) expand_values(c, layer, wave);
+  if (a.output_gate) gate_attended(c, a, m);
   linear(c,
          {.x = latent ? b.heads : b.attended, .x_dtype = c.act, .x_stride = w.o.cols, .y = x, .y_dtype = DType::f32, .y_stride = hidden, .add = true},
          w.o, w.o_bias, m);

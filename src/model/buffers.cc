@@ -3,25 +3,31 @@
 #include <algorithm>
 
 #include "kernels/functions.h"
+#include "model/delta_attention.h"
 #include "model/linear.h"
 
 namespace moegen {
 
 Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes) {
-  int64_t q_width = 0, qkv_width = 0, q_rank = 0, head_widths = 0, attended_width = 0, experts = 0, top_k = 0, width = 0, shared = 0, head_dim = 0;
+  int64_t q_width = 0, qkv_width = 0, q_rank = 0, head_widths = 0, attended_width = 0, experts = 0, top_k = 0, width = 0, shared = 0, head_dim = 0,
+          delta = 0;
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& a = layer.attention;
     q_width = std::max<int64_t>(q_width, a.q_width());
+    if (a.is_linear()) {
+      qkv_width = std::max<int64_t>(qkv_width, a.delta.projected_width());
+      delta = std::max(delta, delta_scratch(a.delta));
+    }
     attended_width = std::max<int64_t>(attended_width, int64_t{a.num_heads} * a.value_dim());
     if (const LatentSpec& m = a.latent; a.is_latent()) {
       qkv_width = std::max<int64_t>(qkv_width, m.q_rank + m.kv_rank + m.rope_dim);
       q_rank = std::max<int64_t>(q_rank, m.q_rank);
       head_widths = std::max<int64_t>(head_widths, int64_t{a.num_heads} * std::max(m.plain_dim + m.rope_dim, m.v_dim));
     } else {
-      qkv_width = std::max<int64_t>(qkv_width, a.q_width() + 2 * a.kv_width());
+      qkv_width = std::max<int64_t>(qkv_width, a.q_outputs() + 2 * a.kv_width());
     }
     head_dim = std::max<int64_t>(head_dim, a.head_dim);
-    if (std::find(ropes.begin(), ropes.end(), a.rope) == ropes.end()) ropes.push_back(a.rope);
+    if (!a.is_linear() && std::find(ropes.begin(), ropes.end(), a.rope) == ropes.end()) ropes.push_back(a.rope);
     experts = std::max<int64_t>(experts, layer.mlp.num_experts);
     top_k = std::max<int64_t>(top_k, layer.mlp.top_k);
     width = std::max<int64_t>({width, layer.mlp.width, layer.mlp.shared_width});
@@ -66,7 +72,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
   logits = arena.take<float>(sizes.logit_rows * spec.vocab);
 
   arena.skip();
-  scratch_floats = round_up<int64_t>(std::max(attention_scratch(head_dim), kGemmScratchFloats + 2 * kRowBlock * kGemmBlockCols), 16);
+  scratch_floats = round_up<int64_t>(std::max({attention_scratch(head_dim), delta, kGemmScratchFloats + 2 * kRowBlock * kGemmBlockCols}), 16);
   scratch = arena.take<float>(sizes.threads * scratch_floats);
 }
 

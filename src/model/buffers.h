@@ -49,7 +49,8 @@ struct Buffers {
   int64_t* positions = nullptr;            ///< [T]
   float* hidden = nullptr;                 ///< [T, H] the residual stream, float in every mode
   void* normed = nullptr;                  ///< [T, H] act
-  float* qkv = nullptr;                    ///< [W, q_width + 2 kv_width] before norm and rope; of latent attention [W, q_rank + kv_rank + rope_dim]
+  float* qkv = nullptr;                    ///< [W, q_width + 2 kv_width] before norm and rope; of latent attention [W, q_rank + kv_rank + rope_dim],
+                                           ///< of linear attention [W, projected_width()]
   void* q_latent = nullptr;                ///< [W, q_rank] act
   void* heads = nullptr;                   ///< latent attention: [W, heads * (plain_dim + rope_dim)] act, before keys are absorbed; then [W, o_width]
   void* q = nullptr;                       ///< [W, q_width] act

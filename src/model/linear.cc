@@ -31,6 +31,7 @@ void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m)
   op.weight_dtype = weight.dtype;
   op.width = weight.cols;
   if (op.eps == 0) op.eps = c.spec.norm_eps;
+  op.offset = c.spec.norm_offset;
   for_blocks(c, m, 16, [&](Range rows, int) { c.kernels.rms_norm(op, rows); });
 }
 

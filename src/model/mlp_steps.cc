@@ -166,7 +166,7 @@ void compute_logits(const StepContext& c, const int32_t* rows, int64_t count) {
   for_blocks(c, count, 4, [&](Range r, int) {
     for (int64_t i = r.begin; i < r.end; ++i) {
       c.kernels.rms_norm({b.hidden + rows[i] * hidden, DType::f32, hidden, weight.data, weight.dtype, act_at(c, b.logit_in, i * hidden), c.act,
-                          hidden, hidden, c.spec.norm_eps},
+                          hidden, hidden, c.spec.norm_eps, c.spec.norm_offset},
                          {0, 1});
     }
   });

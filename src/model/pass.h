@@ -11,6 +11,7 @@ struct PassSequence {
   int32_t num_tokens = 0;
   int64_t first_position = 0;
   const int32_t* page_table = nullptr;  ///< pages for all positions up to the last one here
+  int32_t state = 0;                    ///< number of its recurrent state, which no other sequence in flight has
 };
 
 /// One sweep through the layers, over any mix of prompt chunks and single generated tokens, packed without padding.

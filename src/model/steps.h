@@ -21,6 +21,7 @@ struct StepContext {
   ThreadPool& pool;
   const KvLayout& kv;
   std::byte* kv_pages;  ///< page p begins at kv_pages + p * kv.page_bytes
+  float* states;        ///< recurrent ones: [sequences, kv.state_floats]
   const Buffers& buffers;
   const PassSizes& sizes;
   const std::vector<std::vector<float>>& frequencies;  ///< of each distinct RopeSpec of the buffers

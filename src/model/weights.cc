@@ -45,6 +45,24 @@ TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
       return layer.o;
     case Role::o_bias:
       return layer.o_bias;
+    case Role::delta_out:
+      return layer.o;
+    case Role::delta_qkv:
+      return layer.delta.qkv;
+    case Role::delta_z:
+      return layer.delta.z;
+    case Role::delta_b:
+      return layer.delta.b;
+    case Role::delta_a:
+      return layer.delta.a;
+    case Role::delta_conv:
+      return layer.delta.conv;
+    case Role::delta_a_log:
+      return layer.delta.a_log;
+    case Role::delta_dt_bias:
+      return layer.delta.dt_bias;
+    case Role::delta_norm:
+      return layer.delta.norm;
     case Role::q_norm:
       return layer.q_norm;
     case Role::k_norm:

@@ -15,12 +15,22 @@ struct MlpWeights {
   TensorView down;      ///< [hidden, width]
 };
 
+/// Of linear attention. z is null where qkv has it beside q, k and v; a is null where b has it beside b.
+struct DeltaWeights {
+  TensorView qkv, z, b, a;  ///< [.., hidden]
+  TensorView conv;          ///< [channels, 1, taps]
+  TensorView a_log;         ///< [value_heads]
+  TensorView dt_bias;       ///< [value_heads]
+  TensorView norm;          ///< [value_dim]
+};
+
 /// Absent tensors have a null view.
 struct LayerWeights {
   TensorView attention_norm, q, k, v, q_bias, k_bias, v_bias, o, o_bias, q_norm, k_norm;
   TensorView q_a, q_a_norm, q_b, kv_a, kv_a_norm, kv_b;
   TensorView mlp_norm, router, router_bias, shared_router;
   MlpWeights dense, shared;
+  DeltaWeights delta;
   std::vector<MlpWeights> experts;
 };
 

@@ -25,10 +25,11 @@ Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, WeightStr
       trace_(trace),
       kv_(plan.kv),
       kv_pages_(static_cast<size_t>(plan.kv_pages) * plan.kv.page_bytes, "KV pages"),
+      states_(static_cast<size_t>(sizes_.sequences) * plan.kv.state_bytes(), "recurrent states"),
       arena_(Buffers::bytes_needed(spec, act, sizes_), "activations"),
       buffers_(arena_, spec, act, sizes_),
       frequencies_(rope_frequencies(buffers_.ropes)),
-      context_{spec, weights, kernels, pool, kv_, kv_pages_.data(), buffers_, sizes_, frequencies_, act} {}
+      context_{spec, weights, kernels, pool, kv_, kv_pages_.data(), reinterpret_cast<float*>(states_.data()), buffers_, sizes_, frequencies_, act} {}
 
 void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());

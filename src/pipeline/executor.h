@@ -20,7 +20,7 @@ class LogitsConsumer {
 };
 
 /// Runs passes as the plan says: layer by layer, module by module, micro-batch by micro-batch. Chooses nothing.
-/// Owns the KV pages and the buffers; after construction it allocates nothing.
+/// Owns the KV pages, recurrent states and the buffers; after construction it allocates nothing.
 class Executor {
  public:
   /// Everything that is passed must outlive the executor. `stream` has the MLPs that `weights` lacks; null where it lacks none.
@@ -46,6 +46,7 @@ class Executor {
   Trace* trace_;
   KvLayout kv_;
   MappedMemory kv_pages_;
+  MappedMemory states_;
   Arena arena_;
   Buffers buffers_;
   std::vector<std::vector<float>> frequencies_;

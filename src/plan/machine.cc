@@ -62,6 +62,12 @@ double Machine::prefill_seconds(const AttentionShape& shape, double context, dou
   return shape.flops() * keys / (like != nullptr ? like->prefill.at(context) : cpu.attention_flops);
 }
 
+double Machine::delta_seconds(const DeltaSpec& d, double tokens, double decodes) const {
+  constexpr double kStateRate = 60e9;  // bytes/s of a core: the state of a head is in its L1 or L2, read twice and written once for each token
+  const double state = static_cast<double>(d.value_heads) * d.key_dim * d.value_dim * sizeof(float);
+  return tokens * 3 * state / (kStateRate * cpu.cores) + decodes * 2 * static_cast<double>(d.state_floats()) * sizeof(float) / dram.bandwidth;
+}
+
 double Machine::row_seconds(Curve StepRates::Rows::*step, double rows, double width) const {
   constexpr double kElementBytes = 8;  // read as float, written as float or bfloat16
   const bool measured_here = steps && !(steps->rows.*step).empty();

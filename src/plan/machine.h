@@ -145,6 +145,8 @@ struct Machine {
   /// One generated token each of `sequences`, which have `kv_bytes` of K and V in this layer together, `context` tokens each.
   [[nodiscard]] double decode_seconds(const AttentionShape& shape, double sequences, double context, double kv_bytes) const;
   /// Queries of prompts that end at `context` and see `keys` keys in all.
+  /// Of linear attention, over tokens of which `decodes` are generated ones, each with its own state; estimated, not measured.
+  [[nodiscard]] double delta_seconds(const DeltaSpec& d, double tokens, double decodes) const;
   [[nodiscard]] double prefill_seconds(const AttentionShape& shape, double context, double keys) const;
   /// `rows` rows of `width` elements.
   [[nodiscard]] double row_seconds(Curve StepRates::Rows::*step, double rows, double width) const;

@@ -76,17 +76,23 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
   };
   add(&PassCost::rows, 2 * machine_.row_seconds(&StepRates::Rows::norm, tokens, hidden));
   for (const LinearShape& l : linears_of(a, spec_.hidden)) linear(l.outputs, l.k);
-  const double turned = a.is_latent() ? a.num_heads * a.latent.rope_dim + a.head_dim : a.q_width() + 2 * a.kv_width();
+  const double turned = a.is_latent()   ? a.num_heads * a.latent.rope_dim + a.head_dim
+                        : a.is_linear() ? a.delta.channels()
+                                        : a.q_width() + 2 * a.kv_width();
   add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::place, tokens, turned));
   const AttentionShape shape(a);
-  if (load.decodes > 0) {
+  if (a.is_linear()) {
+    add(&PassCost::attention, machine_.delta_seconds(a.delta, tokens, load.decodes));
+    bytes += load.decodes * 2 * static_cast<double>(a.delta.state_floats()) * sizeof(float);
+  }
+  if (load.decodes > 0 && !a.is_linear()) {
     const double context = keys_within(a.window, load.decode_keys / load.decodes);
     const double kv_bytes = load.decodes * context * a.cached_width() * kv_element_bytes_;
     add(&PassCost::attention, machine_.decode_seconds(shape, load.decodes, context, kv_bytes));
     bytes += kv_bytes;
     products += load.decodes * context * shape.flops() / 2;
   }
-  if (load.prompt_tokens > 0) {
+  if (load.prompt_tokens > 0 && !a.is_linear()) {
     const double mean = load.prompt_keys / load.prompt_tokens;
     const double keys = load.prompt_tokens * keys_within(a.window, mean);
     add(&PassCost::attention, machine_.prefill_seconds(shape, std::max(1.0, 2 * mean), keys));

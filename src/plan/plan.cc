@@ -20,6 +20,21 @@ constexpr uint64_t kMaxKvBytes = uint64_t{1} << 60;  // and sums with it stay be
 
 uint64_t activation_bytes(const PlanInput& in, const PassSizes& sizes) { return Buffers::bytes_needed(*in.spec, in.act, sizes); }
 
+// Of all sequences in flight.
+uint64_t state_bytes(const PlanInput& in, const PassSizes& sizes) {
+  return KvLayout(*in.spec, in.kv_dtype).state_bytes() * static_cast<uint64_t>(sizes.sequences);
+}
+
+// What a size of passes costs.
+uint64_t pass_bytes(const PlanInput& in, const PassSizes& sizes) { return activation_bytes(in, sizes) + state_bytes(in, sizes); }
+
+// A third of the memory for recurrent states, which sequences have whether they are long or short.
+int64_t default_sequences(const PlanInput& in) {
+  const uint64_t each = KvLayout(*in.spec, in.kv_dtype).state_bytes();
+  if (each == 0) return kDefaultSequences;
+  return static_cast<int64_t>(std::clamp<uint64_t>(in.host_memory / 3 / each, 1, kDefaultSequences));
+}
+
 int64_t positive(const std::optional<int64_t>& option, const char* name, int64_t otherwise, int64_t limit = int64_t{1} << 31) {
   if (option && (*option < 1 || *option > limit)) throw_error(ErrorCode::invalid_argument, "{} must be from 1 to {}, not {}", name, limit, *option);
   return option.value_or(otherwise);
@@ -42,7 +57,7 @@ PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
   s.page_tokens = kPageTokens;
   s.threads = in.threads;
   s.pass_tokens = pass_tokens;
-  s.sequences = std::min(positive(in.max_num_seqs, "--max-num-seqs", kDefaultSequences), pass_tokens);
+  s.sequences = std::min(positive(in.max_num_seqs, "--max-num-seqs", default_sequences(in)), pass_tokens);
   s.attention_micro_batch = std::min(positive(in.attention_micro_batch, "--attention-micro-batch", s.sequences), s.sequences);
   s.expert_micro_batch = std::min(positive(in.expert_micro_batch, "--expert-micro-batch", kDefaultExpertMicroBatch), pass_tokens);
   const auto row_bytes = static_cast<uint64_t>(in.spec->vocab) * sizeof(float);
@@ -125,27 +140,29 @@ Plan make_plan(const PlanInput& in) {
   const uint64_t asked = std::min(in.kv_memory.value_or(0), kMaxKvBytes) / plan.kv.page_bytes;
   const uint64_t least_kv = std::max<uint64_t>(asked, 1) * page_cost(plan.kv);
   const int64_t least_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kLeastPassTokens, kMaxPassTokens);
-  const uint64_t rest = in.process_bytes + plan.answer_bytes + least_kv + activation_bytes(in, choose_sizes(in, least_tokens));
+  const uint64_t rest = in.process_bytes + plan.answer_bytes + least_kv + pass_bytes(in, choose_sizes(in, least_tokens));
   plan.weights = plan_weights(weight_input(in), weight_budget(in, rest));
   const uint64_t fixed = plan.weights.bytes() + in.process_bytes + plan.answer_bytes;
   plan.sizes = choose_sizes(in, in.max_pass_tokens.value_or(kDefaultPassTokens));
   if (!in.max_pass_tokens) {  // shrink until the pass takes at most a third of what KV could have
     const uint64_t room = in.host_memory > fixed + least_kv ? in.host_memory - fixed - least_kv : 0;
-    while (plan.sizes.pass_tokens > kLeastPassTokens && activation_bytes(in, plan.sizes) > room / (in.kv_memory ? 1 : 3)) {
+    while (plan.sizes.pass_tokens > kLeastPassTokens && pass_bytes(in, plan.sizes) > room / (in.kv_memory ? 1 : 3)) {
       plan.sizes = choose_sizes(in, plan.sizes.pass_tokens / 2);
     }
   }
   const uint64_t activations = activation_bytes(in, plan.sizes);
-  if (fixed + activations + least_kv > in.host_memory) {
-    too_small(in, plan.weights.bytes(), fixed + activations + least_kv, in.kv_memory ? " for this --kv-memory" : "");
+  const uint64_t states = state_bytes(in, plan.sizes);
+  if (fixed + activations + states + least_kv > in.host_memory) {
+    too_small(in, plan.weights.bytes(), fixed + activations + states + least_kv, in.kv_memory ? " for this --kv-memory" : "");
   }
   const uint64_t wanted = static_cast<uint64_t>(plan.sizes.sequences) * static_cast<uint64_t>(ceil_div<int64_t>(plan.max_model_len, kPageTokens));
-  const uint64_t fitting = in.kv_memory ? asked : (in.host_memory - fixed - activations) / page_cost(plan.kv);
+  const uint64_t fitting = in.kv_memory ? asked : (in.host_memory - fixed - activations - states) / page_cost(plan.kv);
   plan.kv_pages = static_cast<int32_t>(std::min<uint64_t>({wanted, fitting, uint64_t{1} << 30}));
   const auto pages = static_cast<uint64_t>(plan.kv_pages);
   plan.memory = {{"weights", plan.weights.resident_bytes},    {"activations", activations},
                  {"KV pages", pages * plan.kv.page_bytes},    {"tokens and tables", pages * (page_cost(plan.kv) - plan.kv.page_bytes)},
                  {"requests and answers", plan.answer_bytes}, {"process", in.process_bytes}};
+  if (states > 0) plan.memory.emplace_back("recurrent states", states);
   if (plan.weights.slots > 0) plan.memory.emplace_back("weight slots", static_cast<uint64_t>(plan.weights.slots) * plan.weights.slot_bytes);
   return plan;
 }

@@ -87,7 +87,7 @@ BenchLayer::BenchLayer(ModelSpec spec, const PassSizes& sizes, DType kv_dtype, c
       buffers_(arena_, spec_, bench.act, sizes_),
       weights_(with_embedding(std::move(weights), spec_, bench)),
       frequencies_(rope_frequencies(buffers_.ropes)),
-      context_{spec_, weights_, bench.kernels, bench.pool, kv_, bench.memory.data(), buffers_, sizes_, frequencies_, bench.act} {
+      context_{spec_, weights_, bench.kernels, bench.pool, kv_, bench.memory.data(), nullptr, buffers_, sizes_, frequencies_, bench.act} {
   fill_random(buffers_.hidden, DType::f32, sizes_.pass_tokens * spec_.hidden, bench.pool);
   fill_random(buffers_.normed, bench.act, sizes_.pass_tokens * spec_.hidden, bench.pool);
   fill_random(buffers_.q, bench.act, sizes_.pass_tokens * spec_.layers[0].attention.q_width(), bench.pool);

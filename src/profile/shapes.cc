@@ -26,6 +26,11 @@ ModelShapes shapes_of(const ModelSpec& spec) {
   shapes.spec = spec;
   const auto with_experts = std::find_if(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& l) { return !l.mlp.dense(); });
   shapes.spec.layers = {with_experts != spec.layers.end() ? *with_experts : spec.layers.front()};
+  if (shapes.spec.layers[0].attention.is_linear()) {  // rows of the others are measured
+    const auto other = std::find_if(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& l) { return !l.attention.is_linear(); });
+    shapes.spec.layers[0].attention = other != spec.layers.end() ? other->attention : default_model().layers[0].attention;
+  }
+  shapes.spec.layers[0].attention.output_gate = false;
   if (AttentionSpec& a = shapes.spec.layers[0].attention; a.is_latent()) {  // rows are turned and stored at the same rate elsewhere
     a.head_dim = a.latent.plain_dim + a.latent.rope_dim + a.latent.plain_dim % 2;
     a.latent = {};
@@ -34,7 +39,7 @@ ModelShapes shapes_of(const ModelSpec& spec) {
   add(shapes.linears, LinearShape{spec.vocab, hidden});
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& a = layer.attention;
-    add(shapes.attentions, AttentionShape(a));
+    if (!a.is_linear()) add(shapes.attentions, AttentionShape(a));
     for (const LinearShape& l : linears_of(a, hidden)) add(shapes.linears, l);
     if (!layer.mlp.dense()) add(shapes.linears, LinearShape{layer.mlp.num_experts, hidden});
     add(shapes.mlps, {hidden, int64_t{layer.mlp.width}});

@@ -280,6 +280,55 @@ void read_olmoe(const Config& c, ModelSpec& s) {
   for (LayerSpec& layer : s.layers) layer.mlp = experts;
 }
 
+// Every n-th layer has attention with a gate, the others are linear.
+void read_qwen3_next_attention(const Config& c, ModelSpec& s, bool grouped) {
+  constexpr int64_t kMaxDim = 4096;
+  if (c.flag("attention_bias", false)) unsupported(c, "attention_bias");
+  s.norm_offset = 1;
+  const auto types = c.texts("layer_types");
+  if (!types.empty() && types.size() != s.layers.size())
+    throw_error(ErrorCode::corrupt, "{}: layer_types has {} entries for {} layers", c.where(), types.size(), s.layers.size());
+  DeltaSpec d;
+  d.key_heads = to_int(c.integer("linear_num_key_heads", 1, kMaxWidth));
+  d.value_heads = to_int(c.integer("linear_num_value_heads", 1, kMaxWidth));
+  d.key_dim = to_int(c.integer("linear_key_head_dim", 1, kMaxDim));
+  d.value_dim = to_int(c.integer("linear_value_head_dim", 1, kMaxDim));
+  d.taps = to_int(c.integer("linear_conv_kernel_dim", 1, 64));
+  d.grouped = grouped;
+  if (d.value_heads % d.key_heads != 0)
+    throw_error(ErrorCode::corrupt, "{}: linear_num_value_heads {} is no multiple of linear_num_key_heads {}", c.where(), d.value_heads, d.key_heads);
+  if (int64_t{d.value_heads} * std::max(d.key_dim, d.value_dim) > kMaxWidth)
+    throw_error(ErrorCode::corrupt, "{}: {} linear heads of {} are too wide", c.where(), d.value_heads, std::max(d.key_dim, d.value_dim));
+  const int64_t interval = c.integer("full_attention_interval", 1, kMaxLayers, 4);
+  for (size_t i = 0; i < s.layers.size(); ++i) {
+    AttentionSpec& a = s.layers[i].attention;
+    const std::string type = !types.empty() ? types[i] : (static_cast<int64_t>(i) + 1) % interval != 0 ? "linear_attention" : "full_attention";
+    if (type == "linear_attention") {
+      a = {};
+      a.num_heads = d.value_heads;
+      a.head_dim = d.value_dim;
+      a.delta = d;
+    } else if (type == "full_attention") {
+      a.qk_norm = AttentionSpec::QkNorm::per_head;
+      a.output_gate = true;
+    } else {
+      unsupported(c, "layer type \"" + type + "\"");
+    }
+  }
+}
+
+void read_qwen3_next_experts(const Config& c, ModelSpec& s, bool renormalize) {
+  MlpSpec experts = read_experts(c, c.first_of({"num_experts", "num_local_experts"}), "moe_intermediate_size", renormalize);
+  experts.shared_width = to_int(c.integer("shared_expert_intermediate_size", 0, kMaxWidth, 0));
+  experts.shared_gate = experts.shared_width > 0;
+  set_sparse_layers(c, s, experts);
+}
+
+void read_qwen3_next(const Config& c, ModelSpec& s) {
+  read_qwen3_next_attention(c, s, true);
+  read_qwen3_next_experts(c, s, c.flag("norm_topk_prob", true));
+}
+
 // Experts as DeepSeek-V3 has them: sigmoid scores, a correction bias, groups, shared experts, the first layers dense.
 MlpSpec read_deepseek_experts(const Config& c, bool renormalize) {
   MlpSpec m = read_experts(c, "n_routed_experts", "moe_intermediate_size", c.flag("norm_topk_prob", renormalize));
@@ -406,6 +455,11 @@ constexpr std::array kMixtralNames{
     TensorName{Role::down, true, "model.layers.{L}.block_sparse_moe.experts.{E}.w2.weight"},
 };
 
+constexpr std::array kQwen3NextNames{
+    TensorName{Role::delta_qkv, false, "model.layers.{L}.linear_attn.in_proj_qkvz.weight"},
+    TensorName{Role::delta_b, false, "model.layers.{L}.linear_attn.in_proj_ba.weight"},
+};
+
 constexpr std::array kFamilies{
     Family{"llama", "LlamaForCausalLM", 1e4, 1e-6, read_llama, {}},
     Family{"mistral", "MistralForCausalLM", 1e4, 1e-6, read_mistral, {}},
@@ -413,6 +467,7 @@ constexpr std::array kFamilies{
     Family{"mixtral", "MixtralForCausalLM", 1e6, 1e-5, read_mixtral, kMixtralNames},
     Family{"qwen2_moe", "Qwen2MoeForCausalLM", 1e4, 1e-6, read_qwen2_moe, {}},
     Family{"qwen3_moe", "Qwen3MoeForCausalLM", 1e4, 1e-6, read_qwen3_moe, {}},
+    Family{"qwen3_next", "Qwen3NextForCausalLM", 1e4, 1e-6, read_qwen3_next, kQwen3NextNames, false, true},
     Family{"olmoe", "OlmoeForCausalLM", 1e4, 1e-5, read_olmoe, {}},
     Family{"deepseek_v2", "DeepseekV2ForCausalLM", 1e4, 1e-6, read_deepseek_v2, kSharedExpertsNames, true, false},
     Family{"deepseek_v3", "DeepseekV3ForCausalLM", 1e4, 1e-6, read_deepseek_v3, kSharedExpertsNames, true, false},

@@ -3,8 +3,12 @@
 namespace moegen {
 
 std::vector<LinearShape> linears_of(const AttentionSpec& spec, int64_t hidden) {
+  if (spec.is_linear()) {
+    const int64_t heads = spec.delta.value_heads;
+    return {{spec.delta.channels() + spec.q_width(), hidden}, {2 * heads, hidden}, {hidden, spec.o_width()}};
+  }
   if (!spec.is_latent()) {
-    return {{spec.q_width(), hidden}, {spec.kv_width(), hidden}, {spec.kv_width(), hidden}, {hidden, spec.q_width()}};
+    return {{spec.q_outputs(), hidden}, {spec.kv_width(), hidden}, {spec.kv_width(), hidden}, {hidden, spec.q_width()}};
   }
   const LatentSpec& m = spec.latent;
   const int64_t heads = spec.num_heads;

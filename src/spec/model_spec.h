@@ -37,9 +37,29 @@ struct LatentSpec {
   bool operator==(const LatentSpec&) const = default;
 };
 
+/// Gated DeltaNet (arXiv 2412.06464): a linear attention. What is kept of a sequence has a fixed size: a state [key_dim, value_dim] for each
+/// value head, and the last inputs of a short convolution. The value heads of a key head are neighbours.
+struct DeltaSpec {
+  int key_heads = 0;    ///< 0: this is no linear attention
+  int value_heads = 0;  ///< a multiple of them
+  int key_dim = 0;
+  int value_dim = 0;
+  int taps = 0;          ///< of the causal convolution over the channels of q, k and v; the last is the token itself
+  bool grouped = false;  ///< the projection has q, k, v and z of a key head and its value heads side by side; else all q, all k, all v, all z
+
+  [[nodiscard]] int group() const { return value_heads / key_heads; }
+  [[nodiscard]] int key_width() const { return key_heads * key_dim; }
+  [[nodiscard]] int value_width() const { return value_heads * value_dim; }
+  [[nodiscard]] int channels() const { return 2 * key_width() + value_width(); }
+  [[nodiscard]] int projected_width() const { return channels() + value_width() + 2 * value_heads; }  ///< q, k, v, z, b, a
+  /// Floats that a sequence has of it.
+  [[nodiscard]] int64_t state_floats() const { return int64_t{value_heads} * key_dim * value_dim + int64_t{taps} * channels(); }
+  bool operator==(const DeltaSpec&) const = default;
+};
+
 /// Attention of one layer: grouped-query attention over paged K and V. Latent attention is computed in the absorbed form, which is that with
 /// one KV head: its key is [latent | rotated key], its value the latent, a query [k_b^T q | rotated q].
-/// Linear attention will be a further kind beside these fields, with its own layer step (docs/architecture.md).
+/// Linear attention has value heads of value_dim and no KV heads.
 struct AttentionSpec {
   enum class QkNorm { none, per_head, whole };  ///< RMSNorm on q and k before rope; whole: over the projection, before the head split
   int num_heads = 0;
@@ -49,12 +69,16 @@ struct AttentionSpec {
   bool qkv_bias = false;
   bool o_bias = false;
   QkNorm qk_norm = QkNorm::none;
-  float clip_qkv = 0;  ///< q, k, v are clamped to [-c, c] after the norm; 0: not
-  float scale = 0;     ///< of the scores
+  float clip_qkv = 0;        ///< q, k, v are clamped to [-c, c] after the norm; 0: not
+  float scale = 0;           ///< of the scores
+  bool output_gate = false;  ///< each head of q has a gate behind it, whose sigmoid multiplies what attention gives
   RopeSpec rope;
   LatentSpec latent;
+  DeltaSpec delta;
 
   [[nodiscard]] bool is_latent() const { return latent.kv_rank > 0; }
+  [[nodiscard]] bool is_linear() const { return delta.key_heads > 0; }
+  [[nodiscard]] int q_outputs() const { return output_gate ? 2 * q_width() : q_width(); }  ///< rows of q's weight
   [[nodiscard]] int q_width() const { return num_heads * head_dim; }
   [[nodiscard]] int kv_width() const { return num_kv_heads * head_dim; }
   [[nodiscard]] int value_dim() const { return is_latent() ? latent.kv_rank : head_dim; }  ///< that attention sums over
@@ -99,7 +123,8 @@ struct LinearShape {
   int64_t k = 0;
   bool operator==(const LinearShape&) const = default;
 };
-/// Those of a layer's attention, in their order. What latent attention does for each head is one of all heads together.
+/// Those of a layer's attention, in their order. What latent attention does for each head is one of all heads together; neighbours of linear
+/// attention, which have the same input, are one.
 [[nodiscard]] std::vector<LinearShape> linears_of(const AttentionSpec& spec, int64_t hidden);
 
 struct LayerSpec {
@@ -118,6 +143,7 @@ struct ModelSpec {
   int hidden = 0;
   int vocab = 0;
   float norm_eps = 0;
+  float norm_offset = 0;  ///< added to the weights of all norms but that of linear attention
   bool tied_embeddings = false;
   int64_t max_positions = 0;
   DType dtype = DType::bf16;  ///< what the checkpoint calls its own

@@ -29,6 +29,15 @@ constexpr std::array kCommonNames{
     TensorName{Role::kv_a, false, "model.layers.{L}.self_attn.kv_a_proj_with_mqa.weight"},
     TensorName{Role::kv_a_norm, false, "model.layers.{L}.self_attn.kv_a_layernorm.weight"},
     TensorName{Role::kv_b, false, "model.layers.{L}.self_attn.kv_b_proj.weight"},
+    TensorName{Role::delta_qkv, false, "model.layers.{L}.linear_attn.in_proj_qkv.weight"},
+    TensorName{Role::delta_z, false, "model.layers.{L}.linear_attn.in_proj_z.weight"},
+    TensorName{Role::delta_b, false, "model.layers.{L}.linear_attn.in_proj_b.weight"},
+    TensorName{Role::delta_a, false, "model.layers.{L}.linear_attn.in_proj_a.weight"},
+    TensorName{Role::delta_conv, false, "model.layers.{L}.linear_attn.conv1d.weight"},
+    TensorName{Role::delta_a_log, false, "model.layers.{L}.linear_attn.A_log"},
+    TensorName{Role::delta_dt_bias, false, "model.layers.{L}.linear_attn.dt_bias"},
+    TensorName{Role::delta_norm, false, "model.layers.{L}.linear_attn.norm.weight"},
+    TensorName{Role::delta_out, false, "model.layers.{L}.linear_attn.out_proj.weight"},
     TensorName{Role::o, false, "model.layers.{L}.self_attn.o_proj.weight"},
     TensorName{Role::o_bias, false, "model.layers.{L}.self_attn.o_proj.bias"},
     TensorName{Role::q_norm, false, "model.layers.{L}.self_attn.q_norm.weight"},
@@ -48,10 +57,46 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 30> kRoleNames{
-    "embedding", "final norm", "lm_head",     "attention norm", "q",         "k",    "v",           "q bias",    "k bias",      "v bias",
-    "q a",       "q a norm",   "q b",         "kv a",           "kv a norm", "kv b", "o",           "o bias",    "q norm",      "k norm",
-    "mlp norm",  "router",     "router bias", "gate",           "up",        "down", "shared gate", "shared up", "shared down", "shared router",
+constexpr std::array<std::string_view, 39> kRoleNames{
+    "embedding",
+    "final norm",
+    "lm_head",
+    "attention norm",
+    "q",
+    "k",
+    "v",
+    "q bias",
+    "k bias",
+    "v bias",
+    "q a",
+    "q a norm",
+    "q b",
+    "kv a",
+    "kv a norm",
+    "kv b",
+    "delta qkv",
+    "delta z",
+    "delta b",
+    "delta a",
+    "delta conv",
+    "delta A_log",
+    "delta dt_bias",
+    "delta norm",
+    "delta out",
+    "o",
+    "o bias",
+    "q norm",
+    "k norm",
+    "mlp norm",
+    "router",
+    "router bias",
+    "gate",
+    "up",
+    "down",
+    "shared gate",
+    "shared up",
+    "shared down",
+    "shared router",
 };
 
 std::string fill(std::string_view pattern, std::string_view mark, int number) {
@@ -84,7 +129,11 @@ class Table {
       add_latent_attention(l);
       return;
     }
-    add(Role::q, l, -1, {a.q_width(), h});
+    if (a.is_linear()) {
+      add_linear_attention(l);
+      return;
+    }
+    add(Role::q, l, -1, {a.q_outputs(), h});
     add(Role::k, l, -1, {a.kv_width(), h});
     add(Role::v, l, -1, {a.kv_width(), h});
     if (a.qkv_bias) {
@@ -117,6 +166,21 @@ class Table {
     add(Role::kv_a_norm, l, -1, {m.kv_rank});
     add(Role::kv_b, l, -1, {int64_t{a.num_heads} * (m.plain_dim + m.v_dim), m.kv_rank});
     add(Role::o, l, -1, {h, a.o_width()});
+  }
+
+  void add_linear_attention(int l) {
+    const DeltaSpec& d = spec_.layers[static_cast<size_t>(l)].attention.delta;
+    const int64_t h = spec_.hidden;
+    const int64_t beside = d.grouped ? d.value_width() : 0;
+    add(Role::delta_qkv, l, -1, {d.channels() + beside, h});
+    if (!d.grouped) add(Role::delta_z, l, -1, {d.value_width(), h});
+    add(Role::delta_b, l, -1, {d.grouped ? 2 * d.value_heads : d.value_heads, h});
+    if (!d.grouped) add(Role::delta_a, l, -1, {d.value_heads, h});
+    add(Role::delta_conv, l, -1, {d.channels(), 1, d.taps});
+    add(Role::delta_a_log, l, -1, {d.value_heads});
+    add(Role::delta_dt_bias, l, -1, {d.value_heads});
+    add(Role::delta_norm, l, -1, {d.value_dim});
+    add(Role::delta_out, l, -1, {h, d.value_width()});
   }
 
   void add_mlp(int l) {

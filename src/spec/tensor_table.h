@@ -17,17 +17,26 @@ enum class Role : uint8_t {
   attention_norm,  ///< [hidden]
   q,
   k,
-  v,  ///< [q_width | kv_width, hidden]; q of latent attention without q_rank: [heads * (plain_dim + rope_dim), hidden]
+  v,  ///< [q_outputs | kv_width, hidden]; q of latent attention without q_rank: [heads * (plain_dim + rope_dim), hidden]
   q_bias,
   k_bias,
   v_bias,
-  q_a,        ///< [q_rank, hidden]
-  q_a_norm,   ///< [q_rank]
-  q_b,        ///< [heads * (plain_dim + rope_dim), q_rank]
-  kv_a,       ///< [kv_rank + rope_dim, hidden]
-  kv_a_norm,  ///< [kv_rank]
-  kv_b,       ///< [heads * (plain_dim + v_dim), kv_rank]
-  o,          ///< [hidden, o_width]
+  q_a,            ///< [q_rank, hidden]
+  q_a_norm,       ///< [q_rank]
+  q_b,            ///< [heads * (plain_dim + rope_dim), q_rank]
+  kv_a,           ///< [kv_rank + rope_dim, hidden]
+  kv_a_norm,      ///< [kv_rank]
+  kv_b,           ///< [heads * (plain_dim + v_dim), kv_rank]
+  delta_qkv,      ///< [channels, hidden]; grouped: [channels + value_width, hidden]
+  delta_z,        ///< [value_width, hidden], not where grouped
+  delta_b,        ///< [value_heads, hidden]; grouped: [2 * value_heads, hidden]
+  delta_a,        ///< [value_heads, hidden], not where grouped
+  delta_conv,     ///< [channels, 1, taps]
+  delta_a_log,    ///< [value_heads]
+  delta_dt_bias,  ///< [value_heads]
+  delta_norm,     ///< [value_dim]
+  delta_out,      ///< [hidden, value_width]
+  o,              ///< [hidden, o_width]
   o_bias,
   q_norm,
   k_norm,       ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection

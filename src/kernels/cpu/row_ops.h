@@ -11,7 +11,7 @@ namespace moegen {
 namespace {
 
 template <typename X, typename W, typename Y>
-void rms_norm_row(const X* x, const W* weight, Y* y, int64_t width, float eps) {
+void rms_norm_row(const X* x, const W* weight, Y* y, int64_t width, float eps, float offset) {
   V squares = Simd::zero();
   for (int64_t k = 0; k < width; k += kW) {
     const V v = load_some(x + k, width - k);
@@ -21,7 +21,7 @@ void rms_norm_row(const X* x, const W* weight, Y* y, int64_t width, float eps) {
   const V factor = Simd::set(1.0F / __builtin_sqrtf(mean + eps));
   for (int64_t k = 0; k < width; k += kW) {
     const V v = Simd::mul(load_some(x + k, width - k), factor);
-    store_some(y + k, Simd::mul(v, load_some(weight + k, width - k)), width - k);
+    store_some(y + k, Simd::mul(v, Simd::add(load_some(weight + k, width - k), Simd::set(offset))), width - k);
   }
 }
 
@@ -31,7 +31,7 @@ void rms_norm(const RmsNorm& op, Range rows) {
       with_weight_type(op.weight_dtype, [&](auto* w_type) {
         for (int64_t i = rows.begin; i < rows.end; ++i) {
           rms_norm_row(static_cast<const std::remove_pointer_t<decltype(x_type)>*>(op.x) + i * op.x_stride, static_cast<decltype(w_type)>(op.weight),
-                       static_cast<decltype(y_type)>(op.y) + i * op.y_stride, op.width, op.eps);
+                       static_cast<decltype(y_type)>(op.y) + i * op.y_stride, op.width, op.eps, op.offset);
         }
       });
     });
@@ -51,6 +51,42 @@ void rotate(float* head, const float* cos, const float* sin, int64_t dim) {
   }
 }
 
+// kColumns vectors of the state's columns, from `j` on, of which `n` elements are there.
+template <int kColumns>
+void delta_columns(const DeltaStep& op, int64_t j, int64_t n) {
+  const V decay = Simd::set(op.decay);
+  V sum[kColumns];
+  for (V& s : sum) s = Simd::zero();
+  for (int64_t i = 0; i < op.key_dim; ++i) {
+    const float* row = op.state + i * op.value_dim + j;
+    const V key = Simd::set(op.key[i]);
+    for (int c = 0; c < kColumns; ++c) sum[c] = Simd::fma(key, load_some(row + c * kW, n - c * kW), sum[c]);
+  }
+  V change[kColumns], out[kColumns];
+  for (int c = 0; c < kColumns; ++c) {
+    const V value = load_some(op.value + j + c * kW, n - c * kW);
+    change[c] = Simd::mul(Simd::set(op.beta), Simd::sub(value, Simd::mul(decay, sum[c])));
+    out[c] = Simd::zero();
+  }
+  for (int64_t i = 0; i < op.key_dim; ++i) {
+    float* row = op.state + i * op.value_dim + j;
+    const V key = Simd::set(op.key[i]);
+    const V query = Simd::set(op.query[i]);
+    for (int c = 0; c < kColumns; ++c) {
+      const V state = Simd::fma(key, change[c], Simd::mul(decay, load_some(row + c * kW, n - c * kW)));
+      store_some(row + c * kW, state, n - c * kW);
+      out[c] = Simd::fma(query, state, out[c]);
+    }
+  }
+  for (int c = 0; c < kColumns; ++c) store_some(op.out + j + c * kW, out[c], n - c * kW);
+}
+
+void delta_step(const DeltaStep& op) {
+  int64_t j = 0;
+  for (; j + 4 * kW <= op.value_dim; j += 4 * kW) delta_columns<4>(op, j, 4 * kW);
+  for (; j < op.value_dim; j += kW) delta_columns<1>(op, j, op.value_dim - j);
+}
+
 void silu_mul(void* gate, const void* up, DType dtype, int64_t count) {
   with_activation_type(dtype, [&](auto* type) {
     auto* g = static_cast<decltype(type)>(gate);
@@ -58,7 +94,8 @@ void silu_mul(void* gate, const void* up, DType dtype, int64_t count) {
     for (int64_t i = 0; i < count; i += kW) {
       const V x = load_some(g + i, count - i);
       const V sigmoid = Simd::div(Simd::set(1.0F), Simd::add(Simd::set(1.0F), exp(Simd::sub(Simd::zero(), x))));
-      store_some(g + i, Simd::mul(Simd::mul(x, sigmoid), load_some(u + i, count - i)), count - i);
+      const V silu = Simd::mul(x, sigmoid);
+      store_some(g + i, u == nullptr ? silu : Simd::mul(silu, load_some(u + i, count - i)), count - i);
     }
   });
 }

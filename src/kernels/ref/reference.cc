@@ -62,7 +62,8 @@ void rms_norm(const RmsNorm& op, Range rows) {
     }
     const double factor = 1 / std::sqrt(squares / static_cast<double>(op.width) + static_cast<double>(op.eps));
     for (int64_t k = 0; k < op.width; ++k) {
-      write(op.y, op.y_dtype, i * op.y_stride + k, read(op.x, op.x_dtype, i * op.x_stride + k) * factor * read(op.weight, op.weight_dtype, k));
+      write(op.y, op.y_dtype, i * op.y_stride + k,
+            read(op.x, op.x_dtype, i * op.x_stride + k) * factor * (read(op.weight, op.weight_dtype, k) + static_cast<double>(op.offset)));
     }
   }
 }
@@ -118,10 +119,25 @@ void attention(const Attention& op) {
   }
 }
 
+void delta_step(const DeltaStep& op) {
+  for (int j = 0; j < op.value_dim; ++j) {
+    const auto state = [&](int i) -> float& { return op.state[int64_t{i} * op.value_dim + j]; };
+    double known = 0;
+    for (int i = 0; i < op.key_dim; ++i) known += static_cast<double>(op.key[i]) * static_cast<double>(state(i)) * static_cast<double>(op.decay);
+    const double change = static_cast<double>(op.beta) * (static_cast<double>(op.value[j]) - known);
+    double out = 0;
+    for (int i = 0; i < op.key_dim; ++i) {
+      state(i) = static_cast<float>(static_cast<double>(op.decay) * static_cast<double>(state(i)) + static_cast<double>(op.key[i]) * change);
+      out += static_cast<double>(op.query[i]) * static_cast<double>(state(i));
+    }
+    op.out[j] = static_cast<float>(out);
+  }
+}
+
 void silu_mul(void* gate, const void* up, DType dtype, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const double g = read(gate, dtype, i);
-    write(gate, dtype, i, g / (1 + std::exp(-g)) * read(up, dtype, i));
+    write(gate, dtype, i, g / (1 + std::exp(-g)) * (up == nullptr ? 1 : read(up, dtype, i)));
   }
 }
 
@@ -155,7 +171,7 @@ double multiply_only(DType, int64_t rounds) {
   return 64.0 * static_cast<double>(rounds);
 }
 
-constexpr Kernels kReference{"reference", gemm, rms_norm, rotate, attention, silu_mul, axpy, convert, maximum, exp_sum, multiply_only};
+constexpr Kernels kReference{"reference", gemm, rms_norm, rotate, attention, delta_step, silu_mul, axpy, convert, maximum, exp_sum, multiply_only};
 
 }  // namespace
 

@@ -48,10 +48,11 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 30> kRoleNames{
-    "embedding", "final norm", "lm_head",     "attention norm", "q",         "k",    "v",           "q bias",    "k bias",      "v bias",
-    "q a",       "q a norm",   "q b",         "kv a",           "kv a norm", "kv b", "o",           "o bias",    "q norm",      "k norm",
-    "mlp norm",  "router",     "router bias", "gate",           "up",        "down", "shared gate", "shared up", "shared down", "shared router",
+constexpr std::array<std::string_view, 31> kRoleNames{
+    "embedding",     "final norm", "lm_head",     "attention norm", "q",         "k",    "v",           "q bias",      "k bias",    "v bias",
+    "q a",           "q a norm",   "q b",         "kv a",           "kv a norm", "kv b", "o",           "o bias",      "q norm",    "k norm",
+    "mlp norm",      "router",     "router bias", "gate",           "up",        "down", "gate and up", "shared gate", "shared up", "shared down",
+    "shared router",
 };
 
 std::string fill(std::string_view pattern, std::string_view mark, int number) {
@@ -63,17 +64,33 @@ std::string fill(std::string_view pattern, std::string_view mark, int number) {
 // Matrices that no quantisation touches.
 bool is_always_plain(Role role) { return role == Role::embedding || role == Role::lm_head || role == Role::router || role == Role::shared_router; }
 
+const TensorName* find_name(std::span<const TensorName> names, Role role, bool expert) {
+  const auto it = std::find_if(names.begin(), names.end(), [&](const TensorName& n) { return n.role == role && n.expert == expert; });
+  return it == names.end() ? nullptr : &*it;
+}
+
 class Table {
  public:
   Table(const ModelSpec& spec, std::span<const TensorName> own) : spec_(spec), own_(own) {}
 
   void add(Role role, int layer, int expert, std::vector<int64_t> shape) {
-    const auto is_it = [&](const TensorName& n) { return n.role == role && n.expert == (expert >= 0); };
-    const TensorName* name = std::find_if(own_.data(), own_.data() + own_.size(), is_it);
-    if (name == own_.data() + own_.size()) name = std::find_if(kCommonNames.begin(), kCommonNames.end(), is_it);
-    MOEGEN_CHECK(name != kCommonNames.end());
-    const bool quantised = spec_.quantisation != Quantisation::none && shape.size() == 2 && !is_always_plain(role);
-    out_.push_back({role, layer, expert, fill(fill(name->pattern, "{L}", layer), "{E}", expert), std::move(shape), quantised});
+    const TensorName* name = find_name(own_, role, expert >= 0);
+    if (name == nullptr) name = find_name(kCommonNames, role, expert >= 0);
+    MOEGEN_CHECK(name != nullptr);
+    TensorSpec& t = out_.emplace_back();
+    t.role = role;
+    t.layer = layer;
+    t.expert = expert;
+    t.name = fill(fill(name->pattern, "{L}", layer), "{E}", expert);
+    t.shape = shape;
+    t.turned = name->turned;
+    if (t.turned) std::reverse(shape.begin(), shape.end());
+    if (expert >= 0 && name->pattern.find("{E}") == std::string_view::npos) {
+      t.slice = expert;
+      shape.insert(shape.begin(), spec_.layers[static_cast<size_t>(layer)].mlp.num_experts);
+    }
+    t.quantised = spec_.quantisation != Quantisation::none && shape.size() == 2 && !is_always_plain(role);
+    t.file_shape = std::move(shape);
   }
 
   void add_attention(int l) {
@@ -127,8 +144,12 @@ class Table {
     if (m.router.correction_bias) add(Role::router_bias, l, -1, {m.num_experts});
     for (int e = m.dense() ? -1 : 0; e < m.num_experts; ++e) {
       if (e < 0 && !m.dense()) continue;
-      add(Role::gate, l, e, {m.width, h});
-      add(Role::up, l, e, {m.width, h});
+      if (find_name(own_, Role::gate_up, e >= 0) != nullptr) {
+        add(Role::gate_up, l, e, {2 * m.width, h});
+      } else {
+        add(Role::gate, l, e, {m.width, h});
+        add(Role::up, l, e, {m.width, h});
+      }
       add(Role::down, l, e, {h, m.width});
     }
     if (m.shared_width > 0) {

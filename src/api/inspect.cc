@@ -23,6 +23,7 @@ std::string kind_of(const TensorSpec& t) {
     case Role::router_bias:
       return "router";
     case Role::gate:
+    case Role::gate_up:
     case Role::up:
     case Role::down:
       return t.expert >= 0 ? "experts" : "dense MLP";
@@ -77,8 +78,8 @@ ordered_json collect(const std::filesystem::path& dir) {
   std::map<std::string, uint64_t> dtypes;
   uint64_t bytes = 0;
   for (size_t i = 0; i < binding.table.size(); ++i) {
-    const TensorInfo* t = binding.tensors[i];
-    if (t == nullptr) continue;
+    if (!binding.tensors[i]) continue;
+    const TensorInfo* t = &*binding.tensors[i];
     auto& [kind_bytes, parameters] = kinds[kind_of(binding.table[i])];
     parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
     for (const TensorInfo* part : {t, binding.scales[i]}) {

@@ -75,6 +75,22 @@ std::string wrong_dtype(const TensorSpec& want, DType have) {
   return fmt::format("dtype {} is not supported here (BF16, F16, F32 are{})", name_of(have), want.quantised ? ", and F8_E4M3" : "");
 }
 
+// What of a tensor of the right shape is the spec's.
+TensorInfo part_of(const TensorSpec& spec, TensorInfo tensor) {
+  if (spec.slice < 0) return tensor;
+  tensor.bytes /= static_cast<uint64_t>(spec.file_shape[0]);
+  tensor.offset += static_cast<uint64_t>(spec.slice) * tensor.bytes;
+  tensor.shape.erase(tensor.shape.begin());
+  return tensor;
+}
+
+// What is wrong with a tensor, or "".
+std::string misfit(const TensorSpec& want, const TensorInfo& have) {
+  if (have.shape != want.file_shape && !is_row(have.shape, want.file_shape))
+    return fmt::format("expected {}, found {}", text_of(want.file_shape), text_of(have.shape));
+  return wrong_dtype(want, have.dtype);
+}
+
 // The scales of a tensor in F8_E4M3, found or not.
 const TensorInfo* bind_scales(const TensorSpec& want, const Checkpoint& checkpoint, Binding& out) {
   const std::string name = want.name + "_scale_inv";
@@ -170,15 +186,11 @@ Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
   for (const TensorSpec& want : out.table) {
     wanted.insert(want.name);
     const TensorInfo* have = checkpoint.find(want.name);
-    out.tensors.push_back(have);
+    const std::string wrong = have == nullptr ? "" : misfit(want, *have);
+    out.tensors.push_back(have == nullptr ? std::nullopt : std::optional(wrong.empty() ? part_of(want, *have) : *have));
     const TensorInfo* scales = nullptr;
-    if (have == nullptr) {
-      out.missing.push_back(fmt::format("{} {}", want.name, text_of(want.shape)));
-    } else if (have->shape != want.shape && !is_row(have->shape, want.shape)) {
-      out.misshapen.push_back(fmt::format("{}: expected {}, found {}", want.name, text_of(want.shape), text_of(have->shape)));
-    } else if (const std::string wrong = wrong_dtype(want, have->dtype); !wrong.empty()) {
-      out.misshapen.push_back(want.name + ": " + wrong);
-    }
+    if (have == nullptr && want.slice <= 0) out.missing.push_back(fmt::format("{} {}", want.name, text_of(want.file_shape)));
+    if (!wrong.empty() && want.slice <= 0) out.misshapen.push_back(want.name + ": " + wrong);
     if (have != nullptr && have->dtype == DType::f8_e4m3 && want.quantised) scales = bind_scales(want, checkpoint, out);
     if (scales != nullptr) wanted.insert(scales->name);
     out.scales.push_back(scales);

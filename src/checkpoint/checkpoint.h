@@ -48,7 +48,7 @@ class Checkpoint {
 /// How a checkpoint fits a model: for every TensorSpec of the table the tensor in the files, and everything that is wrong.
 struct Binding {
   std::vector<TensorSpec> table;
-  std::vector<const TensorInfo*> tensors;                    ///< beside `table`; null where missing
+  std::vector<std::optional<TensorInfo>> tensors;            ///< beside `table`: of a tensor that has several the part; empty where missing
   std::vector<const TensorInfo*> scales;                     ///< beside `table`: of tensors in F8_E4M3, else null
   std::vector<std::pair<std::string, std::string>> skipped;  ///< name, why
   std::vector<std::string> missing, superfluous, misshapen;  ///< a line each

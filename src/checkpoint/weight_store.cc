@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/checked.h"
+#include "checkpoint/turn.h"
 
 namespace moegen {
 namespace {
@@ -83,6 +84,19 @@ void widen_in_place(float* room, uint64_t count) {
   for (uint64_t i = 0; i < count; ++i) room[i] = to_float(halves[i]);
 }
 
+// What lies turned in its room, through a copy of one tensor after the other.
+void turn_in_place(const Binding& binding, const std::vector<TensorView>& views, ThreadPool& pool) {
+  std::vector<std::byte> copy;
+  for (size_t i = 0; i < views.size(); ++i) {
+    if (!binding.table[i].turned || views[i].data == nullptr) continue;
+    auto* data = static_cast<std::byte*>(const_cast<void*>(views[i].data));
+    copy.assign(data, data + binding.tensors[i]->bytes);
+    const Turn op{copy.data(), data, views[i].rows, views[i].cols, bytes_of(views[i].dtype)};
+    constexpr int64_t kRows = 64;
+    pool.parallel_for(ceil_div(op.rows, kRows), [&](int64_t block, int) { turn(op, block * kRows, std::min(op.rows, (block + 1) * kRows)); });
+  }
+}
+
 uint64_t kept_bytes(const Binding& binding, const std::vector<bool>& left_out) {
   uint64_t sum = 0;
   for (size_t i = 0; i < left_out.size(); ++i) sum += left_out[i] ? WeightStore::bytes_of_tensor(binding.tensors[i]->bytes) : 0;
@@ -101,8 +115,8 @@ uint64_t WeightStore::bytes_of_tensor(uint64_t bytes) { return round_up(bytes, k
 uint64_t WeightStore::bytes_needed(const Binding& binding) {
   uint64_t sum = 0;
   for (size_t i = 0; i < binding.table.size(); ++i) {
-    const TensorInfo* tensor = binding.tensors[i];
-    if (tensor != nullptr) sum += bytes_of_tensor(room_for(binding.table[i], tensor->dtype, tensor->bytes));
+    const std::optional<TensorInfo>& tensor = binding.tensors[i];
+    if (tensor) sum += bytes_of_tensor(room_for(binding.table[i], tensor->dtype, tensor->bytes));
     if (binding.scales[i] != nullptr) sum += scale_bytes(binding.table[i]);
   }
   return sum;
@@ -127,7 +141,7 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     for (uint64_t offset = 0; offset < tensor->bytes; offset += kPieceBytes) pieces.push_back({tensor, offset, to + offset});
   };
   for (size_t i = 0; i < binding.table.size(); ++i) {
-    const TensorInfo* tensor = binding.tensors[i];
+    const TensorInfo* tensor = &*binding.tensors[i];
     const bool stays = left_out.empty() || !left_out[i];
     TensorView& view = views_.emplace_back(view_of(binding.table[i], stays ? at : nullptr, tensor->dtype));
     if (stays) {
@@ -160,6 +174,7 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     if (s.dtype == DType::bf16) widen_in_place<bf16>(s.room, s.count);
     if (s.dtype == DType::f16) widen_in_place<f16>(s.room, s.count);
   }
+  turn_in_place(binding, views_, pool);
   pool.parallel_for(static_cast<int64_t>(views_.size()), [&](int64_t i, int) {
     const auto idx = static_cast<size_t>(i);
     TensorView& view = views_[idx];

@@ -10,15 +10,17 @@ namespace {
 
 constexpr uint64_t kElementAlignment = 4;  // of any dtype
 
-bool is_mlp(const TensorSpec& t) { return t.role == Role::gate || t.role == Role::up || t.role == Role::down; }
+bool is_mlp(const TensorSpec& t) { return t.role == Role::gate || t.role == Role::up || t.role == Role::down || t.role == Role::gate_up; }
 
 // The ranges of a unit and where its tensors lie. Tensors whose aligned surroundings touch share a range.
 void lay_out(WeightUnit& unit, const Binding& binding) {
-  std::array<WeightUnit::Tensor*, 3> by_offset{&unit.tensors[0], &unit.tensors[1], &unit.tensors[2]};
-  const auto info = [&](const WeightUnit::Tensor* t) { return binding.tensors[t->table_idx]; };
+  std::vector<WeightUnit::Tensor*> by_offset;
+  for (WeightUnit::Tensor& t : unit.tensors) by_offset.push_back(&t);
+  const auto info = [&](const WeightUnit::Tensor* t) { return &*binding.tensors[t->table_idx]; };
   std::sort(by_offset.begin(), by_offset.end(), [&](const auto* a, const auto* b) {
     return std::pair(info(a)->file_idx, info(a)->offset) < std::pair(info(b)->file_idx, info(b)->offset);
   });
+  for (const WeightUnit::Tensor* t : by_offset) unit.order.push_back(static_cast<size_t>(t - unit.tensors.data()));
   bool moved = false;
   for (WeightUnit::Tensor* t : by_offset) {
     const TensorInfo& tensor = *info(t);
@@ -29,18 +31,24 @@ void lay_out(WeightUnit& unit, const Binding& binding) {
     WeightUnit::Range& range = unit.ranges.back();
     t->read_at = range.at + (tensor.offset - range.begin);
     t->used_at = t->read_at;
-    moved = moved || t->read_at % bytes_of(tensor.dtype) != 0;
+    moved = moved || (!t->turned && t->read_at % bytes_of(tensor.dtype) != 0);
     range.end = tensor.offset + tensor.bytes;
     unit.slot_bytes = range.at + round_up(range.end, kReadAlignment) - range.begin;
   }
-  if (!moved) return;
-  // Moved up, the last first, and each a little farther than the one before it: none overwrites another.
-  uint64_t way = 0;
-  for (WeightUnit::Tensor* t : by_offset) {
-    t->used_at = round_up(t->read_at, kElementAlignment) + way;
-    way += kElementAlignment;
+  if (moved) {
+    // Moved up, the last first, and each a little farther than the one before it: none overwrites another.
+    uint64_t way = 0;
+    for (WeightUnit::Tensor* t : by_offset) {
+      t->used_at = round_up(t->read_at, kElementAlignment) + way;
+      way += kElementAlignment;
+    }
+    unit.slot_bytes += kReadAlignment;
   }
-  unit.slot_bytes += kReadAlignment;
+  for (WeightUnit::Tensor* t : by_offset) {
+    if (!t->turned) continue;
+    t->used_at = unit.slot_bytes;
+    unit.slot_bytes += round_up(t->bytes, kReadAlignment);
+  }
 }
 
 }  // namespace
@@ -52,10 +60,12 @@ std::vector<WeightUnit> weight_units(const Binding& binding) {
   for (size_t i = 0; i < table.size(); ++i) {
     const TensorSpec& t = table[i];
     if (!is_mlp(t) || (t.expert < 0 && has_experts)) continue;
-    if (t.role == Role::gate) units.emplace_back().layer = t.layer;
+    if (units.empty() || units.back().layer != t.layer || units.back().expert != t.expert) {
+      units.emplace_back().layer = t.layer;
+      units.back().expert = t.expert;
+    }
     WeightUnit& unit = units.back();
-    unit.expert = t.expert;
-    unit.tensors.at(t.role == Role::gate ? 0 : t.role == Role::up ? 1 : 2) = {i, binding.tensors[i]->bytes, 0, 0};
+    unit.tensors.push_back({i, t.role, binding.tensors[i]->bytes, 0, 0, t.turned});
     unit.resident_bytes += WeightStore::bytes_of_tensor(binding.tensors[i]->bytes);
   }
   for (WeightUnit& unit : units) lay_out(unit, binding);
@@ -63,18 +73,17 @@ std::vector<WeightUnit> weight_units(const Binding& binding) {
 }
 
 std::vector<WeightUnit> weight_units(const std::vector<TensorSpec>& table, DType dtype) {
-  std::vector<TensorInfo> infos(table.size());
   Binding binding;
   binding.table = table;
   uint64_t offset = 0;
-  for (size_t i = 0; i < table.size(); ++i) {
-    if (table[i].role == Role::gate) offset = round_up(offset, kReadAlignment);
-    infos[i].dtype = expected_dtype(table[i], dtype);
-    infos[i].offset = offset;
-    infos[i].bytes = bytes_of(infos[i].dtype);
-    for (const int64_t dim : table[i].shape) infos[i].bytes *= static_cast<uint64_t>(dim);
-    offset += infos[i].bytes;
-    binding.tensors.push_back(&infos[i]);
+  for (const TensorSpec& t : table) {
+    if (t.role == Role::gate || t.role == Role::gate_up) offset = round_up(offset, kReadAlignment);
+    TensorInfo& info = binding.tensors.emplace_back().emplace();
+    info.dtype = expected_dtype(t, dtype);
+    info.offset = offset;
+    info.bytes = bytes_of(info.dtype);
+    for (const int64_t dim : t.shape) info.bytes *= static_cast<uint64_t>(dim);
+    offset += info.bytes;
   }
   return weight_units(binding);
 }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -8,14 +7,16 @@
 
 namespace moegen {
 
-/// What streams from storage as a whole: the three matrices of an expert, or of the MLP of a layer without experts. It is read into
-/// a slot in aligned ranges that hold its tensors, neighbours together, and used there as the files have it.
+/// What streams from storage as a whole: the matrices of an expert, or of the MLP of a layer without experts. It is read into
+/// a slot in aligned ranges that hold its tensors, neighbours together, and used there as the files have it, or turned.
 struct WeightUnit {
   struct Tensor {
     size_t table_idx = 0;
+    Role role = Role::gate;
     uint64_t bytes = 0;
     uint64_t read_at = 0;  ///< where its bytes come to lie, from the slot's begin
-    uint64_t used_at = 0;  ///< elsewhere only where the file has it at an offset that is no multiple of its elements
+    uint64_t used_at = 0;  ///< elsewhere only where it is turned, or the file has it at an offset that is no multiple of its elements
+    bool turned = false;   ///< on its way from `read_at` to `used_at` (TensorSpec::turned)
   };
   struct Range {
     size_t file_idx = 0;
@@ -24,8 +25,9 @@ struct WeightUnit {
     uint64_t at = 0;     ///< in the slot, a multiple of kReadAlignment
   };
   int layer = 0;
-  int expert = -1;                ///< -1: the MLP of a layer without experts
-  std::array<Tensor, 3> tensors;  ///< gate, up, down
+  int expert = -1;              ///< -1: the MLP of a layer without experts
+  std::vector<Tensor> tensors;  ///< in the table's order
+  std::vector<size_t> order;    ///< of these, as they lie in the slot
   std::vector<Range> ranges;
   uint64_t resident_bytes = 0;  ///< in a WeightStore
   uint64_t slot_bytes = 0;      ///< what a slot must have; a multiple of kReadAlignment

@@ -26,11 +26,12 @@ struct Gemm {
   DType x_dtype = DType::f32;
   int64_t x_stride = 0;           ///< elements
   const int32_t* rows = nullptr;  ///< gather, or null
-  const void* w = nullptr;        ///< [w_first + n, k], float, bf16, f16 or f8_e4m3
+  const void* w = nullptr;        ///< [w_first + (n - 1) * w_step + 1, k], float, bf16, f16 or f8_e4m3
   DType w_dtype = DType::bf16;
-  const float* w_scales = nullptr;  ///< f8_e4m3: [ceil((w_first + n) / kF8Block), ceil(k / kF8Block)]
-  int64_t w_first = 0;              ///< row of w that is column 0 of y
-  const void* bias = nullptr;       ///< [n] in w's dtype, or null
+  const float* w_scales = nullptr;  ///< f8_e4m3: [ceil(rows of w / kF8Block), ceil(k / kF8Block)]
+  int64_t w_first = 0;              ///< column n of y is row w_first + n * w_step of w
+  int64_t w_step = 1;
+  const void* bias = nullptr;  ///< [n] in w's dtype, or null
   DType bias_dtype = DType::bf16;
   void* y = nullptr;  ///< [m, n], float or bf16
   DType y_dtype = DType::f32;

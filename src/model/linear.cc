@@ -7,10 +7,7 @@
 namespace moegen {
 
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m) {
-  op.w = w.data;
-  op.w_dtype = w.dtype;
-  op.w_scales = w.scales;
-  op.k = w.cols;
+  set_weights(op, w);
   op.bias = bias.data;
   op.bias_dtype = bias.dtype;
   // Many tasks, however small the whole is.

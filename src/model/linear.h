@@ -16,6 +16,16 @@ inline int64_t col_block(int64_t rows) { return rows <= kGemmStreamedRows ? kGem
 inline float* scratch_of(const StepContext& c, int worker) { return c.buffers.scratch + worker * c.buffers.scratch_floats; }
 constexpr int64_t kGemmScratchFloats = kGemmScratchBytes / sizeof(float);
 
+/// The weights of a GEMM, from row `row` of the view on.
+inline void set_weights(Gemm& op, const TensorView& w, int64_t row = 0) {
+  op.w = w.data;
+  op.w_dtype = w.dtype;
+  op.w_scales = w.scales;
+  op.w_first = w.first + row * w.step;
+  op.w_step = w.step;
+  op.k = w.cols;
+}
+
 /// y = x w^T (+ bias) over m rows, shared out to the threads in tiles. `x`, `y` and their strides are set in `op`.
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m);
 

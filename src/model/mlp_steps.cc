@@ -46,13 +46,9 @@ void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
             .x_stride = hidden,
             .rows = part.rows != nullptr ? part.rows + tile.rows.begin : nullptr,
             .y_stride = tile.cols.size(),
-            .k = hidden,
             .scratch = scratch_of(c, worker)};
     const auto project = [&](const TensorView& w, float* y) {
-      op.w = w.data;
-      op.w_dtype = w.dtype;
-      op.w_scales = w.scales;
-      op.w_first = tile.cols.begin;
+      set_weights(op, w, tile.cols.begin);
       op.y = y;
       c.kernels.gemm(op, {0, tile.rows.size()}, {0, tile.cols.size()});
     };
@@ -70,20 +66,16 @@ void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
 void down(const StepContext& c, std::span<const MlpRows> parts, DType y_dtype, bool add) {
   const int64_t width = parts.front().mlp->down.cols;
   for_tiles(c, parts, c.spec.hidden, [&](const MlpTile& tile, int worker) {
-    const TensorView& w = tile.part.mlp->down;
-    c.kernels.gemm({.x = act_at(c, c.buffers.gate, tile.part.at * width),
-                    .x_dtype = c.act,
-                    .x_stride = width,
-                    .w = w.data,
-                    .w_dtype = w.dtype,
-                    .w_scales = w.scales,
-                    .y = tile.part.y,
-                    .y_dtype = y_dtype,
-                    .y_stride = c.spec.hidden,
-                    .add = add,
-                    .k = width,
-                    .scratch = scratch_of(c, worker)},
-                   tile.rows, tile.cols);
+    Gemm op{.x = act_at(c, c.buffers.gate, tile.part.at * width),
+            .x_dtype = c.act,
+            .x_stride = width,
+            .y = tile.part.y,
+            .y_dtype = y_dtype,
+            .y_stride = c.spec.hidden,
+            .add = add,
+            .scratch = scratch_of(c, worker)};
+    set_weights(op, tile.part.mlp->down);
+    c.kernels.gemm(op, tile.rows, tile.cols);
   });
 }
 

@@ -5,10 +5,6 @@
 namespace moegen {
 namespace {
 
-TensorView& place_in(MlpWeights& mlp, Role role) {
-  return role == Role::gate || role == Role::shared_gate ? mlp.gate : role == Role::up || role == Role::shared_up ? mlp.up : mlp.down;
-}
-
 TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
   if (t.role == Role::embedding) return model.embedding;
   if (t.role == Role::final_norm) return model.final_norm;
@@ -73,25 +69,68 @@ TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
       return layer.router;
     case Role::router_bias:
       return layer.router_bias;
-    case Role::shared_router:
+    default:
+      MOEGEN_CHECK(t.role == Role::shared_router);
       return layer.shared_router;
+  }
+}
+
+MlpWeights* mlp_of(ModelWeights& model, const TensorSpec& t) {
+  switch (t.role) {
     case Role::shared_gate:
     case Role::shared_up:
     case Role::shared_down:
-      return place_in(layer.shared, t.role);
+      return &model.layers[static_cast<size_t>(t.layer)].shared;
+    case Role::gate:
+    case Role::up:
+    case Role::down:
+    case Role::gate_up: {
+      LayerWeights& layer = model.layers[static_cast<size_t>(t.layer)];
+      return t.expert < 0 ? &layer.dense : &layer.experts[static_cast<size_t>(t.expert)];
+    }
     default:
-      return place_in(t.expert < 0 ? layer.dense : layer.experts[static_cast<size_t>(t.expert)], t.role);
+      return nullptr;
   }
 }
 
 }  // namespace
+
+void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& view) {
+  switch (role) {
+    case Role::gate:
+    case Role::shared_gate:
+      mlp.gate = view;
+      return;
+    case Role::up:
+    case Role::shared_up:
+      mlp.up = view;
+      return;
+    case Role::down:
+    case Role::shared_down:
+      mlp.down = view;
+      return;
+    default:
+      MOEGEN_CHECK(role == Role::gate_up);
+      mlp.gate = view;
+      mlp.gate.rows = view.rows / 2;
+      mlp.gate.step = spec.interleaved ? 2 : 1;
+      mlp.up = mlp.gate;
+      mlp.up.first = spec.interleaved ? 1 : mlp.gate.rows;
+  }
+}
 
 ModelWeights assign_weights(const ModelSpec& spec, std::span<const TensorSpec> table, std::span<const TensorView> views) {
   MOEGEN_CHECK(table.size() == views.size());
   ModelWeights model;
   model.layers.resize(spec.layers.size());
   for (size_t l = 0; l < spec.layers.size(); ++l) model.layers[l].experts.resize(static_cast<size_t>(spec.layers[l].mlp.num_experts));
-  for (size_t i = 0; i < table.size(); ++i) place_of(model, table[i]) = views[i];
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (MlpWeights* mlp = mlp_of(model, table[i]); mlp != nullptr) {
+      place(*mlp, spec.layers[static_cast<size_t>(table[i].layer)].mlp, table[i].role, views[i]);
+    } else {
+      place_of(model, table[i]) = views[i];
+    }
+  }
   if (!model.lm_head) model.lm_head = model.embedding;
   return model;
 }

@@ -9,7 +9,7 @@
 
 namespace moegen {
 
-/// down(silu(gate(x)) * up(x)): an expert, a shared expert or a dense MLP.
+/// down(silu(gate(x)) * up(x)): an expert, a shared expert or a dense MLP. Gate and up may be views of one matrix.
 struct MlpWeights {
   TensorView gate, up;  ///< [width, hidden]
   TensorView down;      ///< [hidden, width]
@@ -23,6 +23,9 @@ struct DeltaWeights {
   TensorView dt_bias;       ///< [value_heads]
   TensorView norm;          ///< [value_dim]
 };
+
+/// Puts a tensor where it belongs: one whose role is gate, up, down, gate_up or one of the shared expert's.
+void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& view);
 
 /// Absent tensors have a null view.
 struct LayerWeights {

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/checked.h"
+#include "checkpoint/turn.h"
 
 namespace moegen {
 namespace {
@@ -26,7 +27,8 @@ std::unique_ptr<AsyncReader> open_with_slots(const WeightStream::OpenReader& ope
 
 WeightStream::WeightStream(const ModelSpec& spec, std::span<const TensorView> views, const Checkpoint& checkpoint, std::span<const WeightUnit> units,
                            const WeightPlan& plan, const OpenReader& open_reader, Trace* trace)
-    : views_(views),
+    : spec_(spec),
+      views_(views),
       checkpoint_(checkpoint),
       units_(units),
       streamed_(plan.streamed),
@@ -200,22 +202,25 @@ void WeightStream::ended(std::span<const int> slots) {
   counters_.read_seconds = reader_.busy_seconds();
 }
 
-// Makes the views of a unit that is all there, and moves what its file has at an odd place.
+// Makes the views of a unit that is all there, moves what its file has at an odd place, and turns what it has turned.
 void WeightStream::settle(Slot& slot) const {
   const WeightUnit& unit = unit_at(slot.position);
   std::byte* data = slot_data(static_cast<int>(&slot - slots_.data()));
-  std::array<WeightUnit::Tensor, 3> last_first = unit.tensors;
-  std::sort(last_first.begin(), last_first.end(), [](const auto& a, const auto& b) { return a.read_at > b.read_at; });
-  for (const WeightUnit::Tensor& t : last_first) {
-    if (t.used_at != t.read_at) std::memmove(data + t.used_at, data + t.read_at, t.bytes);
+  for (auto idx = unit.order.rbegin(); idx != unit.order.rend(); ++idx) {
+    const WeightUnit::Tensor& t = unit.tensors[*idx];
+    const TensorView& view = views_[t.table_idx];
+    if (t.turned) {
+      turn({data + t.read_at, data + t.used_at, view.rows, view.cols, bytes_of(view.dtype)}, 0, view.rows);
+    } else if (t.used_at != t.read_at) {
+      std::memmove(data + t.used_at, data + t.read_at, t.bytes);
+    }
   }
-  const auto view = [&](const WeightUnit::Tensor& t) {
-    TensorView out = views_[t.table_idx];
-    out.data = data + t.used_at;
-    return out;
-  };
   if (trace_ != nullptr) trace_->add_read(slot.position, unit.layer, unit.expert, unit.resident_bytes, slot.begun, Trace::Clock::now());
-  slot.weights = {view(unit.tensors[0]), view(unit.tensors[1]), view(unit.tensors[2])};
+  for (const WeightUnit::Tensor& t : unit.tensors) {
+    TensorView view = views_[t.table_idx];
+    view.data = data + t.used_at;
+    place(slot.weights, spec_.layers[static_cast<size_t>(unit.layer)].mlp, t.role, view);
+  }
 }
 
 }  // namespace moegen

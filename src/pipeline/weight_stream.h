@@ -100,6 +100,7 @@ class WeightStream {
     return failure_ || (taken_ < begun_ && slots_[static_cast<size_t>(taken_) % slots_.size()].pieces_left == 0);
   }
 
+  const ModelSpec& spec_;
   std::span<const TensorView> views_;
   const Checkpoint& checkpoint_;
   std::span<const WeightUnit> units_;

@@ -103,6 +103,14 @@ std::optional<Config> Config::object(std::string_view field) const {
   return Config(*value, fmt::format("{}: {}", where_, field));
 }
 
+Config Config::with(std::string_view field) const {
+  const std::optional<Config> inner = object(field);
+  if (!inner) return *this;
+  Config out = *this;
+  for (const auto& [name, value] : inner->json_.items()) out.json_[name] = value;
+  return out;
+}
+
 std::string_view Config::first_of(std::initializer_list<std::string_view> fields) const {
   for (const std::string_view field : fields) {
     if (has(field)) return field;

@@ -201,7 +201,7 @@ ModelSpec read_common(const Config& c, const Family& family) {
                                             : read_attention(c, s.hidden, s.max_positions, family);
   const RopeSpec& rope = layer.attention.rope;
   if (rope.scaling == RopeSpec::Scaling::yarn) s.max_positions = std::max(s.max_positions, static_cast<int64_t>(rope.original_len * rope.factor));
-  layer.mlp.width = to_int(c.integer("intermediate_size", 1, kMaxWidth));
+  layer.mlp.width = to_int(c.integer("intermediate_size", 1, kMaxWidth, 0));  // of dense layers, if there are any
   s.prediction_layers = to_int(c.integer("num_nextn_predict_layers", 0, 64, 0));
   s.layers.assign(static_cast<size_t>(c.integer("num_hidden_layers", 1, kMaxLayers)), layer);
   return s;
@@ -327,6 +327,12 @@ void read_qwen3_next_experts(const Config& c, ModelSpec& s, bool renormalize) {
 void read_qwen3_next(const Config& c, ModelSpec& s) {
   read_qwen3_next_attention(c, s, true);
   read_qwen3_next_experts(c, s, c.flag("norm_topk_prob", true));
+}
+
+void read_qwen3_5_moe(const Config& c, ModelSpec& s) {
+  if (!c.flag("attn_output_gate", true)) unsupported(c, "attn_output_gate false");
+  read_qwen3_next_attention(c, s, false);
+  read_qwen3_next_experts(c, s, true);
 }
 
 // Experts as DeepSeek-V3 has them: sigmoid scores, a correction bias, groups, shared experts, the first layers dense.
@@ -460,6 +466,11 @@ constexpr std::array kQwen3NextNames{
     TensorName{Role::delta_b, false, "model.layers.{L}.linear_attn.in_proj_ba.weight"},
 };
 
+constexpr std::array kQwen35Names{
+    TensorName{Role::gate_up, true, "model.layers.{L}.mlp.experts.gate_up_proj"},
+    TensorName{Role::down, true, "model.layers.{L}.mlp.experts.down_proj"},
+};
+
 constexpr std::array kFamilies{
     Family{"llama", "LlamaForCausalLM", 1e4, 1e-6, read_llama, {}},
     Family{"mistral", "MistralForCausalLM", 1e4, 1e-6, read_mistral, {}},
@@ -468,6 +479,7 @@ constexpr std::array kFamilies{
     Family{"qwen2_moe", "Qwen2MoeForCausalLM", 1e4, 1e-6, read_qwen2_moe, {}},
     Family{"qwen3_moe", "Qwen3MoeForCausalLM", 1e4, 1e-6, read_qwen3_moe, {}},
     Family{"qwen3_next", "Qwen3NextForCausalLM", 1e4, 1e-6, read_qwen3_next, kQwen3NextNames, false, true},
+    Family{"qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", 1e4, 1e-6, read_qwen3_5_moe, kQwen35Names, false, true, "model.language_model."},
     Family{"olmoe", "OlmoeForCausalLM", 1e4, 1e-5, read_olmoe, {}},
     Family{"deepseek_v2", "DeepseekV2ForCausalLM", 1e4, 1e-6, read_deepseek_v2, kSharedExpertsNames, true, false},
     Family{"deepseek_v3", "DeepseekV3ForCausalLM", 1e4, 1e-6, read_deepseek_v3, kSharedExpertsNames, true, false},
@@ -493,13 +505,17 @@ const Family& find_family(const Config& config) {
               architectures.empty() ? type : architectures[0], known);
 }
 
-ModelSpec read_spec(const Config& config) {
-  const Family& family = find_family(config);
+ModelSpec read_spec(const Config& whole) {
+  const Family& family = find_family(whole);
+  const Config config = family.prefix.empty() ? whole : whole.with("text_config");
   ModelSpec spec = read_common(config, family);
   spec.family = family.model_type;
   family.read(config, spec);
   int64_t mlps = 0;
-  for (const LayerSpec& layer : spec.layers) mlps += std::max(1, layer.mlp.num_experts);
+  for (const LayerSpec& layer : spec.layers) {
+    mlps += std::max(1, layer.mlp.num_experts);
+    if (layer.mlp.width == 0) static_cast<void>(config.integer("intermediate_size", 1, kMaxWidth));  // says that it is missing
+  }
   if (mlps > kMaxMlps)
     throw_error(ErrorCode::corrupt, "{}: {} experts in all layers together: at most {} are possible", config.where(), mlps, kMaxMlps);
   return spec;

@@ -29,6 +29,6 @@ struct Family {
 [[nodiscard]] const Family& find_family(const Config& config);
 
 /// Reads config.json. Throws Error(corrupt) for a field that is missing or out of range, Error(unsupported) for a feature.
-[[nodiscard]] ModelSpec read_spec(const Config& config);
+[[nodiscard]] ModelSpec read_spec(const Config& whole);
 
 }  // namespace moegen

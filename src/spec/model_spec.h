@@ -110,6 +110,7 @@ struct MlpSpec {
   int top_k = 0;
   int width = 0;  ///< of one expert, or of the dense MLP
   RouterSpec router;
+  bool interleaved = false;  ///< where gate and up are one tensor: its rows are gate's and up's in turn, not first gate's
   int shared_width = 0;      ///< of the shared expert; 0: none
   bool shared_gate = false;  ///< a sigmoid weighs it
 

@@ -57,7 +57,7 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 39> kRoleNames{
+constexpr std::array<std::string_view, 40> kRoleNames{
     "embedding",
     "final norm",
     "lm_head",
@@ -93,6 +93,7 @@ constexpr std::array<std::string_view, 39> kRoleNames{
     "gate",
     "up",
     "down",
+    "gate and up",
     "shared gate",
     "shared up",
     "shared down",
@@ -108,17 +109,46 @@ std::string fill(std::string_view pattern, std::string_view mark, int number) {
 // Matrices that no quantisation touches.
 bool is_always_plain(Role role) { return role == Role::embedding || role == Role::lm_head || role == Role::router || role == Role::shared_router; }
 
+const TensorName* find_name(std::span<const TensorName> names, Role role, bool expert) {
+  const auto it = std::find_if(names.begin(), names.end(), [&](const TensorName& n) { return n.role == role && n.expert == expert; });
+  return it == names.end() ? nullptr : &*it;
+}
+
+const Family* family_of(const ModelSpec& spec) {
+  const auto all = families();
+  const auto it = std::find_if(all.begin(), all.end(), [&](const Family& f) { return f.model_type == spec.family; });
+  return it == all.end() ? nullptr : &*it;
+}
+
+constexpr std::string_view kModelPrefix = "model.";
+
 class Table {
  public:
-  Table(const ModelSpec& spec, std::span<const TensorName> own) : spec_(spec), own_(own) {}
+  Table(const ModelSpec& spec, const Family* family) : spec_(spec) {
+    if (family == nullptr) return;
+    own_ = family->names;
+    prefix_ = family->prefix;
+  }
 
   void add(Role role, int layer, int expert, std::vector<int64_t> shape) {
-    const auto is_it = [&](const TensorName& n) { return n.role == role && n.expert == (expert >= 0); };
-    const TensorName* name = std::find_if(own_.data(), own_.data() + own_.size(), is_it);
-    if (name == own_.data() + own_.size()) name = std::find_if(kCommonNames.begin(), kCommonNames.end(), is_it);
-    MOEGEN_CHECK(name != kCommonNames.end());
-    const bool quantised = spec_.quantisation != Quantisation::none && shape.size() == 2 && !is_always_plain(role);
-    out_.push_back({role, layer, expert, fill(fill(name->pattern, "{L}", layer), "{E}", expert), std::move(shape), quantised});
+    const TensorName* name = find_name(own_, role, expert >= 0);
+    if (name == nullptr) name = find_name(kCommonNames, role, expert >= 0);
+    MOEGEN_CHECK(name != nullptr);
+    TensorSpec& t = out_.emplace_back();
+    t.role = role;
+    t.layer = layer;
+    t.expert = expert;
+    t.name = fill(fill(name->pattern, "{L}", layer), "{E}", expert);
+    if (!prefix_.empty() && t.name.starts_with(kModelPrefix)) t.name.replace(0, kModelPrefix.size(), prefix_);
+    t.shape = shape;
+    t.turned = name->turned;
+    if (t.turned) std::reverse(shape.begin(), shape.end());
+    if (expert >= 0 && name->pattern.find("{E}") == std::string_view::npos) {
+      t.slice = expert;
+      shape.insert(shape.begin(), spec_.layers[static_cast<size_t>(layer)].mlp.num_experts);
+    }
+    t.quantised = spec_.quantisation != Quantisation::none && shape.size() == 2 && !is_always_plain(role);
+    t.file_shape = std::move(shape);
   }
 
   void add_attention(int l) {
@@ -191,8 +221,12 @@ class Table {
     if (m.router.correction_bias) add(Role::router_bias, l, -1, {m.num_experts});
     for (int e = m.dense() ? -1 : 0; e < m.num_experts; ++e) {
       if (e < 0 && !m.dense()) continue;
-      add(Role::gate, l, e, {m.width, h});
-      add(Role::up, l, e, {m.width, h});
+      if (find_name(own_, Role::gate_up, e >= 0) != nullptr) {
+        add(Role::gate_up, l, e, {2 * m.width, h});
+      } else {
+        add(Role::gate, l, e, {m.width, h});
+        add(Role::up, l, e, {m.width, h});
+      }
       add(Role::down, l, e, {h, m.width});
     }
     if (m.shared_width > 0) {
@@ -208,6 +242,7 @@ class Table {
  private:
   const ModelSpec& spec_;
   std::span<const TensorName> own_;
+  std::string_view prefix_;
   std::vector<TensorSpec> out_;
 };
 
@@ -216,11 +251,7 @@ class Table {
 std::string_view name_of(Role role) { return kRoleNames.at(static_cast<size_t>(role)); }
 
 std::vector<TensorSpec> tensor_table(const ModelSpec& spec) {
-  std::span<const TensorName> own;
-  for (const Family& family : families()) {
-    if (family.model_type == spec.family) own = family.names;
-  }
-  Table table(spec, own);
+  Table table(spec, family_of(spec));
   table.add(Role::embedding, -1, -1, {spec.vocab, spec.hidden});
   for (int l = 0; l < static_cast<int>(spec.layers.size()); ++l) {
     table.add_attention(l);
@@ -236,6 +267,10 @@ std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) 
   if (spec.tied_embeddings && tensor == "lm_head.weight") return "tied to the embedding";
   for (int i = 0; i < spec.prediction_layers; ++i) {
     if (tensor.starts_with(fmt::format("model.layers.{}.", spec.layers.size() + static_cast<size_t>(i)))) return "predicts further tokens";
+  }
+  if (const Family* family = family_of(spec); family != nullptr && !family->prefix.empty()) {
+    if (tensor.starts_with("model.visual.")) return "for images, which this version does not read";
+    if (tensor.starts_with("mtp.")) return "predicts further tokens";
   }
   return "";
 }

@@ -44,8 +44,9 @@ enum class Role : uint8_t {
   router,       ///< [experts, hidden]
   router_bias,  ///< [experts]: what corrects the choice
   gate,
-  up,    ///< [width, hidden], of an expert or of the dense MLP
-  down,  ///< [hidden, width]
+  up,       ///< [width, hidden], of an expert or of the dense MLP
+  down,     ///< [hidden, width]
+  gate_up,  ///< [2 width, hidden]: gate and up in one, their rows one after the other or in turn (MlpSpec::interleaved)
   shared_gate,
   shared_up,
   shared_down,
@@ -54,21 +55,25 @@ enum class Role : uint8_t {
 
 [[nodiscard]] std::string_view name_of(Role role);
 
-/// How a family calls a role; {L} and {E} stand for layer and expert.
+/// How a family calls a role; {L} and {E} stand for layer and expert. Of routed experts without {E} one tensor has all, [experts, ...].
 struct TensorName {
   Role role;
   bool expert;  ///< of a routed expert, not of a dense MLP
   std::string_view pattern;
+  bool turned = false;  ///< the file has it [in, out]
 };
 
 /// One tensor that a model must have.
 struct TensorSpec {
-  Role role;
+  Role role = Role::embedding;
   int layer = -1;
   int expert = -1;
   std::string name;
   std::vector<int64_t> shape;
-  bool quantised = false;  ///< the model's quantisation is for it; a checkpoint may still have it plain
+  std::vector<int64_t> file_shape;  ///< of the tensor called `name`
+  int slice = -1;                   ///< which of the equal parts of that it is: experts may lie in one tensor; -1: all of it
+  bool turned = false;              ///< the file has its columns as rows
+  bool quantised = false;           ///< the model's quantisation is for it; a checkpoint may still have it plain
 };
 
 /// What a checkpoint has it in as far as config.json tells, where `plain` is what is not quantised.

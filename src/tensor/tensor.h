@@ -13,6 +13,8 @@ struct TensorView {
   DType dtype = DType::bf16;
   int64_t rows = 0;
   int64_t cols = 0;
+  int64_t first = 0;  ///< row r is row first + r * step of what lies at `data`: two weights may share a matrix
+  int64_t step = 1;
   const float* scales = nullptr;  ///< f8_e4m3: [ceil(rows / 128), ceil(cols / 128)]; the last block of either may be partial
 
   explicit operator bool() const { return data != nullptr; }

@@ -201,7 +201,8 @@ TEST_P(KernelsTest, GemmOfF8IsThatOfItsExpansion) {
   for (int trial = 0; trial < 60; ++trial) {
     const DType x_type = trial % 2 == 0 ? DType::bf16 : DType::f32;
     const int64_t m = any(trial % 3 == 0 ? 8 : trial % 3 == 1 ? 30 : 150), n = any(300), k = any(trial % 10 == 0 ? 9000 : 700), first = any(140) - 1;
-    const F8Weights w(first + n, k, rng);
+    const int64_t step = any(2);
+    const F8Weights w(first + n * step, k, rng);
     const Values expanded(x_type, w.values);
     const Values x(x_type, static_cast<size_t>(m * k), rng);
     std::vector<float> want(static_cast<size_t>(m * n)), have(want.size()), plain_have(want.size());
@@ -211,6 +212,7 @@ TEST_P(KernelsTest, GemmOfF8IsThatOfItsExpansion) {
             .w = expanded.data(),
             .w_dtype = x_type,
             .w_first = first,
+            .w_step = step,
             .y = want.data(),
             .y_stride = n,
             .k = k,

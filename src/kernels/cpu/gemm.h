@@ -78,7 +78,7 @@ constexpr int64_t kRowLine = kLineElements<typename RowOf<Row>::Lines>;  // elem
 // Row j of the weights of some columns; behind them the last one again.
 template <typename Row>
 Row weight_row(const Gemm& op, Range cols, int64_t j) {
-  return RowOf<Row>::of(op, op.w_first + std::min(cols.begin + j, cols.end - 1));
+  return RowOf<Row>::of(op, op.w_first + std::min(cols.begin + j, cols.end - 1) * op.w_step);
 }
 
 // Calls f(constant 0), ... f(constant kParts - 1).
@@ -150,7 +150,8 @@ constexpr int64_t kAhead = 8192 / kStoredBytes<Row>;  // elements of a row, at a
 template <typename Row>
 Ahead weights_ahead(const Gemm& op, Range cols, int64_t col, int64_t k, int64_t stretch, int64_t count) {
   const int64_t rows = k < op.k ? std::clamp<int64_t>(cols.size() - col, 0, count) : 0;
-  return {RowOf<Row>::address(weight_row<Row>(op, cols, col) + k), op.k * kStoredBytes<Row>, rows, std::min(stretch, op.k - k) * kStoredBytes<Row>};
+  return {RowOf<Row>::address(weight_row<Row>(op, cols, col) + k), op.w_step * op.k * kStoredBytes<Row>, rows,
+          std::min(stretch, op.k - k) * kStoredBytes<Row>};
 }
 
 // packed[p][k / kStep][kPanel][kStep] of rows x[0 .. count), panels `panel_stride` elements apart; zeros behind them to a whole panel,

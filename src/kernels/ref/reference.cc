@@ -34,7 +34,7 @@ void write(void* p, DType dtype, int64_t i, double value) {
 
 // Element k of row n of the weights, as x's type has it where it is expanded.
 double weight(const Gemm& op, int64_t n, int64_t k) {
-  n += op.w_first;
+  n = op.w_first + n * op.w_step;
   if (op.w_dtype != DType::f8_e4m3) return read(op.w, op.w_dtype, n * op.k + k);
   const float value = to_float(static_cast<const f8_e4m3*>(op.w)[n * op.k + k]) * op.w_scales[n / kF8Block * ceil_div(op.k, kF8Block) + k / kF8Block];
   return static_cast<double>(op.x_dtype == DType::bf16 ? to_float(to_bf16(value)) : value);

@@ -86,10 +86,13 @@ struct Attention {
   size_t kv_head_bytes = 0;             ///< from one KV head to the next
   int64_t window = 0;                   ///< keys a query sees, itself included; 0: all
   float scale = 0;
-  float* scratch = nullptr;  ///< attention_scratch() floats
+  const float* sinks = nullptr;  ///< [kv_heads, heads] one more logit in the softmax of each head, whose weight goes nowhere; or null
+  float* scratch = nullptr;      ///< attention_scratch() floats
 
   [[nodiscard]] int value_dim() const { return latent_dim > 0 ? latent_dim : head_dim; }
 };
+
+constexpr float kSwigluSlope = 1.702F;
 
 /// Rows, (query, head), of a generated token that go through the pages together; those of a prompt are fewer at a time.
 constexpr int kAttentionRowsInFlight = 128;
@@ -110,6 +113,8 @@ struct Kernels {
   void (*attention)(const Attention& op);
   /// gate[i] = silu(gate[i]) * up[i], in the dtype given.
   void (*silu_mul)(void* gate, const void* up, DType dtype, int64_t count);
+  /// gate[i] = g * sigmoid(kSwigluSlope * g) * (u + 1), g = min(gate[i], limit), u = up[i] clamped to [-limit, limit] (gpt-oss).
+  void (*clamped_swiglu)(float* gate, const float* up, float limit, int64_t count);
   /// y += a * x; y float, x in the dtype given.
   void (*axpy)(float* y, float a, const void* x, DType x_dtype, int64_t count);
   /// y = x, rounded or widened; any of float and bf16, x also f16.

@@ -306,6 +306,11 @@ TEST_P(KernelsTest, ElementwiseOpsAreTheReference) {
       fast().silu_mul(have.data(), up.data(), dtype, static_cast<int64_t>(count));
       const double eps = dtype == DType::bf16 ? kBf16Eps : 16 * kFloatEps;
       for (size_t i = 0; i < count; ++i) ASSERT_NEAR(have[i], want[i], eps * std::abs(want[i]) + 1e-30);
+      Values clamped(DType::f32, count, rng, 4), fast_clamped = clamped;
+      const Values beside(DType::f32, count, rng, 4);
+      plain().clamped_swiglu(static_cast<float*>(clamped.data()), static_cast<const float*>(beside.data()), 3, static_cast<int64_t>(count));
+      fast().clamped_swiglu(static_cast<float*>(fast_clamped.data()), static_cast<const float*>(beside.data()), 3, static_cast<int64_t>(count));
+      for (size_t i = 0; i < count; ++i) ASSERT_NEAR(fast_clamped[i], clamped[i], 16 * kFloatEps * std::abs(clamped[i]) + 1e-30);
       Values sum(DType::f32, count, rng), fast_sum = sum;
       plain().axpy(static_cast<float*>(sum.data()), 0.37F, up.data(), dtype, static_cast<int64_t>(count));
       fast().axpy(static_cast<float*>(fast_sum.data()), 0.37F, up.data(), dtype, static_cast<int64_t>(count));
@@ -371,6 +376,7 @@ struct AttentionCase {
   DType dtype;
   DType kv_dtype = dtype;
   int latent_dim = 0;
+  bool sinks = false;
 
   [[nodiscard]] size_t head_bytes() const { return latent_dim > 0 ? latent_page_bytes(kv_dtype, head_dim) : kv_head_bytes(kv_dtype, head_dim); }
   [[nodiscard]] size_t q_stride() const { return static_cast<size_t>(kv_heads * heads * head_dim + 8); }
@@ -397,6 +403,7 @@ class Pages {
       }
     }
     scratch.resize(static_cast<size_t>(attention_scratch(c.head_dim)));
+    for (int i = 0; i < c.kv_heads * c.heads; ++i) sinks.push_back(i % 5 == 3 ? -std::numeric_limits<float>::infinity() : static_cast<float>(i % 7) * 3 - 8);
   }
   void store(DType dtype, const void* key, const void* value, int64_t slot, std::byte* page) const {
     const auto with = [&]<typename T>(const T* k, const void* v) {
@@ -430,12 +437,13 @@ class Pages {
             c_.head_bytes(),
             c_.window,
             1 / std::sqrt(static_cast<float>(c_.head_dim)),
+            c_.sinks ? sinks.data() : nullptr,
             scratch.data()};
   }
   AttentionCase c_;
   std::vector<std::byte> memory;
   std::vector<int32_t> table;
-  std::vector<float> scratch;
+  std::vector<float> scratch, sinks;
   size_t page_bytes = 0;
 };
 
@@ -460,6 +468,10 @@ TEST_P(KernelsTest, AttentionIsTheReference) {
                                  AttentionCase{1, 130, 48, 1, 63, 0, DType::bf16, DType::bf16, 32},
                                  AttentionCase{1, 5, 50, 40, 21, 0, DType::f32, DType::f32, 34},
                                  AttentionCase{1, 5, 22, 70, 0, 9, DType::bf16, DType::bf16, 18},
+                                 AttentionCase{2, 5, 80, 70, 0, 33, DType::bf16, DType::bf16, 0, true},
+                                 AttentionCase{4, 8, 128, 1, 200, 100, DType::bf16, DType::bf16, 0, true},
+                                 AttentionCase{3, 2, 20, 40, 0, 0, DType::f32, DType::i8, 0, true},
+                                 AttentionCase{1, 70, 64, 2, 0, 1, DType::f32, DType::f32, 0, true},
                                  AttentionCase{1, 3, 4, 33, 5, 0, DType::f32, DType::f32, 2}}) {
     Pages pages(c, rng);
     const size_t count = static_cast<size_t>(c.queries) * c.out_stride();
@@ -480,6 +492,7 @@ TEST_P(KernelsTest, AttentionBitsDoNotDependOnTheChunk) {
   for (const AttentionCase& c :
        {AttentionCase{2, 2, 48, 50, 20, 0, DType::bf16}, AttentionCase{1, 3, 20, 50, 0, 17, DType::f32},
         AttentionCase{3, 8, 64, 40, 7, 40, DType::bf16}, AttentionCase{2, 4, 20, 50, 9, 0, DType::bf16, DType::i8},
+        AttentionCase{2, 4, 20, 50, 9, 30, DType::bf16, DType::bf16, 0, true}, AttentionCase{2, 9, 20, 50, 9, 0, DType::f32, DType::f32, 0, true},
         AttentionCase{1, 9, 40, 50, 9, 0, DType::bf16, DType::bf16, 24}, AttentionCase{1, 9, 40, 50, 9, 0, DType::f32, DType::f32, 32}}) {
     const size_t stride = c.out_stride();
     const Values q(c.dtype, static_cast<size_t>(c.queries) * c.q_stride(), rng, 2);

@@ -103,7 +103,8 @@ void attend(const Attention& op, int64_t query, int head) {
     scores.push_back(dot * static_cast<double>(op.scale));
     top = std::max(top, scores.back());
   }
-  double sum = 0;
+  if (op.sinks != nullptr) top = std::max(top, static_cast<double>(op.sinks[head]));
+  double sum = op.sinks != nullptr ? std::exp(static_cast<double>(op.sinks[head]) - top) : 0;
   for (double& s : scores) sum += s = std::exp(s - top);
   for (int d = 0; d < op.value_dim(); ++d) {
     double value = 0;
@@ -122,6 +123,14 @@ void silu_mul(void* gate, const void* up, DType dtype, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const double g = read(gate, dtype, i);
     write(gate, dtype, i, g / (1 + std::exp(-g)) * read(up, dtype, i));
+  }
+}
+
+void clamped_swiglu(float* gate, const float* up, float limit, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const auto g = static_cast<double>(std::min(gate[i], limit));
+    const auto u = static_cast<double>(std::clamp(up[i], -limit, limit));
+    gate[i] = static_cast<float>(g / (1 + std::exp(-static_cast<double>(kSwigluSlope) * g)) * (u + 1));
   }
 }
 
@@ -155,7 +164,7 @@ double multiply_only(DType, int64_t rounds) {
   return 64.0 * static_cast<double>(rounds);
 }
 
-constexpr Kernels kReference{"reference", gemm, rms_norm, rotate, attention, silu_mul, axpy, convert, maximum, exp_sum, multiply_only};
+constexpr Kernels kReference{"reference", gemm, rms_norm, rotate, attention, silu_mul, clamped_swiglu, axpy, convert, maximum, exp_sum, multiply_only};
 
 }  // namespace
 

@@ -20,10 +20,13 @@ std::string kind_of(const TensorSpec& t) {
     case Role::lm_head:
       return "lm_head";
     case Role::router:
+    case Role::router_logit_bias:
     case Role::router_bias:
       return "router";
     case Role::gate:
     case Role::gate_up:
+    case Role::gate_up_bias:
+    case Role::down_bias:
     case Role::up:
     case Role::down:
       return t.expert >= 0 ? "experts" : "dense MLP";

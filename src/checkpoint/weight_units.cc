@@ -10,7 +10,9 @@ namespace {
 
 constexpr uint64_t kElementAlignment = 4;  // of any dtype
 
-bool is_mlp(const TensorSpec& t) { return t.role == Role::gate || t.role == Role::up || t.role == Role::down || t.role == Role::gate_up; }
+bool is_mlp(Role r) {
+  return r == Role::gate || r == Role::up || r == Role::down || r == Role::gate_up || r == Role::gate_up_bias || r == Role::down_bias;
+}
 
 // The ranges of a unit and where its tensors lie. Tensors whose aligned surroundings touch share a range.
 void lay_out(WeightUnit& unit, const Binding& binding) {
@@ -59,7 +61,7 @@ std::vector<WeightUnit> weight_units(const Binding& binding) {
   std::vector<WeightUnit> units;
   for (size_t i = 0; i < table.size(); ++i) {
     const TensorSpec& t = table[i];
-    if (!is_mlp(t) || (t.expert < 0 && has_experts)) continue;
+    if (!is_mlp(t.role) || (t.expert < 0 && has_experts)) continue;
     if (units.empty() || units.back().layer != t.layer || units.back().expert != t.expert) {
       units.emplace_back().layer = t.layer;
       units.back().expert = t.expert;

@@ -384,6 +384,20 @@ void read_ernie4_5_moe(const Config& c, ModelSpec& s) {
   }
 }
 
+void read_gpt_oss(const Config& c, ModelSpec& s) {
+  each_attention(s, [bias = c.flag("attention_bias", true)](AttentionSpec& a) {
+    a.qkv_bias = a.o_bias = bias;
+    a.sinks = true;
+  });
+  set_windows(c, s, read_window(c, 128), [](int64_t i) { return i % 2 == 0; });
+  MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", true);
+  experts.router.logit_bias = true;
+  experts.clamp = static_cast<float>(c.number("swiglu_limit", 1e-3, 1e6, 7));
+  experts.bias = true;
+  experts.interleaved = true;
+  for (LayerSpec& layer : s.layers) layer.mlp = experts;
+}
+
 constexpr std::array kSharedExpertsNames{
     TensorName{Role::shared_gate, false, "model.layers.{L}.mlp.shared_experts.gate_proj.weight"},
     TensorName{Role::shared_up, false, "model.layers.{L}.mlp.shared_experts.up_proj.weight"},
@@ -406,6 +420,16 @@ constexpr std::array kMixtralNames{
     TensorName{Role::down, true, "model.layers.{L}.block_sparse_moe.experts.{E}.w2.weight"},
 };
 
+constexpr std::array kGptOssNames{
+    TensorName{Role::sinks, false, "model.layers.{L}.self_attn.sinks"},
+    TensorName{Role::router, false, "model.layers.{L}.mlp.router.weight"},
+    TensorName{Role::router_logit_bias, false, "model.layers.{L}.mlp.router.bias"},
+    TensorName{Role::gate_up, true, "model.layers.{L}.mlp.experts.gate_up_proj", true},
+    TensorName{Role::gate_up_bias, true, "model.layers.{L}.mlp.experts.gate_up_proj_bias", true},
+    TensorName{Role::down, true, "model.layers.{L}.mlp.experts.down_proj", true},
+    TensorName{Role::down_bias, true, "model.layers.{L}.mlp.experts.down_proj_bias"},
+};
+
 constexpr std::array kFamilies{
     Family{"llama", "LlamaForCausalLM", 1e4, 1e-6, read_llama, {}},
     Family{"mistral", "MistralForCausalLM", 1e4, 1e-6, read_mistral, {}},
@@ -419,6 +443,7 @@ constexpr std::array kFamilies{
     Family{"dots1", "Dots1ForCausalLM", 1e4, 1e-6, read_dots1, kSharedExpertsNames},
     Family{"glm4_moe", "Glm4MoeForCausalLM", 1e4, 1e-5, read_glm4_moe, kSharedExpertsNames, false, true},
     Family{"minimax_m2", "MiniMaxM2ForCausalLM", 5e6, 1e-6, read_minimax_m2, kMixtralNames, false, true},
+    Family{"gpt_oss", "GptOssForCausalLM", 1.5e5, 1e-5, read_gpt_oss, kGptOssNames},
     Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", 5e5, 1e-5, read_ernie4_5_moe, kErnieNames},
 };
 

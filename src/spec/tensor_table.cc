@@ -48,10 +48,10 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 31> kRoleNames{
+constexpr std::array<std::string_view, 35> kRoleNames{
     "embedding",     "final norm", "lm_head",     "attention norm", "q",         "k",    "v",           "q bias",      "k bias",    "v bias",
     "q a",           "q a norm",   "q b",         "kv a",           "kv a norm", "kv b", "o",           "o bias",      "q norm",    "k norm",
-    "mlp norm",      "router",     "router bias", "gate",           "up",        "down", "gate and up", "shared gate", "shared up", "shared down",
+    "mlp norm", "sinks", "router", "router logit bias", "router bias", "gate",           "up",        "down", "gate and up", "gate and up bias", "down bias", "shared gate", "shared up", "shared down",
     "shared router",
 };
 
@@ -85,6 +85,7 @@ class Table {
     t.shape = shape;
     t.turned = name->turned;
     if (t.turned) std::reverse(shape.begin(), shape.end());
+    if (role == Role::gate_up_bias) shape = {shape[0] * shape[1]};
     if (expert >= 0 && name->pattern.find("{E}") == std::string_view::npos) {
       t.slice = expert;
       shape.insert(shape.begin(), spec_.layers[static_cast<size_t>(layer)].mlp.num_experts);
@@ -109,6 +110,7 @@ class Table {
       add(Role::k_bias, l, -1, {a.kv_width()});
       add(Role::v_bias, l, -1, {a.kv_width()});
     }
+    if (a.sinks) add(Role::sinks, l, -1, {a.num_heads});
     add(Role::o, l, -1, {h, a.q_width()});
     if (a.o_bias) add(Role::o_bias, l, -1, {h});
     if (a.qk_norm != AttentionSpec::QkNorm::none) {
@@ -141,6 +143,7 @@ class Table {
     const int64_t h = spec_.hidden;
     add(Role::mlp_norm, l, -1, {h});
     if (!m.dense()) add(Role::router, l, -1, {m.num_experts, h});
+    if (m.router.logit_bias) add(Role::router_logit_bias, l, -1, {m.num_experts});
     if (m.router.correction_bias) add(Role::router_bias, l, -1, {m.num_experts});
     for (int e = m.dense() ? -1 : 0; e < m.num_experts; ++e) {
       if (e < 0 && !m.dense()) continue;
@@ -151,6 +154,10 @@ class Table {
         add(Role::up, l, e, {m.width, h});
       }
       add(Role::down, l, e, {h, m.width});
+      if (m.bias && e >= 0) {
+        add(Role::gate_up_bias, l, e, {2, m.width});
+        add(Role::down_bias, l, e, {h});
+      }
     }
     if (m.shared_width > 0) {
       add(Role::shared_gate, l, -1, {m.shared_width, h});

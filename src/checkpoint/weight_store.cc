@@ -179,7 +179,7 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     const auto idx = static_cast<size_t>(i);
     TensorView& view = views_[idx];
     if (view.data == nullptr || !is_expanded(binding.table[idx], view.dtype)) return;
-    expand_in_place(binding.table[idx], view.scales, const_cast<void*>(view.data));
+    expand_in_place(binding.table[idx], static_cast<const float*>(view.scales), const_cast<void*>(view.data));
     view.dtype = DType::f32;
     view.scales = nullptr;
   });

@@ -236,6 +236,98 @@ TEST_P(KernelsTest, GemmOfF8IsThatOfItsExpansion) {
   }
 }
 
+// Pairs of e2m1 codes with a scale for each block, and their values.
+struct F4Weights {
+  F4Weights(int64_t rows, int64_t cols, std::mt19937& rng) : codes(static_cast<size_t>(rows * cols / 2)), scales(static_cast<size_t>(rows * cols / kF4Block)) {
+    for (auto& s : scales) s.bits = static_cast<uint8_t>(118 + rng() % 12);
+    for (auto& pair : codes) pair.bits = static_cast<uint8_t>(rng());
+    for (size_t i = 0; i < 2 * codes.size(); ++i)
+      values.push_back(f4_to_float(codes[i / 2].bits >> (i % 2 * 4) & 15U) * to_float(scales[i / static_cast<size_t>(kF4Block)]));
+  }
+  std::vector<f4_pair> codes;
+  std::vector<f8_e8m0> scales;
+  std::vector<float> values;
+};
+
+TEST_P(KernelsTest, GemmOfF4IsThatOfItsExpansion) {
+  const auto any = [&](int64_t most) { return 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(most)); };
+  for (int trial = 0; trial < 60; ++trial) {
+    const DType x_type = trial % 2 == 0 ? DType::bf16 : DType::f32;
+    const int64_t m = any(trial % 3 == 0 ? 8 : trial % 3 == 1 ? 30 : 150), n = any(300), k = any(trial % 10 == 0 ? 280 : 22) * kF4Block;
+    const int64_t first = any(40) - 1, step = any(2);
+    const F4Weights w(first + n * step, k, rng);
+    const Values expanded(x_type, w.values);
+    const Values x(x_type, static_cast<size_t>(m * k), rng);
+    std::vector<float> want(static_cast<size_t>(m * n)), have(want.size()), plain_have(want.size());
+    Gemm op{.x = x.data(),
+            .x_dtype = x_type,
+            .x_stride = k,
+            .w = expanded.data(),
+            .w_dtype = x_type,
+            .w_first = first,
+            .w_step = step,
+            .y = want.data(),
+            .y_stride = n,
+            .k = k,
+            .scratch = gemm_scratch()};
+    fast().gemm(op, {0, m}, {0, n});
+    op.w = w.codes.data();
+    op.w_dtype = DType::f4;
+    op.w_scales = w.scales.data();
+    op.y = have.data();
+    const int64_t row = any(m), col = any(n);
+    for (const Range r : {Range{0, row}, Range{row, m}}) {
+      for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, r, c);
+    }
+    ASSERT_EQ(std::memcmp(have.data(), want.data(), want.size() * sizeof(float)), 0) << "m n k first " << m << " " << n << " " << k << " " << first;
+    if (trial % 5 != 1) continue;
+    op.y = plain_have.data();
+    plain().gemm(op, {0, m}, {0, n});
+    double largest = 0;
+    for (const float value : w.values) largest = std::max(largest, std::abs(static_cast<double>(value)));
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(have[i], plain_have[i], 4 * kFloatEps * static_cast<double>(k + 4) * largest);
+  }
+}
+
+// With every scale: those of the ends included, whose values leave bf16's normal numbers.
+TEST_P(KernelsTest, EveryF4CodeAndScaleIsItsValue) {
+  constexpr int64_t kCols = 256 * 16;  // a scale, a code
+  std::vector<f4_pair> codes(static_cast<size_t>(kCols * kF4Block / 2));
+  std::vector<f8_e8m0> scales(static_cast<size_t>(kCols));
+  for (size_t n = 0; n < scales.size(); ++n) {
+    scales[n].bits = static_cast<uint8_t>(n / 16);
+    codes[n * 16 + n % 16].bits = static_cast<uint8_t>(n % 2 == 0 ? n % 16 : n % 16 << 4);
+  }
+  for (const DType x_type : {DType::f32, DType::bf16}) {
+    for (const int64_t m : {1, 20, 60}) {
+      const Values x(x_type, std::vector<float>(static_cast<size_t>(m * kF4Block), 1));
+      std::vector<float> y(static_cast<size_t>(m * kCols));
+      fast().gemm({.x = x.data(),
+                   .x_dtype = x_type,
+                   .x_stride = kF4Block,
+                   .w = codes.data(),
+                   .w_dtype = DType::f4,
+                   .w_scales = scales.data(),
+                   .y = y.data(),
+                   .y_stride = kCols,
+                   .k = kF4Block,
+                   .scratch = gemm_scratch()},
+                  {0, m}, {0, kCols});
+      for (size_t i = 0; i < y.size(); ++i) {
+        const auto n = static_cast<uint32_t>(i % kCols);
+        const float value = f4_to_float(n % 16) * to_float(f8_e8m0{static_cast<uint8_t>(n / 16)});
+        if (n / 16 == 255 || std::isinf(value)) {
+          ASSERT_FALSE(std::isfinite(y[i])) << n;
+        } else if (x_type == DType::f32 || std::abs(value) >= 0x1p-126F) {
+          ASSERT_EQ(y[i], value) << n;
+        } else {
+          ASSERT_NEAR(y[i], value, 0x1p-126F) << n;  // products of bf16 may take subnormals for zero
+        }
+      }
+    }
+  }
+}
+
 TEST_P(KernelsTest, EveryF8CodeIsItsValue) {
   constexpr int64_t kCodes = 256, kRoom = 16;
   std::vector<f8_e4m3> w;

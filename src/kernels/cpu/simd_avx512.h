@@ -55,6 +55,18 @@ struct Simd {
   static Two load_two(const f8_e4m3* p, int64_t n) {
     return load_two_codes(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
   }
+  // e2m1, doubled: whole numbers. A byte has two codes, low first.
+  static V load_e2m1(__m128i codes) {
+    const __m512 doubled = _mm512_setr_ps(0, 1, 2, 3, 4, 6, 8, 12, -0.0F, -1, -2, -3, -4, -6, -8, -12);
+    return _mm512_maskz_permutexvar_ps(kAll, _mm512_maskz_cvtepu8_epi32(kAll, codes), doubled);
+  }
+  static V load(const f4_pair* p) { return load_two_e2m1(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))).low; }
+  static Two load_two(const f4_pair* p) { return load_two_e2m1(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static Two load_two_e2m1(__m128i pairs) {
+    const __m128i low = _mm_and_si128(pairs, _mm_set1_epi8(15));
+    const __m128i high = _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15));
+    return {load_e2m1(_mm_unpacklo_epi8(low, high)), load_e2m1(_mm_unpackhi_epi8(low, high))};
+  }
   static V load(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static V load(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(mask(n), p)); }
   static V load(const f16* p, int64_t n) { return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(mask(n), p)); }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <type_traits>
 
@@ -79,6 +80,39 @@ V load_line(F8Row<E> row, Some... n) {
   }
 }
 
+// A row of weights in MXFP4, from element `at` on. What is loaded at once starts at a multiple of its length, so it lies in one block, and
+// rows are whole blocks: there is always as much as is asked for, and `n` says nothing new.
+template <typename E>
+struct F4Row {
+  const f4_pair* codes;
+  const f8_e8m0* scales;
+  int64_t at;
+};
+template <typename E>
+F4Row<E> operator+(F4Row<E> row, int64_t n) {
+  return {row.codes, row.scales, row.at + n};
+}
+// Scales of what Simd loads, which is twice the value of a code: a whole number.
+constexpr auto kF4Scales = [] {
+  std::array<float, 256> out{};
+  for (size_t i = 0; i < out.size(); ++i) out[i] = to_float(f8_e8m0{static_cast<uint8_t>(i)}) / 2;
+  return out;
+}();
+template <typename E>
+V load_some(F4Row<E> row, int64_t) {
+  return Simd::mul(Simd::load(row.codes + row.at / 2), Simd::set(kF4Scales[row.scales[row.at / kF4Block].bits]));
+}
+template <typename E, typename... Some>
+V load_line(F4Row<E> row, Some...) {
+  if constexpr (std::is_same_v<E, bf16>) {
+    const Simd::Two two = Simd::load_two(row.codes + row.at / 2);
+    const V scale = Simd::set(kF4Scales[row.scales[row.at / kF4Block].bits]);
+    return Simd::pack({Simd::mul(two.low, scale), Simd::mul(two.high, scale)});
+  } else {
+    return load_some(row, kW);
+  }
+}
+
 // Calls f with n, in [1, kMost], as a constant.
 template <int kMost, typename F>
 void with_count(int64_t n, const F& f) {
@@ -105,6 +139,8 @@ template <typename F>
 void with_matrix_type(DType dtype, const F& f) {
   if (dtype == DType::f8_e4m3) {
     f(static_cast<const f8_e4m3*>(nullptr));
+  } else if (dtype == DType::f4) {
+    f(static_cast<const f4_pair*>(nullptr));
   } else {
     with_weight_type(dtype, f);
   }

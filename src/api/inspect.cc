@@ -25,6 +25,8 @@ std::string kind_of(const TensorSpec& t) {
       return "router";
     case Role::gate:
     case Role::gate_up:
+    case Role::gate_up_scales:
+    case Role::down_scales:
     case Role::gate_up_bias:
     case Role::down_bias:
     case Role::up:
@@ -83,7 +85,7 @@ ordered_json collect(const std::filesystem::path& dir) {
     if (!binding.tensors[i]) continue;
     const TensorInfo* t = &*binding.tensors[i];
     auto& [kind_bytes, parameters] = kinds[kind_of(binding.table[i])];
-    parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
+    if (t->dtype != DType::f8_e8m0) parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
     for (const TensorInfo* part : {t, binding.scales[i]}) {
       if (part == nullptr) continue;
       kind_bytes += part->bytes;

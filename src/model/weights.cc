@@ -71,6 +71,8 @@ MlpWeights* mlp_of(ModelWeights& model, const TensorSpec& t) {
     case Role::up:
     case Role::down:
     case Role::gate_up:
+    case Role::gate_up_scales:
+    case Role::down_scales:
     case Role::gate_up_bias:
     case Role::down_bias: {
       LayerWeights& layer = model.layers[static_cast<size_t>(t.layer)];
@@ -97,6 +99,12 @@ void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& vi
     case Role::down:
     case Role::shared_down:
       mlp.down = view;
+      return;
+    case Role::down_scales:
+      mlp.down.scales = view.data;
+      return;
+    case Role::gate_up_scales:
+      mlp.gate.scales = mlp.up.scales = view.data;
       return;
     case Role::down_bias:
       mlp.down_bias = view;

@@ -17,7 +17,8 @@ struct MlpWeights {
   float clamp = 0;  ///< MlpSpec::clamp
 };
 
-/// Puts a tensor where it belongs: one of an expert, a shared expert or a dense MLP.
+/// Puts a tensor where it belongs: one of an expert, a shared expert or a dense MLP, scales behind what they
+/// are for.
 void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& view);
 
 /// Absent tensors have a null view.

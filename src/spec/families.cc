@@ -164,12 +164,14 @@ AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, con
   return a;
 }
 
-// FP8 in blocks is the one kind that is known. Activations are not quantised, whatever their scheme is: what is computed is closer to
+// FP8 in blocks is known, and MXFP4 where a family has its experts so. Activations are not quantised, whatever their scheme is: what is computed is closer to
 // the model that was quantised.
-Quantisation read_quantisation(const Config& c) {
+Quantisation read_quantisation(const Config& c, const Family& family) {
   const std::optional<Config> q = c.object("quantization_config");
   if (!q) return Quantisation::none;
   const std::string method = q->text("quant_method", "?");
+  const auto is_fused = [](const TensorName& n) { return n.role == Role::gate_up && n.expert; };
+  if (method == "mxfp4" && std::any_of(family.names.begin(), family.names.end(), is_fused)) return Quantisation::mxfp4_experts;
   if (method != "fp8") unsupported(c, "quantization_config (quant_method \"" + method + "\")");
   if (const std::string format = q->text("fmt", "e4m3"); format != "e4m3") unsupported(c, "quantization_config fmt \"" + format + "\"");
   if (const std::string scheme = q->text("activation_scheme", "dynamic"); scheme != "dynamic") {
@@ -194,7 +196,7 @@ ModelSpec read_common(const Config& c, const Family& family) {
   s.dtype = dtype == "float32" ? DType::f32 : dtype == "float16" ? DType::f16 : DType::bf16;
   for (const int64_t id : c.integers("eos_token_id", 0, kMaxVocab)) s.eos_ids.push_back(static_cast<int32_t>(id));
   if (const std::string act = c.text("hidden_act", "silu"); act != "silu" && act != "swish") unsupported(c, "hidden_act \"" + act + "\"");
-  s.quantisation = read_quantisation(c);
+  s.quantisation = read_quantisation(c, family);
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
   LayerSpec layer;
   layer.attention = family.latent_attention ? read_latent_attention(c, s.max_positions, family.default_rope_theta)
@@ -468,6 +470,13 @@ ModelSpec read_spec(const Config& config) {
   ModelSpec spec = read_common(config, family);
   spec.family = family.model_type;
   family.read(config, spec);
+  if (spec.quantisation == Quantisation::mxfp4_experts) {
+    for (const LayerSpec& layer : spec.layers) {
+      if (spec.hidden % kF4Block == 0 && layer.mlp.width % kF4Block == 0) continue;
+      throw_error(ErrorCode::corrupt, "{}: experts of {} x {} are not whole blocks of {}, as MXFP4 has them", config.where(), layer.mlp.width,
+                  spec.hidden, kF4Block);
+    }
+  }
   int64_t mlps = 0;
   for (const LayerSpec& layer : spec.layers) mlps += std::max(1, layer.mlp.num_experts);
   if (mlps > kMaxMlps)

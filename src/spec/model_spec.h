@@ -117,8 +117,9 @@ struct LayerSpec {
 };
 
 /// How a checkpoint has its linear layers, but for those of routers and of the head: as numbers, or as e4m3 in blocks of 128 x 128 with a
-/// float each (`weight_scale_inv`), by which they are multiplied.
-enum class Quantisation : uint8_t { none, f8_blocks };
+/// float each (`weight_scale_inv`), by which they are multiplied; or those of routed experts in MXFP4, as e2m1 (`_blocks`) with an e8m0
+/// (`_scales`) for 32 neighbours in a row.
+enum class Quantisation : uint8_t { none, f8_blocks, mxfp4_experts };
 
 /// A model as data: everything the engine knows about an architecture, from config.json.
 struct ModelSpec {

@@ -48,10 +48,10 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 35> kRoleNames{
+constexpr std::array<std::string_view, 37> kRoleNames{
     "embedding",     "final norm", "lm_head",     "attention norm", "q",         "k",    "v",           "q bias",      "k bias",    "v bias",
     "q a",           "q a norm",   "q b",         "kv a",           "kv a norm", "kv b", "o",           "o bias",      "q norm",    "k norm",
-    "mlp norm", "sinks", "router", "router logit bias", "router bias", "gate",           "up",        "down", "gate and up", "gate and up bias", "down bias", "shared gate", "shared up", "shared down",
+    "mlp norm", "sinks", "router", "router logit bias", "router bias", "gate",           "up",        "down", "gate and up", "gate and up scales", "down scales", "gate and up bias", "down bias", "shared gate", "shared up", "shared down",
     "shared router",
 };
 
@@ -90,8 +90,27 @@ class Table {
       t.slice = expert;
       shape.insert(shape.begin(), spec_.layers[static_cast<size_t>(layer)].mlp.num_experts);
     }
-    t.quantised = spec_.quantisation != Quantisation::none && shape.size() == 2 && !is_always_plain(role);
+    if (spec_.quantisation == Quantisation::f8_blocks && shape.size() == 2 && !is_always_plain(role)) t.quantised = DType::f8_e4m3;
     t.file_shape = std::move(shape);
+  }
+
+  // A matrix of a routed expert.
+  void add_expert(Role role, Role scales, int layer, int expert, const std::vector<int64_t>& shape) {
+    add(role, layer, expert, shape);
+    if (expert < 0 || spec_.quantisation != Quantisation::mxfp4_experts) return;
+    TensorSpec& codes = out_.back();
+    const int64_t blocks = shape[1] / kF4Block;
+    codes.turned = false;
+    codes.quantised = DType::f4;
+    codes.file_shape = {spec_.layers[static_cast<size_t>(layer)].mlp.num_experts, shape[0], blocks, kF4Block / 2};
+    TensorSpec beside = codes;
+    codes.name += "_blocks";
+    beside.role = scales;
+    beside.name += "_scales";
+    beside.quantised = DType::f8_e8m0;
+    beside.shape = {shape[0], blocks};
+    beside.file_shape.pop_back();
+    out_.push_back(std::move(beside));
   }
 
   void add_attention(int l) {
@@ -148,12 +167,12 @@ class Table {
     for (int e = m.dense() ? -1 : 0; e < m.num_experts; ++e) {
       if (e < 0 && !m.dense()) continue;
       if (find_name(own_, Role::gate_up, e >= 0) != nullptr) {
-        add(Role::gate_up, l, e, {2 * m.width, h});
+        add_expert(Role::gate_up, Role::gate_up_scales, l, e, {2 * m.width, h});
       } else {
         add(Role::gate, l, e, {m.width, h});
         add(Role::up, l, e, {m.width, h});
       }
-      add(Role::down, l, e, {h, m.width});
+      add_expert(Role::down, Role::down_scales, l, e, {h, m.width});
       if (m.bias && e >= 0) {
         add(Role::gate_up_bias, l, e, {2, m.width});
         add(Role::down_bias, l, e, {h});
@@ -178,6 +197,12 @@ class Table {
 }  // namespace
 
 std::string_view name_of(Role role) { return kRoleNames.at(static_cast<size_t>(role)); }
+
+uint64_t elements_of(const TensorSpec& spec) {
+  uint64_t n = 1;
+  for (const int64_t dim : spec.shape) n *= static_cast<uint64_t>(dim);
+  return n;
+}
 
 std::vector<TensorSpec> tensor_table(const ModelSpec& spec) {
   std::span<const TensorName> own;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,6 +41,8 @@ enum class Role : uint8_t {
   up,       ///< [width, hidden], of an expert or of the dense MLP
   down,     ///< [hidden, width]
   gate_up,  ///< [2 width, hidden]: gate and up in one, their rows one after the other or in turn (MlpSpec::interleaved)
+  gate_up_scales,  ///< [2 width, hidden / kF4Block]
+  down_scales,     ///< [hidden, width / kF4Block]
   gate_up_bias,  ///< [2, width]: gate's, up's; a vector in the file, interleaved as the matrix
   down_bias,     ///< [hidden]
   shared_gate,
@@ -68,11 +71,14 @@ struct TensorSpec {
   std::vector<int64_t> file_shape;  ///< of the tensor called `name`
   int slice = -1;                   ///< which of the equal parts of that it is: experts may lie in one tensor; -1: all of it
   bool turned = false;              ///< the file has its columns as rows
-  bool quantised = false;           ///< the model's quantisation is for it; a checkpoint may still have it plain
+  /// What the model's quantisation has it in: f8_e4m3, where a checkpoint may still have it plain, or f4 and the f8_e8m0 of its scales.
+  std::optional<DType> quantised = std::nullopt;
 };
 
+/// In its shape.
+[[nodiscard]] uint64_t elements_of(const TensorSpec& spec);
 /// What a checkpoint has it in as far as config.json tells, where `plain` is what is not quantised.
-[[nodiscard]] inline DType expected_dtype(const TensorSpec& spec, DType plain) { return spec.quantised ? DType::f8_e4m3 : plain; }
+[[nodiscard]] inline DType expected_dtype(const TensorSpec& spec, DType plain) { return spec.quantised.value_or(plain); }
 
 /// All tensors of a model, in the order of computation.
 [[nodiscard]] std::vector<TensorSpec> tensor_table(const ModelSpec& spec);

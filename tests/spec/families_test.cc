@@ -212,7 +212,7 @@ TEST(CommonFields, OfQuantisationsFp8InBlocksIsKnown) {
   EXPECT_ERROR(spec_with({{"weight_block_size", "128"}}), ErrorCode::corrupt, "weight_block_size");
   for (const TensorSpec& t : tensor_table(spec_with(json::object()))) {
     const bool is_linear = t.name.find("_proj.weight") != std::string::npos;
-    EXPECT_EQ(t.quantised, is_linear) << t.name;
+    EXPECT_EQ(t.quantised.has_value(), is_linear) << t.name;
   }
 }
 

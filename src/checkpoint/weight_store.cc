@@ -53,7 +53,9 @@ uint64_t scale_bytes(const TensorSpec& spec) { return WeightStore::bytes_of_tens
 // Absorbed attention wants kv_b turned (model/latent_attention.h), which blocks of scales do not survive: it is kept in float32.
 bool is_expanded(const TensorSpec& spec, DType dtype) { return dtype == DType::f8_e4m3 && spec.role == Role::kv_b; }
 
-uint64_t room_for(const TensorSpec& spec, DType dtype, uint64_t bytes) { return is_expanded(spec, dtype) ? elements_of(spec) * sizeof(float) : bytes; }
+uint64_t room_for(const TensorSpec& spec, DType dtype, uint64_t bytes) {
+  return is_expanded(spec, dtype) ? elements_of(spec) * sizeof(float) : bytes;
+}
 
 // Codes lie in the last quarter of the room.
 void expand_in_place(const TensorSpec& spec, const float* scales, void* room) {

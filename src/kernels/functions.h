@@ -35,8 +35,8 @@ struct Gemm {
   DType bias_dtype = DType::bf16;
   void* y = nullptr;  ///< [m, n], float or bf16
   DType y_dtype = DType::f32;
-  int64_t y_stride = 0;  ///< elements
-  bool add = false;      ///< y += instead of y =
+  int64_t y_stride = 0;     ///< elements
+  bool add = false;         ///< y += instead of y =
   int64_t k = 0;            ///< with f4 a multiple of kF4Block
   void* scratch = nullptr;  ///< kGemmScratchBytes, aligned to 64
 };

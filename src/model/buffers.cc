@@ -8,7 +8,8 @@
 namespace moegen {
 
 Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes) {
-  int64_t q_width = 0, qkv_width = 0, q_rank = 0, head_widths = 0, attended_width = 0, experts = 0, top_k = 0, width = 0, shared = 0, head_dim = 0, num_heads = 0;
+  int64_t q_width = 0, qkv_width = 0, q_rank = 0, head_widths = 0, attended_width = 0, experts = 0, top_k = 0, width = 0, shared = 0, head_dim = 0,
+          num_heads = 0;
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& a = layer.attention;
     q_width = std::max<int64_t>(q_width, a.q_width());

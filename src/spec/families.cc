@@ -164,8 +164,8 @@ AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, con
   return a;
 }
 
-// FP8 in blocks is known, and MXFP4 where a family has its experts so. Activations are not quantised, whatever their scheme is: what is computed is closer to
-// the model that was quantised.
+// FP8 in blocks is known, and MXFP4 where a family has its experts so. Activations are not quantised, whatever their scheme is: what is computed is
+// closer to the model that was quantised.
 Quantisation read_quantisation(const Config& c, const Family& family) {
   const std::optional<Config> q = c.object("quantization_config");
   if (!q) return Quantisation::none;

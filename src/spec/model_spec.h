@@ -20,8 +20,8 @@ struct RopeSpec {
   double beta_fast = 32, beta_slow = 1;              ///< yarn
   double amplitude = 1;                              ///< cos and sin are multiplied by it (yarn's attention factor)
   bool truncate = true;                              ///< yarn: ramp borders rounded to whole pairs
-  float clamp = 0;           ///< 0: not clamped
-  bool bias = false;         ///< gate, up and down of experts have one
+  float clamp = 0;                                   ///< 0: not clamped
+  bool bias = false;                                 ///< gate, up and down of experts have one
   bool interleaved = false;                          ///< pairs are (2i, 2i + 1), not (i, i + dim/2)
 
   bool operator==(const RopeSpec&) const = default;
@@ -71,7 +71,6 @@ struct AttentionSpec {
 struct RouterSpec {
   enum class Scores { softmax, sigmoid };
   Scores scores = Scores::softmax;
-  bool logit_bias = false;       ///< of the linear layer that scores come from
   bool correction_bias = false;  ///< added to a score where experts are chosen, not where it weighs
   static constexpr int kMaxGroups = 256;
   int num_groups = 1;        ///< neighbouring experts are a group,
@@ -79,6 +78,7 @@ struct RouterSpec {
   int group_best = 1;        ///< the sum of whose so many best is the largest
   bool renormalize = false;  ///< the k weights are divided by their sum
   float scaling = 1;         ///< and multiplied by this
+  bool logit_bias = false;   ///< of the linear layer that scores come from
 
   bool operator==(const RouterSpec&) const = default;
 };

@@ -31,20 +31,20 @@ enum class Role : uint8_t {
   o,          ///< [hidden, o_width]
   o_bias,
   q_norm,
-  k_norm,       ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
-  mlp_norm,     ///< [hidden]
-  sinks,        ///< [heads]: logits
-  router,       ///< [experts, hidden]
+  k_norm,             ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
+  mlp_norm,           ///< [hidden]
+  sinks,              ///< [heads]: logits
+  router,             ///< [experts, hidden]
   router_logit_bias,  ///< [experts]: of the linear layer
-  router_bias,  ///< [experts]: what corrects the choice
+  router_bias,        ///< [experts]: what corrects the choice
   gate,
-  up,       ///< [width, hidden], of an expert or of the dense MLP
-  down,     ///< [hidden, width]
-  gate_up,  ///< [2 width, hidden]: gate and up in one, their rows one after the other or in turn (MlpSpec::interleaved)
+  up,              ///< [width, hidden], of an expert or of the dense MLP
+  down,            ///< [hidden, width]
+  gate_up,         ///< [2 width, hidden]: gate and up in one, their rows one after the other or in turn (MlpSpec::interleaved)
   gate_up_scales,  ///< [2 width, hidden / kF4Block]
   down_scales,     ///< [hidden, width / kF4Block]
-  gate_up_bias,  ///< [2, width]: gate's, up's; a vector in the file, interleaved as the matrix
-  down_bias,     ///< [hidden]
+  gate_up_bias,    ///< [2, width]: gate's, up's; a vector in the file, interleaved as the matrix
+  down_bias,       ///< [hidden]
   shared_gate,
   shared_up,
   shared_down,

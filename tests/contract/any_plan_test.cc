@@ -98,7 +98,8 @@ uint64_t least_weight_memory(EngineOptions options) {
 
 class AnyPlan : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 INSTANTIATE_TEST_SUITE_P(Models, AnyPlan,
-                         ::testing::Combine(::testing::Values("mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "mistral", "deepseek_v2", "deepseek_v3"),
+                         ::testing::Combine(::testing::Values("mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "mistral", "deepseek_v2", "deepseek_v3",
+                                                              "gpt_oss", "gpt_oss_mxfp4"),
                                             ::testing::Values("bfloat16", "float32")),
                          [](const auto& p) { return std::get<0>(p.param) + "_" + std::get<1>(p.param); });
 

@@ -238,7 +238,8 @@ TEST_P(KernelsTest, GemmOfF8IsThatOfItsExpansion) {
 
 // Pairs of e2m1 codes with a scale for each block, and their values.
 struct F4Weights {
-  F4Weights(int64_t rows, int64_t cols, std::mt19937& rng) : codes(static_cast<size_t>(rows * cols / 2)), scales(static_cast<size_t>(rows * cols / kF4Block)) {
+  F4Weights(int64_t rows, int64_t cols, std::mt19937& rng)
+      : codes(static_cast<size_t>(rows * cols / 2)), scales(static_cast<size_t>(rows * cols / kF4Block)) {
     for (auto& s : scales) s.bits = static_cast<uint8_t>(118 + rng() % 12);
     for (auto& pair : codes) pair.bits = static_cast<uint8_t>(rng());
     for (size_t i = 0; i < 2 * codes.size(); ++i)
@@ -495,7 +496,8 @@ class Pages {
       }
     }
     scratch.resize(static_cast<size_t>(attention_scratch(c.head_dim)));
-    for (int i = 0; i < c.kv_heads * c.heads; ++i) sinks.push_back(i % 5 == 3 ? -std::numeric_limits<float>::infinity() : static_cast<float>(i % 7) * 3 - 8);
+    for (int i = 0; i < c.kv_heads * c.heads; ++i)
+      sinks.push_back(i % 5 == 3 ? -std::numeric_limits<float>::infinity() : static_cast<float>(i % 7) * 3 - 8);
   }
   void store(DType dtype, const void* key, const void* value, int64_t slot, std::byte* page) const {
     const auto with = [&]<typename T>(const T* k, const void* v) {

@@ -309,6 +309,37 @@ TEST(DeepseekV3, SaysWhatItDoesNotHave) {
   EXPECT_ERROR(spec_of(with(golden_config("deepseek_v2"), {{"topk_method", "hash"}})), ErrorCode::unsupported, "topk_method \"hash\"");
 }
 
+TEST(GptOss, SinksWindowsBiasesAndTheClampedActivation) {
+  const json c = golden_config("gpt_oss");
+  const ModelSpec s = spec_of(c);
+  EXPECT_EQ(s.layers[0].attention.window, 24);
+  EXPECT_EQ(s.layers[1].attention.window, 0);
+  const AttentionSpec& a = s.layers[1].attention;
+  EXPECT_TRUE(a.sinks && a.qkv_bias && a.o_bias);
+  EXPECT_FALSE(a.rope.truncate);
+  const MlpSpec& m = s.layers[0].mlp;
+  EXPECT_TRUE(m.bias && m.interleaved && m.router.logit_bias && m.router.renormalize);
+  EXPECT_EQ(m.clamp, 1.5F);
+  EXPECT_EQ(spec_of(with(c, {{"swiglu_limit", nullptr}})).layers[0].mlp.clamp, 7);
+  EXPECT_EQ(spec_of(with(c, {{"layer_types", nullptr}})).layers[2].attention.window, 24);
+  EXPECT_ERROR(spec_of(with(c, {{"swiglu_limit", 0}})), ErrorCode::corrupt, "swiglu_limit");
+  EXPECT_ERROR(spec_of(with(c, {{"sliding_window", -1}})), ErrorCode::corrupt, "sliding_window");
+}
+
+TEST(GptOss, Mxfp4IsForItsExpertsInWholeBlocks) {
+  const json c = golden_config("gpt_oss_mxfp4");
+  const ModelSpec s = spec_of(c);
+  EXPECT_EQ(s.quantisation, Quantisation::mxfp4_experts);
+  for (const TensorSpec& t : tensor_table(s)) {
+    const bool codes = t.name.ends_with("_blocks"), scales = t.name.ends_with("_scales");
+    EXPECT_EQ(t.quantised == DType::f4, codes) << t.name;
+    EXPECT_EQ(t.quantised == DType::f8_e8m0, scales) << t.name;
+    EXPECT_TRUE(t.slice < 0 || t.slice == t.expert);
+  }
+  EXPECT_ERROR(spec_of(with(c, {{"hidden_size", 144}})), ErrorCode::corrupt, "whole blocks of 32");
+  EXPECT_ERROR(spec_of(with(llama_config(), {{"quantization_config", {{"quant_method", "mxfp4"}}}})), ErrorCode::unsupported, "mxfp4");
+}
+
 TEST(Glm4Moe, TurnsHalfOfAHead) {
   const ModelSpec s = spec_of(golden_config("glm4_moe"));
   EXPECT_EQ(s.layers[0].attention.rope.dim, 12);

@@ -78,7 +78,8 @@ void tile_block(const Gemm& op, Range rows, Range cols, TileScratch& scratch) {
 
 template <typename Tiles>
 void tile_gemm(const Gemm& op, Range rows, Range cols) {
-  if (op.x_dtype != DType::bf16 || (op.w_dtype != DType::bf16 && op.w_dtype != DType::f8_e4m3 && op.w_dtype != DType::f4)) return gemm(op, rows, cols);
+  if (op.x_dtype != DType::bf16 || (op.w_dtype != DType::bf16 && op.w_dtype != DType::f8_e4m3 && op.w_dtype != DType::f4))
+    return gemm(op, rows, cols);
   [[maybe_unused]] const Tiles tiles;  // the unit is set up as long as it is there
   auto& scratch = *static_cast<TileScratch*>(op.scratch);
   for (int64_t row = rows.begin; row < rows.end; row += kBlockRows) {

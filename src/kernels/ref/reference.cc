@@ -172,7 +172,8 @@ double multiply_only(DType, int64_t rounds) {
   return 64.0 * static_cast<double>(rounds);
 }
 
-constexpr Kernels kReference{"reference", gemm, rms_norm, rotate, attention, silu_mul, clamped_swiglu, axpy, convert, maximum, exp_sum, multiply_only};
+constexpr Kernels kReference{"reference",    gemm, rms_norm, rotate,  attention, silu_mul,
+                             clamped_swiglu, axpy, convert,  maximum, exp_sum,   multiply_only};
 
 }  // namespace
 

@@ -32,10 +32,15 @@ std::vector<Shape> choose_shapes(const std::vector<std::string>& names) {
   return out;
 }
 
-DType choose_weights(const std::string& name, DType own) {
+DType choose_weights(const std::string& name, DType own, const std::vector<Shape>& shapes) {
   if (name == "auto") return own;
   if (name == "fp8") return DType::f8_e4m3;
-  throw_error(ErrorCode::invalid_argument, "--weights {}: expected auto (as --dtype) or fp8", name);
+  if (name != "mxfp4") throw_error(ErrorCode::invalid_argument, "--weights {}: expected auto (as --dtype), fp8 or mxfp4", name);
+  for (const Shape& s : shapes) {
+    if (s.hidden % kF4Block != 0 || s.width % kF4Block != 0)
+      throw_error(ErrorCode::invalid_argument, "--shape {}: MXFP4 has blocks of {}", s.name, kF4Block);
+  }
+  return DType::f4;
 }
 
 }  // namespace
@@ -47,7 +52,7 @@ void bench_gemm(const GemmBench& options, std::ostream& out) {
   const std::vector<int64_t> tokens = options.tokens.empty() ? std::vector<int64_t>{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024} : options.tokens;
   BenchSetup setup(options, options.dtype);
   nlohmann::ordered_json about = about_bench("gemm", setup.kernels.name, setup.pool.size());
-  const DType weights = choose_weights(options.weights, setup.dtype);
+  const DType weights = choose_weights(options.weights, setup.dtype, shapes);
   about["dtype"] = options.dtype;
   about["weights"] = name_of(weights);
   Report report(out, options.json, std::move(about), measured_columns({{"shape", "shape"}, {"op", "op"}, {"tokens", "tokens"}}));

@@ -56,6 +56,20 @@ struct Simd {
     return load_two_codes(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
   }
   // e2m1, doubled: whole numbers. A byte has two codes, low first.
+#ifdef __AVX512BF16__
+  // 32 of them times 2^(scale - 127), for a scale in [2, 252]: as bf16, where that is a sum in the exponent of all but zeros.
+  static V load_bf16(const f4_pair* p, int scale) {
+    const __m256i half = _mm256_setr_epi16(0, 0x3f00, 0x3f80, 0x3fc0, 0x4000, 0x4040, 0x4080, 0x40c0, static_cast<int16_t>(0x8000),
+                                           static_cast<int16_t>(0xbf00), static_cast<int16_t>(0xbf80), static_cast<int16_t>(0xbfc0),
+                                           static_cast<int16_t>(0xc000), static_cast<int16_t>(0xc040), static_cast<int16_t>(0xc080),
+                                           static_cast<int16_t>(0xc0c0));
+    const __m512i values = _mm512_maskz_broadcast_i64x4(0xff, half);
+    const __m512i scaled = _mm512_mask_add_epi16(values, 0xfefefefe, values, _mm512_set1_epi16(static_cast<int16_t>((scale - 127) * 128)));
+    const __m512i pairs = _mm512_maskz_cvtepu8_epi32(kAll, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m512i codes = _mm512_and_si512(_mm512_or_si512(pairs, _mm512_maskz_slli_epi32(kAll, pairs, 12)), _mm512_set1_epi32(0x000f000f));
+    return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(~__mmask32{0}, codes, scaled));
+  }
+#endif
   static V load_e2m1(__m128i codes) {
     const __m512 doubled = _mm512_setr_ps(0, 1, 2, 3, 4, 6, 8, 12, -0.0F, -1, -2, -3, -4, -6, -8, -12);
     return _mm512_maskz_permutexvar_ps(kAll, _mm512_maskz_cvtepu8_epi32(kAll, codes), doubled);

@@ -105,6 +105,10 @@ V load_some(F4Row<E> row, int64_t) {
 template <typename E, typename... Some>
 V load_line(F4Row<E> row, Some...) {
   if constexpr (std::is_same_v<E, bf16>) {
+#ifdef __AVX512BF16__
+    const int exponent = row.scales[row.at / kF4Block].bits;
+    if (exponent >= 2 && exponent <= 252) return Simd::load_bf16(row.codes + row.at / 2, exponent);
+#endif
     const Simd::Two two = Simd::load_two(row.codes + row.at / 2);
     const V scale = Simd::set(kF4Scales[row.scales[row.at / kF4Block].bits]);
     return Simd::pack({Simd::mul(two.low, scale), Simd::mul(two.high, scale)});

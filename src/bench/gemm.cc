@@ -43,6 +43,15 @@ DType choose_weights(const std::string& name, DType own, const std::vector<Shape
   return DType::f4;
 }
 
+// MXFP4 has its scales between its codes: every byte becomes one that a scale may be, near 2^-7, and is two codes too.
+void make_scales(MappedMemory& memory, ThreadPool& pool) {
+  constexpr size_t kBlock = 1 << 20;
+  pool.parallel_for(static_cast<int64_t>(ceil_div(memory.size(), kBlock)), [&](int64_t block, int) {
+    const size_t begin = static_cast<size_t>(block) * kBlock;
+    for (size_t i = begin; i < std::min(memory.size(), begin + kBlock); ++i) memory.data()[i] = std::byte{0x70} | (memory.data()[i] & std::byte{15});
+  });
+}
+
 }  // namespace
 
 void bench_gemm(const GemmBench& options, std::ostream& out) {
@@ -59,7 +68,8 @@ void bench_gemm(const GemmBench& options, std::ostream& out) {
   const int64_t most = *std::max_element(tokens.begin(), tokens.end());
   for (const Shape& shape : shapes) {
     const auto expert_bytes = 3 * static_cast<uint64_t>(shape.hidden) * static_cast<uint64_t>(shape.width) * bytes_of(setup.dtype);
-    const MappedMemory memory = random_memory(std::max(setup.memory_bytes, 2 * expert_bytes), setup.pool);
+    MappedMemory memory = random_memory(std::max(setup.memory_bytes, 2 * expert_bytes), setup.pool);
+    if (weights == DType::f4) make_scales(memory, setup.pool);
     const Workbench bench{setup.kernels, setup.pool, setup.dtype, weights, memory};
     const Roofs roofs(bench);
     MlpWork experts(shape.hidden, shape.width, most, bench);

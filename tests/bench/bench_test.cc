@@ -102,7 +102,8 @@ TEST(Bench, GemmMeasuresExpertsAndProjections) {
   auto options = tiny<GemmBench>();
   options.shapes = {"64x96"};
   options.tokens = {1, 5};
-  for (const auto& [dtype, weights] : {std::pair("bfloat16", "auto"), std::pair("float32", "auto"), std::pair("bfloat16", "fp8"), std::pair("bfloat16", "mxfp4")}) {
+  for (const auto& [dtype, weights] :
+       {std::pair("bfloat16", "auto"), std::pair("float32", "auto"), std::pair("bfloat16", "fp8"), std::pair("bfloat16", "mxfp4")}) {
     options.dtype = dtype;
     options.weights = weights;
     const Json rows = run(bench_gemm, options).at("rows");

@@ -179,11 +179,11 @@ void pack_rows(const Row* x, int64_t count, int64_t length, T* packed, int64_t p
         V lines[kW];
         const int64_t row = panel + first;
         if (row + kW <= count && k + kElements <= length) {
-          for (int64_t i = 0; i < kW; ++i) lines[i] = load_line(x[row + i] + k);
+          load_turned(x + row, k, lines);
         } else {
           for (int64_t i = 0; i < kW; ++i) lines[i] = row + i < count ? load_line(x[row + i] + k, std::min(kElements, length - k)) : Simd::zero();
+          Simd::transpose(lines);
         }
-        Simd::transpose(lines);
         float* out = reinterpret_cast<float*>(packed + panel / kPanel * panel_stride + k * kPanel) + first;
         for (int64_t i = 0; i < kW; ++i) Simd::store(out + i * kPanel, lines[i]);
       }
@@ -233,8 +233,12 @@ void few_tile(const typename P::Scalar* const* x, const Row* w, int64_t length, 
   for (int i = 0; i < kRows; ++i) row[i] = x[i];
   const auto step = [&](int64_t k, int64_t count, auto... some) __attribute__((always_inline)) {
     V lines[kW];
-    for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(w[j] + k, some...);
-    Simd::transpose(lines);
+    if constexpr (sizeof...(some) == 0) {
+      load_turned(w, k, lines);
+    } else {
+      for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(w[j] + k, some...);
+      Simd::transpose(lines);
+    }
 #pragma GCC unroll 16
     for (int64_t s = 0; s < count; ++s) {
       for_parts<P>([&](auto part) __attribute__((always_inline)) {

@@ -86,11 +86,11 @@ template <typename E>
 struct F4Row {
   const f4_pair* codes;
   const f8_e8m0* scales;
-  int64_t at;
+  uint64_t at;
 };
 template <typename E>
 F4Row<E> operator+(F4Row<E> row, int64_t n) {
-  return {row.codes, row.scales, row.at + n};
+  return {row.codes, row.scales, row.at + static_cast<uint64_t>(n)};
 }
 // Scales of what Simd loads, which is twice the value of a code: a whole number.
 constexpr auto kF4Scales = [] {
@@ -107,7 +107,7 @@ V load_line(F4Row<E> row, Some...) {
   if constexpr (std::is_same_v<E, bf16>) {
 #ifdef __AVX512BF16__
     const int exponent = row.scales[row.at / kF4Block].bits;
-    if (exponent >= 2 && exponent <= 252) return Simd::load_bf16(row.codes + row.at / 2, exponent);
+    if (Simd::is_plain_scale(exponent)) return Simd::load_bf16(row.codes + row.at / 2, exponent);
 #endif
     const Simd::Two two = Simd::load_two(row.codes + row.at / 2);
     const V scale = Simd::set(kF4Scales[row.scales[row.at / kF4Block].bits]);
@@ -116,6 +116,26 @@ V load_line(F4Row<E> row, Some...) {
     return load_some(row, kW);
   }
 }
+
+// Lines of kW rows from element k on, turned: a vector has as many bytes of each row as a float.
+template <typename Row>
+[[gnu::always_inline]] inline void load_turned(const Row* rows, int64_t k, V (&lines)[kW]) {
+  for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(rows[j] + k);
+  Simd::transpose(lines);
+}
+#ifdef __AVX512BF16__
+[[gnu::always_inline]] inline void load_turned(const F4Row<bf16>* rows, int64_t k, V (&lines)[kW]) {
+  const f4_pair* codes[kW];
+  const f8_e8m0* scales[kW];
+  for (int64_t j = 0; j < kW; ++j) {
+    const F4Row<bf16> row = rows[j] + k;
+    codes[j] = row.codes + row.at / 2;
+    scales[j] = row.scales + row.at / kF4Block;
+  }
+  if (Simd::load_turned_bf16(codes, scales, lines)) return;
+  load_turned<F4Row<bf16>>(rows, k, lines);
+}
+#endif
 
 // Calls f with n, in [1, kMost], as a constant.
 template <int kMost, typename F>

@@ -163,5 +163,28 @@ TEST(AnyPlanFp8, SameBitsAsTheExpansion) {
   }
 }
 
+TEST(AnyPlanMxfp4, SameBitsAsTheExpansion) {
+  const TempDir dir;
+  write_mxfp4_models(dir.path(), gpt_oss_config());
+  for (const std::string dtype : {"bfloat16", "float32"}) {
+    for (const char* kv : {"auto", "int8"}) {
+      EngineOptions options = ids_only(dir.path() / "bfloat16");
+      options.dtype = dtype;
+      options.kv_dtype = kv;
+      const Answers want = run(options, requests());
+      for (const char* model : {"mxfp4", "bfloat16"}) {
+        options.model = dir.path() / model;
+        options.weight_memory.reset();
+        EXPECT_TRUE(run(options, requests()) == want) << dtype << kv;
+        options.weight_memory = least_weight_memory(options);
+        options.max_pass_tokens = 40;
+        Progress progress;
+        EXPECT_TRUE(run(options, requests(), &progress) == want) << dtype << kv << " from storage";
+        EXPECT_GT(progress.weight_bytes_read, 0);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace moegen::testing

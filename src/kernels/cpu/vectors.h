@@ -95,7 +95,8 @@ F4Row<E> operator+(F4Row<E> row, int64_t n) {
 // Scales of what Simd loads, which is twice the value of a code: a whole number.
 constexpr auto kF4Scales = [] {
   std::array<float, 256> out{};
-  for (size_t i = 0; i < out.size(); ++i) out[i] = to_float(f8_e8m0{static_cast<uint8_t>(i)}) / 2;
+  for (size_t i = 0; i < 255; ++i) out[i] = to_float(f8_e8m0{static_cast<uint8_t>(i)}) / 2;
+  out[255] = to_float(f8_e8m0{255});
   return out;
 }();
 template <typename E>

@@ -20,10 +20,15 @@ std::string kind_of(const TensorSpec& t) {
     case Role::lm_head:
       return "lm_head";
     case Role::router:
+    case Role::router_logit_bias:
     case Role::router_bias:
       return "router";
     case Role::gate:
     case Role::gate_up:
+    case Role::gate_up_scales:
+    case Role::down_scales:
+    case Role::gate_up_bias:
+    case Role::down_bias:
     case Role::up:
     case Role::down:
       return t.expert >= 0 ? "experts" : "dense MLP";
@@ -81,7 +86,7 @@ ordered_json collect(const std::filesystem::path& dir) {
     if (!binding.tensors[i]) continue;
     const TensorInfo* t = &*binding.tensors[i];
     auto& [kind_bytes, parameters] = kinds[kind_of(binding.table[i])];
-    parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
+    if (t->dtype != DType::f8_e8m0) parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
     for (const TensorInfo* part : {t, binding.scales[i]}) {
       if (part == nullptr) continue;
       kind_bytes += part->bytes;

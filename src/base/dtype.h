@@ -38,6 +38,8 @@ enum class DType : uint8_t {
 
 /// Bytes of one element of a type of at least eight bits.
 [[nodiscard]] inline size_t bytes_of(DType dtype) { return static_cast<size_t>(bits_of(dtype)) / 8; }
+/// Bytes of `count` elements, which are whole bytes.
+[[nodiscard]] inline uint64_t bytes_of(DType dtype, uint64_t count) { return count * static_cast<uint64_t>(bits_of(dtype)) / 8; }
 
 /// The upper half of a float. Kept apart from uint16_t, so that a mistaken conversion does not compile.
 struct bf16 {
@@ -100,6 +102,31 @@ constexpr int64_t kF8Block = 128;
   return {static_cast<uint8_t>(sign | (((u + 0x7ffffU + (u >> 20 & 1U)) >> 20) - (120U << 3)))};
 }
 
+/// Two codes of e2m1 side by side, the first in the lower four bits: one bit of sign, two of exponent, one of mantissa; 6 is the largest.
+struct f4_pair {
+  uint8_t bits;
+};
+
+/// Neighbours in a row of a matrix in MXFP4 (OCP Microscaling Formats v1.0) that share a scale in e8m0. Rows are whole blocks.
+constexpr int64_t kF4Block = 32;
+
+/// Of one code, in [0, 16).
+[[nodiscard]] inline float f4_to_float(uint32_t code) {
+  constexpr float kMagnitudes[] = {0, 0.5F, 1, 1.5F, 2, 3, 4, 6};
+  const float magnitude = kMagnitudes[code & 7U];
+  return (code & 8U) != 0 ? -magnitude : magnitude;
+}
+
+/// A power of two, 2^(x - 127); 255 is a NaN.
+struct f8_e8m0 {
+  uint8_t bits;
+};
+
+[[nodiscard]] constexpr float to_float(f8_e8m0 x) {
+  const uint32_t bits = x.bits;
+  return std::bit_cast<float>(bits == 0 ? 0x00400000U : bits == 255 ? 0x7fc00000U : bits << 23);
+}
+
 template <typename T>
 [[nodiscard]] T from_float(float x);
 template <>
@@ -119,6 +146,8 @@ template <>
 inline constexpr DType kDTypeOf<f16> = DType::f16;
 template <>
 inline constexpr DType kDTypeOf<f8_e4m3> = DType::f8_e4m3;
+template <>
+inline constexpr DType kDTypeOf<f4_pair> = DType::f4;
 template <>
 inline constexpr DType kDTypeOf<int8_t> = DType::i8;
 

@@ -32,10 +32,24 @@ std::vector<Shape> choose_shapes(const std::vector<std::string>& names) {
   return out;
 }
 
-DType choose_weights(const std::string& name, DType own) {
+DType choose_weights(const std::string& name, DType own, const std::vector<Shape>& shapes) {
   if (name == "auto") return own;
   if (name == "fp8") return DType::f8_e4m3;
-  throw_error(ErrorCode::invalid_argument, "--weights {}: expected auto (as --dtype) or fp8", name);
+  if (name != "mxfp4") throw_error(ErrorCode::invalid_argument, "--weights {}: expected auto (as --dtype), fp8 or mxfp4", name);
+  for (const Shape& s : shapes) {
+    if (s.hidden % kF4Block != 0 || s.width % kF4Block != 0)
+      throw_error(ErrorCode::invalid_argument, "--shape {}: MXFP4 has blocks of {}", s.name, kF4Block);
+  }
+  return DType::f4;
+}
+
+// MXFP4 has its scales between its codes: every byte becomes one that a scale may be, near 2^-7, and is two codes too.
+void make_scales(MappedMemory& memory, ThreadPool& pool) {
+  constexpr size_t kBlock = 1 << 20;
+  pool.parallel_for(static_cast<int64_t>(ceil_div(memory.size(), kBlock)), [&](int64_t block, int) {
+    const size_t begin = static_cast<size_t>(block) * kBlock;
+    for (size_t i = begin; i < std::min(memory.size(), begin + kBlock); ++i) memory.data()[i] = std::byte{0x70} | (memory.data()[i] & std::byte{15});
+  });
 }
 
 }  // namespace
@@ -47,14 +61,15 @@ void bench_gemm(const GemmBench& options, std::ostream& out) {
   const std::vector<int64_t> tokens = options.tokens.empty() ? std::vector<int64_t>{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024} : options.tokens;
   BenchSetup setup(options, options.dtype);
   nlohmann::ordered_json about = about_bench("gemm", setup.kernels.name, setup.pool.size());
-  const DType weights = choose_weights(options.weights, setup.dtype);
+  const DType weights = choose_weights(options.weights, setup.dtype, shapes);
   about["dtype"] = options.dtype;
   about["weights"] = name_of(weights);
   Report report(out, options.json, std::move(about), measured_columns({{"shape", "shape"}, {"op", "op"}, {"tokens", "tokens"}}));
   const int64_t most = *std::max_element(tokens.begin(), tokens.end());
   for (const Shape& shape : shapes) {
     const auto expert_bytes = 3 * static_cast<uint64_t>(shape.hidden) * static_cast<uint64_t>(shape.width) * bytes_of(setup.dtype);
-    const MappedMemory memory = random_memory(std::max(setup.memory_bytes, 2 * expert_bytes), setup.pool);
+    MappedMemory memory = random_memory(std::max(setup.memory_bytes, 2 * expert_bytes), setup.pool);
+    if (weights == DType::f4) make_scales(memory, setup.pool);
     const Workbench bench{setup.kernels, setup.pool, setup.dtype, weights, memory};
     const Roofs roofs(bench);
     MlpWork experts(shape.hidden, shape.width, most, bench);

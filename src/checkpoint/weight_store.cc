@@ -19,12 +19,6 @@ TensorView view_of(const TensorSpec& spec, const void* data, DType dtype) {
   return {.data = data, .dtype = dtype, .rows = spec.shape.size() > 1 ? spec.shape[0] : 1, .cols = spec.shape.back()};
 }
 
-uint64_t count_of(const TensorSpec& spec) {
-  uint64_t n = 1;
-  for (const int64_t dim : spec.shape) n *= static_cast<uint64_t>(dim);
-  return n;
-}
-
 struct Piece {
   const TensorInfo* tensor;
   uint64_t offset;  // within the tensor
@@ -40,6 +34,8 @@ uint64_t mix(uint64_t x) {
 }
 
 constexpr float kDummyScale = 0x1p-12F;  // of what is quantised: the largest value is 0.07
+
+constexpr f8_e8m0 kDummyBlockScale{120};  // 2^-7: with any code as likely as any other the deviation is 0.023
 
 // The sum of four 16-bit uniforms is close enough to a normal variable.
 float dummy_value(uint64_t index) {
@@ -57,7 +53,9 @@ uint64_t scale_bytes(const TensorSpec& spec) { return WeightStore::bytes_of_tens
 // Absorbed attention wants kv_b turned (model/latent_attention.h), which blocks of scales do not survive: it is kept in float32.
 bool is_expanded(const TensorSpec& spec, DType dtype) { return dtype == DType::f8_e4m3 && spec.role == Role::kv_b; }
 
-uint64_t room_for(const TensorSpec& spec, DType dtype, uint64_t bytes) { return is_expanded(spec, dtype) ? count_of(spec) * sizeof(float) : bytes; }
+uint64_t room_for(const TensorSpec& spec, DType dtype, uint64_t bytes) {
+  return is_expanded(spec, dtype) ? elements_of(spec) * sizeof(float) : bytes;
+}
 
 // Codes lie in the last quarter of the room.
 void expand_in_place(const TensorSpec& spec, const float* scales, void* room) {
@@ -126,7 +124,7 @@ uint64_t WeightStore::bytes_needed(const std::vector<TensorSpec>& table, DType d
   uint64_t sum = 0;
   for (const TensorSpec& spec : table) {
     const DType stored = expected_dtype(spec, dtype);
-    sum += bytes_of_tensor(room_for(spec, stored, count_of(spec) * bytes_of(stored)));
+    sum += bytes_of_tensor(room_for(spec, stored, bytes_of(stored, elements_of(spec))));
     if (stored == DType::f8_e4m3) sum += scale_bytes(spec);
   }
   return sum;
@@ -179,7 +177,7 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     const auto idx = static_cast<size_t>(i);
     TensorView& view = views_[idx];
     if (view.data == nullptr || !is_expanded(binding.table[idx], view.dtype)) return;
-    expand_in_place(binding.table[idx], view.scales, const_cast<void*>(view.data));
+    expand_in_place(binding.table[idx], static_cast<const float*>(view.scales), const_cast<void*>(view.data));
     view.dtype = DType::f32;
     view.scales = nullptr;
   });
@@ -191,10 +189,18 @@ WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, Thre
     const DType expected = expected_dtype(table[i], dtype);
     const DType stored = is_expanded(table[i], expected) ? DType::f32 : expected;
     TensorView& view = views_.emplace_back(view_of(table[i], at, stored));
-    const auto count = static_cast<int64_t>(count_of(table[i]));
+    const auto count = static_cast<int64_t>(elements_of(table[i]));
     constexpr int64_t kBlock = 1 << 16;
     pool.parallel_for(ceil_div(count, kBlock), [&](int64_t block, int) {
       for (int64_t j = block * kBlock; j < std::min(count, (block + 1) * kBlock); ++j) {
+        if (stored == DType::f4) {
+          if (j % 2 == 0) reinterpret_cast<f4_pair*>(at)[j / 2].bits = static_cast<uint8_t>(mix(i << 40 | static_cast<uint64_t>(j)));
+          continue;
+        }
+        if (stored == DType::f8_e8m0) {
+          reinterpret_cast<f8_e8m0*>(at)[j] = kDummyBlockScale;
+          continue;
+        }
         const float x = is_norm(table[i].role) ? 1.0F : dummy_value(i << 40 | static_cast<uint64_t>(j));
         if (stored == DType::f32) {
           reinterpret_cast<float*>(at)[j] = x;
@@ -205,7 +211,7 @@ WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, Thre
         }
       }
     });
-    at += bytes_of_tensor(count_of(table[i]) * bytes_of(stored));
+    at += bytes_of_tensor(bytes_of(stored, elements_of(table[i])));
     if (stored != DType::f8_e4m3) continue;
     view.scales = reinterpret_cast<const float*>(at);
     std::fill_n(reinterpret_cast<float*>(at), scale_count(table[i]), kDummyScale);

@@ -10,7 +10,10 @@ namespace {
 
 constexpr uint64_t kElementAlignment = 4;  // of any dtype
 
-bool is_mlp(const TensorSpec& t) { return t.role == Role::gate || t.role == Role::up || t.role == Role::down || t.role == Role::gate_up; }
+bool is_mlp(Role r) {
+  return r == Role::gate || r == Role::up || r == Role::down || r == Role::gate_up || r == Role::gate_up_scales || r == Role::down_scales ||
+         r == Role::gate_up_bias || r == Role::down_bias;
+}
 
 // The ranges of a unit and where its tensors lie. Tensors whose aligned surroundings touch share a range.
 void lay_out(WeightUnit& unit, const Binding& binding) {
@@ -31,7 +34,7 @@ void lay_out(WeightUnit& unit, const Binding& binding) {
     WeightUnit::Range& range = unit.ranges.back();
     t->read_at = range.at + (tensor.offset - range.begin);
     t->used_at = t->read_at;
-    moved = moved || (!t->turned && t->read_at % bytes_of(tensor.dtype) != 0);
+    moved = moved || (!t->turned && t->read_at % std::max<size_t>(bytes_of(tensor.dtype), 1) != 0);
     range.end = tensor.offset + tensor.bytes;
     unit.slot_bytes = range.at + round_up(range.end, kReadAlignment) - range.begin;
   }
@@ -59,7 +62,7 @@ std::vector<WeightUnit> weight_units(const Binding& binding) {
   std::vector<WeightUnit> units;
   for (size_t i = 0; i < table.size(); ++i) {
     const TensorSpec& t = table[i];
-    if (!is_mlp(t) || (t.expert < 0 && has_experts)) continue;
+    if (!is_mlp(t.role) || (t.expert < 0 && has_experts)) continue;
     if (units.empty() || units.back().layer != t.layer || units.back().expert != t.expert) {
       units.emplace_back().layer = t.layer;
       units.back().expert = t.expert;
@@ -81,8 +84,7 @@ std::vector<WeightUnit> weight_units(const std::vector<TensorSpec>& table, DType
     TensorInfo& info = binding.tensors.emplace_back().emplace();
     info.dtype = expected_dtype(t, dtype);
     info.offset = offset;
-    info.bytes = bytes_of(info.dtype);
-    for (const int64_t dim : t.shape) info.bytes *= static_cast<uint64_t>(dim);
+    info.bytes = bytes_of(info.dtype, elements_of(t));
     offset += info.bytes;
   }
   return weight_units(binding);

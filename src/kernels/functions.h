@@ -19,25 +19,25 @@ struct Range {
 };
 
 /// y[i, n] (+)= sum_k x[row(i), k] * w[n, k] + bias[n]. row(i) is rows[i], or i where rows is null.
-/// Weights are used as the checkpoint has them: row-major [n, k], rows k elements apart. Those in f8_e4m3 are expanded where they are
-/// loaded: a weight is code * scale in float, rounded to x's type.
+/// Weights are used as the checkpoint has them: row-major [n, k], rows k elements apart. Those in f8_e4m3 and f4 are expanded where
+/// they are loaded: a weight is code * scale in float, rounded to x's type.
 struct Gemm {
   const void* x = nullptr;  ///< [*, k], float or bf16
   DType x_dtype = DType::f32;
   int64_t x_stride = 0;           ///< elements
   const int32_t* rows = nullptr;  ///< gather, or null
-  const void* w = nullptr;        ///< [w_first + (n - 1) * w_step + 1, k], float, bf16, f16 or f8_e4m3
+  const void* w = nullptr;        ///< [w_first + (n - 1) * w_step + 1, k], float, bf16, f16, f8_e4m3 or f4
   DType w_dtype = DType::bf16;
-  const float* w_scales = nullptr;  ///< f8_e4m3: [ceil(rows of w / kF8Block), ceil(k / kF8Block)]
-  int64_t w_first = 0;              ///< column n of y is row w_first + n * w_step of w
+  const void* w_scales = nullptr;  ///< TensorView::scales
+  int64_t w_first = 0;             ///< column n of y is row w_first + n * w_step of w
   int64_t w_step = 1;
   const void* bias = nullptr;  ///< [n] in w's dtype, or null
   DType bias_dtype = DType::bf16;
   void* y = nullptr;  ///< [m, n], float or bf16
   DType y_dtype = DType::f32;
-  int64_t y_stride = 0;  ///< elements
-  bool add = false;      ///< y += instead of y =
-  int64_t k = 0;
+  int64_t y_stride = 0;     ///< elements
+  bool add = false;         ///< y += instead of y =
+  int64_t k = 0;            ///< with f4 a multiple of kF4Block
   void* scratch = nullptr;  ///< kGemmScratchBytes, aligned to 64
 };
 
@@ -101,10 +101,13 @@ struct Attention {
   size_t kv_head_bytes = 0;             ///< from one KV head to the next
   int64_t window = 0;                   ///< keys a query sees, itself included; 0: all
   float scale = 0;
-  float* scratch = nullptr;  ///< attention_scratch() floats
+  const float* sinks = nullptr;  ///< [kv_heads, heads] one more logit in the softmax of each head, whose weight goes nowhere; or null
+  float* scratch = nullptr;      ///< attention_scratch() floats
 
   [[nodiscard]] int value_dim() const { return latent_dim > 0 ? latent_dim : head_dim; }
 };
+
+constexpr float kSwigluSlope = 1.702F;
 
 /// Rows, (query, head), of a generated token that go through the pages together; those of a prompt are fewer at a time.
 constexpr int kAttentionRowsInFlight = 128;
@@ -126,6 +129,8 @@ struct Kernels {
   void (*delta_step)(const DeltaStep& op);
   /// gate[i] = silu(gate[i]) * up[i], in the dtype given. `up` may be null: ones.
   void (*silu_mul)(void* gate, const void* up, DType dtype, int64_t count);
+  /// gate[i] = g * sigmoid(kSwigluSlope * g) * (u + 1), g = min(gate[i], limit), u = up[i] clamped to [-limit, limit] (gpt-oss).
+  void (*clamped_swiglu)(float* gate, const float* up, float limit, int64_t count);
   /// y += a * x; y float, x in the dtype given.
   void (*axpy)(float* y, float a, const void* x, DType x_dtype, int64_t count);
   /// y = x, rounded or widened; any of float and bf16, x also f16.

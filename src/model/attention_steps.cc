@@ -187,6 +187,8 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
   if (a.is_linear()) return attend_delta(c, pass, layer, wave, first, last);
   const Buffers& b = c.buffers;
   const int64_t begin = std::max(b.block_begin[first], wave.blocks.begin);
+  const TensorView& sinks = c.weights.layers[layer].sinks;
+  if (sinks) c.kernels.convert(sinks.data, sinks.dtype, b.sinks, DType::f32, a.num_heads);
   // Query heads [head, head + count) of a block, all of one KV head or all those of some.
   const auto run = [&](const QueryBlock& block, int head, int count, int worker) {
     const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
@@ -212,6 +214,7 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
                          .kv_head_bytes = c.kv.head_bytes[layer],
                          .window = a.window,
                          .scale = a.scale,
+                         .sinks = sinks ? b.sinks + head : nullptr,
                          .scratch = scratch_of(c, worker)});
   };
   // A generated token goes through all KV heads of a page as they lie there, unless threads would be left without work. All heads of latent

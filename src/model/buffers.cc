@@ -10,7 +10,7 @@ namespace moegen {
 
 Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes) {
   int64_t q_width = 0, qkv_width = 0, q_rank = 0, head_widths = 0, attended_width = 0, experts = 0, top_k = 0, width = 0, shared = 0, head_dim = 0,
-          delta = 0;
+          delta = 0, num_heads = 0;
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& a = layer.attention;
     q_width = std::max<int64_t>(q_width, a.q_width());
@@ -26,6 +26,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
     } else {
       qkv_width = std::max<int64_t>(qkv_width, a.q_outputs() + 2 * a.kv_width());
     }
+    num_heads = std::max<int64_t>(num_heads, a.num_heads);
     head_dim = std::max<int64_t>(head_dim, a.head_dim);
     if (!a.is_linear() && std::find(ropes.begin(), ropes.end(), a.rope) == ropes.end()) ropes.push_back(a.rope);
     experts = std::max<int64_t>(experts, layer.mlp.num_experts);
@@ -49,6 +50,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
 
   qkv = arena.take<float>(sizes.wave_tokens * qkv_width);
   q = take_act(sizes.wave_tokens * q_width);
+  sinks = arena.take<float>(num_heads);
   attended = take_act(sizes.wave_tokens * attended_width);
   q_latent = take_act(sizes.wave_tokens * q_rank);
   heads = take_act(sizes.wave_tokens * head_widths);

@@ -54,6 +54,7 @@ struct Buffers {
   void* q_latent = nullptr;                ///< [W, q_rank] act
   void* heads = nullptr;                   ///< latent attention: [W, heads * (plain_dim + rope_dim)] act, before keys are absorbed; then [W, o_width]
   void* q = nullptr;                       ///< [W, q_width] act
+  float* sinks = nullptr;                  ///< [heads]
   void* attended = nullptr;                ///< [W, heads * value_dim] act
   std::vector<float*> rope_cos, rope_sin;  ///< for each distinct RopeSpec [T, dim/2]
   QueryBlock* query_blocks = nullptr;      ///< [2 * sequences + T / kPageTokens + T / W]

@@ -8,8 +8,7 @@ namespace moegen {
 
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m) {
   set_weights(op, w);
-  op.bias = bias.data;
-  op.bias_dtype = bias.dtype;
+  set_bias(op, bias);
   // Many tasks, however small the whole is.
   const int64_t width = std::clamp<int64_t>(round_up<int64_t>(w.rows / (8 * c.pool.size()), 16), 48, col_block(m));
   const int64_t row_tiles = ceil_div(m, kRowBlock);

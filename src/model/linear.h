@@ -26,6 +26,13 @@ inline void set_weights(Gemm& op, const TensorView& w, int64_t row = 0) {
   op.k = w.cols;
 }
 
+/// Its bias, from element `first` of a vector on; `bias` may be null.
+inline void set_bias(Gemm& op, const TensorView& bias, int64_t first = 0) {
+  if (!bias) return;
+  op.bias = static_cast<const std::byte*>(bias.data) + static_cast<size_t>(bias.first * bias.cols + first) * bytes_of(bias.dtype);
+  op.bias_dtype = bias.dtype;
+}
+
 /// y = x w^T (+ bias) over m rows, shared out to the threads in tiles. `x`, `y` and their strides are set in `op`.
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m);
 

@@ -32,7 +32,7 @@ void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t col
   });
 }
 
-// Rows [part.at, ...) of `gate` become silu(gate(x)) * up(x).
+// Rows [part.at, ...) of `gate` become what goes into down: silu(gate(x)) * up(x), or the clamped one.
 void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
   const Buffers& b = c.buffers;
   const int64_t width = parts.front().mlp->gate.rows;
@@ -47,14 +47,20 @@ void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
             .rows = part.rows != nullptr ? part.rows + tile.rows.begin : nullptr,
             .y_stride = tile.cols.size(),
             .scratch = scratch_of(c, worker)};
-    const auto project = [&](const TensorView& w, float* y) {
+    const auto project = [&](const TensorView& w, const TensorView& bias, float* y) {
       set_weights(op, w, tile.cols.begin);
+      set_bias(op, bias, tile.cols.begin);
       op.y = y;
       c.kernels.gemm(op, {0, tile.rows.size()}, {0, tile.cols.size()});
     };
-    project(part.mlp->gate, gate);
-    project(part.mlp->up, up);
-    c.kernels.silu_mul(gate, up, DType::f32, tile.rows.size() * op.y_stride);
+    project(part.mlp->gate, part.mlp->gate_bias, gate);
+    project(part.mlp->up, part.mlp->up_bias, up);
+    const int64_t count = tile.rows.size() * op.y_stride;
+    if (part.mlp->clamp > 0) {
+      c.kernels.clamped_swiglu(gate, up, part.mlp->clamp, count);
+    } else {
+      c.kernels.silu_mul(gate, up, DType::f32, count);
+    }
     for (int64_t i = 0; i < tile.rows.size(); ++i) {
       c.kernels.convert(gate + i * op.y_stride, DType::f32, act_at(c, b.gate, (part.at + tile.rows.begin + i) * width + tile.cols.begin), c.act,
                         op.y_stride);
@@ -75,6 +81,7 @@ void down(const StepContext& c, std::span<const MlpRows> parts, DType y_dtype, b
             .add = add,
             .scratch = scratch_of(c, worker)};
     set_weights(op, tile.part.mlp->down);
+    set_bias(op, tile.part.mlp->down_bias);
     c.kernels.gemm(op, tile.rows, tile.cols);
   });
 }
@@ -86,7 +93,7 @@ void route(const StepContext& c, int64_t num_tokens, size_t layer) {
   const Buffers& b = c.buffers;
   const int64_t k = spec.top_k;
   linear(c, {.x = b.normed, .x_dtype = c.act, .x_stride = c.spec.hidden, .y = b.router_logits, .y_dtype = DType::f32, .y_stride = spec.num_experts},
-         c.weights.layers[layer].router, {}, num_tokens);
+         c.weights.layers[layer].router, c.weights.layers[layer].router_logit_bias, num_tokens);
   const TensorView& correction = c.weights.layers[layer].router_bias;
   const float* bias = correction ? b.router_bias : nullptr;
   if (correction) c.kernels.convert(correction.data, correction.dtype, b.router_bias, DType::f32, spec.num_experts);

@@ -37,6 +37,8 @@ TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
       return layer.kv_a_norm;
     case Role::kv_b:
       return layer.kv_b;
+    case Role::sinks:
+      return layer.sinks;
     case Role::o:
       return layer.o;
     case Role::o_bias:
@@ -67,6 +69,8 @@ TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
       return layer.mlp_norm;
     case Role::router:
       return layer.router;
+    case Role::router_logit_bias:
+      return layer.router_logit_bias;
     case Role::router_bias:
       return layer.router_bias;
     default:
@@ -84,7 +88,11 @@ MlpWeights* mlp_of(ModelWeights& model, const TensorSpec& t) {
     case Role::gate:
     case Role::up:
     case Role::down:
-    case Role::gate_up: {
+    case Role::gate_up:
+    case Role::gate_up_scales:
+    case Role::down_scales:
+    case Role::gate_up_bias:
+    case Role::down_bias: {
       LayerWeights& layer = model.layers[static_cast<size_t>(t.layer)];
       return t.expert < 0 ? &layer.dense : &layer.experts[static_cast<size_t>(t.expert)];
     }
@@ -96,6 +104,7 @@ MlpWeights* mlp_of(ModelWeights& model, const TensorSpec& t) {
 }  // namespace
 
 void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& view) {
+  mlp.clamp = spec.clamp;
   switch (role) {
     case Role::gate:
     case Role::shared_gate:
@@ -108,6 +117,21 @@ void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& vi
     case Role::down:
     case Role::shared_down:
       mlp.down = view;
+      return;
+    case Role::down_scales:
+      mlp.down.scales = view.data;
+      return;
+    case Role::gate_up_scales:
+      mlp.gate.scales = mlp.up.scales = view.data;
+      return;
+    case Role::down_bias:
+      mlp.down_bias = view;
+      return;
+    case Role::gate_up_bias:
+      mlp.gate_bias = view;
+      mlp.gate_bias.rows = 1;
+      mlp.up_bias = mlp.gate_bias;
+      mlp.up_bias.first = 1;
       return;
     default:
       MOEGEN_CHECK(role == Role::gate_up);

@@ -13,6 +13,8 @@ namespace moegen {
 struct MlpWeights {
   TensorView gate, up;  ///< [width, hidden]
   TensorView down;      ///< [hidden, width]
+  TensorView gate_bias, up_bias, down_bias;
+  float clamp = 0;  ///< MlpSpec::clamp
 };
 
 /// Of linear attention. z is null where qkv has it beside q, k and v; a is null where b has it beside b.
@@ -24,14 +26,15 @@ struct DeltaWeights {
   TensorView norm;          ///< [value_dim]
 };
 
-/// Puts a tensor where it belongs: one whose role is gate, up, down, gate_up or one of the shared expert's.
+/// Puts a tensor where it belongs: one of an expert, a shared expert or a dense MLP, scales behind what they
+/// are for.
 void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& view);
 
 /// Absent tensors have a null view.
 struct LayerWeights {
-  TensorView attention_norm, q, k, v, q_bias, k_bias, v_bias, o, o_bias, q_norm, k_norm;
+  TensorView attention_norm, q, k, v, q_bias, k_bias, v_bias, sinks, o, o_bias, q_norm, k_norm;
   TensorView q_a, q_a_norm, q_b, kv_a, kv_a_norm, kv_b;
-  TensorView mlp_norm, router, router_bias, shared_router;
+  TensorView mlp_norm, router, router_logit_bias, router_bias, shared_router;
   MlpWeights dense, shared;
   DeltaWeights delta;
   std::vector<MlpWeights> experts;

@@ -5,20 +5,26 @@
 
 namespace moegen {
 
+namespace {
+
+// Of those with two dimensions.
+bool is_matrix(const TensorSpec& t) { return t.shape.size() == 2 && t.quantised != DType::f8_e8m0 && t.role != Role::gate_up_bias; }
+
+}  // namespace
+
 ModelWork model_work(const ModelSpec& spec, std::span<const TensorSpec> table, DType weights, DType kv) {
   ModelWork out;
   out.layers.resize(spec.layers.size());
   for (const TensorSpec& tensor : table) {
-    double elements = 1;
-    for (const int64_t dim : tensor.shape) elements *= static_cast<double>(dim);
-    const double bytes = elements * static_cast<double>(bytes_of(expected_dtype(tensor, weights)));
+    const uint64_t elements = elements_of(tensor);
+    const auto bytes = static_cast<double>(bytes_of(expected_dtype(tensor, weights), elements));
     if (tensor.layer < 0) {
       if (tensor.role == Role::embedding) out.embedding_bytes += bytes;
       if (tensor.role == Role::lm_head) out.head_bytes += bytes;
       continue;
     }
     LayerWork& layer = out.layers[static_cast<size_t>(tensor.layer)];
-    const double flops = tensor.shape.size() == 2 ? 2 * elements : 0;
+    const double flops = is_matrix(tensor) ? 2 * static_cast<double>(elements) : 0;
     (tensor.expert >= 0 ? layer.expert_bytes : layer.fixed_bytes) += bytes;
     if (tensor.expert < 0) layer.fixed_flops += flops;
     if (tensor.expert == 0) layer.expert_flops += flops;

@@ -11,6 +11,9 @@
 namespace moegen {
 namespace {
 
+// A float for a block of FP8 is nothing beside its codes.
+double bytes_of_weight(const Workbench& bench) { return bits_of(bench.weights) / 8.0 + (bench.weights == DType::f4 ? 1.0 / kF4Block : 0); }
+
 // Of one of `count` matrices that must fit the memory.
 size_t matrix_bytes(int64_t rows, int64_t cols, size_t count, const Workbench& bench) {
   const size_t bytes = view_bytes(bench, rows, cols);
@@ -53,7 +56,7 @@ MlpWork::MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workb
     : hidden_(hidden),
       width_(width),
       pass_tokens_(std::max(kDefaultPassTokens, most_tokens)),
-      weight_bytes_(bytes_of(bench.weights)),
+      weight_bytes_(bytes_of_weight(bench)),
       experts_(experts_in(bench, hidden, width)),
       layer_(expert_spec(hidden, width, experts_.size()), expert_sizes(pass_tokens_, most_tokens, bench), bench.act, bench),
       parts_(experts_.size()),
@@ -79,7 +82,7 @@ Work MlpWork::run(int64_t tokens) {
   out_row_ += experts * tokens;
   run_experts(layer_.context(), {parts_.data(), static_cast<size_t>(experts)});
   const auto weights = static_cast<double>(3 * experts * hidden_ * width_);
-  return {2 * weights * static_cast<double>(tokens), weights * static_cast<double>(weight_bytes_)};
+  return {2 * weights * static_cast<double>(tokens), weights * weight_bytes_};
 }
 
 LinearWork::LinearWork(int64_t outputs, int64_t k, int64_t most_rows, const Workbench& bench)
@@ -100,7 +103,7 @@ Work LinearWork::run(int64_t rows) {
          {.x = layer_.buffers().normed, .x_dtype = bench_.act, .x_stride = k_, .y = out_.data(), .y_dtype = DType::f32, .y_stride = outputs_}, w, {},
          rows);
   const auto weights = static_cast<double>(outputs_ * k_);
-  return {2 * weights * static_cast<double>(rows), weights * static_cast<double>(bytes_of(bench_.weights))};
+  return {2 * weights * static_cast<double>(rows), weights * bytes_of_weight(bench_)};
 }
 
 }  // namespace moegen

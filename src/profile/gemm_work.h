@@ -21,7 +21,7 @@ class MlpWork {
   int64_t hidden_;
   int64_t width_;
   int64_t pass_tokens_;
-  size_t weight_bytes_;  // of one
+  double weight_bytes_;  // of one
   std::vector<MlpWeights> experts_;
   BenchLayer layer_;
   std::vector<MlpRows> parts_;

@@ -23,7 +23,7 @@ int32_t pages_in(const MappedMemory& memory, size_t page_bytes) {
 }
 
 ModelWeights with_embedding(ModelWeights weights, const ModelSpec& spec, const Workbench& bench) {
-  const auto row_bytes = static_cast<int64_t>(bytes_of(bench.weights)) * spec.hidden;
+  const auto row_bytes = static_cast<int64_t>(bytes_of(bench.weights, static_cast<uint64_t>(spec.hidden)));
   const int64_t rows = std::min<int64_t>(spec.vocab, static_cast<int64_t>(bench.memory.size()) / row_bytes);
   weights.embedding = view_at(bench, 0, rows, spec.hidden);
   weights.layers.resize(1);
@@ -60,21 +60,32 @@ PassSizes bench_sizes(int64_t tokens, const Workbench& bench) {
           .threads = bench.pool.size()};
 }
 
+namespace {
+
+size_t code_bytes(const Workbench& bench, int64_t rows, int64_t cols) {
+  return round_up<size_t>(bytes_of(bench.weights, static_cast<uint64_t>(rows * cols)), 64);
+}
+
+// Of TensorView::scales.
+size_t scale_bytes(const Workbench& bench, int64_t rows, int64_t cols) {
+  if (bench.weights == DType::f8_e4m3) return static_cast<size_t>(ceil_div(rows, kF8Block) * ceil_div(cols, kF8Block)) * sizeof(float);
+  return bench.weights == DType::f4 ? static_cast<size_t>(rows * cols / kF4Block) : 0;
+}
+
+}  // namespace
+
 size_t view_bytes(const Workbench& bench, int64_t rows, int64_t cols) {
-  const auto bytes = round_up<size_t>(static_cast<size_t>(rows * cols) * bytes_of(bench.weights), 64);
-  if (bench.weights != DType::f8_e4m3) return bytes;
-  return bytes + round_up<size_t>(static_cast<size_t>(ceil_div(rows, kF8Block) * ceil_div(cols, kF8Block)) * sizeof(float), 64);
+  return code_bytes(bench, rows, cols) + round_up<size_t>(scale_bytes(bench, rows, cols), 64);
 }
 
 TensorView view_at(const Workbench& bench, size_t offset, int64_t rows, int64_t cols) {
-  const size_t codes = round_up<size_t>(static_cast<size_t>(rows * cols) * bytes_of(bench.weights), 64);
   const size_t end = offset + view_bytes(bench, rows, cols);
   if (end > bench.memory.size()) {
     throw_error(ErrorCode::invalid_argument, "--memory {}: less than the {} of weights that are used at once", format_bytes(bench.memory.size()),
                 format_bytes(end));
   }
   TensorView view{.data = bench.memory.data() + offset, .dtype = bench.weights, .rows = rows, .cols = cols};
-  if (bench.weights == DType::f8_e4m3) view.scales = reinterpret_cast<const float*>(bench.memory.data() + offset + codes);
+  if (scale_bytes(bench, rows, cols) > 0) view.scales = bench.memory.data() + offset + code_bytes(bench, rows, cols);
   return view;
 }
 

@@ -197,7 +197,8 @@ double pass_seconds(const Workbench& bench) {
   weights.lm_head = rows(spec.vocab);
   weights.layers.push_back(std::move(w));
   const BenchLayer layer(spec, bench_sizes(1, bench), bench.act, bench, std::move(weights));
-  const MlpWeights expert{square, square, square};
+  MlpWeights expert;
+  expert.gate = expert.up = expert.down = square;
   const int32_t row = 0;
   const MlpRows part{.mlp = &expert, .rows = &row, .count = 1, .y = layer.buffers().expert_out};
   const int32_t token = 0;

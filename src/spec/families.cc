@@ -164,12 +164,14 @@ AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, con
   return a;
 }
 
-// FP8 in blocks is the one kind that is known. Activations are not quantised, whatever their scheme is: what is computed is closer to
-// the model that was quantised.
-Quantisation read_quantisation(const Config& c) {
+// FP8 in blocks is known, and MXFP4 where a family has its experts so. Activations are not quantised, whatever their scheme is: what is computed is
+// closer to the model that was quantised.
+Quantisation read_quantisation(const Config& c, const Family& family) {
   const std::optional<Config> q = c.object("quantization_config");
   if (!q) return Quantisation::none;
   const std::string method = q->text("quant_method", "?");
+  const auto is_fused = [](const TensorName& n) { return n.role == Role::gate_up && n.expert; };
+  if (method == "mxfp4" && std::any_of(family.names.begin(), family.names.end(), is_fused)) return Quantisation::mxfp4_experts;
   if (method != "fp8") unsupported(c, "quantization_config (quant_method \"" + method + "\")");
   if (const std::string format = q->text("fmt", "e4m3"); format != "e4m3") unsupported(c, "quantization_config fmt \"" + format + "\"");
   if (const std::string scheme = q->text("activation_scheme", "dynamic"); scheme != "dynamic") {
@@ -194,7 +196,7 @@ ModelSpec read_common(const Config& c, const Family& family) {
   s.dtype = dtype == "float32" ? DType::f32 : dtype == "float16" ? DType::f16 : DType::bf16;
   for (const int64_t id : c.integers("eos_token_id", 0, kMaxVocab)) s.eos_ids.push_back(static_cast<int32_t>(id));
   if (const std::string act = c.text("hidden_act", "silu"); act != "silu" && act != "swish") unsupported(c, "hidden_act \"" + act + "\"");
-  s.quantisation = read_quantisation(c);
+  s.quantisation = read_quantisation(c, family);
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
   LayerSpec layer;
   layer.attention = family.latent_attention ? read_latent_attention(c, s.max_positions, family.default_rope_theta)
@@ -439,6 +441,20 @@ void read_ernie4_5_moe(const Config& c, ModelSpec& s) {
   }
 }
 
+void read_gpt_oss(const Config& c, ModelSpec& s) {
+  each_attention(s, [bias = c.flag("attention_bias", true)](AttentionSpec& a) {
+    a.qkv_bias = a.o_bias = bias;
+    a.sinks = true;
+  });
+  set_windows(c, s, read_window(c, 128), [](int64_t i) { return i % 2 == 0; });
+  MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", true);
+  experts.router.logit_bias = true;
+  experts.clamp = static_cast<float>(c.number("swiglu_limit", 1e-3, 1e6, 7));
+  experts.bias = true;
+  experts.interleaved = true;
+  for (LayerSpec& layer : s.layers) layer.mlp = experts;
+}
+
 constexpr std::array kSharedExpertsNames{
     TensorName{Role::shared_gate, false, "model.layers.{L}.mlp.shared_experts.gate_proj.weight"},
     TensorName{Role::shared_up, false, "model.layers.{L}.mlp.shared_experts.up_proj.weight"},
@@ -471,6 +487,16 @@ constexpr std::array kQwen35Names{
     TensorName{Role::down, true, "model.layers.{L}.mlp.experts.down_proj"},
 };
 
+constexpr std::array kGptOssNames{
+    TensorName{Role::sinks, false, "model.layers.{L}.self_attn.sinks"},
+    TensorName{Role::router, false, "model.layers.{L}.mlp.router.weight"},
+    TensorName{Role::router_logit_bias, false, "model.layers.{L}.mlp.router.bias"},
+    TensorName{Role::gate_up, true, "model.layers.{L}.mlp.experts.gate_up_proj", true},
+    TensorName{Role::gate_up_bias, true, "model.layers.{L}.mlp.experts.gate_up_proj_bias", true},
+    TensorName{Role::down, true, "model.layers.{L}.mlp.experts.down_proj", true},
+    TensorName{Role::down_bias, true, "model.layers.{L}.mlp.experts.down_proj_bias"},
+};
+
 constexpr std::array kFamilies{
     Family{"llama", "LlamaForCausalLM", 1e4, 1e-6, read_llama, {}},
     Family{"mistral", "MistralForCausalLM", 1e4, 1e-6, read_mistral, {}},
@@ -486,6 +512,7 @@ constexpr std::array kFamilies{
     Family{"dots1", "Dots1ForCausalLM", 1e4, 1e-6, read_dots1, kSharedExpertsNames},
     Family{"glm4_moe", "Glm4MoeForCausalLM", 1e4, 1e-5, read_glm4_moe, kSharedExpertsNames, false, true},
     Family{"minimax_m2", "MiniMaxM2ForCausalLM", 5e6, 1e-6, read_minimax_m2, kMixtralNames, false, true},
+    Family{"gpt_oss", "GptOssForCausalLM", 1.5e5, 1e-5, read_gpt_oss, kGptOssNames},
     Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", 5e5, 1e-5, read_ernie4_5_moe, kErnieNames},
 };
 
@@ -511,6 +538,13 @@ ModelSpec read_spec(const Config& whole) {
   ModelSpec spec = read_common(config, family);
   spec.family = family.model_type;
   family.read(config, spec);
+  if (spec.quantisation == Quantisation::mxfp4_experts) {
+    for (const LayerSpec& layer : spec.layers) {
+      if (spec.hidden % kF4Block == 0 && layer.mlp.width % kF4Block == 0) continue;
+      throw_error(ErrorCode::corrupt, "{}: experts of {} x {} are not whole blocks of {}, as MXFP4 has them", config.where(), layer.mlp.width,
+                  spec.hidden, kF4Block);
+    }
+  }
   int64_t mlps = 0;
   for (const LayerSpec& layer : spec.layers) {
     mlps += std::max(1, layer.mlp.num_experts);

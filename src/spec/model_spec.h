@@ -20,6 +20,8 @@ struct RopeSpec {
   double beta_fast = 32, beta_slow = 1;              ///< yarn
   double amplitude = 1;                              ///< cos and sin are multiplied by it (yarn's attention factor)
   bool truncate = true;                              ///< yarn: ramp borders rounded to whole pairs
+  float clamp = 0;                                   ///< 0: not clamped
+  bool bias = false;                                 ///< gate, up and down of experts have one
   bool interleaved = false;                          ///< pairs are (2i, 2i + 1), not (i, i + dim/2)
 
   bool operator==(const RopeSpec&) const = default;
@@ -68,6 +70,7 @@ struct AttentionSpec {
   int window = 0;  ///< a query sees this many keys, itself included; 0: all
   bool qkv_bias = false;
   bool o_bias = false;
+  bool sinks = false;  ///< each head has a learned logit more in its softmax, whose weight goes nowhere
   QkNorm qk_norm = QkNorm::none;
   float clip_qkv = 0;        ///< q, k, v are clamped to [-c, c] after the norm; 0: not
   float scale = 0;           ///< of the scores
@@ -99,17 +102,21 @@ struct RouterSpec {
   int group_best = 1;        ///< the sum of whose so many best is the largest
   bool renormalize = false;  ///< the k weights are divided by their sum
   float scaling = 1;         ///< and multiplied by this
+  bool logit_bias = false;   ///< of the linear layer that scores come from
 
   bool operator==(const RouterSpec&) const = default;
 };
 
 /// The part of a layer behind the attention: a router and experts, or one dense MLP (num_experts == 0).
-/// An MLP is down(silu(gate(x)) * up(x)).
+/// An MLP is down(silu(gate(x)) * up(x)); a clamped one down(g * sigmoid(1.702 g) * (u + 1)), where g is gate(x) up to `clamp`, and u up(x)
+/// between -clamp and clamp.
 struct MlpSpec {
   int num_experts = 0;
   int top_k = 0;
   int width = 0;  ///< of one expert, or of the dense MLP
   RouterSpec router;
+  float clamp = 0;           ///< 0: not clamped
+  bool bias = false;         ///< gate, up and down of experts have one
   bool interleaved = false;  ///< where gate and up are one tensor: its rows are gate's and up's in turn, not first gate's
   int shared_width = 0;      ///< of the shared expert; 0: none
   bool shared_gate = false;  ///< a sigmoid weighs it
@@ -135,8 +142,9 @@ struct LayerSpec {
 };
 
 /// How a checkpoint has its linear layers, but for those of routers and of the head: as numbers, or as e4m3 in blocks of 128 x 128 with a
-/// float each (`weight_scale_inv`), by which they are multiplied.
-enum class Quantisation : uint8_t { none, f8_blocks };
+/// float each (`weight_scale_inv`), by which they are multiplied; or those of routed experts in MXFP4, as e2m1 (`_blocks`) with an e8m0
+/// (`_scales`) for 32 neighbours in a row.
+enum class Quantisation : uint8_t { none, f8_blocks, mxfp4_experts };
 
 /// A model as data: everything the engine knows about an architecture, from config.json.
 struct ModelSpec {

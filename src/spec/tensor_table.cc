@@ -57,7 +57,7 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 40> kRoleNames{
+constexpr std::array<std::string_view, 46> kRoleNames{
     "embedding",
     "final norm",
     "lm_head",
@@ -88,12 +88,18 @@ constexpr std::array<std::string_view, 40> kRoleNames{
     "q norm",
     "k norm",
     "mlp norm",
+    "sinks",
     "router",
+    "router logit bias",
     "router bias",
     "gate",
     "up",
     "down",
     "gate and up",
+    "gate and up scales",
+    "down scales",
+    "gate and up bias",
+    "down bias",
     "shared gate",
     "shared up",
     "shared down",
@@ -143,12 +149,32 @@ class Table {
     t.shape = shape;
     t.turned = name->turned;
     if (t.turned) std::reverse(shape.begin(), shape.end());
+    if (role == Role::gate_up_bias) shape = {shape[0] * shape[1]};
     if (expert >= 0 && name->pattern.find("{E}") == std::string_view::npos) {
       t.slice = expert;
       shape.insert(shape.begin(), spec_.layers[static_cast<size_t>(layer)].mlp.num_experts);
     }
-    t.quantised = spec_.quantisation != Quantisation::none && shape.size() == 2 && !is_always_plain(role);
+    if (spec_.quantisation == Quantisation::f8_blocks && shape.size() == 2 && !is_always_plain(role)) t.quantised = DType::f8_e4m3;
     t.file_shape = std::move(shape);
+  }
+
+  // A matrix of a routed expert.
+  void add_expert(Role role, Role scales, int layer, int expert, const std::vector<int64_t>& shape) {
+    add(role, layer, expert, shape);
+    if (expert < 0 || spec_.quantisation != Quantisation::mxfp4_experts) return;
+    TensorSpec& codes = out_.back();
+    const int64_t blocks = shape[1] / kF4Block;
+    codes.turned = false;
+    codes.quantised = DType::f4;
+    codes.file_shape = {spec_.layers[static_cast<size_t>(layer)].mlp.num_experts, shape[0], blocks, kF4Block / 2};
+    TensorSpec beside = codes;
+    codes.name += "_blocks";
+    beside.role = scales;
+    beside.name += "_scales";
+    beside.quantised = DType::f8_e8m0;
+    beside.shape = {shape[0], blocks};
+    beside.file_shape.pop_back();
+    out_.push_back(std::move(beside));
   }
 
   void add_attention(int l) {
@@ -171,6 +197,7 @@ class Table {
       add(Role::k_bias, l, -1, {a.kv_width()});
       add(Role::v_bias, l, -1, {a.kv_width()});
     }
+    if (a.sinks) add(Role::sinks, l, -1, {a.num_heads});
     add(Role::o, l, -1, {h, a.q_width()});
     if (a.o_bias) add(Role::o_bias, l, -1, {h});
     if (a.qk_norm != AttentionSpec::QkNorm::none) {
@@ -218,16 +245,21 @@ class Table {
     const int64_t h = spec_.hidden;
     add(Role::mlp_norm, l, -1, {h});
     if (!m.dense()) add(Role::router, l, -1, {m.num_experts, h});
+    if (m.router.logit_bias) add(Role::router_logit_bias, l, -1, {m.num_experts});
     if (m.router.correction_bias) add(Role::router_bias, l, -1, {m.num_experts});
     for (int e = m.dense() ? -1 : 0; e < m.num_experts; ++e) {
       if (e < 0 && !m.dense()) continue;
       if (find_name(own_, Role::gate_up, e >= 0) != nullptr) {
-        add(Role::gate_up, l, e, {2 * m.width, h});
+        add_expert(Role::gate_up, Role::gate_up_scales, l, e, {2 * m.width, h});
       } else {
         add(Role::gate, l, e, {m.width, h});
         add(Role::up, l, e, {m.width, h});
       }
-      add(Role::down, l, e, {h, m.width});
+      add_expert(Role::down, Role::down_scales, l, e, {h, m.width});
+      if (m.bias && e >= 0) {
+        add(Role::gate_up_bias, l, e, {2, m.width});
+        add(Role::down_bias, l, e, {h});
+      }
     }
     if (m.shared_width > 0) {
       add(Role::shared_gate, l, -1, {m.shared_width, h});
@@ -249,6 +281,12 @@ class Table {
 }  // namespace
 
 std::string_view name_of(Role role) { return kRoleNames.at(static_cast<size_t>(role)); }
+
+uint64_t elements_of(const TensorSpec& spec) {
+  uint64_t n = 1;
+  for (const int64_t dim : spec.shape) n *= static_cast<uint64_t>(dim);
+  return n;
+}
 
 std::vector<TensorSpec> tensor_table(const ModelSpec& spec) {
   Table table(spec, family_of(spec));

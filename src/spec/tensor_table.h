@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,14 +40,20 @@ enum class Role : uint8_t {
   o,              ///< [hidden, o_width]
   o_bias,
   q_norm,
-  k_norm,       ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
-  mlp_norm,     ///< [hidden]
-  router,       ///< [experts, hidden]
-  router_bias,  ///< [experts]: what corrects the choice
+  k_norm,             ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
+  mlp_norm,           ///< [hidden]
+  sinks,              ///< [heads]: logits
+  router,             ///< [experts, hidden]
+  router_logit_bias,  ///< [experts]: of the linear layer
+  router_bias,        ///< [experts]: what corrects the choice
   gate,
-  up,       ///< [width, hidden], of an expert or of the dense MLP
-  down,     ///< [hidden, width]
-  gate_up,  ///< [2 width, hidden]: gate and up in one, their rows one after the other or in turn (MlpSpec::interleaved)
+  up,              ///< [width, hidden], of an expert or of the dense MLP
+  down,            ///< [hidden, width]
+  gate_up,         ///< [2 width, hidden]: gate and up in one, their rows one after the other or in turn (MlpSpec::interleaved)
+  gate_up_scales,  ///< [2 width, hidden / kF4Block]
+  down_scales,     ///< [hidden, width / kF4Block]
+  gate_up_bias,    ///< [2, width]: gate's, up's; a vector in the file, interleaved as the matrix
+  down_bias,       ///< [hidden]
   shared_gate,
   shared_up,
   shared_down,
@@ -73,11 +80,14 @@ struct TensorSpec {
   std::vector<int64_t> file_shape;  ///< of the tensor called `name`
   int slice = -1;                   ///< which of the equal parts of that it is: experts may lie in one tensor; -1: all of it
   bool turned = false;              ///< the file has its columns as rows
-  bool quantised = false;           ///< the model's quantisation is for it; a checkpoint may still have it plain
+  /// What the model's quantisation has it in: f8_e4m3, where a checkpoint may still have it plain, or f4 and the f8_e8m0 of its scales.
+  std::optional<DType> quantised = std::nullopt;
 };
 
+/// In its shape.
+[[nodiscard]] uint64_t elements_of(const TensorSpec& spec);
 /// What a checkpoint has it in as far as config.json tells, where `plain` is what is not quantised.
-[[nodiscard]] inline DType expected_dtype(const TensorSpec& spec, DType plain) { return spec.quantised ? DType::f8_e4m3 : plain; }
+[[nodiscard]] inline DType expected_dtype(const TensorSpec& spec, DType plain) { return spec.quantised.value_or(plain); }
 
 /// All tensors of a model, in the order of computation.
 [[nodiscard]] std::vector<TensorSpec> tensor_table(const ModelSpec& spec);

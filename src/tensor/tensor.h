@@ -7,7 +7,7 @@
 
 namespace moegen {
 
-/// A weight in memory, not owned: row-major [rows, cols]; a vector has one row. In f8_e4m3 a value is code * its block's scale.
+/// A weight in memory, not owned: row-major [rows, cols]; a vector has one row. In f8_e4m3 and f4 a value is code * its block's scale.
 struct TensorView {
   const void* data = nullptr;
   DType dtype = DType::bf16;
@@ -15,7 +15,9 @@ struct TensorView {
   int64_t cols = 0;
   int64_t first = 0;  ///< row r is row first + r * step of what lies at `data`: two weights may share a matrix
   int64_t step = 1;
-  const float* scales = nullptr;  ///< f8_e4m3: [ceil(rows / 128), ceil(cols / 128)]; the last block of either may be partial
+  /// Of what lies at `data`. f8_e4m3: floats [ceil(rows / 128), ceil(cols / 128)], the last block of either may be partial; f4: f8_e8m0
+  /// [rows, cols / 32].
+  const void* scales = nullptr;
 
   explicit operator bool() const { return data != nullptr; }
 };

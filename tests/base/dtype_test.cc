@@ -106,6 +106,17 @@ TEST(F8, EveryValueAgreesWithTheFormulaAndSurvivesTheWayThroughFloat) {
   }
 }
 
+TEST(Mxfp4, CodesAndScalesAgreeWithTheFormula) {
+  for (uint32_t code = 0; code < 16; ++code) {
+    const int exponent = static_cast<int>(code >> 1 & 3U);
+    const double mantissa = code & 1U;
+    const double magnitude = exponent == 0 ? mantissa / 2 : std::ldexp(1 + mantissa / 2, exponent - 1);
+    EXPECT_EQ(f4_to_float(code), code < 8 ? magnitude : -magnitude);
+  }
+  for (int x = 0; x < 255; ++x) EXPECT_EQ(to_float(f8_e8m0{static_cast<uint8_t>(x)}), std::ldexp(1.0, x - 127));
+  EXPECT_TRUE(std::isnan(to_float(f8_e8m0{255})));
+}
+
 TEST(F8, RoundsToNearestTiesToEven) {
   for (uint8_t b = 0; b < 0x7e; ++b) {
     const float low = to_float(f8_e4m3{b});

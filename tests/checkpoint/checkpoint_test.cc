@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/checkpoint/safetensors_writer.h"
+#include "tests/checkpoint/table_writer.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 #include "tests/support/temp_dir.h"
@@ -226,6 +226,31 @@ TEST(Bind, AllThatIsWrongIsInOneMessage) {
 json fp8_config(json config) {
   config["quantization_config"] = {{"quant_method", "fp8"}, {"weight_block_size", {128, 128}}};
   return config;
+}
+
+// One line for a tensor, however many experts are slices of it.
+TEST(Bind, SlicesThatDoNotFitAreNamedOnce) {
+  const TempDir dir;
+  dir.write("config.json", mxfp4_config(gpt_oss_config()).dump());
+  const ModelSpec spec = load_spec(dir.path());
+  SafetensorsWriter w;
+  for (TensorSpec t : tensor_table(spec)) {
+    const std::string_view name = std::string_view(t.name).substr(t.name.rfind('.') + 1);
+    if (t.layer == 0 && name == "down_proj_blocks") continue;
+    if (t.layer == 0 && name == "down_proj_scales") t.file_shape[0] -= 1;
+    if (t.layer == 0 && name == "gate_up_proj_bias") t.file_shape = {t.file_shape[0], 2, t.file_shape[1] / 2};
+    if (t.layer == 0 && name == "gate_up_proj_blocks") t.quantised = {};
+    add_tensor(w, t, DType::bf16);
+  }
+  dir.write("model.safetensors", w.file());
+  const Checkpoint checkpoint = Checkpoint::open(dir.path());
+  const Binding binding = bind(spec, checkpoint);
+  const std::string layer = "model.layers.0.mlp.experts.";
+  EXPECT_THAT(binding.missing, ::testing::ElementsAre(layer + "down_proj_blocks [6,64,3,16]"));
+  EXPECT_THAT(binding.misshapen, ::testing::UnorderedElementsAre(layer + "down_proj_scales: expected [6,64,3], found [5,64,3]",
+                                                                 layer + "gate_up_proj_bias: expected [6,192], found [6,2,96]",
+                                                                 layer + "gate_up_proj_blocks: dtype BF16, expected U8, as MXFP4 has it"));
+  EXPECT_TRUE(binding.superfluous.empty());
 }
 
 TEST(Bind, QuantisedTensorsHaveTheirScales) {

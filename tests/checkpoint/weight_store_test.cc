@@ -8,7 +8,7 @@
 #include <set>
 
 #include "spec/families.h"
-#include "tests/checkpoint/safetensors_writer.h"
+#include "tests/checkpoint/table_writer.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 #include "tests/support/temp_dir.h"
@@ -57,6 +57,30 @@ TEST(WeightStore, HasTheBytesOfTheFiles) {
       ASSERT_EQ(bytes.size(), binding.tensors[i]->bytes);
       ASSERT_TRUE(bytes == SafetensorsWriter::pattern(table[i].name, bytes.size())) << table[i].name;
     }
+  }
+}
+
+TEST(WeightStore, SlicesAreApartAndTurned) {
+  for (const auto& config : {gpt_oss_config(), mxfp4_config(gpt_oss_config())}) {
+    const TempDir dir;
+    dir.write("config.json", config.dump());
+    const auto table = tensor_table(load_spec(dir.path()));
+    SafetensorsWriter w;
+    for (size_t i = 0; i < table.size(); ++i) add_tensor(w, table[i], i % 2 == 0 ? DType::f32 : DType::bf16);
+    dir.write("model.safetensors", w.file());
+    const Checkpoint checkpoint = Checkpoint::open(dir.path());
+    const Binding binding = bind(load_spec(dir.path()), checkpoint);
+    ASSERT_TRUE(binding.fits());
+    ThreadPool pool(2);
+    const WeightStore store(binding, checkpoint, pool);
+    EXPECT_EQ(store.bytes(), WeightStore::bytes_needed(binding));
+    for (size_t i = 0; i < table.size(); ++i) {
+      const TensorView& view = store.views()[i];
+      const std::string want = bytes_in_memory(table[i], view.dtype);
+      ASSERT_TRUE(std::string(static_cast<const char*>(view.data), want.size()) == want) << table[i].name << " " << table[i].slice;
+    }
+    const WeightStore dummy(table, DType::bf16, pool);
+    EXPECT_EQ(dummy.bytes(), WeightStore::bytes_needed(table, DType::bf16));
   }
 }
 

@@ -98,7 +98,8 @@ uint64_t least_weight_memory(EngineOptions options) {
 
 class AnyPlan : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 INSTANTIATE_TEST_SUITE_P(Models, AnyPlan,
-                         ::testing::Combine(::testing::Values("mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "mistral", "deepseek_v2", "deepseek_v3"),
+                         ::testing::Combine(::testing::Values("mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "mistral", "deepseek_v2", "deepseek_v3",
+                                                              "gpt_oss", "gpt_oss_mxfp4"),
                                             ::testing::Values("bfloat16", "float32")),
                          [](const auto& p) { return std::get<0>(p.param) + "_" + std::get<1>(p.param); });
 
@@ -159,6 +160,29 @@ TEST(AnyPlanFp8, SameBitsAsTheExpansion) {
     Progress progress;
     EXPECT_TRUE(run(options, requests(), &progress) == want) << dtype << " from storage";
     EXPECT_GT(progress.weight_bytes_read, 0);
+  }
+}
+
+TEST(AnyPlanMxfp4, SameBitsAsTheExpansion) {
+  const TempDir dir;
+  write_mxfp4_models(dir.path(), gpt_oss_config());
+  for (const std::string dtype : {"bfloat16", "float32"}) {
+    for (const char* kv : {"auto", "int8"}) {
+      EngineOptions options = ids_only(dir.path() / "bfloat16");
+      options.dtype = dtype;
+      options.kv_dtype = kv;
+      const Answers want = run(options, requests());
+      for (const char* model : {"mxfp4", "bfloat16"}) {
+        options.model = dir.path() / model;
+        options.weight_memory.reset();
+        EXPECT_TRUE(run(options, requests()) == want) << dtype << kv;
+        options.weight_memory = least_weight_memory(options);
+        options.max_pass_tokens = 40;
+        Progress progress;
+        EXPECT_TRUE(run(options, requests(), &progress) == want) << dtype << kv << " from storage";
+        EXPECT_GT(progress.weight_bytes_read, 0);
+      }
+    }
   }
 }
 

@@ -236,6 +236,99 @@ TEST_P(KernelsTest, GemmOfF8IsThatOfItsExpansion) {
   }
 }
 
+// Pairs of e2m1 codes with a scale for each block, and their values.
+struct F4Weights {
+  F4Weights(int64_t rows, int64_t cols, std::mt19937& rng)
+      : codes(static_cast<size_t>(rows * cols / 2)), scales(static_cast<size_t>(rows * cols / kF4Block)) {
+    for (auto& s : scales) s.bits = static_cast<uint8_t>(118 + rng() % 12);
+    for (auto& pair : codes) pair.bits = static_cast<uint8_t>(rng());
+    for (size_t i = 0; i < 2 * codes.size(); ++i)
+      values.push_back(f4_to_float(codes[i / 2].bits >> (i % 2 * 4) & 15U) * to_float(scales[i / static_cast<size_t>(kF4Block)]));
+  }
+  std::vector<f4_pair> codes;
+  std::vector<f8_e8m0> scales;
+  std::vector<float> values;
+};
+
+TEST_P(KernelsTest, GemmOfF4IsThatOfItsExpansion) {
+  const auto any = [&](int64_t most) { return 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(most)); };
+  for (int trial = 0; trial < 60; ++trial) {
+    const DType x_type = trial % 2 == 0 ? DType::bf16 : DType::f32;
+    const int64_t m = any(trial % 3 == 0 ? 8 : trial % 3 == 1 ? 30 : 150), n = any(300), k = any(trial % 10 == 0 ? 280 : 22) * kF4Block;
+    const int64_t first = any(40) - 1, step = any(2);
+    const F4Weights w(first + n * step, k, rng);
+    const Values expanded(x_type, w.values);
+    const Values x(x_type, static_cast<size_t>(m * k), rng);
+    std::vector<float> want(static_cast<size_t>(m * n)), have(want.size()), plain_have(want.size());
+    Gemm op{.x = x.data(),
+            .x_dtype = x_type,
+            .x_stride = k,
+            .w = expanded.data(),
+            .w_dtype = x_type,
+            .w_first = first,
+            .w_step = step,
+            .y = want.data(),
+            .y_stride = n,
+            .k = k,
+            .scratch = gemm_scratch()};
+    fast().gemm(op, {0, m}, {0, n});
+    op.w = w.codes.data();
+    op.w_dtype = DType::f4;
+    op.w_scales = w.scales.data();
+    op.y = have.data();
+    const int64_t row = any(m), col = any(n);
+    for (const Range r : {Range{0, row}, Range{row, m}}) {
+      for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, r, c);
+    }
+    ASSERT_EQ(std::memcmp(have.data(), want.data(), want.size() * sizeof(float)), 0) << "m n k first " << m << " " << n << " " << k << " " << first;
+    if (trial % 5 != 1) continue;
+    op.y = plain_have.data();
+    plain().gemm(op, {0, m}, {0, n});
+    double largest = 0;
+    for (const float value : w.values) largest = std::max(largest, std::abs(static_cast<double>(value)));
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(have[i], plain_have[i], 4 * kFloatEps * static_cast<double>(k + 4) * largest);
+  }
+}
+
+// With every scale: those of the ends included, whose values leave bf16's normal numbers.
+TEST_P(KernelsTest, EveryF4CodeAndScaleIsItsValue) {
+  constexpr int64_t kCols = 256 * 16;  // a scale, a code
+  std::vector<f4_pair> codes(static_cast<size_t>(kCols * kF4Block / 2));
+  std::vector<f8_e8m0> scales(static_cast<size_t>(kCols));
+  for (size_t n = 0; n < scales.size(); ++n) {
+    scales[n].bits = static_cast<uint8_t>(n / 16);
+    codes[n * 16 + n % 16].bits = static_cast<uint8_t>(n % 2 == 0 ? n % 16 : n % 16 << 4);
+  }
+  for (const DType x_type : {DType::f32, DType::bf16}) {
+    for (const int64_t m : {1, 20, 60}) {
+      const Values x(x_type, std::vector<float>(static_cast<size_t>(m * kF4Block), 1));
+      std::vector<float> y(static_cast<size_t>(m * kCols));
+      fast().gemm({.x = x.data(),
+                   .x_dtype = x_type,
+                   .x_stride = kF4Block,
+                   .w = codes.data(),
+                   .w_dtype = DType::f4,
+                   .w_scales = scales.data(),
+                   .y = y.data(),
+                   .y_stride = kCols,
+                   .k = kF4Block,
+                   .scratch = gemm_scratch()},
+                  {0, m}, {0, kCols});
+      for (size_t i = 0; i < y.size(); ++i) {
+        const auto n = static_cast<uint32_t>(i % kCols);
+        const float value = f4_to_float(n % 16) * to_float(f8_e8m0{static_cast<uint8_t>(n / 16)});
+        if (n / 16 == 255 || std::isinf(value)) {
+          ASSERT_FALSE(std::isfinite(y[i])) << n;
+        } else if (x_type == DType::f32 || std::abs(value) >= 0x1p-126F) {
+          ASSERT_EQ(y[i], value) << n;
+        } else {
+          ASSERT_NEAR(y[i], value, 0x1p-126F) << n;  // products of bf16 may take subnormals for zero
+        }
+      }
+    }
+  }
+}
+
 TEST_P(KernelsTest, EveryF8CodeIsItsValue) {
   constexpr int64_t kCodes = 256, kRoom = 16;
   std::vector<f8_e4m3> w;
@@ -306,6 +399,11 @@ TEST_P(KernelsTest, ElementwiseOpsAreTheReference) {
       fast().silu_mul(have.data(), up.data(), dtype, static_cast<int64_t>(count));
       const double eps = dtype == DType::bf16 ? kBf16Eps : 16 * kFloatEps;
       for (size_t i = 0; i < count; ++i) ASSERT_NEAR(have[i], want[i], eps * std::abs(want[i]) + 1e-30);
+      Values clamped(DType::f32, count, rng, 4), fast_clamped = clamped;
+      const Values beside(DType::f32, count, rng, 4);
+      plain().clamped_swiglu(static_cast<float*>(clamped.data()), static_cast<const float*>(beside.data()), 3, static_cast<int64_t>(count));
+      fast().clamped_swiglu(static_cast<float*>(fast_clamped.data()), static_cast<const float*>(beside.data()), 3, static_cast<int64_t>(count));
+      for (size_t i = 0; i < count; ++i) ASSERT_NEAR(fast_clamped[i], clamped[i], 16 * kFloatEps * std::abs(clamped[i]) + 1e-30);
       Values sum(DType::f32, count, rng), fast_sum = sum;
       plain().axpy(static_cast<float*>(sum.data()), 0.37F, up.data(), dtype, static_cast<int64_t>(count));
       fast().axpy(static_cast<float*>(fast_sum.data()), 0.37F, up.data(), dtype, static_cast<int64_t>(count));
@@ -371,6 +469,7 @@ struct AttentionCase {
   DType dtype;
   DType kv_dtype = dtype;
   int latent_dim = 0;
+  bool sinks = false;
 
   [[nodiscard]] size_t head_bytes() const { return latent_dim > 0 ? latent_page_bytes(kv_dtype, head_dim) : kv_head_bytes(kv_dtype, head_dim); }
   [[nodiscard]] size_t q_stride() const { return static_cast<size_t>(kv_heads * heads * head_dim + 8); }
@@ -397,6 +496,8 @@ class Pages {
       }
     }
     scratch.resize(static_cast<size_t>(attention_scratch(c.head_dim)));
+    for (int i = 0; i < c.kv_heads * c.heads; ++i)
+      sinks.push_back(i % 5 == 3 ? -std::numeric_limits<float>::infinity() : static_cast<float>(i % 7) * 3 - 8);
   }
   void store(DType dtype, const void* key, const void* value, int64_t slot, std::byte* page) const {
     const auto with = [&]<typename T>(const T* k, const void* v) {
@@ -430,12 +531,13 @@ class Pages {
             c_.head_bytes(),
             c_.window,
             1 / std::sqrt(static_cast<float>(c_.head_dim)),
+            c_.sinks ? sinks.data() : nullptr,
             scratch.data()};
   }
   AttentionCase c_;
   std::vector<std::byte> memory;
   std::vector<int32_t> table;
-  std::vector<float> scratch;
+  std::vector<float> scratch, sinks;
   size_t page_bytes = 0;
 };
 
@@ -460,6 +562,10 @@ TEST_P(KernelsTest, AttentionIsTheReference) {
                                  AttentionCase{1, 130, 48, 1, 63, 0, DType::bf16, DType::bf16, 32},
                                  AttentionCase{1, 5, 50, 40, 21, 0, DType::f32, DType::f32, 34},
                                  AttentionCase{1, 5, 22, 70, 0, 9, DType::bf16, DType::bf16, 18},
+                                 AttentionCase{2, 5, 80, 70, 0, 33, DType::bf16, DType::bf16, 0, true},
+                                 AttentionCase{4, 8, 128, 1, 200, 100, DType::bf16, DType::bf16, 0, true},
+                                 AttentionCase{3, 2, 20, 40, 0, 0, DType::f32, DType::i8, 0, true},
+                                 AttentionCase{1, 70, 64, 2, 0, 1, DType::f32, DType::f32, 0, true},
                                  AttentionCase{1, 3, 4, 33, 5, 0, DType::f32, DType::f32, 2}}) {
     Pages pages(c, rng);
     const size_t count = static_cast<size_t>(c.queries) * c.out_stride();
@@ -480,6 +586,7 @@ TEST_P(KernelsTest, AttentionBitsDoNotDependOnTheChunk) {
   for (const AttentionCase& c :
        {AttentionCase{2, 2, 48, 50, 20, 0, DType::bf16}, AttentionCase{1, 3, 20, 50, 0, 17, DType::f32},
         AttentionCase{3, 8, 64, 40, 7, 40, DType::bf16}, AttentionCase{2, 4, 20, 50, 9, 0, DType::bf16, DType::i8},
+        AttentionCase{2, 4, 20, 50, 9, 30, DType::bf16, DType::bf16, 0, true}, AttentionCase{2, 9, 20, 50, 9, 0, DType::f32, DType::f32, 0, true},
         AttentionCase{1, 9, 40, 50, 9, 0, DType::bf16, DType::bf16, 24}, AttentionCase{1, 9, 40, 50, 9, 0, DType::f32, DType::f32, 32}}) {
     const size_t stride = c.out_stride();
     const Values q(c.dtype, static_cast<size_t>(c.queries) * c.q_stride(), rng, 2);

@@ -32,7 +32,8 @@ struct PlainTiles {
   }
 };
 
-constexpr Kernels kTable{"plain_tiles", tile_gemm<PlainTiles>, rms_norm, rotate, attention, silu_mul, axpy, convert, maximum, exp_sum, multiply_only};
+constexpr Kernels kTable{"plain_tiles", tile_gemm<PlainTiles>, rms_norm, rotate, attention, silu_mul, clamped_swiglu, axpy, convert, maximum,
+                         exp_sum,       multiply_only};
 
 }  // namespace
 

@@ -10,7 +10,7 @@
 
 #include "checkpoint/weight_store.h"
 #include "spec/families.h"
-#include "tests/checkpoint/safetensors_writer.h"
+#include "tests/checkpoint/table_writer.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 #include "tests/support/fault_reader.h"
@@ -20,11 +20,6 @@ namespace moegen {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::string bytes_of(const TensorView& view) {
-  const auto* p = static_cast<const char*>(view.data);
-  return {p, static_cast<size_t>(view.rows * view.cols) * bytes_of(view.dtype)};
-}
 
 // A checkpoint of two shards with a known pattern in every tensor, and passes over it with random routing.
 class WeightStreamTest : public ::testing::Test {
@@ -39,8 +34,8 @@ class WeightStreamTest : public ::testing::Test {
     for (size_t i = 0; i < table.size(); ++i) {
       const TensorSpec& t = table[reversed ? table.size() - 1 - i : i];
       const size_t shard = i * 5 / table.size() % 2;
-      shards[shard].add(t.name, i % 7 == 3 ? DType::f32 : i % 7 == 5 ? DType::f16 : DType::bf16, t.shape);
-      weight_map[t.name] = shard == 0 ? "a.safetensors" : "b.safetensors";
+      add_tensor(shards[shard], t, i % 7 == 3 ? DType::f32 : i % 7 == 5 ? DType::f16 : DType::bf16);
+      if (t.slice <= 0) weight_map[t.name] = shard == 0 ? "a.safetensors" : "b.safetensors";
     }
     for (int i : {0, 1}) {
       std::string header = shards[i].header.dump();
@@ -82,15 +77,27 @@ class WeightStreamTest : public ::testing::Test {
   }
 
   void check(const WeightUnit& unit, const MlpWeights& weights) const {
-    const TensorView* views[] = {&weights.gate, &weights.up, &weights.down};
-    for (size_t i = 0; i < 3; ++i) {
-      const TensorSpec& t = binding_.table[unit.tensors.at(i).table_idx];
-      ASSERT_EQ(views[i]->rows, t.shape[0]);
-      ASSERT_EQ(views[i]->cols, t.shape[1]);
-      ASSERT_EQ(reinterpret_cast<uintptr_t>(views[i]->data) % moegen::bytes_of(views[i]->dtype), 0U);
-      const std::string bytes = bytes_of(*views[i]);
-      ASSERT_TRUE(bytes == SafetensorsWriter::pattern(t.name, bytes.size())) << t.name;
+    const auto there = [&](Role role) -> std::pair<const void*, const TensorView*> {
+      if (role == Role::gate_up_scales) return {weights.up.scales, nullptr};
+      if (role == Role::down_scales) return {weights.down.scales, nullptr};
+      const TensorView* view = role == Role::up             ? &weights.up
+                               : role == Role::down         ? &weights.down
+                               : role == Role::gate_up_bias ? &weights.up_bias
+                               : role == Role::down_bias    ? &weights.down_bias
+                                                            : &weights.gate;
+      return {view->data, view};
+    };
+    for (const WeightUnit::Tensor& tensor : unit.tensors) {
+      const TensorSpec& t = binding_.table[tensor.table_idx];
+      const auto [data, view] = there(t.role);
+      const DType dtype = binding_.tensors[tensor.table_idx]->dtype;
+      ASSERT_TRUE(view == nullptr || view->cols == t.shape.back());
+      ASSERT_TRUE((t.role != Role::gate && t.role != Role::up && t.role != Role::down) || view->rows == t.shape[0]);
+      ASSERT_TRUE(dtype == DType::f4 || reinterpret_cast<uintptr_t>(data) % moegen::bytes_of(dtype) == 0);
+      const std::string want = bytes_in_memory(t, dtype);
+      ASSERT_TRUE(std::string(static_cast<const char*>(data), want.size()) == want) << t.name;
     }
+    ASSERT_EQ(weights.up.first, weights.gate.first + (unit.tensors.front().role == Role::gate ? 0 : 1));
   }
 
   // One pass in which each expert has tokens with the probability `touched`; returns the units taken.
@@ -146,6 +153,18 @@ TEST_F(WeightStreamTest, TensorsAtOddOffsetsAndInAnyOrder) {
     for (const bool reversed : {false, true}) {
       make(qwen3_moe_config(), padding, reversed);
       const WeightPlan p = plan(3);
+      const auto s = stream(p);
+      for (uint32_t pass = 0; pass < 3; ++pass) run_pass(*s, p, 4000, 0.8, pass);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_F(WeightStreamTest, SlicesOfTensorsOfAllExperts) {
+  for (const auto& config : {gpt_oss_config(), mxfp4_config(gpt_oss_config())}) {
+    for (const size_t padding : {0, 1}) {
+      make(config, padding, padding == 1);
+      const WeightPlan p = plan(3, 1);
       const auto s = stream(p);
       for (uint32_t pass = 0; pass < 3; ++pass) run_pass(*s, p, 4000, 0.8, pass);
       if (HasFatalFailure()) return;

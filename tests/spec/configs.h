@@ -69,6 +69,17 @@ inline nlohmann::json qwen3_moe_config() {
   return c;
 }
 
+inline nlohmann::json gpt_oss_config() {
+  auto c = common_config("gpt_oss", "GptOssForCausalLM");
+  c.update({{"num_local_experts", 6}, {"num_experts_per_tok", 2}, {"sliding_window", 24}});
+  return c;
+}
+
+inline nlohmann::json mxfp4_config(nlohmann::json config) {
+  config["quantization_config"] = {{"quant_method", "mxfp4"}};
+  return config;
+}
+
 inline nlohmann::json olmoe_config() {
   auto c = common_config("olmoe", "OlmoeForCausalLM");
   c.update({{"num_key_value_heads", 4}, {"intermediate_size", 32}, {"num_experts", 16}, {"num_experts_per_tok", 4}, {"norm_topk_prob", false}});

@@ -212,7 +212,7 @@ TEST(CommonFields, OfQuantisationsFp8InBlocksIsKnown) {
   EXPECT_ERROR(spec_with({{"weight_block_size", "128"}}), ErrorCode::corrupt, "weight_block_size");
   for (const TensorSpec& t : tensor_table(spec_with(json::object()))) {
     const bool is_linear = t.name.find("_proj.weight") != std::string::npos;
-    EXPECT_EQ(t.quantised, is_linear) << t.name;
+    EXPECT_EQ(t.quantised.has_value(), is_linear) << t.name;
   }
 }
 
@@ -307,6 +307,37 @@ TEST(DeepseekV3, SaysWhatItDoesNotHave) {
   EXPECT_ERROR(spec_of(with(c, {{"moe_layer_freq", 2}})), ErrorCode::unsupported, "moe_layer_freq");
   EXPECT_ERROR(spec_of(with(golden_config("deepseek_v2"), {{"norm_topk_prob", true}})), ErrorCode::unsupported, "norm_topk_prob");
   EXPECT_ERROR(spec_of(with(golden_config("deepseek_v2"), {{"topk_method", "hash"}})), ErrorCode::unsupported, "topk_method \"hash\"");
+}
+
+TEST(GptOss, SinksWindowsBiasesAndTheClampedActivation) {
+  const json c = golden_config("gpt_oss");
+  const ModelSpec s = spec_of(c);
+  EXPECT_EQ(s.layers[0].attention.window, 24);
+  EXPECT_EQ(s.layers[1].attention.window, 0);
+  const AttentionSpec& a = s.layers[1].attention;
+  EXPECT_TRUE(a.sinks && a.qkv_bias && a.o_bias);
+  EXPECT_FALSE(a.rope.truncate);
+  const MlpSpec& m = s.layers[0].mlp;
+  EXPECT_TRUE(m.bias && m.interleaved && m.router.logit_bias && m.router.renormalize);
+  EXPECT_EQ(m.clamp, 1.5F);
+  EXPECT_EQ(spec_of(with(c, {{"swiglu_limit", nullptr}})).layers[0].mlp.clamp, 7);
+  EXPECT_EQ(spec_of(with(c, {{"layer_types", nullptr}})).layers[2].attention.window, 24);
+  EXPECT_ERROR(spec_of(with(c, {{"swiglu_limit", 0}})), ErrorCode::corrupt, "swiglu_limit");
+  EXPECT_ERROR(spec_of(with(c, {{"sliding_window", -1}})), ErrorCode::corrupt, "sliding_window");
+}
+
+TEST(GptOss, Mxfp4IsForItsExpertsInWholeBlocks) {
+  const json c = golden_config("gpt_oss_mxfp4");
+  const ModelSpec s = spec_of(c);
+  EXPECT_EQ(s.quantisation, Quantisation::mxfp4_experts);
+  for (const TensorSpec& t : tensor_table(s)) {
+    const bool codes = t.name.ends_with("_blocks"), scales = t.name.ends_with("_scales");
+    EXPECT_EQ(t.quantised == DType::f4, codes) << t.name;
+    EXPECT_EQ(t.quantised == DType::f8_e8m0, scales) << t.name;
+    EXPECT_TRUE(t.slice < 0 || t.slice == t.expert);
+  }
+  EXPECT_ERROR(spec_of(with(c, {{"hidden_size", 144}})), ErrorCode::corrupt, "whole blocks of 32");
+  EXPECT_ERROR(spec_of(with(llama_config(), {{"quantization_config", {{"quant_method", "mxfp4"}}}})), ErrorCode::unsupported, "mxfp4");
 }
 
 TEST(Glm4Moe, TurnsHalfOfAHead) {

@@ -65,4 +65,45 @@ inline void write_quantised_models(const std::filesystem::path& dir, nlohmann::j
   std::ofstream(dir / "float32" / "model.safetensors", std::ios::binary) << floats.file();
 }
 
+/// Two random checkpoints of the same values: `mxfp4` with experts in MXFP4, and what they expand to in `bfloat16`, [experts, in, out].
+inline void write_mxfp4_models(const std::filesystem::path& dir, nlohmann::json config) {
+  for (const char* name : {"mxfp4", "bfloat16"}) std::filesystem::create_directories(dir / name);
+  std::ofstream(dir / "bfloat16" / "config.json") << config.dump();
+  config["quantization_config"] = {{"quant_method", "mxfp4"}};
+  std::ofstream(dir / "mxfp4" / "config.json") << config.dump();
+  SafetensorsWriter codes, halves;
+  std::mt19937 rng(6);
+  std::normal_distribution<float> normal;
+  const auto table = tensor_table(load_spec(dir / "mxfp4"));
+  for (const TensorSpec& t : table) {
+    if (t.slice > 0 || t.quantised == DType::f8_e8m0) continue;
+    size_t count = 1;
+    for (const int64_t dim : t.file_shape) count *= static_cast<size_t>(dim);
+    if (t.quantised != DType::f4) {
+      std::vector<bf16> values(count);
+      for (bf16& x : values) x = to_bf16(t.shape.size() == 1 && t.name.ends_with("norm.weight") ? 1 : 0.2F * normal(rng));
+      codes.add(t.name, DType::bf16, t.file_shape, bytes_of_all(values));
+      halves.add(t.name, DType::bf16, t.file_shape, bytes_of_all(values));
+      continue;
+    }
+    const size_t rows = static_cast<size_t>(t.shape[0]), cols = static_cast<size_t>(t.shape[1]);
+    std::vector<uint8_t> pairs(count), scales(2 * count / kF4Block);
+    for (uint8_t& x : pairs) x = static_cast<uint8_t>(rng());
+    for (uint8_t& x : scales) x = static_cast<uint8_t>(118 + rng() % 5);
+    std::vector<bf16> values(2 * count);
+    for (size_t i = 0; i < 2 * count; ++i) {
+      const float value = f4_to_float(pairs[i / 2] >> (i % 2 * 4) & 15U) * to_float(f8_e8m0{scales[i / kF4Block]});
+      const size_t expert = i / (rows * cols), row = i / cols % rows, col = i % cols;
+      values[(expert * cols + col) * rows + row] = to_bf16(value);
+    }
+    const std::string name = t.name.substr(0, t.name.size() - std::string_view("_blocks").size());
+    const auto in_out = std::vector<int64_t>{t.file_shape[0], t.shape[1], t.shape[0]};
+    codes.add(t.name, DType::u8, t.file_shape, bytes_of_all(pairs));
+    codes.add(name + "_scales", DType::u8, {t.file_shape[0], t.shape[0], t.shape[1] / kF4Block}, bytes_of_all(scales));
+    halves.add(name, DType::bf16, in_out, bytes_of_all(values));
+  }
+  std::ofstream(dir / "mxfp4" / "model.safetensors", std::ios::binary) << codes.file();
+  std::ofstream(dir / "bfloat16" / "model.safetensors", std::ios::binary) << halves.file();
+}
+
 }  // namespace moegen::testing

@@ -179,8 +179,8 @@ Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, f
     rows.out[r] = static_cast<T*>(op.out) + query * op.out_stride + head * op.value_dim();
     rows.end[r] = op.first_position + query + 1;
     rows.begin[r] = first_seen(op, rows.end[r]);
-    rows.top[r] = kNone;
-    rows.total[r] = Simd::zero();
+    rows.top[r] = op.sinks != nullptr ? op.sinks[head] : kNone;
+    rows.total[r] = op.sinks != nullptr ? Simd::keep(Simd::set(1.0F), 1, Simd::zero()) : Simd::zero();
     seen = {std::min(seen.begin, rows.begin[r]), std::max(seen.end, rows.end[r])};
   }
   for (int64_t i = 0; i < count * stride; i += kW) Simd::store(rows.acc + i, Simd::zero());

@@ -66,12 +66,25 @@ struct RowOf<F8Row<E>> {
   using Stored = f8_e4m3;
   using Lines = E;
   static F8Row<E> of(const Gemm& op, int64_t n) {
-    return {static_cast<const f8_e4m3*>(op.w) + n * op.k, op.w_scales + n / kF8Block * ceil_div(op.k, kF8Block), 0};
+    return {static_cast<const f8_e4m3*>(op.w) + n * op.k, static_cast<const float*>(op.w_scales) + n / kF8Block * ceil_div(op.k, kF8Block), 0};
   }
   static const void* address(F8Row<E> row) { return row.codes + row.at; }
 };
+template <typename E>
+struct RowOf<F4Row<E>> {
+  using Stored = f4_pair;
+  using Lines = E;
+  static F4Row<E> of(const Gemm& op, int64_t n) {
+    return {static_cast<const f4_pair*>(op.w) + n * op.k / 2, static_cast<const f8_e8m0*>(op.w_scales) + n * op.k / kF4Block, 0};
+  }
+  static const void* address(F4Row<E> row) { return row.codes + row.at / 2; }
+};
+// Of n elements in memory.
 template <typename Row>
-constexpr int64_t kStoredBytes = sizeof(typename RowOf<Row>::Stored);
+constexpr int64_t stored_bytes(int64_t n) {
+  using Stored = typename RowOf<Row>::Stored;
+  return n * static_cast<int64_t>(sizeof(Stored)) / (std::is_same_v<Stored, f4_pair> ? 2 : 1);
+}
 template <typename Row>
 constexpr int64_t kRowLine = kLineElements<typename RowOf<Row>::Lines>;  // elements that load_line() takes
 
@@ -144,14 +157,14 @@ class Ahead {
 };
 
 template <typename Row>
-constexpr int64_t kAhead = 8192 / kStoredBytes<Row>;  // elements of a row, at a time
+constexpr int64_t kAhead = 8192 / static_cast<int64_t>(sizeof(typename RowOf<Row>::Stored));  // elements of a row, at a time
 
 // Columns from `col` on and a stretch from k on; nothing behind the last of either.
 template <typename Row>
 Ahead weights_ahead(const Gemm& op, Range cols, int64_t col, int64_t k, int64_t stretch, int64_t count) {
   const int64_t rows = k < op.k ? std::clamp<int64_t>(cols.size() - col, 0, count) : 0;
-  return {RowOf<Row>::address(weight_row<Row>(op, cols, col) + k), op.w_step * op.k * kStoredBytes<Row>, rows,
-          std::min(stretch, op.k - k) * kStoredBytes<Row>};
+  return {RowOf<Row>::address(weight_row<Row>(op, cols, col) + k), stored_bytes<Row>(op.w_step * op.k), rows,
+          stored_bytes<Row>(std::min(stretch, op.k - k))};
 }
 
 // packed[p][k / kStep][kPanel][kStep] of rows x[0 .. count), panels `panel_stride` elements apart; zeros behind them to a whole panel,
@@ -166,11 +179,11 @@ void pack_rows(const Row* x, int64_t count, int64_t length, T* packed, int64_t p
         V lines[kW];
         const int64_t row = panel + first;
         if (row + kW <= count && k + kElements <= length) {
-          for (int64_t i = 0; i < kW; ++i) lines[i] = load_line(x[row + i] + k);
+          load_turned(x + row, k, lines);
         } else {
           for (int64_t i = 0; i < kW; ++i) lines[i] = row + i < count ? load_line(x[row + i] + k, std::min(kElements, length - k)) : Simd::zero();
+          Simd::transpose(lines);
         }
-        Simd::transpose(lines);
         float* out = reinterpret_cast<float*>(packed + panel / kPanel * panel_stride + k * kPanel) + first;
         for (int64_t i = 0; i < kW; ++i) Simd::store(out + i * kPanel, lines[i]);
       }
@@ -220,8 +233,12 @@ void few_tile(const typename P::Scalar* const* x, const Row* w, int64_t length, 
   for (int i = 0; i < kRows; ++i) row[i] = x[i];
   const auto step = [&](int64_t k, int64_t count, auto... some) __attribute__((always_inline)) {
     V lines[kW];
-    for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(w[j] + k, some...);
-    Simd::transpose(lines);
+    if constexpr (sizeof...(some) == 0) {
+      load_turned(w, k, lines);
+    } else {
+      for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(w[j] + k, some...);
+      Simd::transpose(lines);
+    }
 #pragma GCC unroll 16
     for (int64_t s = 0; s < count; ++s) {
       for_parts<P>([&](auto part) __attribute__((always_inline)) {
@@ -232,7 +249,7 @@ void few_tile(const typename P::Scalar* const* x, const Row* w, int64_t length, 
   };
   int64_t k = 0;
   for (; k + kElements <= length; k += kElements) {
-    ahead.fetch(kW * kElements * kStoredBytes<Row>);
+    ahead.fetch(stored_bytes<Row>(kW * kElements));
     step(k, kW);
   }
   if (k < length) step(k, (length - k + P::kStep - 1) / P::kStep, length - k);
@@ -341,7 +358,7 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   using Scalar = typename P::Scalar;
   constexpr int64_t kStretch = kSomeStretch<Vector>;
   auto* packed = reinterpret_cast<Vector*>(scratch.packed);
-  constexpr int64_t kLineBytes = kRowLine<Row> * kStoredBytes<Row> * 16 / kW;  // of weights, for a cache line of packed ones
+  constexpr int64_t kLineBytes = stored_bytes<Row>(kRowLine<Row>) * 16 / kW;  // of weights, for a cache line of packed ones
   const auto multiply = [&](Range part, Range stretch, Ahead& ahead) {
     Row w[kSomeCols];
     for (int64_t j = 0; j < part.size(); ++j) w[j] = weight_row<Row>(op, cols, part.begin + j) + stretch.begin;
@@ -359,7 +376,7 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
     }
   };
   Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, kAhead<Row>, kPanel);
-  ahead.fetch(kPanel * std::min(kAhead<Row>, op.k) * kStoredBytes<Row>);
+  ahead.fetch(stored_bytes<Row>(kPanel * std::min(kAhead<Row>, op.k)));
   for (int64_t col = 0; col < cols.size(); col += kSomeCols) {
     const Range part{col, std::min(col + kSomeCols, cols.size())};
     for (int64_t k = 0; k < op.k; k += kAhead<Row>) {
@@ -378,7 +395,7 @@ void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   const bool in_place = std::is_same_v<X, Scalar> && op.k % P::kStep == 0;
   const int64_t stretch = in_place ? op.k : kAhead<Row>;
   Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, stretch, kW);
-  ahead.fetch(kW * std::min(stretch, op.k) * kStoredBytes<Row>);
+  ahead.fetch(stored_bytes<Row>(kW * std::min(stretch, op.k)));
   for (int64_t k = 0; k < op.k; k += stretch) {
     const int64_t length = std::min(stretch, op.k - k);
     const X* x[kFewRows];
@@ -399,7 +416,9 @@ void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
 template <typename X, typename W>
 void gemm_of(const Gemm& op, Range rows, Range cols) {
   // What is broadcast is a float, unless pairs of bf16 can be multiplied as they are.
-  using Row = std::conditional_t<std::is_same_v<W, f8_e4m3>, F8Row<X>, const W*>;
+  // MXFP4 is exact in bf16: floats, unless these are.
+  using F4 = F4Row<std::conditional_t<Simd::kMultipliesPairs, X, float>>;
+  using Row = std::conditional_t<std::is_same_v<W, f8_e4m3>, F8Row<X>, std::conditional_t<std::is_same_v<W, f4_pair>, F4, const W*>>;
   using Lines = typename RowOf<Row>::Lines;
   constexpr bool kPairs = Simd::kMultipliesPairs && std::is_same_v<X, bf16> && std::is_same_v<Lines, bf16>;
   using Scalar = std::conditional_t<kPairs, bf16, float>;

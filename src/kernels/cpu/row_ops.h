@@ -100,6 +100,18 @@ void silu_mul(void* gate, const void* up, DType dtype, int64_t count) {
   });
 }
 
+// The first operand of min and max is the one that is not taken for a NaN.
+void clamped_swiglu(float* gate, const float* up, float limit, int64_t count) {
+  const V one = Simd::set(1.0F);
+  const V high = Simd::set(limit);
+  for (int64_t i = 0; i < count; i += kW) {
+    const V g = Simd::min(high, load_some(gate + i, count - i));
+    const V u = Simd::max(Simd::set(-limit), Simd::min(high, load_some(up + i, count - i)));
+    const V sigmoid = Simd::div(one, Simd::add(one, exp(Simd::mul(Simd::set(-kSwigluSlope), g))));
+    store_some(gate + i, Simd::mul(Simd::mul(g, sigmoid), Simd::add(u, one)), count - i);
+  }
+}
+
 void axpy(float* y, float a, const void* x, DType x_dtype, int64_t count) {
   with_activation_type(x_dtype, [&](auto* type) {
     const auto* p = static_cast<const std::remove_pointer_t<decltype(type)>*>(x);

@@ -45,6 +45,24 @@ struct Simd {
     for (int64_t i = 0; i < n; ++i) padded[i] = p[i];
     return load_two(padded);
   }
+  // e2m1, doubled: whole numbers, by a table of 16 bytes. Eight codes, of which each byte has two, low first.
+  static V load_codes(__m128i codes) {
+    const __m128i doubled = _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_shuffle_epi8(doubled, codes)));
+  }
+  static __m128i split_codes(__m128i pairs) {
+    const __m128i low = _mm_set1_epi8(15);
+    return _mm_unpacklo_epi8(_mm_and_si128(pairs, low), _mm_and_si128(_mm_srli_epi16(pairs, 4), low));
+  }
+  static V load(const f4_pair* p) {
+    int pairs;
+    __builtin_memcpy(&pairs, p, sizeof(pairs));
+    return load_codes(split_codes(_mm_cvtsi32_si128(pairs)));
+  }
+  static Two load_two(const f4_pair* p) {
+    const __m128i codes = split_codes(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return {load_codes(codes), load_codes(_mm_unpackhi_epi64(codes, codes))};
+  }
   static __m256i mask(int64_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
   static V load(const float* p, int64_t n) { return _mm256_maskload_ps(p, mask(n)); }
   template <typename Half>

@@ -55,6 +55,86 @@ struct Simd {
   static Two load_two(const f8_e4m3* p, int64_t n) {
     return load_two_codes(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
   }
+  // e2m1, doubled: whole numbers. A byte has two codes, low first.
+#ifdef __AVX512BF16__
+  // As bf16, by a table that has them twice: an index has five bits.
+  static __m512i bf16_codes() {
+    const __m256i half =
+        _mm256_setr_epi16(0, 0x3f00, 0x3f80, 0x3fc0, 0x4000, 0x4040, 0x4080, 0x40c0, static_cast<int16_t>(0x8000), static_cast<int16_t>(0xbf00),
+                          static_cast<int16_t>(0xbf80), static_cast<int16_t>(0xbfc0), static_cast<int16_t>(0xc000), static_cast<int16_t>(0xc040),
+                          static_cast<int16_t>(0xc080), static_cast<int16_t>(0xc0c0));
+    return _mm512_maskz_broadcast_i64x4(0xff, half);
+  }
+  // Whether a product with 2^(scale - 127) is a normal number or zero: a sum in the exponent of all but zeros.
+  static bool is_plain_scale(int scale) { return scale >= 2 && scale <= 252; }
+  // 32 of them times a plain scale, as bf16.
+  static V load_bf16(const f4_pair* p, int scale) {
+    const __m512i values = bf16_codes();
+    const __m512i scaled = _mm512_mask_add_epi16(values, 0xfefefefe, values, _mm512_set1_epi16(static_cast<int16_t>((scale - 127) * 128)));
+    const __m512i pairs = _mm512_maskz_cvtepu8_epi32(kAll, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m512i codes = _mm512_and_si512(_mm512_or_si512(pairs, _mm512_maskz_slli_epi32(kAll, pairs, 12)), _mm512_set1_epi32(0x000f000f));
+    return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(~__mmask32{0}, codes, scaled));
+  }
+  // A block of 16 rows turned: line i has elements 2i and 2i + 1 of each row, as bf16. Codes are turned before they are expanded, since they are a
+  // quarter. False, and nothing done, where one of them is not plain.
+  [[gnu::always_inline]] static bool load_turned_bf16(const f4_pair* const* rows, const f8_e8m0* const* scales, V* lines) {
+    // Inserted byte by byte, in two chains: what was stored in bytes cannot be loaded as a vector without waiting.
+    const auto eight_scales = [](const f8_e8m0* const* p) {
+      __m128i x = _mm_cvtsi32_si128(p[0]->bits);
+      x = _mm_insert_epi8(x, p[1]->bits, 1);
+      x = _mm_insert_epi8(x, p[2]->bits, 2);
+      x = _mm_insert_epi8(x, p[3]->bits, 3);
+      x = _mm_insert_epi8(x, p[4]->bits, 4);
+      x = _mm_insert_epi8(x, p[5]->bits, 5);
+      x = _mm_insert_epi8(x, p[6]->bits, 6);
+      return _mm_insert_epi8(x, p[7]->bits, 7);
+    };
+    const __m512i exponents = _mm512_maskz_cvtepu8_epi32(kAll, _mm_unpacklo_epi64(eight_scales(scales), eight_scales(scales + 8)));
+    if (_mm512_cmpgt_epu32_mask(_mm512_sub_epi32(exponents, _mm512_set1_epi32(2)), _mm512_set1_epi32(250)) != 0) return false;
+    const __m512i moved = _mm512_maskz_slli_epi32(kAll, _mm512_sub_epi32(exponents, _mm512_set1_epi32(127)), 7);
+    const __m512i scale = _mm512_mask_blend_epi16(0xaaaaaaaa, moved, _mm512_maskz_slli_epi32(kAll, moved, 16));
+    const auto load = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i])); };
+    __m512i four[4], eight[4], words[4];
+    for (int i = 0; i < 4; ++i) {
+      const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(i + 4), 1);
+      const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i + 8)), load(i + 12), 1);
+      four[i] = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(low), high, 1);
+    }
+    for (int i = 0; i < 4; i += 2) {
+      eight[i] = _mm512_maskz_unpacklo_epi32(kAll, four[i], four[i + 1]);
+      eight[i + 1] = _mm512_maskz_unpackhi_epi32(kAll, four[i], four[i + 1]);
+    }
+    for (int i = 0; i < 2; ++i) {
+      words[2 * i] = _mm512_maskz_unpacklo_epi64(0xff, eight[i], eight[i + 2]);
+      words[2 * i + 1] = _mm512_maskz_unpackhi_epi64(0xff, eight[i], eight[i + 2]);
+    }
+    const __m512i values = bf16_codes();
+    const auto expand = [&](__m512i even, __m512i odd) {
+      const __m512i codes = _mm512_mask_blend_epi16(0xaaaaaaaa, even, odd);
+      const __m512i x = _mm512_maskz_permutexvar_epi16(~__mmask32{0}, codes, values);
+      return _mm512_castsi512_ps(_mm512_mask_add_epi16(x, _mm512_test_epi16_mask(codes, _mm512_set1_epi16(7)), x, scale));
+    };
+    for (int i = 0; i < 4; ++i) {  // an even code in the lowest bits of its half, an odd one in those of the other half
+      const __m512i w = words[i];
+      lines[4 * i] = expand(w, _mm512_maskz_slli_epi32(kAll, w, 12));
+      lines[4 * i + 1] = expand(_mm512_maskz_srli_epi32(kAll, w, 8), _mm512_maskz_slli_epi32(kAll, w, 4));
+      lines[4 * i + 2] = expand(_mm512_maskz_srli_epi32(kAll, w, 16), _mm512_maskz_srli_epi32(kAll, w, 4));
+      lines[4 * i + 3] = expand(_mm512_maskz_srli_epi32(kAll, w, 24), _mm512_maskz_srli_epi32(kAll, w, 12));
+    }
+    return true;
+  }
+#endif
+  static V load_e2m1(__m128i codes) {
+    const __m512 doubled = _mm512_setr_ps(0, 1, 2, 3, 4, 6, 8, 12, -0.0F, -1, -2, -3, -4, -6, -8, -12);
+    return _mm512_maskz_permutexvar_ps(kAll, _mm512_maskz_cvtepu8_epi32(kAll, codes), doubled);
+  }
+  static V load(const f4_pair* p) { return load_two_e2m1(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))).low; }
+  static Two load_two(const f4_pair* p) { return load_two_e2m1(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static Two load_two_e2m1(__m128i pairs) {
+    const __m128i low = _mm_and_si128(pairs, _mm_set1_epi8(15));
+    const __m128i high = _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15));
+    return {load_e2m1(_mm_unpacklo_epi8(low, high)), load_e2m1(_mm_unpackhi_epi8(low, high))};
+  }
   static V load(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static V load(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(mask(n), p)); }
   static V load(const f16* p, int64_t n) { return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(mask(n), p)); }

@@ -30,7 +30,7 @@ void order_weights(const Gemm& op, Range cols, int64_t col, Range stretch, Ahead
     const Row row = weight_row<Row>(op, cols, col + j) + stretch.begin;
     bf16* to = out + j / kTileRows * kTileRows * kTileElements + j % kTileRows * kTileElements;
     for (int64_t k = 0; k < stretch.size(); k += kTileElements, to += kTileCols * kTileElements) {
-      ahead.fetch(kTileElements * kStoredBytes<Row>);
+      ahead.fetch(stored_bytes<Row>(kTileElements));
       for (int64_t i = 0; i < kTileElements; i += kLineElements<bf16>) {
         const int64_t left = stretch.size() - k - i;
         const V line = left >= kLineElements<bf16> ? load_line(row + k + i) : left > 0 ? load_line(row + k + i, left) : Simd::zero();
@@ -78,7 +78,8 @@ void tile_block(const Gemm& op, Range rows, Range cols, TileScratch& scratch) {
 
 template <typename Tiles>
 void tile_gemm(const Gemm& op, Range rows, Range cols) {
-  if (op.x_dtype != DType::bf16 || (op.w_dtype != DType::bf16 && op.w_dtype != DType::f8_e4m3)) return gemm(op, rows, cols);
+  if (op.x_dtype != DType::bf16 || (op.w_dtype != DType::bf16 && op.w_dtype != DType::f8_e4m3 && op.w_dtype != DType::f4))
+    return gemm(op, rows, cols);
   [[maybe_unused]] const Tiles tiles;  // the unit is set up as long as it is there
   auto& scratch = *static_cast<TileScratch*>(op.scratch);
   for (int64_t row = rows.begin; row < rows.end; row += kBlockRows) {
@@ -87,6 +88,8 @@ void tile_gemm(const Gemm& op, Range rows, Range cols) {
       const Range part{col, std::min(cols.end, col + kBlockCols)};
       if (op.w_dtype == DType::bf16) {
         tile_block<Tiles, const bf16*>(op, block, part, scratch);
+      } else if (op.w_dtype == DType::f4) {
+        tile_block<Tiles, F4Row<bf16>>(op, block, part, scratch);
       } else {
         tile_block<Tiles, F8Row<bf16>>(op, block, part, scratch);
       }

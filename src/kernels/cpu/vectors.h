@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <type_traits>
 
@@ -79,6 +80,64 @@ V load_line(F8Row<E> row, Some... n) {
   }
 }
 
+// A row of weights in MXFP4, from element `at` on. What is loaded at once starts at a multiple of its length, so it lies in one block, and
+// rows are whole blocks: there is always as much as is asked for, and `n` says nothing new.
+template <typename E>
+struct F4Row {
+  const f4_pair* codes;
+  const f8_e8m0* scales;
+  uint64_t at;
+};
+template <typename E>
+F4Row<E> operator+(F4Row<E> row, int64_t n) {
+  return {row.codes, row.scales, row.at + static_cast<uint64_t>(n)};
+}
+// Scales of what Simd loads, which is twice the value of a code: a whole number.
+constexpr auto kF4Scales = [] {
+  std::array<float, 256> out{};
+  for (size_t i = 0; i < 255; ++i) out[i] = to_float(f8_e8m0{static_cast<uint8_t>(i)}) / 2;
+  out[255] = to_float(f8_e8m0{255});
+  return out;
+}();
+template <typename E>
+V load_some(F4Row<E> row, int64_t) {
+  return Simd::mul(Simd::load(row.codes + row.at / 2), Simd::set(kF4Scales[row.scales[row.at / kF4Block].bits]));
+}
+template <typename E, typename... Some>
+V load_line(F4Row<E> row, Some...) {
+  if constexpr (std::is_same_v<E, bf16>) {
+#ifdef __AVX512BF16__
+    const int exponent = row.scales[row.at / kF4Block].bits;
+    if (Simd::is_plain_scale(exponent)) return Simd::load_bf16(row.codes + row.at / 2, exponent);
+#endif
+    const Simd::Two two = Simd::load_two(row.codes + row.at / 2);
+    const V scale = Simd::set(kF4Scales[row.scales[row.at / kF4Block].bits]);
+    return Simd::pack({Simd::mul(two.low, scale), Simd::mul(two.high, scale)});
+  } else {
+    return load_some(row, kW);
+  }
+}
+
+// Lines of kW rows from element k on, turned: a vector has as many bytes of each row as a float.
+template <typename Row>
+[[gnu::always_inline]] inline void load_turned(const Row* rows, int64_t k, V (&lines)[kW]) {
+  for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(rows[j] + k);
+  Simd::transpose(lines);
+}
+#ifdef __AVX512BF16__
+[[gnu::always_inline]] inline void load_turned(const F4Row<bf16>* rows, int64_t k, V (&lines)[kW]) {
+  const f4_pair* codes[kW];
+  const f8_e8m0* scales[kW];
+  for (int64_t j = 0; j < kW; ++j) {
+    const F4Row<bf16> row = rows[j] + k;
+    codes[j] = row.codes + row.at / 2;
+    scales[j] = row.scales + row.at / kF4Block;
+  }
+  if (Simd::load_turned_bf16(codes, scales, lines)) return;
+  load_turned<F4Row<bf16>>(rows, k, lines);
+}
+#endif
+
 // Calls f with n, in [1, kMost], as a constant.
 template <int kMost, typename F>
 void with_count(int64_t n, const F& f) {
@@ -105,6 +164,8 @@ template <typename F>
 void with_matrix_type(DType dtype, const F& f) {
   if (dtype == DType::f8_e4m3) {
     f(static_cast<const f8_e4m3*>(nullptr));
+  } else if (dtype == DType::f4) {
+    f(static_cast<const f4_pair*>(nullptr));
   } else {
     with_weight_type(dtype, f);
   }

@@ -35,8 +35,16 @@ void write(void* p, DType dtype, int64_t i, double value) {
 // Element k of row n of the weights, as x's type has it where it is expanded.
 double weight(const Gemm& op, int64_t n, int64_t k) {
   n = op.w_first + n * op.w_step;
-  if (op.w_dtype != DType::f8_e4m3) return read(op.w, op.w_dtype, n * op.k + k);
-  const float value = to_float(static_cast<const f8_e4m3*>(op.w)[n * op.k + k]) * op.w_scales[n / kF8Block * ceil_div(op.k, kF8Block) + k / kF8Block];
+  const int64_t at = n * op.k + k;
+  if (op.w_dtype != DType::f8_e4m3 && op.w_dtype != DType::f4) return read(op.w, op.w_dtype, at);
+  float value = 0;
+  if (op.w_dtype == DType::f4) {
+    const uint32_t pair = static_cast<const f4_pair*>(op.w)[at / 2].bits;
+    value = f4_to_float(at % 2 == 0 ? pair & 15U : pair >> 4) * to_float(static_cast<const f8_e8m0*>(op.w_scales)[at / kF4Block]);
+  } else {
+    const float* scales = static_cast<const float*>(op.w_scales) + n / kF8Block * ceil_div(op.k, kF8Block);
+    value = to_float(static_cast<const f8_e4m3*>(op.w)[at]) * scales[k / kF8Block];
+  }
   return static_cast<double>(op.x_dtype == DType::bf16 ? to_float(to_bf16(value)) : value);
 }
 
@@ -104,7 +112,8 @@ void attend(const Attention& op, int64_t query, int head) {
     scores.push_back(dot * static_cast<double>(op.scale));
     top = std::max(top, scores.back());
   }
-  double sum = 0;
+  if (op.sinks != nullptr) top = std::max(top, static_cast<double>(op.sinks[head]));
+  double sum = op.sinks != nullptr ? std::exp(static_cast<double>(op.sinks[head]) - top) : 0;
   for (double& s : scores) sum += s = std::exp(s - top);
   for (int d = 0; d < op.value_dim(); ++d) {
     double value = 0;
@@ -141,6 +150,14 @@ void silu_mul(void* gate, const void* up, DType dtype, int64_t count) {
   }
 }
 
+void clamped_swiglu(float* gate, const float* up, float limit, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const auto g = static_cast<double>(std::min(gate[i], limit));
+    const auto u = static_cast<double>(std::clamp(up[i], -limit, limit));
+    gate[i] = static_cast<float>(g / (1 + std::exp(-static_cast<double>(kSwigluSlope) * g)) * (u + 1));
+  }
+}
+
 void axpy(float* y, float a, const void* x, DType x_dtype, int64_t count) {
   for (int64_t i = 0; i < count; ++i) y[i] = static_cast<float>(static_cast<double>(y[i]) + static_cast<double>(a) * read(x, x_dtype, i));
 }
@@ -171,7 +188,8 @@ double multiply_only(DType, int64_t rounds) {
   return 64.0 * static_cast<double>(rounds);
 }
 
-constexpr Kernels kReference{"reference", gemm, rms_norm, rotate, attention, delta_step, silu_mul, axpy, convert, maximum, exp_sum, multiply_only};
+constexpr Kernels kReference{"reference",    gemm, rms_norm, rotate,  attention, delta_step,   silu_mul,
+                             clamped_swiglu, axpy, convert,  maximum, exp_sum,   multiply_only};
 
 }  // namespace
 

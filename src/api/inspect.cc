@@ -16,8 +16,10 @@ using nlohmann::ordered_json;
 std::string kind_of(const TensorSpec& t) {
   switch (t.role) {
     case Role::embedding:
+    case Role::positions:
       return "embedding";
     case Role::lm_head:
+    case Role::lm_head_bias:
       return "lm_head";
     case Role::router:
     case Role::router_logit_bias:
@@ -28,6 +30,7 @@ std::string kind_of(const TensorSpec& t) {
     case Role::gate_up_scales:
     case Role::down_scales:
     case Role::gate_up_bias:
+    case Role::gate_bias:
     case Role::down_bias:
     case Role::up:
     case Role::down:
@@ -38,6 +41,9 @@ std::string kind_of(const TensorSpec& t) {
     case Role::shared_router:
       return "shared experts";
     case Role::final_norm:
+    case Role::final_norm_bias:
+    case Role::attention_norm_bias:
+    case Role::mlp_norm_bias:
     case Role::attention_norm:
     case Role::mlp_norm:
     case Role::q_norm:

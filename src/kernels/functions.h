@@ -18,7 +18,7 @@ struct Range {
   [[nodiscard]] int64_t size() const { return end - begin; }
 };
 
-/// y[i, n] (+)= sum_k x[row(i), k] * w[n, k] + bias[n]. row(i) is rows[i], or i where rows is null.
+/// y[i, n] (+)= scale * (sum_k x[row(i), k] * w[n, k] + bias[n]). row(i) is rows[i], or i where rows is null.
 /// Weights are used as the checkpoint has them: row-major [n, k], rows k elements apart. Those in f8_e4m3 and f4 are expanded where
 /// they are loaded: a weight is code * scale in float, rounded to x's type.
 struct Gemm {
@@ -37,6 +37,7 @@ struct Gemm {
   DType y_dtype = DType::f32;
   int64_t y_stride = 0;     ///< elements
   bool add = false;         ///< y += instead of y =
+  float scale = 1;          ///< of what is stored or added
   int64_t k = 0;            ///< with f4 a multiple of kF4Block
   void* scratch = nullptr;  ///< kGemmScratchBytes, aligned to 64
 };
@@ -54,7 +55,7 @@ struct RmsNorm {
   const void* x = nullptr;  ///< [*, width], float or bf16
   DType x_dtype = DType::f32;
   int64_t x_stride = 0;
-  const void* weight = nullptr;  ///< [width], float, bf16 or f16
+  const void* weight = nullptr;  ///< [width], float, bf16 or f16; or null: ones
   DType weight_dtype = DType::bf16;
   void* y = nullptr;  ///< [*, width], float or bf16
   DType y_dtype = DType::f32;
@@ -100,6 +101,7 @@ struct Attention {
   size_t kv_offset = 0;                 ///< within a page: of this layer and the first KV head what kv_page.h says
   size_t kv_head_bytes = 0;             ///< from one KV head to the next
   int64_t window = 0;                   ///< keys a query sees, itself included; 0: all
+  int64_t chunk = 0;                    ///< a query sees keys of its own chunk of so many positions; 0: all
   float scale = 0;
   const float* sinks = nullptr;  ///< [kv_heads, heads] one more logit in the softmax of each head, whose weight goes nowhere; or null
   float* scratch = nullptr;      ///< attention_scratch() floats
@@ -108,6 +110,9 @@ struct Attention {
 };
 
 constexpr float kSwigluSlope = 1.702F;
+/// gelu in its tanh form: x / 2 (1 + tanh(s / 2 (x + c x^3))) = x sigmoid(s (x + c x^3)), s = sqrt(8 / pi).
+constexpr float kGeluSlope = 1.5957691216F;
+constexpr float kGeluCubic = 0.044715F;
 
 /// Rows, (query, head), of a generated token that go through the pages together; those of a prompt are fewer at a time.
 constexpr int kAttentionRowsInFlight = 128;
@@ -131,6 +136,8 @@ struct Kernels {
   void (*silu_mul)(void* gate, const void* up, DType dtype, int64_t count);
   /// gate[i] = g * sigmoid(kSwigluSlope * g) * (u + 1), g = min(gate[i], limit), u = up[i] clamped to [-limit, limit] (gpt-oss).
   void (*clamped_swiglu)(float* gate, const float* up, float limit, int64_t count);
+  /// gate[i] = gelu(gate[i]) * up[i], in its tanh form.
+  void (*gelu_mul)(float* gate, const float* up, int64_t count);
   /// y += a * x; y float, x in the dtype given.
   void (*axpy)(float* y, float a, const void* x, DType x_dtype, int64_t count);
   /// y = x, rounded or widened; any of float and bf16, x also f16.

@@ -97,16 +97,21 @@ void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rop
   const int64_t q_step = a.q_outputs() / a.num_heads;
   float* q = b.qkv + row.in_wave * (a.q_outputs() + 2 * a.kv_width());
   float* k = q + a.q_outputs();
-  if (a.qk_norm != AttentionSpec::QkNorm::none) norm_heads(c, a, c.weights.layers[layer], q, k);
+  const bool norms = a.qk_norm != AttentionSpec::QkNorm::none;
+  if (norms && !a.rope_first) norm_heads(c, a, c.weights.layers[layer], q, k);
   if (a.clip_qkv > 0) clamp(q, a.q_outputs() + 2 * a.kv_width(), a.clip_qkv);
+  for (int head = 0; head < a.num_heads; ++head) rotate(c, a.rope, rope, row.token, q + head * q_step);
+  for (int head = 0; head < a.num_kv_heads; ++head) rotate(c, a.rope, rope, row.token, k + static_cast<int64_t>(head) * a.head_dim);
+  if (norms && a.rope_first) norm_heads(c, a, c.weights.layers[layer], q, k);
+  const int64_t position = b.positions[row.token];
+  if (a.tuning != 0) {
+    const float factor = 1 + a.tuning * std::log(1 + std::floor(static_cast<float>(position + 1) / a.tuning_step));
+    for (int64_t i = 0; i < a.q_outputs(); ++i) q[i] *= factor;
+  }
   for (int head = 0; head < a.num_heads; ++head) {
-    rotate(c, a.rope, rope, row.token, q + head * q_step);
     c.kernels.convert(q + head * q_step, DType::f32, act_at(c, b.q, row.in_wave * a.q_width() + int64_t{head} * a.head_dim), c.act, a.head_dim);
   }
-  for (int head = 0; head < a.num_kv_heads; ++head) rotate(c, a.rope, rope, row.token, k + static_cast<int64_t>(head) * a.head_dim);
-
   c.kernels.convert(k, DType::f32, k, c.act, 2 * a.kv_width());  // in place: an element never moves up
-  const int64_t position = b.positions[row.token];
   const int64_t page = row.sequence->page_table[position / kPageTokens];
   std::byte* at = c.kv_pages + static_cast<size_t>(page) * c.kv.page_bytes;
   if (c.act == DType::f32) {
@@ -133,6 +138,18 @@ void gate_attended(const StepContext& c, const AttentionSpec& a, int64_t num_tok
   });
 }
 
+// x [hidden] += the learned vector of a position.
+void add_position(const StepContext& c, int64_t position, float* x) {
+  const TensorView& p = c.weights.positions;
+  const auto at = static_cast<size_t>((c.spec.first_position + position) * p.cols);
+  const void* row = static_cast<const std::byte*>(p.data) + at * bytes_of(p.dtype);
+  if (p.dtype == DType::f16) {
+    for (int64_t i = 0; i < p.cols; ++i) x[i] += to_float(static_cast<const f16*>(row)[i]);
+  } else {
+    c.kernels.axpy(x, 1, row, p.dtype, p.cols);
+  }
+}
+
 }  // namespace
 
 void begin_pass(const StepContext& c, const Pass& pass) {
@@ -145,7 +162,10 @@ void begin_pass(const StepContext& c, const Pass& pass) {
     for (int64_t t = rows.begin; t < rows.end; ++t) {
       const auto* from = static_cast<const std::byte*>(e.data) +
                          static_cast<size_t>(pass.tokens[static_cast<size_t>(t)]) * static_cast<size_t>(e.cols) * bytes_of(e.dtype);
-      c.kernels.convert(from, e.dtype, b.hidden + t * e.cols, DType::f32, e.cols);
+      float* to = b.hidden + t * e.cols;
+      c.kernels.convert(from, e.dtype, to, DType::f32, e.cols);
+      if (c.spec.embedding_scale != 1) std::for_each(to, to + e.cols, [&](float& x) { x *= c.spec.embedding_scale; });
+      if (c.weights.positions) add_position(c, b.positions[t], to);
     }
   });
 }
@@ -163,7 +183,8 @@ void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wav
   const int64_t hidden = c.spec.hidden;
   const float* x = b.hidden + wave.rows.begin * hidden;
   void* normed = act_at(c, b.normed, wave.rows.begin * hidden);
-  norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.attention_norm, m);
+  norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.attention_norm, m,
+       w.attention_norm_bias);
   if (a.is_latent()) return project_latent(c, pass, layer, wave);
   if (a.is_linear()) return project_delta(c, layer, wave);
   const int64_t stride = a.q_outputs() + 2 * a.kv_width();
@@ -213,6 +234,7 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
                          .kv_offset = c.kv.head_offset(layer, head / group),
                          .kv_head_bytes = c.kv.head_bytes[layer],
                          .window = a.window,
+                         .chunk = a.chunk,
                          .scale = a.scale,
                          .sinks = sinks ? b.sinks + head : nullptr,
                          .scratch = scratch_of(c, worker)});
@@ -243,9 +265,16 @@ void project_out(const StepContext& c, size_t layer, const Wave& wave) {
   if (latent) expand_values(c, layer, wave);
   if (a.output_gate) gate_attended(c, a, m);
   linear(c,
-         {.x = latent ? b.heads : b.attended, .x_dtype = c.act, .x_stride = w.o.cols, .y = x, .y_dtype = DType::f32, .y_stride = hidden, .add = true},
+         {.x = latent ? b.heads : b.attended,
+          .x_dtype = c.act,
+          .x_stride = w.o.cols,
+          .y = x,
+          .y_dtype = DType::f32,
+          .y_stride = hidden,
+          .add = true,
+          .scale = c.spec.residual_scale},
          w.o, w.o_bias, m);
-  norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.mlp_norm, m);
+  norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.mlp_norm, m, w.mlp_norm_bias);
 }
 
 }  // namespace moegen

@@ -34,8 +34,9 @@ struct MlpRows {
   const int32_t* rows = nullptr;  ///< their rows of `normed`, from `first` on, or null: the rows follow one another
   int64_t first = 0;
   int64_t count = 0;
-  int64_t at = 0;     ///< first of the rows of `gate` that are theirs
-  void* y = nullptr;  ///< [count, H], act
+  int64_t at = 0;                ///< first of the rows of `gate` that are theirs
+  void* y = nullptr;             ///< [count, H], act
+  const float* scale = nullptr;  ///< [count] of what goes into the MLP, or null: ones
 };
 
 /// Everything a pass writes, laid out once. T = pass_tokens, W = wave_tokens, H = hidden. "act" is the activation dtype. What attention, an MLP
@@ -65,6 +66,7 @@ struct Buffers {
   int32_t* chosen = nullptr;               ///< [T, k] experts of a token, best first
   float* weight = nullptr;                 ///< [T, k]
   int32_t* row_token = nullptr;            ///< [T * k] rows sorted by expert: token of a row
+  float* row_weight = nullptr;             ///< [T * k] of the rows, where weights are for what goes into experts
   int32_t* row_of = nullptr;               ///< [T, k] row of a token's j-th expert
   int32_t* expert_begin = nullptr;         ///< [E + 1] first row of each expert
   void* expert_out = nullptr;              ///< [T * k, H] act

@@ -1,10 +1,42 @@
 #include "model/linear.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 
 #include "base/checked.h"
 
 namespace moegen {
+namespace {
+
+// Some at a time, so that weights of any type are floats in between.
+void layer_norm(const StepContext& c, const RmsNorm& op, const TensorView& bias, int64_t row) {
+  constexpr int64_t kSome = 256;
+  const auto* x = static_cast<const float*>(op.x) + row * op.x_stride;
+  const auto width = static_cast<double>(op.width);
+  double sum = 0;
+  for (int64_t i = 0; i < op.width; ++i) sum += static_cast<double>(x[i]);
+  const double mean = sum / width;
+  double squares = 0;
+  for (int64_t i = 0; i < op.width; ++i) squares += (static_cast<double>(x[i]) - mean) * (static_cast<double>(x[i]) - mean);
+  const auto factor = static_cast<float>(1 / std::sqrt(squares / width + static_cast<double>(op.eps)));
+  std::array<float, kSome> y, weights, biases;
+  const auto at = [](const void* data, DType dtype, int64_t i) {
+    return static_cast<const std::byte*>(data) + static_cast<size_t>(i) * bytes_of(dtype);
+  };
+  for (int64_t first = 0; first < op.width; first += kSome) {
+    const int64_t count = std::min(kSome, op.width - first);
+    c.kernels.convert(at(op.weight, op.weight_dtype, first), op.weight_dtype, weights.data(), DType::f32, count);
+    c.kernels.convert(at(bias.data, bias.dtype, first), bias.dtype, biases.data(), DType::f32, count);
+    for (int64_t i = 0; i < count; ++i) {
+      const auto j = static_cast<size_t>(i);
+      y[j] = (x[first + i] - static_cast<float>(mean)) * factor * weights[j] + biases[j];
+    }
+    c.kernels.convert(y.data(), DType::f32, act_at(c, op.y, row * op.y_stride + first), op.y_dtype, count);
+  }
+}
+
+}  // namespace
 
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m) {
   set_weights(op, w);
@@ -22,13 +54,18 @@ void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView
   });
 }
 
-void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m) {
+void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m, const TensorView& bias) {
+  for_blocks(c, m, 16, [&](Range rows, int) { norm_rows(c, op, weight, rows, bias); });
+}
+
+void norm_rows(const StepContext& c, RmsNorm op, const TensorView& weight, Range rows, const TensorView& bias) {
   op.weight = weight.data;
   op.weight_dtype = weight.dtype;
   op.width = weight.cols;
   if (op.eps == 0) op.eps = c.spec.norm_eps;
   op.offset = c.spec.norm_offset;
-  for_blocks(c, m, 16, [&](Range rows, int) { c.kernels.rms_norm(op, rows); });
+  if (!bias) return c.kernels.rms_norm(op, rows);
+  for (int64_t i = rows.begin; i < rows.end; ++i) layer_norm(c, op, bias, i);
 }
 
 }  // namespace moegen

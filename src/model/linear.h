@@ -36,8 +36,10 @@ inline void set_bias(Gemm& op, const TensorView& bias, int64_t first = 0) {
 /// y = x w^T (+ bias) over m rows, shared out to the threads in tiles. `x`, `y` and their strides are set in `op`.
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m);
 
-/// y = rms_norm(x) * weight over m rows, with the model's epsilon unless `op` has one.
-void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m);
+/// y = rms_norm(x) * weight over m rows, with the model's epsilon unless `op` has one; with a bias LayerNorm, of x in float.
+void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m, const TensorView& bias = {});
+/// The same of some rows, on this thread.
+void norm_rows(const StepContext& c, RmsNorm op, const TensorView& weight, Range rows, const TensorView& bias = {});
 
 /// Calls task(range, worker) over [0, count) in blocks of `block`.
 template <typename Task>

@@ -32,7 +32,20 @@ void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t col
   });
 }
 
-// Rows [part.at, ...) of `gate` become what goes into down: silu(gate(x)) * up(x), or the clamped one.
+void activate(const Kernels& kernels, const MlpWeights& mlp, float* gate, const float* up, int64_t count) {
+  switch (mlp.activation) {
+    case MlpSpec::Activation::silu:
+      return kernels.silu_mul(gate, up, DType::f32, count);
+    case MlpSpec::Activation::clamped_silu:
+      return kernels.clamped_swiglu(gate, up, mlp.clamp, count);
+    case MlpSpec::Activation::gelu:
+      return kernels.gelu_mul(gate, up, count);
+    case MlpSpec::Activation::relu:
+      for (int64_t i = 0; i < count; ++i) gate[i] = std::max(gate[i], 0.0F);
+  }
+}
+
+// Rows [part.at, ...) of `gate` become what goes into down.
 void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
   const Buffers& b = c.buffers;
   const int64_t width = parts.front().mlp->gate.rows;
@@ -54,13 +67,14 @@ void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
       c.kernels.gemm(op, {0, tile.rows.size()}, {0, tile.cols.size()});
     };
     project(part.mlp->gate, part.mlp->gate_bias, gate);
-    project(part.mlp->up, part.mlp->up_bias, up);
+    if (part.mlp->up) project(part.mlp->up, part.mlp->up_bias, up);
     const int64_t count = tile.rows.size() * op.y_stride;
-    if (part.mlp->clamp > 0) {
-      c.kernels.clamped_swiglu(gate, up, part.mlp->clamp, count);
-    } else {
-      c.kernels.silu_mul(gate, up, DType::f32, count);
+    for (int64_t i = 0; part.scale != nullptr && i < count; ++i) {
+      const float scale = part.scale[tile.rows.begin + i / op.y_stride];
+      gate[i] *= scale;
+      up[i] *= scale;
     }
+    activate(c.kernels, *part.mlp, gate, up, count);
     for (int64_t i = 0; i < tile.rows.size(); ++i) {
       c.kernels.convert(gate + i * op.y_stride, DType::f32, act_at(c, b.gate, (part.at + tile.rows.begin + i) * width + tile.cols.begin), c.act,
                         op.y_stride);
@@ -79,6 +93,7 @@ void down(const StepContext& c, std::span<const MlpRows> parts, DType y_dtype, b
             .y_dtype = y_dtype,
             .y_stride = c.spec.hidden,
             .add = add,
+            .scale = add ? c.spec.residual_scale : 1.0F,
             .scratch = scratch_of(c, worker)};
     set_weights(op, tile.part.mlp->down);
     set_bias(op, tile.part.mlp->down_bias);
@@ -109,6 +124,10 @@ void route(const StepContext& c, int64_t num_tokens, size_t layer) {
     const int32_t row = b.expert_begin[b.chosen[i]]++;
     b.row_of[i] = row;
     b.row_token[row] = static_cast<int32_t>(i / k);
+    if (spec.router.weighs_input) {
+      b.row_weight[row] = b.weight[i];
+      b.weight[i] = 1;
+    }
   }
   for (int e = spec.num_experts; e > 0; --e) b.expert_begin[e] = b.expert_begin[e - 1];
   b.expert_begin[0] = 0;
@@ -125,7 +144,7 @@ void combine_experts(const StepContext& c, int64_t num_tokens, size_t layer) {
   const int64_t hidden = c.spec.hidden;
   for_blocks(c, num_tokens, 16, [&](Range tokens, int) {
     for (int64_t i = tokens.begin * k; i < tokens.end * k; ++i) {
-      c.kernels.axpy(b.hidden + i / k * hidden, b.weight[i], act_at(c, b.expert_out, b.row_of[i] * hidden), c.act, hidden);
+      c.kernels.axpy(b.hidden + i / k * hidden, c.spec.residual_scale * b.weight[i], act_at(c, b.expert_out, b.row_of[i] * hidden), c.act, hidden);
     }
   });
 }
@@ -152,7 +171,7 @@ void run_shared(const StepContext& c, const LayerWeights& layer, int64_t first, 
   }
   for_blocks(c, m, 16, [&](Range rows, int) {
     for (int64_t i = rows.begin; i < rows.end; ++i) {
-      const float share = gated ? 1.0F / (1.0F + std::exp(-b.shared_logit[i])) : 1.0F;
+      const float share = c.spec.residual_scale * (gated ? 1.0F / (1.0F + std::exp(-b.shared_logit[i])) : 1.0F);
       c.kernels.axpy(b.hidden + (first + i) * hidden, share, act_at(c, b.shared_out, i * hidden), c.act, hidden);
     }
   });
@@ -161,16 +180,27 @@ void run_shared(const StepContext& c, const LayerWeights& layer, int64_t first, 
 void compute_logits(const StepContext& c, const int32_t* rows, int64_t count) {
   const Buffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden;
-  const TensorView& weight = c.weights.final_norm;
   for_blocks(c, count, 4, [&](Range r, int) {
     for (int64_t i = r.begin; i < r.end; ++i) {
-      c.kernels.rms_norm({b.hidden + rows[i] * hidden, DType::f32, hidden, weight.data, weight.dtype, act_at(c, b.logit_in, i * hidden), c.act,
-                          hidden, hidden, c.spec.norm_eps, c.spec.norm_offset},
-                         {0, 1});
+      norm_rows(c,
+                {.x = b.hidden + rows[i] * hidden,
+                 .x_dtype = DType::f32,
+                 .x_stride = hidden,
+                 .y = act_at(c, b.logit_in, i * hidden),
+                 .y_dtype = c.act,
+                 .y_stride = hidden},
+                c.weights.final_norm, {0, 1}, c.weights.final_norm_bias);
     }
   });
-  linear(c, {.x = b.logit_in, .x_dtype = c.act, .x_stride = hidden, .y = b.logits, .y_dtype = DType::f32, .y_stride = c.spec.vocab},
-         c.weights.lm_head, {}, count);
+  linear(c,
+         {.x = b.logit_in,
+          .x_dtype = c.act,
+          .x_stride = hidden,
+          .y = b.logits,
+          .y_dtype = DType::f32,
+          .y_stride = c.spec.vocab,
+          .scale = c.spec.logit_scale},
+         c.weights.lm_head, c.weights.lm_head_bias, count);
 }
 
 }  // namespace moegen

@@ -52,6 +52,9 @@ std::vector<float> rope_frequencies(const RopeSpec& spec) {
       case RopeSpec::Scaling::yarn:
         f = yarn(spec, f, i);
         break;
+      case RopeSpec::Scaling::longrope:
+        f /= spec.divisors[static_cast<size_t>(i)];
+        break;
     }
     out.push_back(static_cast<float>(f));
   }
@@ -66,6 +69,7 @@ std::vector<std::vector<float>> rope_frequencies(const std::vector<RopeSpec>& sp
 
 void rotate(const StepContext& c, const RopeSpec& spec, size_t rope, int64_t token, float* head) {
   const int64_t pairs = spec.dim / 2;
+  if (pairs == 0) return;
   const float* cos = c.buffers.rope_cos[rope] + token * pairs;
   const float* sin = c.buffers.rope_sin[rope] + token * pairs;
   if (!spec.interleaved) return c.kernels.rotate(head, cos, sin, spec.dim);

@@ -44,10 +44,26 @@ void keep_best_groups(const RouterSpec& router, int num_experts, float* scores, 
   }
 }
 
+void mix_sparsely(const MlpSpec& mlp, const float* logits, int32_t* experts, float* weights) {
+  for (int j = 0; j < mlp.top_k; ++j) {
+    const auto left = [&](int e) { return std::find(experts, experts + j, e) == experts + j; };
+    const int best = best_of(0, mlp.num_experts, left, [&](int e) { return logits[e]; });
+    const float top = logits[best];
+    float sum = 0;
+    for (int e = 0; e < mlp.num_experts; ++e) {
+      const bool far = (top - logits[e]) / std::max(std::abs(logits[e]), top) > 2 * mlp.router.jitter;
+      if (left(e) && !far) sum += std::exp(logits[e] - top);
+    }
+    experts[j] = best;
+    weights[j] = 1 / sum;
+  }
+}
+
 }  // namespace
 
 void choose_experts(const Kernels& kernels, const MlpSpec& mlp, float* logits, const float* bias, int32_t* experts, float* weights) {
   const RouterSpec& router = mlp.router;
+  if (router.scores == RouterSpec::Scores::sparse_mixer) return mix_sparsely(mlp, logits, experts, weights);
   float* scores = logits;
   float sum = 1;  // that scores are still to be divided by
   if (router.scores == RouterSpec::Scores::sigmoid) {

@@ -7,8 +7,11 @@ namespace {
 
 TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
   if (t.role == Role::embedding) return model.embedding;
+  if (t.role == Role::positions) return model.positions;
   if (t.role == Role::final_norm) return model.final_norm;
+  if (t.role == Role::final_norm_bias) return model.final_norm_bias;
   if (t.role == Role::lm_head) return model.lm_head;
+  if (t.role == Role::lm_head_bias) return model.lm_head_bias;
   LayerWeights& layer = model.layers[static_cast<size_t>(t.layer)];
   switch (t.role) {
     case Role::attention_norm:
@@ -67,6 +70,10 @@ TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
       return layer.k_norm;
     case Role::mlp_norm:
       return layer.mlp_norm;
+    case Role::mlp_norm_bias:
+      return layer.mlp_norm_bias;
+    case Role::attention_norm_bias:
+      return layer.attention_norm_bias;
     case Role::router:
       return layer.router;
     case Role::router_logit_bias:
@@ -92,6 +99,7 @@ MlpWeights* mlp_of(ModelWeights& model, const TensorSpec& t) {
     case Role::gate_up_scales:
     case Role::down_scales:
     case Role::gate_up_bias:
+    case Role::gate_bias:
     case Role::down_bias: {
       LayerWeights& layer = model.layers[static_cast<size_t>(t.layer)];
       return t.expert < 0 ? &layer.dense : &layer.experts[static_cast<size_t>(t.expert)];
@@ -105,6 +113,7 @@ MlpWeights* mlp_of(ModelWeights& model, const TensorSpec& t) {
 
 void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& view) {
   mlp.clamp = spec.clamp;
+  mlp.activation = spec.activation;
   switch (role) {
     case Role::gate:
     case Role::shared_gate:
@@ -123,6 +132,9 @@ void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& vi
       return;
     case Role::gate_up_scales:
       mlp.gate.scales = mlp.up.scales = view.data;
+      return;
+    case Role::gate_bias:
+      mlp.gate_bias = view;
       return;
     case Role::down_bias:
       mlp.down_bias = view;

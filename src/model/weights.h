@@ -9,11 +9,12 @@
 
 namespace moegen {
 
-/// down(silu(gate(x)) * up(x)): an expert, a shared expert or a dense MLP. Gate and up may be views of one matrix.
+/// What an MlpSpec describes: an expert, a shared expert or a dense MLP. Gate and up may be views of one matrix.
 struct MlpWeights {
   TensorView gate, up;  ///< [width, hidden]
   TensorView down;      ///< [hidden, width]
   TensorView gate_bias, up_bias, down_bias;
+  MlpSpec::Activation activation = MlpSpec::Activation::silu;
   float clamp = 0;  ///< MlpSpec::clamp
 };
 
@@ -32,9 +33,9 @@ void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& vi
 
 /// Absent tensors have a null view.
 struct LayerWeights {
-  TensorView attention_norm, q, k, v, q_bias, k_bias, v_bias, sinks, o, o_bias, q_norm, k_norm;
+  TensorView attention_norm, attention_norm_bias, q, k, v, q_bias, k_bias, v_bias, sinks, o, o_bias, q_norm, k_norm;
   TensorView q_a, q_a_norm, q_b, kv_a, kv_a_norm, kv_b;
-  TensorView mlp_norm, router, router_logit_bias, router_bias, shared_router;
+  TensorView mlp_norm, mlp_norm_bias, router, router_logit_bias, router_bias, shared_router;
   MlpWeights dense, shared;
   DeltaWeights delta;
   std::vector<MlpWeights> experts;
@@ -42,7 +43,7 @@ struct LayerWeights {
 
 /// The weights by what they are for. Views only.
 struct ModelWeights {
-  TensorView embedding, final_norm, lm_head;
+  TensorView embedding, positions, final_norm, final_norm_bias, lm_head, lm_head_bias;
   std::vector<LayerWeights> layers;
 };
 

@@ -26,7 +26,8 @@ class ExpertBatch {
       const int64_t last = std::min(end, first + limit());
       if (rows_ + last - first > limit()) run_parts();
       void* y = act_at(c_, c_.buffers.expert_out, first * c_.spec.hidden);
-      c_.buffers.parts[parts_++] = {&weights, c_.buffers.row_token + first, 0, last - first, rows_, y};
+      const float* scale = c_.spec.layers[layer_].mlp.router.weighs_input ? c_.buffers.row_weight + first : nullptr;
+      c_.buffers.parts[parts_++] = {&weights, c_.buffers.row_token + first, 0, last - first, rows_, y, scale};
       rows_ += last - first;
     }
   }

@@ -127,7 +127,7 @@ double GpuPassCosts::parts_of(const Piece& piece) const {
 // Projections, then the attention of the share of each processor. The output projection is counted with the others.
 void GpuPassCosts::add_attention(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const {
   const LayerWork& w = work_.layers[l];
-  const int window = spec_.layers[l].attention.window;
+  const int window = spec_.layers[l].attention.mean_window();
   const double tokens = load.decodes + load.prompt_tokens;
   const auto seen = [&](double count, double keys) { return count > 0 ? count * keys_within(window, keys / count) : 0; };
   const double decode_keys = seen(load.decodes, load.decode_keys);

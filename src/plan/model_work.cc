@@ -19,7 +19,7 @@ ModelWork model_work(const ModelSpec& spec, std::span<const TensorSpec> table, D
     const uint64_t elements = elements_of(tensor);
     const auto bytes = static_cast<double>(bytes_of(expected_dtype(tensor, weights), elements));
     if (tensor.layer < 0) {
-      if (tensor.role == Role::embedding) out.embedding_bytes += bytes;
+      if (tensor.role == Role::embedding || tensor.role == Role::positions) out.embedding_bytes += bytes;
       if (tensor.role == Role::lm_head) out.head_bytes += bytes;
       continue;
     }

@@ -86,7 +86,7 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
     bytes += load.decodes * 2 * static_cast<double>(a.delta.state_floats()) * sizeof(float);
   }
   if (load.decodes > 0 && !a.is_linear()) {
-    const double context = keys_within(a.window, load.decode_keys / load.decodes);
+    const double context = keys_within(a.mean_window(), load.decode_keys / load.decodes);
     const double kv_bytes = load.decodes * context * a.cached_width() * kv_element_bytes_;
     add(&PassCost::attention, machine_.decode_seconds(shape, load.decodes, context, kv_bytes));
     bytes += kv_bytes;
@@ -94,7 +94,7 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
   }
   if (load.prompt_tokens > 0 && !a.is_linear()) {
     const double mean = load.prompt_keys / load.prompt_tokens;
-    const double keys = load.prompt_tokens * keys_within(a.window, mean);
+    const double keys = load.prompt_tokens * keys_within(a.mean_window(), mean);
     add(&PassCost::attention, machine_.prefill_seconds(shape, std::max(1.0, 2 * mean), keys));
     products += keys * shape.flops() / 2;
   }

@@ -84,6 +84,19 @@ std::vector<int64_t> Config::integers(std::string_view field, int64_t low, int64
   return out;
 }
 
+std::vector<double> Config::numbers(std::string_view field, double low, double high) const {
+  const nlohmann::json* value = find(field);
+  if (value == nullptr) return {};
+  const std::string expected = fmt::format("a list of numbers from {} to {}", low, high);
+  if (!value->is_array()) wrong(field, expected);
+  std::vector<double> out;
+  for (const nlohmann::json& item : *value) {
+    if (!item.is_number() || !(item.get<double>() >= low && item.get<double>() <= high)) wrong(field, expected);
+    out.push_back(item.get<double>());
+  }
+  return out;
+}
+
 std::vector<std::string> Config::texts(std::string_view field) const {
   const nlohmann::json* value = find(field);
   if (value == nullptr) return {};

@@ -28,6 +28,7 @@ class Config {
   [[nodiscard]] std::string text(std::string_view field, std::string_view otherwise) const;
   /// A list of integers, or one integer as a list of one; empty where absent.
   [[nodiscard]] std::vector<int64_t> integers(std::string_view field, int64_t low, int64_t high) const;
+  [[nodiscard]] std::vector<double> numbers(std::string_view field, double low, double high) const;
   [[nodiscard]] std::vector<std::string> texts(std::string_view field) const;
   /// A nested object; empty where absent.
   [[nodiscard]] std::optional<Config> object(std::string_view field) const;

@@ -44,6 +44,7 @@ RopeSpec::Scaling scaling_of(const Config& r) {
   if (type == "linear") return RopeSpec::Scaling::linear;
   if (type == "llama3") return RopeSpec::Scaling::llama3;
   if (type == "yarn") return RopeSpec::Scaling::yarn;
+  if (type == "longrope") return RopeSpec::Scaling::longrope;
   unsupported(r, "rope type \"" + type + "\"");
 }
 
@@ -56,8 +57,16 @@ void read_llama3(const Config& r, RopeSpec& rope) {
   }
 }
 
+// With the factors of short contexts: one with others would give the same tokens other keys.
+void read_longrope(const Config& r, RopeSpec& rope) {
+  rope.divisors = r.numbers("short_factor", 1e-6, 1e6);
+  if (rope.divisors.size() != static_cast<size_t>(rope.dim / 2))
+    throw_error(ErrorCode::corrupt, "{}: short_factor has {} numbers for {} pairs", r.where(), rope.divisors.size(), rope.dim / 2);
+  rope.amplitude = r.number("short_mscale", 1e-6, 1e6);
+}
+
 // rope_theta + rope_scaling (transformers 4) or rope_parameters (5). Where both are, rope_scaling says how to scale, as there.
-RopeSpec read_rope(const Config& c, int rotated, int64_t positions, double default_theta) {
+RopeSpec read_rope(const Config& c, int rotated, int64_t positions, const Family& family) {
   constexpr double kMinTheta = 2, kMaxTheta = 1e15;
   const Config none(nlohmann::json::object(), c.where());
   const Config v4 = c.object("rope_scaling").value_or(none);
@@ -67,13 +76,21 @@ RopeSpec read_rope(const Config& c, int rotated, int64_t positions, double defau
     if (r.has(type)) unsupported(r, "rope for each layer type (\"" + std::string(type) + "\")");
   }
   RopeSpec rope;
-  rope.theta = c.number("rope_theta", kMinTheta, kMaxTheta, default_theta);
+  rope.theta = c.number("rope_theta", kMinTheta, kMaxTheta, family.default_rope_theta);
   rope.theta = r.number("rope_theta", kMinTheta, kMaxTheta, v5.number("rope_theta", kMinTheta, kMaxTheta, rope.theta));
   rope.dim = rotated;
+  if (family.fixed_alpha && r.text(r.first_of({"rope_type", "type"}), "") == "dynamic" && rotated > 2) {
+    rope.theta *= std::pow(r.number("alpha", 1e-3, 1e6), rotated / (rotated - 2.0));
+    return rope;
+  }
   rope.scaling = scaling_of(r);
   if (rope.scaling == RopeSpec::Scaling::none) return rope;
   const auto max_len = static_cast<double>(positions);
   rope.original_len = r.number("original_max_position_embeddings", 1, static_cast<double>(kMaxPositions), max_len);
+  if (rope.scaling == RopeSpec::Scaling::longrope) {
+    read_longrope(r, rope);
+    return rope;
+  }
   const bool derived = rope.scaling == RopeSpec::Scaling::yarn && !r.has("factor");
   rope.factor = derived ? max_len / rope.original_len : r.number("factor", 1e-6, 1e6);
   if (rope.scaling == RopeSpec::Scaling::llama3) read_llama3(r, rope);
@@ -120,7 +137,7 @@ void check_rope(const Config& c, const RopeSpec& rope) {
 }
 
 // In the absorbed form: one KV head.
-AttentionSpec read_latent_attention(const Config& c, int64_t positions, double default_theta) {
+AttentionSpec read_latent_attention(const Config& c, int64_t positions, const Family& family) {
   constexpr int64_t kMaxDim = 4096;
   AttentionSpec a;
   LatentSpec& m = a.latent;
@@ -135,7 +152,7 @@ AttentionSpec read_latent_attention(const Config& c, int64_t positions, double d
   a.head_dim = m.kv_rank + m.rope_dim;
   if (int64_t{a.num_heads} * std::max(a.head_dim, m.plain_dim + m.v_dim) > kMaxWidth)
     throw_error(ErrorCode::corrupt, "{}: {} heads of {} are too wide", c.where(), a.num_heads, a.head_dim);
-  a.rope = read_rope(c, m.rope_dim, positions, default_theta);
+  a.rope = read_rope(c, m.rope_dim, positions, family);
   a.rope.interleaved = c.flag("rope_interleave", true);
   check_rope(c, a.rope);
   double scale = 1 / std::sqrt(static_cast<double>(m.plain_dim + m.rope_dim));
@@ -159,7 +176,7 @@ AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, con
   if (int64_t{a.num_heads} * a.head_dim > kMaxWidth)
     throw_error(ErrorCode::corrupt, "{}: {} heads of {} are too wide", c.where(), a.num_heads, a.head_dim);
   a.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(a.head_dim)));
-  a.rope = read_rope(c, rotated_width(c, a.head_dim, family), positions, family.default_rope_theta);
+  a.rope = read_rope(c, rotated_width(c, a.head_dim, family), positions, family);
   check_rope(c, a.rope);
   return a;
 }
@@ -199,10 +216,11 @@ ModelSpec read_common(const Config& c, const Family& family) {
   s.quantisation = read_quantisation(c, family);
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
   LayerSpec layer;
-  layer.attention = family.latent_attention ? read_latent_attention(c, s.max_positions, family.default_rope_theta)
-                                            : read_attention(c, s.hidden, s.max_positions, family);
+  layer.attention =
+      family.latent_attention ? read_latent_attention(c, s.max_positions, family) : read_attention(c, s.hidden, s.max_positions, family);
   const RopeSpec& rope = layer.attention.rope;
   if (rope.scaling == RopeSpec::Scaling::yarn) s.max_positions = std::max(s.max_positions, static_cast<int64_t>(rope.original_len * rope.factor));
+  if (rope.scaling == RopeSpec::Scaling::longrope) s.max_positions = std::min(s.max_positions, static_cast<int64_t>(rope.original_len));
   layer.mlp.width = to_int(c.integer("intermediate_size", 1, kMaxWidth, 0));  // of dense layers, if there are any
   s.prediction_layers = to_int(c.integer("num_nextn_predict_layers", 0, 64, 0));
   s.layers.assign(static_cast<size_t>(c.integer("num_hidden_layers", 1, kMaxLayers)), layer);
@@ -449,10 +467,123 @@ void read_gpt_oss(const Config& c, ModelSpec& s) {
   set_windows(c, s, read_window(c, 128), [](int64_t i) { return i % 2 == 0; });
   MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", true);
   experts.router.logit_bias = true;
+  experts.activation = MlpSpec::Activation::clamped_silu;
   experts.clamp = static_cast<float>(c.number("swiglu_limit", 1e-3, 1e6, 7));
   experts.bias = true;
   experts.interleaved = true;
   for (LayerSpec& layer : s.layers) layer.mlp = experts;
+}
+
+void read_granitemoe(const Config& c, ModelSpec& s) {
+  read_llama(c, s);
+  const auto factor = [&](std::string_view name) { return c.number(name, 1e-6, 1e6, 1); };
+  each_attention(s, [&](AttentionSpec& a) { a.scale = static_cast<float>(factor("attention_multiplier")); });
+  s.embedding_scale = static_cast<float>(factor("embedding_multiplier"));
+  s.residual_scale = static_cast<float>(factor("residual_multiplier"));
+  s.logit_scale = static_cast<float>(1 / factor("logits_scaling"));
+  const MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", true);
+  for (LayerSpec& layer : s.layers) layer.mlp = experts;
+}
+
+// A number for all layers, or one for each.
+int64_t of_layer(const Config& c, const ModelSpec& s, std::string_view field, int64_t high, size_t layer) {
+  const std::vector<int64_t> values = c.integers(field, 1, high);
+  if (values.size() == 1) return values[0];
+  if (values.size() != s.layers.size())
+    throw_error(ErrorCode::corrupt, "{}: {} has {} entries for {} layers", c.where(), field, values.size(), s.layers.size());
+  return values[layer];
+}
+
+void read_hunyuan_v1_moe(const Config& c, ModelSpec& s) {
+  read_llama(c, s);
+  for (const std::string_view field : {"use_cla", "use_mla"}) {
+    if (c.flag(field, false)) unsupported(c, std::string(field));
+  }
+  if (c.integer("moe_layer_num_skipped", 0, kMaxLayers, 0) != 0) unsupported(c, "moe_layer_num_skipped");
+  each_attention(s, [norm = c.flag("use_qk_norm", true)](AttentionSpec& a) {
+    if (norm) a.qk_norm = AttentionSpec::QkNorm::per_head;
+    a.rope_first = true;
+  });
+  for (size_t i = 0; i < s.layers.size(); ++i) {
+    MlpSpec m;
+    m.width = to_int(c.integer("intermediate_size", 1, kMaxWidth));
+    m.shared_width = m.width;
+    m.num_experts = to_int(of_layer(c, s, "num_experts", kMaxExperts, i));
+    m.top_k = to_int(of_layer(c, s, "moe_topk", m.num_experts, i));
+    m.router.renormalize = true;
+    // transformers ignores these, other programs do not.
+    if (c.has("moe_intermediate_size") && of_layer(c, s, "moe_intermediate_size", kMaxWidth, i) != m.width) unsupported(c, "moe_intermediate_size");
+    if (c.has("num_shared_expert") && of_layer(c, s, "num_shared_expert", kMaxExperts, i) != 1) unsupported(c, "num_shared_expert");
+    s.layers[i].mlp = m;
+  }
+}
+
+void read_phimoe(const Config& c, ModelSpec& s) {
+  read_llama(c, s);
+  set_windows(c, s, read_window(c, 0), kEveryLayer);
+  s.layer_norm = true;
+  s.head_bias = c.flag("lm_head_bias", false);
+  MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", false);
+  if (experts.top_k != 2) unsupported(c, "num_experts_per_tok that is not 2");
+  experts.router.scores = RouterSpec::Scores::sparse_mixer;
+  experts.router.jitter = static_cast<float>(c.number("router_jitter_noise", 0, 1e3, 0.01));
+  for (LayerSpec& layer : s.layers) layer.mlp = experts;
+}
+
+void read_opt(const Config& c, ModelSpec& s) {
+  for (const std::string_view field : {"do_layer_norm_before", "enable_bias", "layer_norm_elementwise_affine"}) {
+    if (!c.flag(field, true)) unsupported(c, std::string(field) + " false");
+  }
+  if (c.flag("_remove_final_layer_norm", false)) unsupported(c, "_remove_final_layer_norm");
+  if (c.integer("word_embed_proj_dim", 1, kMaxWidth, s.hidden) != s.hidden) unsupported(c, "word_embed_proj_dim");
+  if (const std::string act = c.text("activation_function", "relu"); act != "relu") unsupported(c, "activation_function \"" + act + "\"");
+  s.tied_embeddings = c.flag("tie_word_embeddings", true);
+  s.layer_norm = true;
+  s.first_position = 2;
+  s.positions = s.max_positions + s.first_position;
+  MlpSpec mlp;
+  mlp.width = to_int(c.integer("ffn_dim", 1, kMaxWidth));
+  mlp.activation = MlpSpec::Activation::relu;
+  mlp.bias = true;
+  for (LayerSpec& layer : s.layers) {
+    layer.mlp = mlp;
+    layer.attention.qkv_bias = layer.attention.o_bias = true;
+    layer.attention.rope = {};
+  }
+}
+
+void read_llama4(const Config& c, ModelSpec& s) {
+  read_llama(c, s);
+  const bool norm = c.flag("use_qk_norm", true);
+  const bool tunes = !c.mentions("attn_temperature_tuning") || c.flag("attn_temperature_tuning", true);
+  const int64_t chunk = c.integer("attention_chunk_size", 1, kMaxPositions - 1, 8192);
+  const int64_t interval = c.integer("no_rope_layer_interval", 1, kMaxLayers, 4);
+  const std::vector<int64_t> turned = c.integers("no_rope_layers", 0, 1);
+  const std::vector<int64_t> listed = c.integers("moe_layers", 0, kMaxLayers);
+  const int64_t step = c.integer("interleave_moe_layer_step", 1, kMaxLayers, 1);
+  if (!turned.empty() && turned.size() != s.layers.size())
+    throw_error(ErrorCode::corrupt, "{}: no_rope_layers has {} entries for {} layers", c.where(), turned.size(), s.layers.size());
+  MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", false);
+  experts.shared_width = experts.width;
+  experts.router.scores = RouterSpec::Scores::sigmoid;
+  experts.router.weighs_input = true;
+  for (size_t i = 0; i < s.layers.size(); ++i) {
+    const auto layer = static_cast<int64_t>(i);
+    AttentionSpec& a = s.layers[i].attention;
+    if (turned.empty() ? (layer + 1) % interval != 0 : turned[i] != 0) {
+      a.rope.interleaved = true;
+      a.rope_first = true;
+      a.chunk = to_int(chunk);
+      if (norm) a.qk_norm = AttentionSpec::QkNorm::plain;
+    } else {
+      a.rope = {};
+      a.tuning = tunes ? static_cast<float>(c.number("attn_scale", 0, 1e3, 0.1)) : 0;
+      a.tuning_step = static_cast<float>(c.number("floor_scale", 1, 1e9, 8192));
+    }
+    const bool sparse = listed.empty() ? (layer + 1) % step == 0 : std::find(listed.begin(), listed.end(), layer) != listed.end();
+    s.layers[i].mlp.width = to_int(c.integer("intermediate_size_mlp", 1, kMaxWidth, 16384));
+    if (sparse) s.layers[i].mlp = experts;
+  }
 }
 
 constexpr std::array kSharedExpertsNames{
@@ -497,6 +628,56 @@ constexpr std::array kGptOssNames{
     TensorName{Role::down_bias, true, "model.layers.{L}.mlp.experts.down_proj_bias"},
 };
 
+constexpr std::array kGraniteNames{
+    TensorName{Role::router, false, "model.layers.{L}.block_sparse_moe.router.layer.weight"},
+    TensorName{Role::gate_up, true, "model.layers.{L}.block_sparse_moe.input_linear.weight"},
+    TensorName{Role::down, true, "model.layers.{L}.block_sparse_moe.output_linear.weight"},
+};
+
+constexpr std::array kHunyuanNames{
+    TensorName{Role::q_norm, false, "model.layers.{L}.self_attn.query_layernorm.weight"},
+    TensorName{Role::k_norm, false, "model.layers.{L}.self_attn.key_layernorm.weight"},
+    TensorName{Role::router, false, "model.layers.{L}.mlp.gate.wg.weight"},
+    TensorName{Role::shared_gate, false, "model.layers.{L}.mlp.shared_mlp.gate_proj.weight"},
+    TensorName{Role::shared_up, false, "model.layers.{L}.mlp.shared_mlp.up_proj.weight"},
+    TensorName{Role::shared_down, false, "model.layers.{L}.mlp.shared_mlp.down_proj.weight"},
+};
+
+constexpr std::array kOptNames{
+    TensorName{Role::embedding, false, "model.decoder.embed_tokens.weight"},
+    TensorName{Role::positions, false, "model.decoder.embed_positions.weight"},
+    TensorName{Role::final_norm, false, "model.decoder.final_layer_norm.weight"},
+    TensorName{Role::final_norm_bias, false, "model.decoder.final_layer_norm.bias"},
+    TensorName{Role::attention_norm, false, "model.decoder.layers.{L}.self_attn_layer_norm.weight"},
+    TensorName{Role::attention_norm_bias, false, "model.decoder.layers.{L}.self_attn_layer_norm.bias"},
+    TensorName{Role::q, false, "model.decoder.layers.{L}.self_attn.q_proj.weight"},
+    TensorName{Role::k, false, "model.decoder.layers.{L}.self_attn.k_proj.weight"},
+    TensorName{Role::v, false, "model.decoder.layers.{L}.self_attn.v_proj.weight"},
+    TensorName{Role::o, false, "model.decoder.layers.{L}.self_attn.out_proj.weight"},
+    TensorName{Role::q_bias, false, "model.decoder.layers.{L}.self_attn.q_proj.bias"},
+    TensorName{Role::k_bias, false, "model.decoder.layers.{L}.self_attn.k_proj.bias"},
+    TensorName{Role::v_bias, false, "model.decoder.layers.{L}.self_attn.v_proj.bias"},
+    TensorName{Role::o_bias, false, "model.decoder.layers.{L}.self_attn.out_proj.bias"},
+    TensorName{Role::mlp_norm, false, "model.decoder.layers.{L}.final_layer_norm.weight"},
+    TensorName{Role::mlp_norm_bias, false, "model.decoder.layers.{L}.final_layer_norm.bias"},
+    TensorName{Role::gate, false, "model.decoder.layers.{L}.fc1.weight"},
+    TensorName{Role::gate_bias, false, "model.decoder.layers.{L}.fc1.bias"},
+    TensorName{Role::down, false, "model.decoder.layers.{L}.fc2.weight"},
+    TensorName{Role::down_bias, false, "model.decoder.layers.{L}.fc2.bias"},
+};
+
+constexpr std::array kLlama4Names{
+    TensorName{Role::router, false, "model.layers.{L}.feed_forward.router.weight"},
+    TensorName{Role::gate, false, "model.layers.{L}.feed_forward.gate_proj.weight"},
+    TensorName{Role::up, false, "model.layers.{L}.feed_forward.up_proj.weight"},
+    TensorName{Role::down, false, "model.layers.{L}.feed_forward.down_proj.weight"},
+    TensorName{Role::gate_up, true, "model.layers.{L}.feed_forward.experts.gate_up_proj", true},
+    TensorName{Role::down, true, "model.layers.{L}.feed_forward.experts.down_proj", true},
+    TensorName{Role::shared_gate, false, "model.layers.{L}.feed_forward.shared_expert.gate_proj.weight"},
+    TensorName{Role::shared_up, false, "model.layers.{L}.feed_forward.shared_expert.up_proj.weight"},
+    TensorName{Role::shared_down, false, "model.layers.{L}.feed_forward.shared_expert.down_proj.weight"},
+};
+
 constexpr std::array kFamilies{
     Family{"llama", "LlamaForCausalLM", 1e4, 1e-6, read_llama, {}},
     Family{"mistral", "MistralForCausalLM", 1e4, 1e-6, read_mistral, {}},
@@ -505,7 +686,8 @@ constexpr std::array kFamilies{
     Family{"qwen2_moe", "Qwen2MoeForCausalLM", 1e4, 1e-6, read_qwen2_moe, {}},
     Family{"qwen3_moe", "Qwen3MoeForCausalLM", 1e4, 1e-6, read_qwen3_moe, {}},
     Family{"qwen3_next", "Qwen3NextForCausalLM", 1e4, 1e-6, read_qwen3_next, kQwen3NextNames, false, true},
-    Family{"qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", 1e4, 1e-6, read_qwen3_5_moe, kQwen35Names, false, true, "model.language_model."},
+    Family{"qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", 1e4, 1e-6, read_qwen3_5_moe, kQwen35Names, false, true, false,
+           "model.language_model."},
     Family{"olmoe", "OlmoeForCausalLM", 1e4, 1e-5, read_olmoe, {}},
     Family{"deepseek_v2", "DeepseekV2ForCausalLM", 1e4, 1e-6, read_deepseek_v2, kSharedExpertsNames, true, false},
     Family{"deepseek_v3", "DeepseekV3ForCausalLM", 1e4, 1e-6, read_deepseek_v3, kSharedExpertsNames, true, false},
@@ -513,6 +695,11 @@ constexpr std::array kFamilies{
     Family{"glm4_moe", "Glm4MoeForCausalLM", 1e4, 1e-5, read_glm4_moe, kSharedExpertsNames, false, true},
     Family{"minimax_m2", "MiniMaxM2ForCausalLM", 5e6, 1e-6, read_minimax_m2, kMixtralNames, false, true},
     Family{"gpt_oss", "GptOssForCausalLM", 1.5e5, 1e-5, read_gpt_oss, kGptOssNames},
+    Family{"granitemoe", "GraniteMoeForCausalLM", 1e4, 1e-6, read_granitemoe, kGraniteNames},
+    Family{"hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", 1e4, 1e-5, read_hunyuan_v1_moe, kHunyuanNames, false, false, true},
+    Family{"phimoe", "PhimoeForCausalLM", 1e6, 1e-5, read_phimoe, kMixtralNames},
+    Family{"llama4_text", "Llama4ForCausalLM", 5e5, 1e-5, read_llama4, kLlama4Names},
+    Family{"opt", "OPTForCausalLM", 1e4, 1e-5, read_opt, kOptNames},
     Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", 5e5, 1e-5, read_ernie4_5_moe, kErnieNames},
 };
 

@@ -10,8 +10,8 @@ namespace moegen {
 
 /// How position enters queries and keys. Frequencies of pair i: theta^(-2i/dim), then scaled.
 struct RopeSpec {
-  enum class Scaling { none, linear, llama3, yarn };
-  int dim = 0;  ///< rotated width of a head, its first `dim` values; even
+  enum class Scaling { none, linear, llama3, yarn, longrope };
+  int dim = 0;  ///< rotated width of a head, its first `dim` values; even; 0: position does not enter
   double theta = 10000;
   Scaling scaling = Scaling::none;
   double factor = 1;
@@ -20,8 +20,7 @@ struct RopeSpec {
   double beta_fast = 32, beta_slow = 1;              ///< yarn
   double amplitude = 1;                              ///< cos and sin are multiplied by it (yarn's attention factor)
   bool truncate = true;                              ///< yarn: ramp borders rounded to whole pairs
-  float clamp = 0;                                   ///< 0: not clamped
-  bool bias = false;                                 ///< gate, up and down of experts have one
+  std::vector<double> divisors = {};                 ///< longrope: of each pair's frequency
   bool interleaved = false;                          ///< pairs are (2i, 2i + 1), not (i, i + dim/2)
 
   bool operator==(const RopeSpec&) const = default;
@@ -63,22 +62,29 @@ struct DeltaSpec {
 /// one KV head: its key is [latent | rotated key], its value the latent, a query [k_b^T q | rotated q].
 /// Linear attention has value heads of value_dim and no KV heads.
 struct AttentionSpec {
-  enum class QkNorm { none, per_head, whole };  ///< RMSNorm on q and k before rope; whole: over the projection, before the head split
+  /// RMSNorm on q and k; whole: over the projection, before the head split; plain: per head, without weights.
+  enum class QkNorm { none, per_head, whole, plain };
   int num_heads = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
   int window = 0;  ///< a query sees this many keys, itself included; 0: all
+  int chunk = 0;   ///< a query sees keys of its own chunk of so many positions; 0: all
   bool qkv_bias = false;
   bool o_bias = false;
   bool sinks = false;  ///< each head has a learned logit more in its softmax, whose weight goes nowhere
   QkNorm qk_norm = QkNorm::none;
-  float clip_qkv = 0;        ///< q, k, v are clamped to [-c, c] after the norm; 0: not
-  float scale = 0;           ///< of the scores
+  bool rope_first = false;  ///< the norm comes after rope
+  float clip_qkv = 0;       ///< q, k, v are clamped to [-c, c] after the norm; 0: not
+  float scale = 0;          ///< of the scores
+  float tuning = 0;         ///< a query at position p is multiplied by 1 + tuning * ln(1 + floor((p + 1) / tuning_step))
+  float tuning_step = 1;
   bool output_gate = false;  ///< each head of q has a gate behind it, whose sigmoid multiplies what attention gives
   RopeSpec rope;
   LatentSpec latent;
   DeltaSpec delta;
 
+  /// Keys that queries far from the beginning see, in the mean; 0: all.
+  [[nodiscard]] int mean_window() const { return chunk > 0 ? (chunk + 1) / 2 : window; }
   [[nodiscard]] bool is_latent() const { return latent.kv_rank > 0; }
   [[nodiscard]] bool is_linear() const { return delta.key_heads > 0; }
   [[nodiscard]] int q_outputs() const { return output_gate ? 2 * q_width() : q_width(); }  ///< rows of q's weight
@@ -93,35 +99,41 @@ struct AttentionSpec {
 
 /// Which experts a token goes to, and with what weights: scores of all, the best top_k by score (+ bias), their scores as weights.
 struct RouterSpec {
-  enum class Scores { softmax, sigmoid };
+  /// sparse_mixer: each of the k is the best of those left, its weight its softmax among those left that are near to it (arXiv 2409.12136).
+  enum class Scores { softmax, sigmoid, sparse_mixer };
   Scores scores = Scores::softmax;
+  float jitter = 0;              ///< sparse_mixer: near is a distance of at most 2 * jitter, relative
   bool correction_bias = false;  ///< added to a score where experts are chosen, not where it weighs
   static constexpr int kMaxGroups = 256;
-  int num_groups = 1;        ///< neighbouring experts are a group,
-  int top_groups = 1;        ///< of which so many are chosen from: those
-  int group_best = 1;        ///< the sum of whose so many best is the largest
-  bool renormalize = false;  ///< the k weights are divided by their sum
-  float scaling = 1;         ///< and multiplied by this
-  bool logit_bias = false;   ///< of the linear layer that scores come from
+  int num_groups = 1;         ///< neighbouring experts are a group,
+  int top_groups = 1;         ///< of which so many are chosen from: those
+  int group_best = 1;         ///< the sum of whose so many best is the largest
+  bool renormalize = false;   ///< the k weights are divided by their sum
+  float scaling = 1;          ///< and multiplied by this
+  bool logit_bias = false;    ///< of the linear layer that scores come from
+  bool weighs_input = false;  ///< the weight multiplies what goes into an expert, not what comes out
 
   bool operator==(const RouterSpec&) const = default;
 };
 
 /// The part of a layer behind the attention: a router and experts, or one dense MLP (num_experts == 0).
-/// An MLP is down(silu(gate(x)) * up(x)); a clamped one down(g * sigmoid(1.702 g) * (u + 1)), where g is gate(x) up to `clamp`, and u up(x)
-/// between -clamp and clamp.
+/// An MLP is down(silu(gate(x)) * up(x)), or with gelu in its tanh form for silu; a clamped one down(g * sigmoid(1.702 g) * (u + 1)), where g is
+/// gate(x) up to `clamp`, and u up(x) between -clamp and clamp; with relu there is no up: down(relu(gate(x))).
 struct MlpSpec {
   int num_experts = 0;
   int top_k = 0;
   int width = 0;  ///< of one expert, or of the dense MLP
   RouterSpec router;
-  float clamp = 0;           ///< 0: not clamped
-  bool bias = false;         ///< gate, up and down of experts have one
+  enum class Activation { silu, clamped_silu, gelu, relu };
+  Activation activation = Activation::silu;
+  float clamp = 0;           ///< clamped_silu
+  bool bias = false;         ///< gate, up and down of experts, or of the dense MLP, have one
   bool interleaved = false;  ///< where gate and up are one tensor: its rows are gate's and up's in turn, not first gate's
   int shared_width = 0;      ///< of the shared expert; 0: none
   bool shared_gate = false;  ///< a sigmoid weighs it
 
   [[nodiscard]] bool dense() const { return num_experts == 0; }
+  [[nodiscard]] bool has_up() const { return activation != Activation::relu; }
   bool operator==(const MlpSpec&) const = default;
 };
 
@@ -152,7 +164,14 @@ struct ModelSpec {
   int hidden = 0;
   int vocab = 0;
   float norm_eps = 0;
-  float norm_offset = 0;  ///< added to the weights of all norms but that of linear attention
+  float norm_offset = 0;       ///< added to the weights of all norms but that of linear attention
+  bool layer_norm = false;     ///< norms of the hidden state are LayerNorm, with a bias
+  int64_t positions = 0;       ///< rows of a table of learned positions; 0: none
+  int64_t first_position = 0;  ///< row of position 0
+  float embedding_scale = 1;
+  float residual_scale = 1;  ///< of what attention and MLP add to the hidden state
+  float logit_scale = 1;
+  bool head_bias = false;  ///< lm_head has one
   bool tied_embeddings = false;
   int64_t max_positions = 0;
   DType dtype = DType::bf16;  ///< what the checkpoint calls its own

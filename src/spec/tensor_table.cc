@@ -15,8 +15,11 @@ namespace {
 constexpr std::array kCommonNames{
     TensorName{Role::embedding, false, "model.embed_tokens.weight"},
     TensorName{Role::final_norm, false, "model.norm.weight"},
+    TensorName{Role::final_norm_bias, false, "model.norm.bias"},
     TensorName{Role::lm_head, false, "lm_head.weight"},
+    TensorName{Role::lm_head_bias, false, "lm_head.bias"},
     TensorName{Role::attention_norm, false, "model.layers.{L}.input_layernorm.weight"},
+    TensorName{Role::attention_norm_bias, false, "model.layers.{L}.input_layernorm.bias"},
     TensorName{Role::q, false, "model.layers.{L}.self_attn.q_proj.weight"},
     TensorName{Role::k, false, "model.layers.{L}.self_attn.k_proj.weight"},
     TensorName{Role::v, false, "model.layers.{L}.self_attn.v_proj.weight"},
@@ -43,6 +46,7 @@ constexpr std::array kCommonNames{
     TensorName{Role::q_norm, false, "model.layers.{L}.self_attn.q_norm.weight"},
     TensorName{Role::k_norm, false, "model.layers.{L}.self_attn.k_norm.weight"},
     TensorName{Role::mlp_norm, false, "model.layers.{L}.post_attention_layernorm.weight"},
+    TensorName{Role::mlp_norm_bias, false, "model.layers.{L}.post_attention_layernorm.bias"},
     TensorName{Role::router, false, "model.layers.{L}.mlp.gate.weight"},
     TensorName{Role::router_bias, false, "model.layers.{L}.mlp.gate.e_score_correction_bias"},
     TensorName{Role::gate, false, "model.layers.{L}.mlp.gate_proj.weight"},
@@ -57,11 +61,15 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 46> kRoleNames{
+constexpr std::array<std::string_view, 52> kRoleNames{
     "embedding",
+    "positions",
     "final norm",
+    "final norm bias",
     "lm_head",
+    "lm_head bias",
     "attention norm",
+    "attention norm bias",
     "q",
     "k",
     "v",
@@ -88,6 +96,7 @@ constexpr std::array<std::string_view, 46> kRoleNames{
     "q norm",
     "k norm",
     "mlp norm",
+    "mlp norm bias",
     "sinks",
     "router",
     "router logit bias",
@@ -99,6 +108,7 @@ constexpr std::array<std::string_view, 46> kRoleNames{
     "gate and up scales",
     "down scales",
     "gate and up bias",
+    "gate bias",
     "down bias",
     "shared gate",
     "shared up",
@@ -113,7 +123,9 @@ std::string fill(std::string_view pattern, std::string_view mark, int number) {
 }
 
 // Matrices that no quantisation touches.
-bool is_always_plain(Role role) { return role == Role::embedding || role == Role::lm_head || role == Role::router || role == Role::shared_router; }
+bool is_always_plain(Role role) {
+  return role == Role::embedding || role == Role::positions || role == Role::lm_head || role == Role::router || role == Role::shared_router;
+}
 
 const TensorName* find_name(std::span<const TensorName> names, Role role, bool expert) {
   const auto it = std::find_if(names.begin(), names.end(), [&](const TensorName& n) { return n.role == role && n.expert == expert; });
@@ -127,6 +139,7 @@ const Family* family_of(const ModelSpec& spec) {
 }
 
 constexpr std::string_view kModelPrefix = "model.";
+constexpr std::array<std::string_view, 3> kVisionPrefixes{"model.visual.", "vision_model.", "multi_modal_projector."};
 
 class Table {
  public:
@@ -177,10 +190,15 @@ class Table {
     out_.push_back(std::move(beside));
   }
 
+  void add_norm(Role weight, Role bias, int layer) {
+    add(weight, layer, -1, {spec_.hidden});
+    if (spec_.layer_norm) add(bias, layer, -1, {spec_.hidden});
+  }
+
   void add_attention(int l) {
     const AttentionSpec& a = spec_.layers[static_cast<size_t>(l)].attention;
     const int64_t h = spec_.hidden;
-    add(Role::attention_norm, l, -1, {h});
+    add_norm(Role::attention_norm, Role::attention_norm_bias, l);
     if (a.is_latent()) {
       add_latent_attention(l);
       return;
@@ -200,7 +218,7 @@ class Table {
     if (a.sinks) add(Role::sinks, l, -1, {a.num_heads});
     add(Role::o, l, -1, {h, a.q_width()});
     if (a.o_bias) add(Role::o_bias, l, -1, {h});
-    if (a.qk_norm != AttentionSpec::QkNorm::none) {
+    if (a.qk_norm == AttentionSpec::QkNorm::per_head || a.qk_norm == AttentionSpec::QkNorm::whole) {
       const bool whole = a.qk_norm == AttentionSpec::QkNorm::whole;
       add(Role::q_norm, l, -1, {whole ? a.q_width() : a.head_dim});
       add(Role::k_norm, l, -1, {whole ? a.kv_width() : a.head_dim});
@@ -243,7 +261,7 @@ class Table {
   void add_mlp(int l) {
     const MlpSpec& m = spec_.layers[static_cast<size_t>(l)].mlp;
     const int64_t h = spec_.hidden;
-    add(Role::mlp_norm, l, -1, {h});
+    add_norm(Role::mlp_norm, Role::mlp_norm_bias, l);
     if (!m.dense()) add(Role::router, l, -1, {m.num_experts, h});
     if (m.router.logit_bias) add(Role::router_logit_bias, l, -1, {m.num_experts});
     if (m.router.correction_bias) add(Role::router_bias, l, -1, {m.num_experts});
@@ -253,11 +271,15 @@ class Table {
         add_expert(Role::gate_up, Role::gate_up_scales, l, e, {2 * m.width, h});
       } else {
         add(Role::gate, l, e, {m.width, h});
-        add(Role::up, l, e, {m.width, h});
+        if (m.has_up()) add(Role::up, l, e, {m.width, h});
       }
       add_expert(Role::down, Role::down_scales, l, e, {h, m.width});
-      if (m.bias && e >= 0) {
-        add(Role::gate_up_bias, l, e, {2, m.width});
+      if (m.bias) {
+        if (m.has_up()) {
+          add(Role::gate_up_bias, l, e, {2, m.width});
+        } else {
+          add(Role::gate_bias, l, e, {m.width});
+        }
         add(Role::down_bias, l, e, {h});
       }
     }
@@ -291,12 +313,14 @@ uint64_t elements_of(const TensorSpec& spec) {
 std::vector<TensorSpec> tensor_table(const ModelSpec& spec) {
   Table table(spec, family_of(spec));
   table.add(Role::embedding, -1, -1, {spec.vocab, spec.hidden});
+  if (spec.positions > 0) table.add(Role::positions, -1, -1, {spec.positions, spec.hidden});
   for (int l = 0; l < static_cast<int>(spec.layers.size()); ++l) {
     table.add_attention(l);
     table.add_mlp(l);
   }
-  table.add(Role::final_norm, -1, -1, {spec.hidden});
+  table.add_norm(Role::final_norm, Role::final_norm_bias, -1);
   if (!spec.tied_embeddings) table.add(Role::lm_head, -1, -1, {spec.vocab, spec.hidden});
+  if (spec.head_bias) table.add(Role::lm_head_bias, -1, -1, {spec.vocab});
   return table.take();
 }
 
@@ -307,7 +331,8 @@ std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) 
     if (tensor.starts_with(fmt::format("model.layers.{}.", spec.layers.size() + static_cast<size_t>(i)))) return "predicts further tokens";
   }
   if (const Family* family = family_of(spec); family != nullptr && !family->prefix.empty()) {
-    if (tensor.starts_with("model.visual.")) return "for images, which this version does not read";
+    const bool sees = std::any_of(kVisionPrefixes.begin(), kVisionPrefixes.end(), [&](std::string_view p) { return tensor.starts_with(p); });
+    if (sees) return "for images, which this version does not read";
     if (tensor.starts_with("mtp.")) return "predicts further tokens";
   }
   return "";

@@ -12,10 +12,14 @@ namespace moegen {
 
 /// What a tensor is for. Matrices are [out, in].
 enum class Role : uint8_t {
-  embedding,       ///< [vocab, hidden]
-  final_norm,      ///< [hidden]
-  lm_head,         ///< [vocab, hidden]; absent where tied to the embedding
-  attention_norm,  ///< [hidden]
+  embedding,  ///< [vocab, hidden]
+  positions,  ///< [ModelSpec::positions, hidden]
+  final_norm,
+  final_norm_bias,  ///< [hidden]
+  lm_head,          ///< [vocab, hidden]; absent where tied to the embedding
+  lm_head_bias,     ///< [vocab]
+  attention_norm,
+  attention_norm_bias,  ///< [hidden]
   q,
   k,
   v,  ///< [q_outputs | kv_width, hidden]; q of latent attention without q_rank: [heads * (plain_dim + rope_dim), hidden]
@@ -40,8 +44,9 @@ enum class Role : uint8_t {
   o,              ///< [hidden, o_width]
   o_bias,
   q_norm,
-  k_norm,             ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
-  mlp_norm,           ///< [hidden]
+  k_norm,  ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
+  mlp_norm,
+  mlp_norm_bias,      ///< [hidden]
   sinks,              ///< [heads]: logits
   router,             ///< [experts, hidden]
   router_logit_bias,  ///< [experts]: of the linear layer
@@ -53,6 +58,7 @@ enum class Role : uint8_t {
   gate_up_scales,  ///< [2 width, hidden / kF4Block]
   down_scales,     ///< [hidden, width / kF4Block]
   gate_up_bias,    ///< [2, width]: gate's, up's; a vector in the file, interleaved as the matrix
+  gate_bias,       ///< [width]
   down_bias,       ///< [hidden]
   shared_gate,
   shared_up,

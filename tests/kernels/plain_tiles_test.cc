@@ -32,9 +32,9 @@ struct PlainTiles {
   }
 };
 
-constexpr Kernels kTable{"plain_tiles", tile_gemm<PlainTiles>, rms_norm, rotate,  attention, delta_step,
-                         silu_mul,      clamped_swiglu,        axpy,     convert, maximum,   exp_sum,
-                         multiply_only};
+constexpr Kernels kTable{"plain_tiles", tile_gemm<PlainTiles>, rms_norm, rotate, attention, delta_step,
+                         silu_mul,      clamped_swiglu,        gelu_mul, axpy,   convert,   maximum,
+                         exp_sum,       multiply_only};
 
 }  // namespace
 

@@ -158,7 +158,10 @@ void attend_page(const Attention& op, AttentionRows<T, S>& rows, const PageParts
 }
 
 // First of the positions before `end` that a query sees.
-int64_t first_seen(const Attention& op, int64_t end) { return op.window > 0 && end > op.window ? end - op.window : 0; }
+int64_t first_seen(const Attention& op, int64_t end) {
+  if (op.chunk > 0) return (end - 1) / op.chunk * op.chunk;
+  return op.window > 0 && end > op.window ? end - op.window : 0;
+}
 
 // Rows [row, row + count) of queries x heads of a KV head; `scratch` has attention_row_scratch() floats for each. Returns [begin, end) of
 // the positions that any of them sees.

@@ -267,6 +267,7 @@ void store_outputs(const Gemm& op, Range rows, Range cols, const Total& total) {
         const int64_t some = cols.size() - j;
         Y* y = static_cast<Y*>(op.y) + (rows.begin + i) * op.y_stride + cols.begin + j;
         if (bias != nullptr) out = Simd::add(out, load_some(bias + cols.begin + j, some));
+        out = Simd::mul(Simd::set(op.scale), out);
         if (op.add) out = Simd::add(load_some(y, some), out);
         store_some(y, out, some);
       });

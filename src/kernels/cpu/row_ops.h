@@ -21,7 +21,7 @@ void rms_norm_row(const X* x, const W* weight, Y* y, int64_t width, float eps, f
   const V factor = Simd::set(1.0F / __builtin_sqrtf(mean + eps));
   for (int64_t k = 0; k < width; k += kW) {
     const V v = Simd::mul(load_some(x + k, width - k), factor);
-    store_some(y + k, Simd::mul(v, Simd::add(load_some(weight + k, width - k), Simd::set(offset))), width - k);
+    store_some(y + k, weight == nullptr ? v : Simd::mul(v, Simd::add(load_some(weight + k, width - k), Simd::set(offset))), width - k);
   }
 }
 
@@ -109,6 +109,16 @@ void clamped_swiglu(float* gate, const float* up, float limit, int64_t count) {
     const V u = Simd::max(Simd::set(-limit), Simd::min(high, load_some(up + i, count - i)));
     const V sigmoid = Simd::div(one, Simd::add(one, exp(Simd::mul(Simd::set(-kSwigluSlope), g))));
     store_some(gate + i, Simd::mul(Simd::mul(g, sigmoid), Simd::add(u, one)), count - i);
+  }
+}
+
+void gelu_mul(float* gate, const float* up, int64_t count) {
+  const V one = Simd::set(1.0F);
+  for (int64_t i = 0; i < count; i += kW) {
+    const V x = load_some(gate + i, count - i);
+    const V inner = Simd::fma(Simd::mul(Simd::set(kGeluCubic), Simd::mul(x, x)), x, x);
+    const V sigmoid = Simd::div(one, Simd::add(one, exp(Simd::mul(Simd::set(-kGeluSlope), inner))));
+    store_some(gate + i, Simd::mul(Simd::mul(x, sigmoid), load_some(up + i, count - i)), count - i);
   }
 }
 

@@ -55,6 +55,7 @@ void gemm(const Gemm& op, Range rows, Range cols) {
       double sum = 0;
       for (int64_t k = 0; k < op.k; ++k) sum += read(op.x, op.x_dtype, row * op.x_stride + k) * weight(op, n, k);
       if (op.bias != nullptr) sum += read(op.bias, op.bias_dtype, n);
+      sum *= static_cast<double>(op.scale);
       if (op.add) sum += read(op.y, op.y_dtype, i * op.y_stride + n);
       write(op.y, op.y_dtype, i * op.y_stride + n, sum);
     }
@@ -71,7 +72,8 @@ void rms_norm(const RmsNorm& op, Range rows) {
     const double factor = 1 / std::sqrt(squares / static_cast<double>(op.width) + static_cast<double>(op.eps));
     for (int64_t k = 0; k < op.width; ++k) {
       write(op.y, op.y_dtype, i * op.y_stride + k,
-            read(op.x, op.x_dtype, i * op.x_stride + k) * factor * (read(op.weight, op.weight_dtype, k) + static_cast<double>(op.offset)));
+            read(op.x, op.x_dtype, i * op.x_stride + k) * factor *
+                (op.weight == nullptr ? 1.0 : read(op.weight, op.weight_dtype, k) + static_cast<double>(op.offset)));
     }
   }
 }
@@ -90,7 +92,7 @@ void attend(const Attention& op, int64_t query, int head) {
   const int64_t q_at = query * op.q_stride + static_cast<int64_t>(head) * op.head_dim;
   const int64_t out_at = query * op.out_stride + static_cast<int64_t>(head) * op.value_dim();
   const int64_t last = op.first_position + query;
-  const int64_t first = op.window > 0 ? std::max<int64_t>(0, last - op.window + 1) : 0;
+  const int64_t first = op.chunk > 0 ? last / op.chunk * op.chunk : op.window > 0 ? std::max<int64_t>(0, last - op.window + 1) : 0;
   const auto kv = [&](int64_t p) {
     return op.pages + static_cast<size_t>(op.page_table[p / kPageTokens]) * op.page_bytes + op.kv_offset +
            static_cast<size_t>(head / op.heads) * op.kv_head_bytes;
@@ -158,6 +160,14 @@ void clamped_swiglu(float* gate, const float* up, float limit, int64_t count) {
   }
 }
 
+void gelu_mul(float* gate, const float* up, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const double x = gate[i];
+    const double inner = x + static_cast<double>(kGeluCubic) * x * x * x;
+    gate[i] = static_cast<float>(x / 2 * (1 + std::tanh(static_cast<double>(kGeluSlope) / 2 * inner)) * static_cast<double>(up[i]));
+  }
+}
+
 void axpy(float* y, float a, const void* x, DType x_dtype, int64_t count) {
   for (int64_t i = 0; i < count; ++i) y[i] = static_cast<float>(static_cast<double>(y[i]) + static_cast<double>(a) * read(x, x_dtype, i));
 }
@@ -188,8 +198,8 @@ double multiply_only(DType, int64_t rounds) {
   return 64.0 * static_cast<double>(rounds);
 }
 
-constexpr Kernels kReference{"reference",    gemm, rms_norm, rotate,  attention, delta_step,   silu_mul,
-                             clamped_swiglu, axpy, convert,  maximum, exp_sum,   multiply_only};
+constexpr Kernels kReference{"reference",    gemm,     rms_norm, rotate,  attention, delta_step, silu_mul,
+                             clamped_swiglu, gelu_mul, axpy,     convert, maximum,   exp_sum,    multiply_only};
 
 }  // namespace
 

@@ -24,6 +24,7 @@ std::string kind_of(const TensorSpec& t) {
     case Role::router:
     case Role::router_logit_bias:
     case Role::router_bias:
+    case Role::expert_scales:
       return "router";
     case Role::gate:
     case Role::gate_up:
@@ -40,6 +41,13 @@ std::string kind_of(const TensorSpec& t) {
     case Role::shared_down:
     case Role::shared_router:
       return "shared experts";
+    case Role::router_norm:
+    case Role::attention_out_norm:
+    case Role::expert_norm:
+    case Role::expert_out_norm:
+    case Role::shared_out_norm:
+    case Role::mlp_out_norm:
+    case Role::layer_scale:
     case Role::final_norm:
     case Role::final_norm_bias:
     case Role::attention_norm_bias:

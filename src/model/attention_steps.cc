@@ -97,12 +97,18 @@ void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rop
   const int64_t q_step = a.q_outputs() / a.num_heads;
   float* q = b.qkv + row.in_wave * (a.q_outputs() + 2 * a.kv_width());
   float* k = q + a.q_outputs();
+  if (a.k_is_v) std::copy_n(k, a.kv_width(), k + a.kv_width());
   const bool norms = a.qk_norm != AttentionSpec::QkNorm::none;
   if (norms && !a.rope_first) norm_heads(c, a, c.weights.layers[layer], q, k);
   if (a.clip_qkv > 0) clamp(q, a.q_outputs() + 2 * a.kv_width(), a.clip_qkv);
   for (int head = 0; head < a.num_heads; ++head) rotate(c, a.rope, rope, row.token, q + head * q_step);
   for (int head = 0; head < a.num_kv_heads; ++head) rotate(c, a.rope, rope, row.token, k + static_cast<int64_t>(head) * a.head_dim);
   if (norms && a.rope_first) norm_heads(c, a, c.weights.layers[layer], q, k);
+  if (a.v_norm) {
+    float* v = k + a.kv_width();
+    c.kernels.rms_norm({.x = v, .x_stride = a.head_dim, .y = v, .y_stride = a.head_dim, .width = a.head_dim, .eps = c.spec.norm_eps},
+                       {0, a.num_kv_heads});
+  }
   const int64_t position = b.positions[row.token];
   if (a.tuning != 0) {
     const float factor = 1 + a.tuning * std::log(1 + std::floor(static_cast<float>(position + 1) / a.tuning_step));
@@ -158,13 +164,15 @@ void begin_pass(const StepContext& c, const Pass& pass) {
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
   fill_angles(c, num_tokens);
   const TensorView& e = c.weights.embedding;
+  float scale = c.spec.embedding_scale;
+  if (c.spec.embedding_scale_rounded && c.act == DType::bf16) scale = to_float(to_bf16(scale));
   for_blocks(c, num_tokens, 16, [&](Range rows, int) {
     for (int64_t t = rows.begin; t < rows.end; ++t) {
       const auto* from = static_cast<const std::byte*>(e.data) +
                          static_cast<size_t>(pass.tokens[static_cast<size_t>(t)]) * static_cast<size_t>(e.cols) * bytes_of(e.dtype);
       float* to = b.hidden + t * e.cols;
       c.kernels.convert(from, e.dtype, to, DType::f32, e.cols);
-      if (c.spec.embedding_scale != 1) std::for_each(to, to + e.cols, [&](float& x) { x *= c.spec.embedding_scale; });
+      if (scale != 1) std::for_each(to, to + e.cols, [&](float& x) { x *= scale; });
       if (c.weights.positions) add_position(c, b.positions[t], to);
     }
   });
@@ -193,7 +201,7 @@ void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wav
   };
   project(w.q, w.q_bias, 0);
   project(w.k, w.k_bias, a.q_outputs());
-  project(w.v, w.v_bias, a.q_outputs() + a.kv_width());
+  if (!a.k_is_v) project(w.v, w.v_bias, a.q_outputs() + a.kv_width());
   const size_t rope = rope_index(b, a.rope);
   c.pool.parallel_for(wave.blocks.size(), [&](int64_t i, int) {
     const QueryBlock& block = b.query_blocks[wave.blocks.begin + i];
@@ -262,18 +270,21 @@ void project_out(const StepContext& c, size_t layer, const Wave& wave) {
   float* x = b.hidden + wave.rows.begin * hidden;
   void* normed = act_at(c, b.normed, wave.rows.begin * hidden);
   const bool latent = a.is_latent();
+  float* branch = c.spec.layers[layer].branch_norms ? b.branch + wave.rows.begin * hidden : nullptr;
   if (latent) expand_values(c, layer, wave);
   if (a.output_gate) gate_attended(c, a, m);
   linear(c,
          {.x = latent ? b.heads : b.attended,
           .x_dtype = c.act,
           .x_stride = w.o.cols,
-          .y = x,
+          .y = branch != nullptr ? branch : x,
           .y_dtype = DType::f32,
           .y_stride = hidden,
-          .add = true,
+          .add = branch == nullptr,
           .scale = c.spec.residual_scale},
          w.o, w.o_bias, m);
+  if (branch != nullptr) add_normed(c, w.attention_out_norm, wave.rows);
+  if (c.spec.layers[layer].mlp.router.own_norm) return;
   norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.mlp_norm, m, w.mlp_norm_bias);
 }
 

@@ -11,7 +11,7 @@ namespace moegen {
 Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes) {
   int64_t q_width = 0, qkv_width = 0, q_rank = 0, head_widths = 0, attended_width = 0, experts = 0, top_k = 0, width = 0, shared = 0, head_dim = 0,
           delta = 0, num_heads = 0;
-  bool weighs_input = false;
+  bool weighs_input = false, branch_norms = false;
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& a = layer.attention;
     q_width = std::max<int64_t>(q_width, a.q_width());
@@ -32,6 +32,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
     if (!a.is_linear() && std::find(ropes.begin(), ropes.end(), a.rope) == ropes.end()) ropes.push_back(a.rope);
     experts = std::max<int64_t>(experts, layer.mlp.num_experts);
     top_k = std::max<int64_t>(top_k, layer.mlp.top_k);
+    branch_norms = branch_norms || layer.branch_norms;
     weighs_input = weighs_input || layer.mlp.router.weighs_input;
     width = std::max<int64_t>({width, layer.mlp.width, layer.mlp.shared_width});
     shared = std::max<int64_t>(shared, layer.mlp.shared_width);
@@ -41,6 +42,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
   positions = arena.take<int64_t>(tokens);
   hidden = arena.take<float>(tokens * spec.hidden);
   normed = take_act(tokens * spec.hidden);
+  branch = arena.take<float>(branch_norms ? tokens * spec.hidden : 0);
   for (const RopeSpec& rope : ropes) {
     rope_cos.push_back(arena.take<float>(tokens * rope.dim / 2));
     rope_sin.push_back(arena.take<float>(tokens * rope.dim / 2));
@@ -60,6 +62,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
   arena.rewind(shared_room);
   router_logits = arena.take<float>(tokens * experts);
   router_bias = arena.take<float>(experts);
+  expert_scales = arena.take<float>(experts);
   chosen = arena.take<int32_t>(tokens * top_k);
   weight = arena.take<float>(tokens * top_k);
   row_weight = arena.take<float>(weighs_input ? tokens * top_k : 0);

@@ -50,6 +50,7 @@ struct Buffers {
   int64_t* positions = nullptr;            ///< [T]
   float* hidden = nullptr;                 ///< [T, H] the residual stream, float in every mode
   void* normed = nullptr;                  ///< [T, H] act
+  float* branch = nullptr;                 ///< [T, H] with branch_norms: what is normed before it is added
   float* qkv = nullptr;                    ///< [W, q_width + 2 kv_width] before norm and rope; of latent attention [W, q_rank + kv_rank + rope_dim],
                                            ///< of linear attention [W, projected_width()]
   void* q_latent = nullptr;                ///< [W, q_rank] act
@@ -63,6 +64,7 @@ struct Buffers {
   int64_t* wave_begin = nullptr;           ///< [ceil(T / W) + 1]: query blocks of each wave
   float* router_logits = nullptr;          ///< [T, E]
   float* router_bias = nullptr;            ///< [E]
+  float* expert_scales = nullptr;          ///< [E]
   int32_t* chosen = nullptr;               ///< [T, k] experts of a token, best first
   float* weight = nullptr;                 ///< [T, k]
   int32_t* row_token = nullptr;            ///< [T * k] rows sorted by expert: token of a row

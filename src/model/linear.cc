@@ -58,6 +58,17 @@ void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m,
   for_blocks(c, m, 16, [&](Range rows, int) { norm_rows(c, op, weight, rows, bias); });
 }
 
+void add_normed(const StepContext& c, const TensorView& weight, Range rows) {
+  const int64_t hidden = c.spec.hidden;
+  for_blocks(c, rows.size(), 16, [&](Range block, int) {
+    for (int64_t i = rows.begin + block.begin; i < rows.begin + block.end; ++i) {
+      float* x = c.buffers.branch + i * hidden;
+      norm_rows(c, {.x = x, .x_stride = hidden, .y = x, .y_stride = hidden}, weight, {0, 1});
+      c.kernels.axpy(c.buffers.hidden + i * hidden, 1, x, DType::f32, hidden);
+    }
+  });
+}
+
 void norm_rows(const StepContext& c, RmsNorm op, const TensorView& weight, Range rows, const TensorView& bias) {
   op.weight = weight.data;
   op.weight_dtype = weight.dtype;

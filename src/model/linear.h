@@ -41,6 +41,9 @@ void norm(const StepContext& c, RmsNorm op, const TensorView& weight, int64_t m,
 /// The same of some rows, on this thread.
 void norm_rows(const StepContext& c, RmsNorm op, const TensorView& weight, Range rows, const TensorView& bias = {});
 
+/// hidden += rms_norm(branch) * weight, for these rows; branch is normed in place.
+void add_normed(const StepContext& c, const TensorView& weight, Range rows);
+
 /// Calls task(range, worker) over [0, count) in blocks of `block`.
 template <typename Task>
 void for_blocks(const StepContext& c, int64_t count, int64_t block, const Task& task) {

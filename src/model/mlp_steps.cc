@@ -101,20 +101,45 @@ void down(const StepContext& c, std::span<const MlpRows> parts, DType y_dtype, b
   });
 }
 
+// normed = norm(hidden) for tokens [first, last).
+void norm_all(const StepContext& c, const TensorView& weight, int64_t first, int64_t last) {
+  const int64_t hidden = c.spec.hidden;
+  norm(c,
+       {.x = c.buffers.hidden + first * hidden,
+        .x_stride = hidden,
+        .y = act_at(c, c.buffers.normed, first * hidden),
+        .y_dtype = c.act,
+        .y_stride = hidden},
+       weight, last - first);
+}
+
 }  // namespace
 
 void route(const StepContext& c, int64_t num_tokens, size_t layer) {
   const MlpSpec& spec = c.spec.layers[layer].mlp;
   const Buffers& b = c.buffers;
   const int64_t k = spec.top_k;
-  linear(c, {.x = b.normed, .x_dtype = c.act, .x_stride = c.spec.hidden, .y = b.router_logits, .y_dtype = DType::f32, .y_stride = spec.num_experts},
-         c.weights.layers[layer].router, c.weights.layers[layer].router_logit_bias, num_tokens);
-  const TensorView& correction = c.weights.layers[layer].router_bias;
+  const LayerWeights& w = c.weights.layers[layer];
+  const auto norm_hidden = [&](const TensorView& weight) { norm_all(c, weight, 0, num_tokens); };
+  if (spec.router.own_norm) norm_hidden(w.router_norm);
+  linear(c,
+         {.x = b.normed,
+          .x_dtype = c.act,
+          .x_stride = c.spec.hidden,
+          .y = b.router_logits,
+          .y_dtype = DType::f32,
+          .y_stride = spec.num_experts,
+          .scale = spec.router.own_norm ? static_cast<float>(1 / std::sqrt(c.spec.hidden)) : 1.0F},
+         w.router, w.router_logit_bias, num_tokens);
+  if (c.spec.layers[layer].branch_norms) norm_hidden(w.expert_norm);
+  const TensorView& correction = w.router_bias;
+  if (w.expert_scales) c.kernels.convert(w.expert_scales.data, w.expert_scales.dtype, b.expert_scales, DType::f32, spec.num_experts);
   const float* bias = correction ? b.router_bias : nullptr;
   if (correction) c.kernels.convert(correction.data, correction.dtype, b.router_bias, DType::f32, spec.num_experts);
   for_blocks(c, num_tokens, 64, [&](Range tokens, int) {
     for (int64_t t = tokens.begin; t < tokens.end; ++t)
       choose_experts(c.kernels, spec, b.router_logits + t * spec.num_experts, bias, b.chosen + t * k, b.weight + t * k);
+    for (int64_t i = tokens.begin * k; w.expert_scales && i < tokens.end * k; ++i) b.weight[i] *= b.expert_scales[b.chosen[i]];
   });
   // Counting sort by expert; within an expert by token.
   std::fill_n(b.expert_begin, spec.num_experts + 1, 0);
@@ -142,9 +167,12 @@ void combine_experts(const StepContext& c, int64_t num_tokens, size_t layer) {
   const Buffers& b = c.buffers;
   const int64_t k = c.spec.layers[layer].mlp.top_k;
   const int64_t hidden = c.spec.hidden;
+  const bool branch = c.spec.layers[layer].branch_norms;
+  float* to = branch ? b.branch : b.hidden;
   for_blocks(c, num_tokens, 16, [&](Range tokens, int) {
+    if (branch) std::fill(to + tokens.begin * hidden, to + tokens.end * hidden, 0.0F);
     for (int64_t i = tokens.begin * k; i < tokens.end * k; ++i) {
-      c.kernels.axpy(b.hidden + i / k * hidden, c.spec.residual_scale * b.weight[i], act_at(c, b.expert_out, b.row_of[i] * hidden), c.act, hidden);
+      c.kernels.axpy(to + i / k * hidden, c.spec.residual_scale * b.weight[i], act_at(c, b.expert_out, b.row_of[i] * hidden), c.act, hidden);
     }
   });
 }
@@ -159,6 +187,8 @@ void run_shared(const StepContext& c, const LayerWeights& layer, int64_t first, 
   const Buffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden;
   const int64_t m = last - first;
+  const bool branch = static_cast<bool>(layer.mlp_out_norm);
+  if (branch) norm_all(c, layer.mlp_norm, first, last);
   const MlpRows part{.mlp = &layer.shared, .first = first, .count = m, .y = b.shared_out};
   gate_and_up(c, {&part, 1});
   down(c, {&part, 1}, c.act, false);
@@ -169,15 +199,34 @@ void run_shared(const StepContext& c, const LayerWeights& layer, int64_t first, 
         {.x = act_at(c, b.normed, first * hidden), .x_dtype = c.act, .x_stride = hidden, .y = b.shared_logit, .y_dtype = DType::f32, .y_stride = 1},
         layer.shared_router, {}, m);
   }
+  float* to = branch ? b.branch : b.hidden;
+  const auto norm_here = [&](void* x, DType dtype, const TensorView& weight) {
+    norm_rows(c, {.x = x, .x_dtype = dtype, .x_stride = hidden, .y = x, .y_dtype = dtype, .y_stride = hidden}, weight, {0, 1});
+  };
   for_blocks(c, m, 16, [&](Range rows, int) {
     for (int64_t i = rows.begin; i < rows.end; ++i) {
+      if (branch) {
+        norm_here(to + (first + i) * hidden, DType::f32, layer.expert_out_norm);
+        norm_here(act_at(c, b.shared_out, i * hidden), c.act, layer.shared_out_norm);
+      }
       const float share = c.spec.residual_scale * (gated ? 1.0F / (1.0F + std::exp(-b.shared_logit[i])) : 1.0F);
-      c.kernels.axpy(b.hidden + (first + i) * hidden, share, act_at(c, b.shared_out, i * hidden), c.act, hidden);
+      c.kernels.axpy(to + (first + i) * hidden, share, act_at(c, b.shared_out, i * hidden), c.act, hidden);
     }
   });
 }
 
+void finish_branches(const StepContext& c, int64_t num_tokens, size_t layer) {
+  const LayerWeights& w = c.weights.layers[layer];
+  add_normed(c, w.mlp_out_norm, {0, num_tokens});
+  float scale = 1;
+  c.kernels.convert(w.layer_scale.data, w.layer_scale.dtype, &scale, DType::f32, 1);
+  for_blocks(c, num_tokens * c.spec.hidden, 1 << 14, [&](Range part, int) {
+    for (int64_t i = part.begin; i < part.end; ++i) c.buffers.hidden[i] *= scale;
+  });
+}
+
 void compute_logits(const StepContext& c, const int32_t* rows, int64_t count) {
+  const float cap = c.spec.logit_cap;
   const Buffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden;
   for_blocks(c, count, 4, [&](Range r, int) {
@@ -199,8 +248,16 @@ void compute_logits(const StepContext& c, const int32_t* rows, int64_t count) {
           .y = b.logits,
           .y_dtype = DType::f32,
           .y_stride = c.spec.vocab,
-          .scale = c.spec.logit_scale},
+          .scale = cap > 0 ? 2 * c.spec.logit_scale / cap : c.spec.logit_scale},
          c.weights.lm_head, c.weights.lm_head_bias, count);
+  // cap * tanh(z / cap) = cap * (1 - 2 / (exp(2 z / cap) + 1)), of what is already 2 z / cap.
+  for_blocks(c, cap > 0 ? count : 0, 1, [&](Range r, int) {
+    for (int64_t i = r.begin; i < r.end; ++i) {
+      float* x = b.logits + i * c.spec.vocab;
+      static_cast<void>(c.kernels.exp_sum(x, 0, x, c.spec.vocab));
+      for (int64_t j = 0; j < c.spec.vocab; ++j) x[j] = cap * (1 - 2 / (x[j] + 1));
+    }
+  });
 }
 
 }  // namespace moegen

@@ -52,6 +52,9 @@ std::vector<float> rope_frequencies(const RopeSpec& spec) {
       case RopeSpec::Scaling::yarn:
         f = yarn(spec, f, i);
         break;
+      case RopeSpec::Scaling::proportional:
+        if (i >= spec.pairs) f = 0;
+        break;
       case RopeSpec::Scaling::longrope:
         f /= spec.divisors[static_cast<size_t>(i)];
         break;

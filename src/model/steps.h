@@ -68,6 +68,9 @@ void run_dense(const StepContext& c, const MlpWeights& mlp, int64_t first, int64
 /// normed -> hidden += mlp(normed), weighed by sigmoid(shared_router(normed)) where the layer has one, for tokens [first, last).
 void run_shared(const StepContext& c, const LayerWeights& layer, int64_t first, int64_t last);
 
+/// hidden += norm(branch); hidden *= the layer's scale. Only with branch_norms, where the steps above add to `branch`, not to `hidden`.
+void finish_branches(const StepContext& c, int64_t num_tokens, size_t layer);
+
 /// hidden of the rows -> logits [count, vocab]. count is at most sizes.logit_rows.
 void compute_logits(const StepContext& c, const int32_t* rows, int64_t count);
 /// @}

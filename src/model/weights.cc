@@ -80,6 +80,22 @@ TensorView& place_of(ModelWeights& model, const TensorSpec& t) {
       return layer.router_logit_bias;
     case Role::router_bias:
       return layer.router_bias;
+    case Role::router_norm:
+      return layer.router_norm;
+    case Role::expert_scales:
+      return layer.expert_scales;
+    case Role::attention_out_norm:
+      return layer.attention_out_norm;
+    case Role::expert_norm:
+      return layer.expert_norm;
+    case Role::expert_out_norm:
+      return layer.expert_out_norm;
+    case Role::shared_out_norm:
+      return layer.shared_out_norm;
+    case Role::mlp_out_norm:
+      return layer.mlp_out_norm;
+    case Role::layer_scale:
+      return layer.layer_scale;
     default:
       MOEGEN_CHECK(t.role == Role::shared_router);
       return layer.shared_router;

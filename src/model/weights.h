@@ -36,6 +36,7 @@ struct LayerWeights {
   TensorView attention_norm, attention_norm_bias, q, k, v, q_bias, k_bias, v_bias, sinks, o, o_bias, q_norm, k_norm;
   TensorView q_a, q_a_norm, q_b, kv_a, kv_a_norm, kv_b;
   TensorView mlp_norm, mlp_norm_bias, router, router_logit_bias, router_bias, shared_router;
+  TensorView router_norm, expert_scales, attention_out_norm, expert_norm, expert_out_norm, shared_out_norm, mlp_out_norm, layer_scale;
   MlpWeights dense, shared;
   DeltaWeights delta;
   std::vector<MlpWeights> experts;

@@ -126,6 +126,7 @@ void Executor::run_mlp(int64_t num_tokens, size_t layer) {
   if (spec.shared_width > 0) {
     in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { run_shared(context_, weights, first, last); });
   }
+  if (context_.spec.layers[layer].branch_norms) finish_branches(context_, num_tokens, layer);
 }
 
 }  // namespace moegen

@@ -74,7 +74,8 @@ RowWork::RowWork(const ModelSpec& spec, DType kv_dtype, int64_t most_tokens, con
   for (int32_t& token : tokens_) token = static_cast<int32_t>(random() % static_cast<uint32_t>(layer_.context().weights.embedding.rows));
   const int32_t half = layer_.kv_pages() / 2;  // weights lie in the other one
   for (int32_t& page : pages_) page = half + static_cast<int32_t>(random() % static_cast<uint32_t>(layer_.kv_pages() - half));
-  const auto& [attention, mlp] = layer_.spec().layers[0];
+  const AttentionSpec& attention = layer_.spec().layers[0].attention;
+  const MlpSpec& mlp = layer_.spec().layers[0].mlp;
   const Buffers& b = layer_.buffers();
   fill_random(b.qkv, DType::f32, most_tokens * (attention.q_width() + 2 * attention.kv_width()), bench.pool);  // touched
   fill_random(b.logits, DType::f32, layer_.context().sizes.logit_rows * layer_.spec().vocab, bench.pool);

@@ -71,7 +71,8 @@ RopeSpec read_rope(const Config& c, int rotated, int64_t positions, const Family
   const Config none(nlohmann::json::object(), c.where());
   const Config v4 = c.object("rope_scaling").value_or(none);
   const Config v5 = c.object("rope_parameters").value_or(none);
-  const Config& r = v4.empty() ? v5 : v4;
+  const Config& all = v4.empty() ? v5 : v4;
+  const Config r = family.rope_of.empty() ? all : all.object(family.rope_of).value_or(all);
   for (const std::string_view type : {"full_attention", "sliding_attention", "chunked_attention"}) {
     if (r.has(type)) unsupported(r, "rope for each layer type (\"" + std::string(type) + "\")");
   }
@@ -586,6 +587,70 @@ void read_llama4(const Config& c, ModelSpec& s) {
   }
 }
 
+// Layers that see all are wider, and have keys for values.
+void read_gemma4_attention(const Config& c, ModelSpec& s) {
+  each_attention(s, [](AttentionSpec& a) {
+    a.qk_norm = AttentionSpec::QkNorm::per_head;
+    a.v_norm = true;
+    a.scale = 1;
+  });
+  set_windows(c, s, read_window(c, 512), [](int64_t i) { return (i + 1) % 6 != 0; });
+  const Config none(nlohmann::json::object(), c.where());
+  const Config ropes = c.object("rope_parameters").value_or(none);
+  const Config global = ropes.object("full_attention").value_or(none);
+  if (ropes.object("sliding_attention").value_or(none).number("partial_rotary_factor", 0, 1, 1) != 1) unsupported(c, "partial_rotary_factor");
+  const bool keys_are_values = c.flag("attention_k_eq_v", false);
+  for (LayerSpec& layer : s.layers) {
+    AttentionSpec& a = layer.attention;
+    if (a.window > 0) continue;
+    a.head_dim = to_int(c.integer("global_head_dim", 2, 4096, 512));
+    if (keys_are_values) a.num_kv_heads = to_int(c.integer("num_global_key_value_heads", 1, a.num_heads, a.num_kv_heads));
+    a.k_is_v = keys_are_values;
+    if (a.num_heads % a.num_kv_heads != 0 || int64_t{a.num_heads} * a.head_dim > kMaxWidth) {
+      throw_error(ErrorCode::corrupt,
+                  "{}: {} heads of {} with {} of keys are not possible (num_attention_heads, global_head_dim, num_global_key_value_heads)", c.where(),
+                  a.num_heads, a.head_dim, a.num_kv_heads);
+    }
+    a.rope = {};
+    a.rope.dim = a.head_dim;
+    a.rope.theta = global.number("rope_theta", 2, 1e15, 1e6);
+    const std::string type = global.text("rope_type", "proportional");
+    if (type != "proportional") unsupported(c, "rope type \"" + type + "\" of full_attention");
+    a.rope.scaling = RopeSpec::Scaling::proportional;
+    a.rope.pairs = to_int(static_cast<int64_t>(global.number("partial_rotary_factor", 0, 1, 1) * a.head_dim / 2));
+    check_rope(c, a.rope);
+  }
+}
+
+void read_gemma4(const Config& c, ModelSpec& s) {
+  if (c.flag("attention_bias", false)) unsupported(c, "attention_bias");
+  if (!c.flag("enable_moe_block", false)) unsupported(c, "enable_moe_block false");
+  for (const std::string_view field : {"hidden_size_per_layer_input", "num_kv_shared_layers"}) {
+    if (c.integer(field, 0, kMaxWidth, 0) != 0) unsupported(c, std::string(field));
+  }
+  if (c.text("use_bidirectional_attention", "vision") != "vision") unsupported(c, "use_bidirectional_attention");
+  if (const std::string act = c.text("hidden_activation", "gelu_pytorch_tanh"); act != "gelu_pytorch_tanh")
+    unsupported(c, "hidden_activation \"" + act + "\"");
+  read_gemma4_attention(c, s);
+  s.tied_embeddings = c.flag("tie_word_embeddings", true);
+  s.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(s.hidden)));
+  s.embedding_scale_rounded = true;
+  s.logit_cap = static_cast<float>(c.number("final_logit_softcapping", 1e-3, 1e6, 0));
+  MlpSpec m;
+  m.num_experts = to_int(c.integer("num_experts", 1, kMaxExperts));
+  m.top_k = to_int(c.integer("top_k_experts", 1, m.num_experts));
+  m.width = to_int(c.integer("moe_intermediate_size", 1, kMaxWidth));
+  m.shared_width = to_int(c.integer("intermediate_size", 1, kMaxWidth));
+  m.activation = MlpSpec::Activation::gelu;
+  m.router.renormalize = true;
+  m.router.own_norm = true;
+  m.router.expert_scales = true;
+  for (LayerSpec& layer : s.layers) {
+    layer.mlp = m;
+    layer.branch_norms = true;
+  }
+}
+
 constexpr std::array kSharedExpertsNames{
     TensorName{Role::shared_gate, false, "model.layers.{L}.mlp.shared_experts.gate_proj.weight"},
     TensorName{Role::shared_up, false, "model.layers.{L}.mlp.shared_experts.up_proj.weight"},
@@ -666,6 +731,24 @@ constexpr std::array kOptNames{
     TensorName{Role::down_bias, false, "model.decoder.layers.{L}.fc2.bias"},
 };
 
+constexpr std::array kGemma4Names{
+    TensorName{Role::attention_out_norm, false, "model.layers.{L}.post_attention_layernorm.weight"},
+    TensorName{Role::mlp_norm, false, "model.layers.{L}.pre_feedforward_layernorm.weight"},
+    TensorName{Role::router, false, "model.layers.{L}.router.proj.weight"},
+    TensorName{Role::router_norm, false, "model.layers.{L}.router.scale"},
+    TensorName{Role::expert_scales, false, "model.layers.{L}.router.per_expert_scale"},
+    TensorName{Role::gate_up, true, "model.layers.{L}.experts.gate_up_proj"},
+    TensorName{Role::down, true, "model.layers.{L}.experts.down_proj"},
+    TensorName{Role::shared_gate, false, "model.layers.{L}.mlp.gate_proj.weight"},
+    TensorName{Role::shared_up, false, "model.layers.{L}.mlp.up_proj.weight"},
+    TensorName{Role::shared_down, false, "model.layers.{L}.mlp.down_proj.weight"},
+    TensorName{Role::expert_norm, false, "model.layers.{L}.pre_feedforward_layernorm_2.weight"},
+    TensorName{Role::expert_out_norm, false, "model.layers.{L}.post_feedforward_layernorm_2.weight"},
+    TensorName{Role::shared_out_norm, false, "model.layers.{L}.post_feedforward_layernorm_1.weight"},
+    TensorName{Role::mlp_out_norm, false, "model.layers.{L}.post_feedforward_layernorm.weight"},
+    TensorName{Role::layer_scale, false, "model.layers.{L}.layer_scalar"},
+};
+
 constexpr std::array kLlama4Names{
     TensorName{Role::router, false, "model.layers.{L}.feed_forward.router.weight"},
     TensorName{Role::gate, false, "model.layers.{L}.feed_forward.gate_proj.weight"},
@@ -686,7 +769,7 @@ constexpr std::array kFamilies{
     Family{"qwen2_moe", "Qwen2MoeForCausalLM", 1e4, 1e-6, read_qwen2_moe, {}},
     Family{"qwen3_moe", "Qwen3MoeForCausalLM", 1e4, 1e-6, read_qwen3_moe, {}},
     Family{"qwen3_next", "Qwen3NextForCausalLM", 1e4, 1e-6, read_qwen3_next, kQwen3NextNames, false, true},
-    Family{"qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", 1e4, 1e-6, read_qwen3_5_moe, kQwen35Names, false, true, false,
+    Family{"qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", 1e4, 1e-6, read_qwen3_5_moe, kQwen35Names, false, true, false, "",
            "model.language_model."},
     Family{"olmoe", "OlmoeForCausalLM", 1e4, 1e-5, read_olmoe, {}},
     Family{"deepseek_v2", "DeepseekV2ForCausalLM", 1e4, 1e-6, read_deepseek_v2, kSharedExpertsNames, true, false},
@@ -699,6 +782,10 @@ constexpr std::array kFamilies{
     Family{"hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", 1e4, 1e-5, read_hunyuan_v1_moe, kHunyuanNames, false, false, true},
     Family{"phimoe", "PhimoeForCausalLM", 1e6, 1e-5, read_phimoe, kMixtralNames},
     Family{"llama4_text", "Llama4ForCausalLM", 5e5, 1e-5, read_llama4, kLlama4Names},
+    Family{"llama4", "Llama4ForConditionalGeneration", 5e5, 1e-5, read_llama4, kLlama4Names, false, false, false, "", "language_model.model."},
+    Family{"gemma4", "Gemma4ForConditionalGeneration", 1e4, 1e-6, read_gemma4, kGemma4Names, false, false, false, "sliding_attention",
+           "model.language_model."},
+    Family{"gemma4_text", "Gemma4ForCausalLM", 1e4, 1e-6, read_gemma4, kGemma4Names, false, false, false, "sliding_attention"},
     Family{"opt", "OPTForCausalLM", 1e4, 1e-5, read_opt, kOptNames},
     Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", 5e5, 1e-5, read_ernie4_5_moe, kErnieNames},
 };

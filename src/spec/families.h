@@ -19,9 +19,10 @@ struct Family {
   void (*read)(const Config& config, ModelSpec& spec);  ///< fills what differs from the common parts
   std::span<const TensorName> names;                    ///< where they differ from the common ones
   bool latent_attention = false;
-  bool partial_rope = false;     ///< partial_rotary_factor or rotary_dim says how much of a head is turned
-  bool fixed_alpha = false;      ///< rope of type "dynamic" has an alpha, by which the base is stretched for good
-  std::string_view prefix = "";  ///< of tensors that are called "model." in the common names; the model is in config.json's text_config
+  bool partial_rope = false;      ///< partial_rotary_factor or rotary_dim says how much of a head is turned
+  bool fixed_alpha = false;       ///< rope of type "dynamic" has an alpha, by which the base is stretched for good
+  std::string_view rope_of = "";  ///< where rope_parameters differ by layer type: the type whose are read for all layers
+  std::string_view prefix = "";   ///< of tensors that are called "model." in the common names; the model is in config.json's text_config
 };
 
 [[nodiscard]] std::span<const Family> families();

@@ -8,7 +8,10 @@ std::vector<LinearShape> linears_of(const AttentionSpec& spec, int64_t hidden) {
     return {{spec.delta.channels() + spec.q_width(), hidden}, {2 * heads, hidden}, {hidden, spec.o_width()}};
   }
   if (!spec.is_latent()) {
-    return {{spec.q_outputs(), hidden}, {spec.kv_width(), hidden}, {spec.kv_width(), hidden}, {hidden, spec.q_width()}};
+    std::vector<LinearShape> out{{spec.q_outputs(), hidden}, {spec.kv_width(), hidden}};
+    if (!spec.k_is_v) out.push_back({spec.kv_width(), hidden});
+    out.push_back({hidden, spec.q_width()});
+    return out;
   }
   const LatentSpec& m = spec.latent;
   const int64_t heads = spec.num_heads;

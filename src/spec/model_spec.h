@@ -10,7 +10,7 @@ namespace moegen {
 
 /// How position enters queries and keys. Frequencies of pair i: theta^(-2i/dim), then scaled.
 struct RopeSpec {
-  enum class Scaling { none, linear, llama3, yarn, longrope };
+  enum class Scaling { none, linear, llama3, yarn, longrope, proportional };
   int dim = 0;  ///< rotated width of a head, its first `dim` values; even; 0: position does not enter
   double theta = 10000;
   Scaling scaling = Scaling::none;
@@ -21,6 +21,7 @@ struct RopeSpec {
   double amplitude = 1;                              ///< cos and sin are multiplied by it (yarn's attention factor)
   bool truncate = true;                              ///< yarn: ramp borders rounded to whole pairs
   std::vector<double> divisors = {};                 ///< longrope: of each pair's frequency
+  int pairs = 0;                                     ///< proportional: so many pairs are turned, the others not
   bool interleaved = false;                          ///< pairs are (2i, 2i + 1), not (i, i + dim/2)
 
   bool operator==(const RopeSpec&) const = default;
@@ -73,6 +74,8 @@ struct AttentionSpec {
   bool o_bias = false;
   bool sinks = false;  ///< each head has a learned logit more in its softmax, whose weight goes nowhere
   QkNorm qk_norm = QkNorm::none;
+  bool v_norm = false;      ///< RMSNorm per head on v, without weights
+  bool k_is_v = false;      ///< v is what k is before norm and rope: it has no weights
   bool rope_first = false;  ///< the norm comes after rope
   float clip_qkv = 0;       ///< q, k, v are clamped to [-c, c] after the norm; 0: not
   float scale = 0;          ///< of the scores
@@ -105,13 +108,15 @@ struct RouterSpec {
   float jitter = 0;              ///< sparse_mixer: near is a distance of at most 2 * jitter, relative
   bool correction_bias = false;  ///< added to a score where experts are chosen, not where it weighs
   static constexpr int kMaxGroups = 256;
-  int num_groups = 1;         ///< neighbouring experts are a group,
-  int top_groups = 1;         ///< of which so many are chosen from: those
-  int group_best = 1;         ///< the sum of whose so many best is the largest
-  bool renormalize = false;   ///< the k weights are divided by their sum
-  float scaling = 1;          ///< and multiplied by this
-  bool logit_bias = false;    ///< of the linear layer that scores come from
-  bool weighs_input = false;  ///< the weight multiplies what goes into an expert, not what comes out
+  int num_groups = 1;          ///< neighbouring experts are a group,
+  int top_groups = 1;          ///< of which so many are chosen from: those
+  int group_best = 1;          ///< the sum of whose so many best is the largest
+  bool renormalize = false;    ///< the k weights are divided by their sum
+  float scaling = 1;           ///< and multiplied by this
+  bool own_norm = false;       ///< it has its own norm of the hidden state
+  bool expert_scales = false;  ///< weights are multiplied by one of the expert at last
+  bool logit_bias = false;     ///< of the linear layer that scores come from
+  bool weighs_input = false;   ///< the weight multiplies what goes into an expert, not what comes out
 
   bool operator==(const RouterSpec&) const = default;
 };
@@ -150,6 +155,9 @@ struct LinearShape {
 struct LayerSpec {
   AttentionSpec attention;
   MlpSpec mlp;
+  /// What attention, experts and shared expert give is normed before it is added, and the whole scaled at last; the experts' input has
+  /// its own norm (Gemma).
+  bool branch_norms = false;
   bool operator==(const LayerSpec&) const = default;
 };
 
@@ -169,8 +177,10 @@ struct ModelSpec {
   int64_t positions = 0;       ///< rows of a table of learned positions; 0: none
   int64_t first_position = 0;  ///< row of position 0
   float embedding_scale = 1;
-  float residual_scale = 1;  ///< of what attention and MLP add to the hidden state
+  float residual_scale = 1;              ///< of what attention and MLP add to the hidden state
+  bool embedding_scale_rounded = false;  ///< to the activation dtype
   float logit_scale = 1;
+  float logit_cap = 0;     ///< logits are cap * tanh(logit / cap); 0: not
   bool head_bias = false;  ///< lm_head has one
   bool tied_embeddings = false;
   int64_t max_positions = 0;

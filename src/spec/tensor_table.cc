@@ -61,7 +61,7 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 52> kRoleNames{
+constexpr std::array<std::string_view, 60> kRoleNames{
     "embedding",
     "positions",
     "final norm",
@@ -95,11 +95,14 @@ constexpr std::array<std::string_view, 52> kRoleNames{
     "o bias",
     "q norm",
     "k norm",
+    "attention out norm",
     "mlp norm",
     "mlp norm bias",
     "sinks",
     "router",
     "router logit bias",
+    "router norm",
+    "expert scales",
     "router bias",
     "gate",
     "up",
@@ -114,6 +117,11 @@ constexpr std::array<std::string_view, 52> kRoleNames{
     "shared up",
     "shared down",
     "shared router",
+    "expert norm",
+    "expert out norm",
+    "shared out norm",
+    "mlp out norm",
+    "layer scale",
 };
 
 std::string fill(std::string_view pattern, std::string_view mark, int number) {
@@ -139,7 +147,10 @@ const Family* family_of(const ModelSpec& spec) {
 }
 
 constexpr std::string_view kModelPrefix = "model.";
-constexpr std::array<std::string_view, 3> kVisionPrefixes{"model.visual.", "vision_model.", "multi_modal_projector."};
+constexpr std::string_view kInner = ".model.";  // a prefix that ends so is that of a whole text model, with its head
+constexpr std::array<std::string_view, 5> kImagePrefixes{"model.visual.", "vision_model.", "multi_modal_projector.", "model.vision_tower.",
+                                                         "model.embed_vision."};
+constexpr std::array<std::string_view, 2> kAudioPrefixes{"model.audio_tower.", "model.embed_audio."};
 
 class Table {
  public:
@@ -158,7 +169,11 @@ class Table {
     t.layer = layer;
     t.expert = expert;
     t.name = fill(fill(name->pattern, "{L}", layer), "{E}", expert);
-    if (!prefix_.empty() && t.name.starts_with(kModelPrefix)) t.name.replace(0, kModelPrefix.size(), prefix_);
+    if (!prefix_.empty() && t.name.starts_with(kModelPrefix)) {
+      t.name.replace(0, kModelPrefix.size(), prefix_);
+    } else if (prefix_.ends_with(kInner)) {
+      t.name.insert(0, prefix_.substr(0, prefix_.size() - kModelPrefix.size()));
+    }
     t.shape = shape;
     t.turned = name->turned;
     if (t.turned) std::reverse(shape.begin(), shape.end());
@@ -195,6 +210,12 @@ class Table {
     if (spec_.layer_norm) add(bias, layer, -1, {spec_.hidden});
   }
 
+  void add_branch_norms(int l) {
+    for (const Role role : {Role::attention_out_norm, Role::expert_norm, Role::expert_out_norm, Role::shared_out_norm, Role::mlp_out_norm})
+      add(role, l, -1, {spec_.hidden});
+    add(Role::layer_scale, l, -1, {1});
+  }
+
   void add_attention(int l) {
     const AttentionSpec& a = spec_.layers[static_cast<size_t>(l)].attention;
     const int64_t h = spec_.hidden;
@@ -209,7 +230,7 @@ class Table {
     }
     add(Role::q, l, -1, {a.q_outputs(), h});
     add(Role::k, l, -1, {a.kv_width(), h});
-    add(Role::v, l, -1, {a.kv_width(), h});
+    if (!a.k_is_v) add(Role::v, l, -1, {a.kv_width(), h});
     if (a.qkv_bias) {
       add(Role::q_bias, l, -1, {a.q_width()});
       add(Role::k_bias, l, -1, {a.kv_width()});
@@ -264,6 +285,8 @@ class Table {
     add_norm(Role::mlp_norm, Role::mlp_norm_bias, l);
     if (!m.dense()) add(Role::router, l, -1, {m.num_experts, h});
     if (m.router.logit_bias) add(Role::router_logit_bias, l, -1, {m.num_experts});
+    if (m.router.own_norm) add(Role::router_norm, l, -1, {h});
+    if (m.router.expert_scales) add(Role::expert_scales, l, -1, {m.num_experts});
     if (m.router.correction_bias) add(Role::router_bias, l, -1, {m.num_experts});
     for (int e = m.dense() ? -1 : 0; e < m.num_experts; ++e) {
       if (e < 0 && !m.dense()) continue;
@@ -289,6 +312,7 @@ class Table {
       add(Role::shared_down, l, -1, {h, m.shared_width});
       if (m.shared_gate) add(Role::shared_router, l, -1, {1, h});
     }
+    if (spec_.layers[static_cast<size_t>(l)].branch_norms) add_branch_norms(l);
   }
 
   std::vector<TensorSpec> take() { return std::move(out_); }
@@ -331,8 +355,11 @@ std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) 
     if (tensor.starts_with(fmt::format("model.layers.{}.", spec.layers.size() + static_cast<size_t>(i)))) return "predicts further tokens";
   }
   if (const Family* family = family_of(spec); family != nullptr && !family->prefix.empty()) {
-    const bool sees = std::any_of(kVisionPrefixes.begin(), kVisionPrefixes.end(), [&](std::string_view p) { return tensor.starts_with(p); });
-    if (sees) return "for images, which this version does not read";
+    const auto is_of = [&](std::span<const std::string_view> prefixes) {
+      return std::any_of(prefixes.begin(), prefixes.end(), [&](std::string_view p) { return tensor.starts_with(p); });
+    };
+    if (is_of(kAudioPrefixes)) return "for sound, which this version does not read";
+    if (is_of(kImagePrefixes)) return "for images, which this version does not read";
     if (tensor.starts_with("mtp.")) return "predicts further tokens";
   }
   return "";

@@ -44,12 +44,15 @@ enum class Role : uint8_t {
   o,              ///< [hidden, o_width]
   o_bias,
   q_norm,
-  k_norm,  ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
+  k_norm,              ///< [head_dim], or [q_width], [kv_width] where the norm goes over the whole projection
+  attention_out_norm,  ///< [hidden]: of what attention gives
   mlp_norm,
   mlp_norm_bias,      ///< [hidden]
   sinks,              ///< [heads]: logits
   router,             ///< [experts, hidden]
   router_logit_bias,  ///< [experts]: of the linear layer
+  router_norm,        ///< [hidden]
+  expert_scales,      ///< [experts]: of the weights
   router_bias,        ///< [experts]: what corrects the choice
   gate,
   up,              ///< [width, hidden], of an expert or of the dense MLP
@@ -63,7 +66,12 @@ enum class Role : uint8_t {
   shared_gate,
   shared_up,
   shared_down,
-  shared_router,  ///< [1, hidden]: sigmoid of it weighs the shared expert
+  shared_router,    ///< [1, hidden]: sigmoid of it weighs the shared expert
+  expert_norm,      ///< [hidden]: of the experts' input
+  expert_out_norm,  ///< [hidden]: of what all experts give
+  shared_out_norm,  ///< [hidden]: of what the shared expert gives
+  mlp_out_norm,     ///< [hidden]: of both together
+  layer_scale,      ///< [1]
 };
 
 [[nodiscard]] std::string_view name_of(Role role);

@@ -44,7 +44,6 @@ RopeSpec::Scaling scaling_of(const Config& r) {
   if (type == "linear") return RopeSpec::Scaling::linear;
   if (type == "llama3") return RopeSpec::Scaling::llama3;
   if (type == "yarn") return RopeSpec::Scaling::yarn;
-  if (type == "longrope") return RopeSpec::Scaling::longrope;
   unsupported(r, "rope type \"" + type + "\"");
 }
 
@@ -72,7 +71,7 @@ RopeSpec read_rope(const Config& c, int rotated, int64_t positions, const Family
   const Config v4 = c.object("rope_scaling").value_or(none);
   const Config v5 = c.object("rope_parameters").value_or(none);
   const Config& all = v4.empty() ? v5 : v4;
-  const Config r = family.rope_of.empty() ? all : all.object(family.rope_of).value_or(all);
+  const Config r = family.traits.rope_of.empty() ? all : all.object(family.traits.rope_of).value_or(all);
   for (const std::string_view type : {"full_attention", "sliding_attention", "chunked_attention"}) {
     if (r.has(type)) unsupported(r, "rope for each layer type (\"" + std::string(type) + "\")");
   }
@@ -80,11 +79,12 @@ RopeSpec read_rope(const Config& c, int rotated, int64_t positions, const Family
   rope.theta = c.number("rope_theta", kMinTheta, kMaxTheta, family.default_rope_theta);
   rope.theta = r.number("rope_theta", kMinTheta, kMaxTheta, v5.number("rope_theta", kMinTheta, kMaxTheta, rope.theta));
   rope.dim = rotated;
-  if (family.fixed_alpha && r.text(r.first_of({"rope_type", "type"}), "") == "dynamic" && rotated > 2) {
-    rope.theta *= std::pow(r.number("alpha", 1e-3, 1e6), rotated / (rotated - 2.0));
+  const bool own = !family.traits.own_rope.empty() && r.text(r.first_of({"rope_type", "type"}), "") == family.traits.own_rope;
+  if (own && family.traits.own_rope == "dynamic") {
+    if (rotated > 2) rope.theta *= std::pow(r.number("alpha", 1e-3, 1e6), rotated / (rotated - 2.0));
     return rope;
   }
-  rope.scaling = scaling_of(r);
+  rope.scaling = own ? RopeSpec::Scaling::longrope : scaling_of(r);
   if (rope.scaling == RopeSpec::Scaling::none) return rope;
   const auto max_len = static_cast<double>(positions);
   rope.original_len = r.number("original_max_position_embeddings", 1, static_cast<double>(kMaxPositions), max_len);
@@ -128,9 +128,9 @@ int rotated_width(const Config& c, int head_dim, const Family& family) {
     if (const auto r = c.object(name)) factor = r->number("partial_rotary_factor", 1e-3, 1, factor);
   }
   // transformers ignores it in other families where the rope is plain, others do not: better no answer than one of two.
-  if (!family.partial_rope && factor != 1) unsupported(c, "partial_rotary_factor");
+  if (!family.traits.partial_rope && factor != 1) unsupported(c, "partial_rotary_factor");
   const int width = to_int(static_cast<int64_t>(head_dim * factor));
-  return family.partial_rope ? to_int(c.integer("rotary_dim", 2, head_dim, width)) : width;
+  return family.traits.partial_rope ? to_int(c.integer("rotary_dim", 2, head_dim, width)) : width;
 }
 
 void check_rope(const Config& c, const RopeSpec& rope) {
@@ -218,7 +218,7 @@ ModelSpec read_common(const Config& c, const Family& family) {
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
   LayerSpec layer;
   layer.attention =
-      family.latent_attention ? read_latent_attention(c, s.max_positions, family) : read_attention(c, s.hidden, s.max_positions, family);
+      family.traits.latent_attention ? read_latent_attention(c, s.max_positions, family) : read_attention(c, s.hidden, s.max_positions, family);
   const RopeSpec& rope = layer.attention.rope;
   if (rope.scaling == RopeSpec::Scaling::yarn) s.max_positions = std::max(s.max_positions, static_cast<int64_t>(rope.original_len * rope.factor));
   if (rope.scaling == RopeSpec::Scaling::longrope) s.max_positions = std::min(s.max_positions, static_cast<int64_t>(rope.original_len));
@@ -765,29 +765,39 @@ constexpr std::array kFamilies{
     Family{"llama", "LlamaForCausalLM", 1e4, 1e-6, read_llama, {}},
     Family{"mistral", "MistralForCausalLM", 1e4, 1e-6, read_mistral, {}},
     Family{"qwen3", "Qwen3ForCausalLM", 1e4, 1e-6, read_qwen3, {}},
+    Family{"opt", "OPTForCausalLM", 1e4, 1e-5, read_opt, kOptNames},
     Family{"mixtral", "MixtralForCausalLM", 1e6, 1e-5, read_mixtral, kMixtralNames},
     Family{"qwen2_moe", "Qwen2MoeForCausalLM", 1e4, 1e-6, read_qwen2_moe, {}},
     Family{"qwen3_moe", "Qwen3MoeForCausalLM", 1e4, 1e-6, read_qwen3_moe, {}},
-    Family{"qwen3_next", "Qwen3NextForCausalLM", 1e4, 1e-6, read_qwen3_next, kQwen3NextNames, false, true},
-    Family{"qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", 1e4, 1e-6, read_qwen3_5_moe, kQwen35Names, false, true, false, "",
-           "model.language_model."},
+    Family{"qwen3_next", "Qwen3NextForCausalLM", 1e4, 1e-6, read_qwen3_next, kQwen3NextNames, {.partial_rope = true}},
+    Family{"qwen3_5_moe",
+           "Qwen3_5MoeForConditionalGeneration",
+           1e4,
+           1e-6,
+           read_qwen3_5_moe,
+           kQwen35Names,
+           {.partial_rope = true, .prefix = "model.language_model."}},
     Family{"olmoe", "OlmoeForCausalLM", 1e4, 1e-5, read_olmoe, {}},
-    Family{"deepseek_v2", "DeepseekV2ForCausalLM", 1e4, 1e-6, read_deepseek_v2, kSharedExpertsNames, true, false},
-    Family{"deepseek_v3", "DeepseekV3ForCausalLM", 1e4, 1e-6, read_deepseek_v3, kSharedExpertsNames, true, false},
+    Family{"deepseek_v2", "DeepseekV2ForCausalLM", 1e4, 1e-6, read_deepseek_v2, kSharedExpertsNames, {.latent_attention = true}},
+    Family{"deepseek_v3", "DeepseekV3ForCausalLM", 1e4, 1e-6, read_deepseek_v3, kSharedExpertsNames, {.latent_attention = true}},
     Family{"dots1", "Dots1ForCausalLM", 1e4, 1e-6, read_dots1, kSharedExpertsNames},
-    Family{"glm4_moe", "Glm4MoeForCausalLM", 1e4, 1e-5, read_glm4_moe, kSharedExpertsNames, false, true},
-    Family{"minimax_m2", "MiniMaxM2ForCausalLM", 5e6, 1e-6, read_minimax_m2, kMixtralNames, false, true},
+    Family{"glm4_moe", "Glm4MoeForCausalLM", 1e4, 1e-5, read_glm4_moe, kSharedExpertsNames, {.partial_rope = true}},
+    Family{"minimax_m2", "MiniMaxM2ForCausalLM", 5e6, 1e-6, read_minimax_m2, kMixtralNames, {.partial_rope = true}},
     Family{"gpt_oss", "GptOssForCausalLM", 1.5e5, 1e-5, read_gpt_oss, kGptOssNames},
-    Family{"granitemoe", "GraniteMoeForCausalLM", 1e4, 1e-6, read_granitemoe, kGraniteNames},
-    Family{"hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", 1e4, 1e-5, read_hunyuan_v1_moe, kHunyuanNames, false, false, true},
-    Family{"phimoe", "PhimoeForCausalLM", 1e6, 1e-5, read_phimoe, kMixtralNames},
-    Family{"llama4_text", "Llama4ForCausalLM", 5e5, 1e-5, read_llama4, kLlama4Names},
-    Family{"llama4", "Llama4ForConditionalGeneration", 5e5, 1e-5, read_llama4, kLlama4Names, false, false, false, "", "language_model.model."},
-    Family{"gemma4", "Gemma4ForConditionalGeneration", 1e4, 1e-6, read_gemma4, kGemma4Names, false, false, false, "sliding_attention",
-           "model.language_model."},
-    Family{"gemma4_text", "Gemma4ForCausalLM", 1e4, 1e-6, read_gemma4, kGemma4Names, false, false, false, "sliding_attention"},
-    Family{"opt", "OPTForCausalLM", 1e4, 1e-5, read_opt, kOptNames},
     Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", 5e5, 1e-5, read_ernie4_5_moe, kErnieNames},
+    Family{"granitemoe", "GraniteMoeForCausalLM", 1e4, 1e-6, read_granitemoe, kGraniteNames},
+    Family{"hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", 1e4, 1e-5, read_hunyuan_v1_moe, kHunyuanNames, {.own_rope = "dynamic"}},
+    Family{"phimoe", "PhimoeForCausalLM", 1e6, 1e-5, read_phimoe, kMixtralNames, {.own_rope = "longrope"}},
+    Family{"llama4_text", "Llama4ForCausalLM", 5e5, 1e-5, read_llama4, kLlama4Names},
+    Family{"llama4", "Llama4ForConditionalGeneration", 5e5, 1e-5, read_llama4, kLlama4Names, {.prefix = "language_model.model."}},
+    Family{"gemma4",
+           "Gemma4ForConditionalGeneration",
+           1e4,
+           1e-6,
+           read_gemma4,
+           kGemma4Names,
+           {.rope_of = "sliding_attention", .prefix = "model.language_model."}},
+    Family{"gemma4_text", "Gemma4ForCausalLM", 1e4, 1e-6, read_gemma4, kGemma4Names, {.rope_of = "sliding_attention"}},
 };
 
 }  // namespace
@@ -808,7 +818,7 @@ const Family& find_family(const Config& config) {
 
 ModelSpec read_spec(const Config& whole) {
   const Family& family = find_family(whole);
-  const Config config = family.prefix.empty() ? whole : whole.with("text_config");
+  const Config config = family.traits.prefix.empty() ? whole : whole.with("text_config");
   ModelSpec spec = read_common(config, family);
   spec.family = family.model_type;
   family.read(config, spec);

@@ -10,6 +10,15 @@
 
 namespace moegen {
 
+/// What is read or called otherwise than usual, and not by Family::read.
+struct FamilyTraits {
+  bool latent_attention = false;
+  bool partial_rope = false;       ///< partial_rotary_factor or rotary_dim says how much of a head is turned
+  std::string_view own_rope = "";  ///< a rope type that means something here alone: "dynamic" with a fixed alpha, "longrope"
+  std::string_view rope_of = "";   ///< where rope_parameters differ by layer type: the type whose are read for all layers
+  std::string_view prefix = "";    ///< of tensors that are called "model." in the common names; the model is in config.json's text_config
+};
+
 /// One architecture: its names in config.json, how its spec is read, how its tensors are called.
 struct Family {
   std::string_view model_type;                          ///< "mixtral"
@@ -18,11 +27,7 @@ struct Family {
   double default_norm_eps;                              ///< likewise
   void (*read)(const Config& config, ModelSpec& spec);  ///< fills what differs from the common parts
   std::span<const TensorName> names;                    ///< where they differ from the common ones
-  bool latent_attention = false;
-  bool partial_rope = false;      ///< partial_rotary_factor or rotary_dim says how much of a head is turned
-  bool fixed_alpha = false;       ///< rope of type "dynamic" has an alpha, by which the base is stretched for good
-  std::string_view rope_of = "";  ///< where rope_parameters differ by layer type: the type whose are read for all layers
-  std::string_view prefix = "";   ///< of tensors that are called "model." in the common names; the model is in config.json's text_config
+  FamilyTraits traits = {};
 };
 
 [[nodiscard]] std::span<const Family> families();

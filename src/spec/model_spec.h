@@ -105,7 +105,6 @@ struct RouterSpec {
   /// sparse_mixer: each of the k is the best of those left, its weight its softmax among those left that are near to it (arXiv 2409.12136).
   enum class Scores { softmax, sigmoid, sparse_mixer };
   Scores scores = Scores::softmax;
-  float jitter = 0;              ///< sparse_mixer: near is a distance of at most 2 * jitter, relative
   bool correction_bias = false;  ///< added to a score where experts are chosen, not where it weighs
   static constexpr int kMaxGroups = 256;
   int num_groups = 1;          ///< neighbouring experts are a group,
@@ -117,6 +116,7 @@ struct RouterSpec {
   bool expert_scales = false;  ///< weights are multiplied by one of the expert at last
   bool logit_bias = false;     ///< of the linear layer that scores come from
   bool weighs_input = false;   ///< the weight multiplies what goes into an expert, not what comes out
+  float jitter = 0;            ///< sparse_mixer: near is a distance of at most 2 * jitter, relative
 
   bool operator==(const RouterSpec&) const = default;
 };

@@ -157,7 +157,7 @@ class Table {
   Table(const ModelSpec& spec, const Family* family) : spec_(spec) {
     if (family == nullptr) return;
     own_ = family->names;
-    prefix_ = family->prefix;
+    prefix_ = family->traits.prefix;
   }
 
   void add(Role role, int layer, int expert, std::vector<int64_t> shape) {
@@ -354,7 +354,7 @@ std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) 
   for (int i = 0; i < spec.prediction_layers; ++i) {
     if (tensor.starts_with(fmt::format("model.layers.{}.", spec.layers.size() + static_cast<size_t>(i)))) return "predicts further tokens";
   }
-  if (const Family* family = family_of(spec); family != nullptr && !family->prefix.empty()) {
+  if (const Family* family = family_of(spec); family != nullptr && !family->traits.prefix.empty()) {
     const auto is_of = [&](std::span<const std::string_view> prefixes) {
       return std::any_of(prefixes.begin(), prefixes.end(), [&](std::string_view p) { return tensor.starts_with(p); });
     };

@@ -368,14 +368,89 @@ TEST_P(KernelsTest, RmsNormIsTheReference) {
       const Values weight(DType::bf16, static_cast<size_t>(width), rng);
       Values want(y_type, static_cast<size_t>(3 * width), rng);
       Values have = want;
-      RmsNorm op{x.data(), DType::f32, width, weight.data(), DType::bf16, want.data(), y_type, width, width, 1e-6F};
-      plain().rms_norm(op, {0, 3});
-      op.y = have.data();
-      fast().rms_norm(op, {0, 3});
-      for (size_t i = 0; i < static_cast<size_t>(3 * width); ++i) {
-        ASSERT_NEAR(have[i], want[i], std::abs(want[i]) * (y_type == DType::bf16 ? kBf16Eps : 64 * kFloatEps)) << width;
+      for (const auto& [weights, offset] : {std::pair{weight.data(), 0.0F}, {weight.data(), 1.0F}, {static_cast<const void*>(nullptr), 0.0F}}) {
+        RmsNorm op{x.data(), DType::f32, width, weights, DType::bf16, want.data(), y_type, width, width, 1e-6F, offset};
+        plain().rms_norm(op, {0, 3});
+        op.y = have.data();
+        fast().rms_norm(op, {0, 3});
+        for (size_t i = 0; i < static_cast<size_t>(3 * width); ++i) {
+          ASSERT_NEAR(have[i], want[i], std::abs(want[i]) * (y_type == DType::bf16 ? kBf16Eps : 64 * kFloatEps)) << width << " " << offset;
+        }
       }
     }
+  }
+}
+
+// Errors are against what the sums are made of: a state may cancel.
+TEST_P(KernelsTest, DeltaStepIsTheReference) {
+  for (const auto& [keys, values] : {std::pair{1, 1}, {4, 7}, {16, 16}, {24, 40}, {128, 128}, {128, 131}}) {
+    const auto k = static_cast<size_t>(keys), v = static_cast<size_t>(values);
+    Values want_state(DType::f32, k * v, rng), want(DType::f32, v, rng);
+    Values have_state = want_state, have = want;
+    for (const auto& [decay, beta] : {std::pair{0.9F, 0.5F}, {1.0F, 1.0F}, {0.0F, 0.7F}}) {
+      const Values query(DType::f32, k, rng), key(DType::f32, k, rng), value(DType::f32, v, rng);
+      const auto floats = [](auto& x) { return static_cast<float*>(x.data()); };
+      const auto constant = [](const Values& x) { return static_cast<const float*>(x.data()); };
+      DeltaStep op{floats(want_state), constant(query), constant(key), constant(value), decay, beta, floats(want), keys, values};
+      plain().delta_step(op);
+      op.state = floats(have_state);
+      op.out = floats(have);
+      fast().delta_step(op);
+      const double steps = 4.0 * keys * kFloatEps;
+      for (size_t j = 0; j < v; ++j) {
+        double norm = 1;
+        for (size_t i = 0; i < k; ++i) {
+          const double size = std::abs(static_cast<double>(want_state[i * v + j]));
+          norm = std::max(norm, size);
+          ASSERT_NEAR(have_state[i * v + j], want_state[i * v + j], steps * 3 * std::max(1.0, size)) << keys << " " << values;
+        }
+        ASSERT_NEAR(have[j], want[j], steps * norm * keys) << keys << " " << values;
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, ClosedGatesWithoutUp) {
+  for (const size_t count : {1U, 7U, 16U, 31U}) {
+    Values want(DType::f32, count, rng, 4), have = want;
+    plain().silu_mul(want.data(), nullptr, DType::f32, static_cast<int64_t>(count));
+    fast().silu_mul(have.data(), nullptr, DType::f32, static_cast<int64_t>(count));
+    for (size_t i = 0; i < count; ++i) ASSERT_NEAR(have[i], want[i], 16 * kFloatEps * (1 + std::abs(want[i])));
+  }
+}
+
+TEST_P(KernelsTest, GeluIsTheReference) {
+  for (const size_t count : {1U, 7U, 16U, 31U, 400U}) {
+    Values want(DType::f32, count, rng, 4), have = want;
+    const Values up(DType::f32, count, rng), x = want;
+    plain().gelu_mul(static_cast<float*>(want.data()), static_cast<const float*>(up.data()), static_cast<int64_t>(count));
+    fast().gelu_mul(static_cast<float*>(have.data()), static_cast<const float*>(up.data()), static_cast<int64_t>(count));
+    for (size_t i = 0; i < count; ++i) ASSERT_NEAR(have[i], want[i], 32 * kFloatEps * (1 + std::abs(x[i] * up[i]))) << x[i];
+  }
+}
+
+TEST_P(KernelsTest, GemmScalesWhatItAdds) {
+  constexpr int64_t kRows = 37, kCols = 50, kInner = 70;
+  const Values x(DType::f32, kRows * kInner, rng), w(DType::f32, kCols * kInner, rng), bias(DType::f32, kCols, rng);
+  for (const bool add : {false, true}) {
+    Values want(DType::f32, kRows * kCols, rng), have = want;
+    Gemm op{.x = x.data(),
+            .x_dtype = DType::f32,
+            .x_stride = kInner,
+            .w = w.data(),
+            .w_dtype = DType::f32,
+            .bias = bias.data(),
+            .bias_dtype = DType::f32,
+            .y = want.data(),
+            .y_stride = kCols,
+            .add = add,
+            .scale = 0.22F,
+            .k = kInner,
+            .scratch = gemm_scratch()};
+    plain().gemm(op, {0, kRows}, {0, kCols});
+    op.y = have.data();
+    fast().gemm(op, {0, kRows}, {0, kCols});
+    for (size_t i = 0; i < kRows * kCols; ++i) ASSERT_NEAR(have[i], want[i], 4 * kInner * kFloatEps);
   }
 }
 
@@ -470,6 +545,7 @@ struct AttentionCase {
   DType kv_dtype = dtype;
   int latent_dim = 0;
   bool sinks = false;
+  int64_t chunk = 0;
 
   [[nodiscard]] size_t head_bytes() const { return latent_dim > 0 ? latent_page_bytes(kv_dtype, head_dim) : kv_head_bytes(kv_dtype, head_dim); }
   [[nodiscard]] size_t q_stride() const { return static_cast<size_t>(kv_heads * heads * head_dim + 8); }
@@ -530,6 +606,7 @@ class Pages {
             0,
             c_.head_bytes(),
             c_.window,
+            c_.chunk,
             1 / std::sqrt(static_cast<float>(c_.head_dim)),
             c_.sinks ? sinks.data() : nullptr,
             scratch.data()};
@@ -551,6 +628,10 @@ TEST_P(KernelsTest, AttentionIsTheReference) {
                                  AttentionCase{1, 7, 2, 9, 62, 0, DType::bf16},
                                  AttentionCase{2, 5, 80, 70, 0, 33, DType::bf16},
                                  AttentionCase{1, 1, 256, 1, 95, 0, DType::f32},
+                                 AttentionCase{2, 5, 32, 70, 20, 0, DType::bf16, DType::bf16, 0, false, 24},
+                                 AttentionCase{2, 2, 16, 9, 90, 0, DType::f32, DType::f32, 0, false, 48},
+                                 AttentionCase{4, 8, 64, 1, 191, 0, DType::bf16, DType::bf16, 0, false, 48},
+                                 AttentionCase{4, 8, 64, 1, 192, 0, DType::bf16, DType::bf16, 0, false, 64},
                                  AttentionCase{4, 8, 128, 1, 200, 0, DType::bf16},
                                  AttentionCase{16, 1, 64, 1, 70, 0, DType::bf16},
                                  AttentionCase{2, 12, 48, 1, 99, 40, DType::f32},

@@ -283,8 +283,9 @@ int main(int argc, char** argv) {
   CLI::App* one = app.add_subcommand("generate", "continues one prompt, text streamed to stdout");
   add_generate_options(*one, generate_options);
   add_engine_options(*one, engine_options);
-  CLI::App* show = app.add_subcommand("inspect", "says what a checkpoint holds: family, shapes, bytes, what is skipped or missing");
-  show->add_option("-m,--model", model, "checkpoint directory")->required()->type_name("DIR");
+  CLI::App* show = app.add_subcommand(
+      "inspect", "says what a checkpoint holds: family, shapes, bytes, what is skipped or missing; without one, which families can be run");
+  show->add_option("-m,--model", model, "checkpoint directory")->type_name("DIR");
   show->add_flag("--json", json, "as JSON");
   CLI::App* tokenize = app.add_subcommand("tokenize", "stdin JSON lines to stdout JSON lines: text to ids, ids to text, chat templates");
   tokenize->add_option("-m,--model", model, "directory with the tokenizer's files")->required()->type_name("DIR");
@@ -310,7 +311,7 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
     if (batch->parsed()) return run_batch(engine_options, batch_options);
     if (one->parsed()) generate(engine_options, generate_options);
-    if (show->parsed()) std::cout << moegen::inspect(model, json);
+    if (show->parsed()) std::cout << (model.empty() ? moegen::inspect_families(json) : moegen::inspect(model, json));
     if (plan->parsed() || simulate->parsed()) {
       engine_options.workload = workload_of(plan_options, engine_options);
       engine_options.measure_from = 0;

@@ -117,5 +117,7 @@ class Engine {
 /// What a checkpoint directory holds, as text for people or as JSON: family, shapes, bytes by kind and dtype,
 /// what is skipped, what is missing. Reads headers only. Throws Error where there is no checkpoint to speak of.
 std::string inspect(const std::filesystem::path& model, bool json);
+/// The model families that can be run: names in config.json, formats of weights, by whose golden outputs they are tested.
+std::string inspect_families(bool json);
 
 }  // namespace moegen

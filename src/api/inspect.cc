@@ -6,6 +6,7 @@
 #include "base/size.h"
 #include "checkpoint/checkpoint.h"
 #include "moegen/engine.h"
+#include "spec/families.h"
 
 namespace moegen {
 namespace {
@@ -141,7 +142,27 @@ std::string to_text(const ordered_json& j) {
   return out + (j["usable"].get<bool>() ? "usable: yes\n" : "usable: no\n");
 }
 
+ordered_json family_table() {
+  ordered_json out = ordered_json::array();
+  for (const Family& f : families()) {
+    const std::string_view tested = f.traits.same_as.empty() ? f.model_type : f.traits.same_as;
+    out.push_back({{"family", f.model_type}, {"architecture", f.architecture}, {"formats", formats_of(f)}, {"tested_as", tested}});
+  }
+  return out;
+}
+
 }  // namespace
+
+std::string inspect_families(bool json) {
+  const ordered_json table = family_table();
+  if (json) return table.dump(2) + "\n";
+  const auto line = [](const std::string& family, const std::string& architecture, const std::string& formats, const std::string& tested) {
+    return fmt::format("{:<15} {:<36} {:<24} {}\n", family, architecture, formats, tested);
+  };
+  std::string out = line("family", "architecture", "weights", "golden outputs");
+  for (const ordered_json& f : table) out += line(f["family"], f["architecture"], f["formats"], f["tested_as"]);
+  return out + "FP8: e4m3 in blocks of 128 x 128. Golden outputs are those of transformers, in float32 and bfloat16 (tests/data/models).\n";
+}
 
 std::string inspect(const std::filesystem::path& model, bool json) {
   const ordered_json report = collect(model);

@@ -188,9 +188,8 @@ Quantisation read_quantisation(const Config& c, const Family& family) {
   const std::optional<Config> q = c.object("quantization_config");
   if (!q) return Quantisation::none;
   const std::string method = q->text("quant_method", "?");
-  const auto is_fused = [](const TensorName& n) { return n.role == Role::gate_up && n.expert; };
-  if (method == "mxfp4" && std::any_of(family.names.begin(), family.names.end(), is_fused)) return Quantisation::mxfp4_experts;
-  if (method != "fp8") unsupported(c, "quantization_config (quant_method \"" + method + "\")");
+  if (method == "mxfp4" && family.traits.mxfp4) return Quantisation::mxfp4_experts;
+  if (method != "fp8" || has_fused_experts(family)) unsupported(c, "quantization_config (quant_method \"" + method + "\")");
   if (const std::string format = q->text("fmt", "e4m3"); format != "e4m3") unsupported(c, "quantization_config fmt \"" + format + "\"");
   if (const std::string scheme = q->text("activation_scheme", "dynamic"); scheme != "dynamic") {
     unsupported(c, "quantization_config activation_scheme \"" + scheme + "\"");
@@ -783,13 +782,19 @@ constexpr std::array kFamilies{
     Family{"dots1", "Dots1ForCausalLM", 1e4, 1e-6, read_dots1, kSharedExpertsNames},
     Family{"glm4_moe", "Glm4MoeForCausalLM", 1e4, 1e-5, read_glm4_moe, kSharedExpertsNames, {.partial_rope = true}},
     Family{"minimax_m2", "MiniMaxM2ForCausalLM", 5e6, 1e-6, read_minimax_m2, kMixtralNames, {.partial_rope = true}},
-    Family{"gpt_oss", "GptOssForCausalLM", 1.5e5, 1e-5, read_gpt_oss, kGptOssNames},
+    Family{"gpt_oss", "GptOssForCausalLM", 1.5e5, 1e-5, read_gpt_oss, kGptOssNames, {.mxfp4 = true}},
     Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", 5e5, 1e-5, read_ernie4_5_moe, kErnieNames},
     Family{"granitemoe", "GraniteMoeForCausalLM", 1e4, 1e-6, read_granitemoe, kGraniteNames},
     Family{"hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", 1e4, 1e-5, read_hunyuan_v1_moe, kHunyuanNames, {.own_rope = "dynamic"}},
     Family{"phimoe", "PhimoeForCausalLM", 1e6, 1e-5, read_phimoe, kMixtralNames, {.own_rope = "longrope"}},
     Family{"llama4_text", "Llama4ForCausalLM", 5e5, 1e-5, read_llama4, kLlama4Names},
-    Family{"llama4", "Llama4ForConditionalGeneration", 5e5, 1e-5, read_llama4, kLlama4Names, {.prefix = "language_model.model."}},
+    Family{"llama4",
+           "Llama4ForConditionalGeneration",
+           5e5,
+           1e-5,
+           read_llama4,
+           kLlama4Names,
+           {.prefix = "language_model.model.", .same_as = "llama4_text"}},
     Family{"gemma4",
            "Gemma4ForConditionalGeneration",
            1e4,
@@ -797,12 +802,20 @@ constexpr std::array kFamilies{
            read_gemma4,
            kGemma4Names,
            {.rope_of = "sliding_attention", .prefix = "model.language_model."}},
-    Family{"gemma4_text", "Gemma4ForCausalLM", 1e4, 1e-6, read_gemma4, kGemma4Names, {.rope_of = "sliding_attention"}},
+    Family{"gemma4_text", "Gemma4ForCausalLM", 1e4, 1e-6, read_gemma4, kGemma4Names, {.rope_of = "sliding_attention", .same_as = "gemma4"}},
 };
 
 }  // namespace
 
 std::span<const Family> families() { return kFamilies; }
+
+bool has_fused_experts(const Family& family) {
+  return std::any_of(family.names.begin(), family.names.end(), [](const TensorName& n) { return n.role == Role::gate_up && n.expert; });
+}
+
+std::string formats_of(const Family& family) {
+  return fmt::format("F32 F16 BF16{}{}", has_fused_experts(family) ? "" : " FP8", family.traits.mxfp4 ? " MXFP4" : "");
+}
 
 const Family& find_family(const Config& config) {
   const auto architectures = config.texts("architectures");

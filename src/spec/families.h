@@ -17,6 +17,8 @@ struct FamilyTraits {
   std::string_view own_rope = "";  ///< a rope type that means something here alone: "dynamic" with a fixed alpha, "longrope"
   std::string_view rope_of = "";   ///< where rope_parameters differ by layer type: the type whose are read for all layers
   std::string_view prefix = "";    ///< of tensors that are called "model." in the common names; the model is in config.json's text_config
+  bool mxfp4 = false;              ///< its experts may be so
+  std::string_view same_as = "";   ///< the family that this one is but for names, and by whose golden outputs it is tested
 };
 
 /// One architecture: its names in config.json, how its spec is read, how its tensors are called.
@@ -31,6 +33,11 @@ struct Family {
 };
 
 [[nodiscard]] std::span<const Family> families();
+
+/// Whether gate and up of a routed expert are one tensor.
+[[nodiscard]] bool has_fused_experts(const Family& family);
+/// In which it reads weights: "F32 F16 BF16 FP8 MXFP4".
+[[nodiscard]] std::string formats_of(const Family& family);
 
 /// Throws Error(unsupported) naming the architecture and those that are supported.
 [[nodiscard]] const Family& find_family(const Config& config);

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "spec/tensor_table.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 
@@ -363,4 +364,133 @@ TEST(Ernie, ExpertsFromTheFirstToTheLastLayerNamed) {
 }
 
 }  // namespace
+TEST(Granite, FactorsAreAppliedWhereTheyBelong) {
+  const ModelSpec s = spec_of(golden_config("granitemoe"));
+  EXPECT_EQ(s.embedding_scale, 12);
+  EXPECT_FLOAT_EQ(s.residual_scale, 0.22F);
+  EXPECT_FLOAT_EQ(s.logit_scale, 1 / 6.0F);
+  EXPECT_FLOAT_EQ(s.layers[0].attention.scale, 0.3F);
+}
+
+TEST(Hunyuan, AlphaStretchesTheBaseAndListsAreByLayer) {
+  const json c = golden_config("hunyuan_v1_moe");
+  EXPECT_NEAR(spec_of(c).layers[0].attention.rope.theta, 1e4 * std::pow(1000, 32.0 / 30), 1e-3);
+  EXPECT_EQ(spec_of(with(c, {{"moe_topk", {1, 2, 3}}})).layers[1].mlp.top_k, 2);
+  EXPECT_EQ(spec_of(with(c, {{"moe_topk", 2}})).layers[2].mlp.top_k, 2);
+  EXPECT_ERROR(spec_of(with(c, {{"moe_topk", {1, 2}}})), ErrorCode::corrupt, "moe_topk has 2 entries for 3 layers");
+  EXPECT_ERROR(spec_of(with(c, {{"moe_topk", 7}})), ErrorCode::corrupt, "moe_topk");
+  EXPECT_ERROR(spec_of(with(c, {{"moe_intermediate_size", 40}})), ErrorCode::unsupported, "moe_intermediate_size");
+  EXPECT_ERROR(spec_of(with(c, {{"num_shared_expert", 2}})), ErrorCode::unsupported, "num_shared_expert");
+  EXPECT_ERROR(spec_of(with(c, {{"use_cla", true}})), ErrorCode::unsupported, "use_cla");
+  EXPECT_ERROR(spec_of(with(c, {{"rope_scaling", {{"type", "dynamic"}, {"alpha", nullptr}}}})), ErrorCode::corrupt, "alpha");
+}
+
+TEST(Phimoe, FactorsOfShortContextsEndWithThem) {
+  const json c = golden_config("phimoe");
+  const ModelSpec s = spec_of(c);
+  EXPECT_EQ(s.max_positions, 4096);
+  EXPECT_TRUE(s.layer_norm && s.head_bias);
+  EXPECT_EQ(s.layers[0].attention.rope.divisors.size(), 12U);
+  EXPECT_DOUBLE_EQ(s.layers[0].attention.rope.amplitude, 1.24);
+  json scaling = c.at("rope_scaling");
+  scaling["short_factor"] = {1, 2};
+  EXPECT_ERROR(spec_of(with(c, {{"rope_scaling", scaling}})), ErrorCode::corrupt, "short_factor has 2 numbers for 12 pairs");
+  scaling["short_factor"] = {0};
+  EXPECT_ERROR(spec_of(with(c, {{"rope_scaling", scaling}})), ErrorCode::corrupt, "short_factor");
+  EXPECT_ERROR(spec_of(with(c, {{"num_experts_per_tok", 1}})), ErrorCode::unsupported, "num_experts_per_tok");
+}
+
+TEST(Llama4, LayersDiffer) {
+  const json c = golden_config("llama4_text");
+  const ModelSpec s = spec_of(c);
+  EXPECT_EQ(s.layers[0].attention.chunk, 48);
+  EXPECT_EQ(s.layers[3].attention.chunk, 0);
+  EXPECT_EQ(s.layers[3].attention.rope.dim, 0);
+  EXPECT_EQ(s.layers[3].attention.tuning_step, 16);
+  EXPECT_EQ(s.layers[0].mlp.width, 144);
+  EXPECT_TRUE(s.layers[0].mlp.dense());
+  EXPECT_TRUE(s.layers[1].mlp.router.weighs_input);
+  EXPECT_EQ(spec_of(with(c, {{"no_rope_layers", {0, 1, 1, 1}}})).layers[0].attention.rope.dim, 0);
+  EXPECT_FALSE(spec_of(with(c, {{"moe_layers", {0, 3}}})).layers[0].mlp.dense());
+  EXPECT_ERROR(spec_of(with(c, {{"no_rope_layers", {0, 1}}})), ErrorCode::corrupt, "no_rope_layers has 2 entries");
+}
+
+TEST(Llama4, WithImagesIsTheSameModelUnderOtherNames) {
+  const json text = golden_config("llama4_text");
+  const json whole = {{"architectures", {"Llama4ForConditionalGeneration"}}, {"model_type", "llama4"}, {"text_config", text}};
+  const ModelSpec s = spec_of(whole);
+  EXPECT_EQ(s.layers, spec_of(text).layers);
+  const auto table = tensor_table(s);
+  EXPECT_EQ(table.front().name, "language_model.model.embed_tokens.weight");
+  EXPECT_EQ(table.back().name, "language_model.lm_head.weight");
+  EXPECT_NE(reason_to_skip(s, "vision_model.patch_embedding.linear.weight"), "");
+  EXPECT_EQ(reason_to_skip(spec_of(text), "vision_model.patch_embedding.linear.weight"), "");
+}
+
+TEST(Gemma4, GlobalLayersAreWiderAndHaveKeysForValues) {
+  const json c = golden_config("gemma4");
+  const ModelSpec s = spec_of(c);
+  const AttentionSpec& local = s.layers[0].attention;
+  const AttentionSpec& global = s.layers[1].attention;
+  EXPECT_EQ(local.head_dim, 16);
+  EXPECT_EQ(local.window, 24);
+  EXPECT_FALSE(local.k_is_v);
+  EXPECT_EQ(global.head_dim, 32);
+  EXPECT_EQ(global.num_kv_heads, 1);
+  EXPECT_TRUE(global.k_is_v);
+  EXPECT_EQ(global.rope.pairs, 4);
+  EXPECT_EQ(s.logit_cap, 8);
+  const auto text = [&](const json& change) { return with(c, {{"text_config", with(c.at("text_config"), change)}}); };
+  EXPECT_ERROR(spec_of(text({{"global_head_dim", 1}})), ErrorCode::corrupt, "global_head_dim");
+  EXPECT_ERROR(spec_of(text({{"num_global_key_value_heads", 3}})), ErrorCode::corrupt, "num_global_key_value_heads");
+  EXPECT_ERROR(spec_of(text({{"enable_moe_block", false}})), ErrorCode::unsupported, "enable_moe_block");
+  EXPECT_ERROR(spec_of(text({{"hidden_size_per_layer_input", 256}})), ErrorCode::unsupported, "hidden_size_per_layer_input");
+  EXPECT_ERROR(spec_of(text({{"hidden_activation", "silu"}})), ErrorCode::unsupported, "hidden_activation");
+}
+
+TEST(Opt, PositionsAreATableAndOtherKindsAreRefused) {
+  const json c = golden_config("opt");
+  const ModelSpec s = spec_of(c);
+  EXPECT_EQ(s.positions, 514);
+  EXPECT_FALSE(s.layers[0].mlp.has_up());
+  EXPECT_ERROR(spec_of(with(c, {{"do_layer_norm_before", false}})), ErrorCode::unsupported, "do_layer_norm_before");
+  EXPECT_ERROR(spec_of(with(c, {{"word_embed_proj_dim", 48}})), ErrorCode::unsupported, "word_embed_proj_dim");
+  EXPECT_ERROR(spec_of(with(c, {{"activation_function", "gelu"}})), ErrorCode::unsupported, "activation_function");
+}
+
+// Every field of every golden config.json, with every other kind of value: a spec that can be worked with, or an error, but no crash.
+TEST(HostileNumbers, AnyFieldOfAnyFamilyMayBeAnything) {
+  const std::vector<json> values = {nullptr,        -1,        0, 1, 3, 1e300, -1e300, 0.5, 1LL << 40, "x", true, false, json::array(), {1, 2},
+                                    json::object(), {{"a", 1}}};
+  size_t read = 0, refused = 0;
+  for (const auto& model : std::filesystem::directory_iterator(std::filesystem::path(MOEGEN_SOURCE_DIR) / "tests/data/models")) {
+    const json whole = golden_config(model.path().filename());
+    const json& inner = whole.contains("text_config") ? whole.at("text_config") : whole;
+    for (const auto& [field, old] : inner.items()) {
+      for (const json& value : values) {
+        const json changed = with(inner, {{field, value}});
+        try {
+          const ModelSpec s = spec_of(whole.contains("text_config") ? with(whole, {{"text_config", changed}}) : changed);
+          if (s.hidden < 4096 && s.layers.size() < 64) {
+            EXPECT_FALSE(tensor_table(s).empty());
+          }
+          ++read;
+        } catch (const Error& e) {
+          EXPECT_TRUE(e.code() == ErrorCode::corrupt || e.code() == ErrorCode::unsupported) << e.what();
+          ++refused;
+        }
+      }
+    }
+  }
+  EXPECT_GT(read, 1000U);
+  EXPECT_GT(refused, 1000U);
+}
+
+TEST(EveryFamily, HasGoldenOutputs) {
+  for (const Family& f : families()) {
+    const std::string_view tested = f.traits.same_as.empty() ? f.model_type : f.traits.same_as;
+    EXPECT_EQ(spec_of(golden_config(std::string(tested))).family, tested);
+  }
+}
+
 }  // namespace moegen

@@ -28,7 +28,8 @@ enum class DType : uint8_t {
   u16,
   u8,
   boolean,
-  c64
+  c64,
+  i4,  ///< not of safetensors: i4_pair
 };
 
 [[nodiscard]] int bits_of(DType dtype);
@@ -117,6 +118,14 @@ constexpr int64_t kF4Block = 32;
   return (code & 8U) != 0 ? -magnitude : magnitude;
 }
 
+/// Two codes side by side, the first in the lower four bits: whole numbers from -8 to 7, each with 8 added.
+struct i4_pair {
+  uint8_t bits;
+};
+
+/// Neighbours in a row that share a scale are a multiple of these.
+constexpr int64_t kI4Block = 32;
+
 /// A power of two, 2^(x - 127); 255 is a NaN.
 struct f8_e8m0 {
   uint8_t bits;
@@ -148,6 +157,8 @@ template <>
 inline constexpr DType kDTypeOf<f8_e4m3> = DType::f8_e4m3;
 template <>
 inline constexpr DType kDTypeOf<f4_pair> = DType::f4;
+template <>
+inline constexpr DType kDTypeOf<i4_pair> = DType::i4;
 template <>
 inline constexpr DType kDTypeOf<int8_t> = DType::i8;
 

@@ -19,16 +19,17 @@ struct Range {
 };
 
 /// y[i, n] (+)= scale * (sum_k x[row(i), k] * w[n, k] + bias[n]). row(i) is rows[i], or i where rows is null.
-/// Weights are used as the checkpoint has them: row-major [n, k], rows k elements apart. Those in f8_e4m3 and f4 are expanded where
+/// Weights are used as the checkpoint has them: row-major [n, k], rows k elements apart. Those in f8_e4m3, f4 and i4 are expanded where
 /// they are loaded: a weight is code * scale in float, rounded to x's type.
 struct Gemm {
   const void* x = nullptr;  ///< [*, k], float or bf16
   DType x_dtype = DType::f32;
   int64_t x_stride = 0;           ///< elements
   const int32_t* rows = nullptr;  ///< gather, or null
-  const void* w = nullptr;        ///< [w_first + (n - 1) * w_step + 1, k], float, bf16, f16, f8_e4m3 or f4
+  const void* w = nullptr;        ///< [w_first + (n - 1) * w_step + 1, k], float, bf16, f16, f8_e4m3, f4 or i4
   DType w_dtype = DType::bf16;
   const void* w_scales = nullptr;  ///< TensorView::scales
+  int64_t w_group = 0;             ///< TensorView::group
   int64_t w_first = 0;             ///< column n of y is row w_first + n * w_step of w
   int64_t w_step = 1;
   const void* bias = nullptr;  ///< [n] in w's dtype, or null
@@ -38,7 +39,7 @@ struct Gemm {
   int64_t y_stride = 0;     ///< elements
   bool add = false;         ///< y += instead of y =
   float scale = 1;          ///< of what is stored or added
-  int64_t k = 0;            ///< with f4 a multiple of kF4Block
+  int64_t k = 0;            ///< with f4 a multiple of kF4Block, with i4 of w_group
   void* scratch = nullptr;  ///< kGemmScratchBytes, aligned to 64
 };
 

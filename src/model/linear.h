@@ -21,6 +21,7 @@ inline void set_weights(Gemm& op, const TensorView& w, int64_t row = 0) {
   op.w = w.data;
   op.w_dtype = w.dtype;
   op.w_scales = w.scales;
+  op.w_group = w.group;
   op.w_first = w.first + row * w.step;
   op.w_step = w.step;
   op.k = w.cols;

@@ -290,6 +290,53 @@ TEST_P(KernelsTest, GemmOfF4IsThatOfItsExpansion) {
   }
 }
 
+TEST_P(KernelsTest, GemmOfI4IsThatOfItsExpansion) {
+  const auto any = [&](int64_t most) { return 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(most)); };
+  for (int trial = 0; trial < 60; ++trial) {
+    const DType x_type = trial % 2 == 0 ? DType::bf16 : DType::f32;
+    const int64_t group = kI4Block << trial % 3;
+    const int64_t m = any(trial % 3 == 0 ? 8 : trial % 3 == 1 ? 30 : 150), n = any(300), k = any(trial % 10 == 0 ? 70 : 12) * group;
+    const int64_t first = any(40) - 1, step = any(2);
+    const auto elements = static_cast<size_t>((first + n * step) * k);
+    std::vector<i4_pair> codes(elements / 2);
+    std::vector<bf16> scales(elements / static_cast<size_t>(group));
+    for (auto& pair : codes) pair.bits = static_cast<uint8_t>(rng());
+    for (auto& s : scales) s = to_bf16(static_cast<float>(rng() % 1000) * 1e-4F - 0.03F);
+    std::vector<float> values(elements);
+    for (size_t i = 0; i < elements; ++i)
+      values[i] = static_cast<float>(static_cast<int>(codes[i / 2].bits >> (i % 2 * 4) & 15U) - 8) * to_float(scales[i / static_cast<size_t>(group)]);
+    const Values expanded(x_type, values);
+    const Values x(x_type, static_cast<size_t>(m * k), rng);
+    std::vector<float> want(static_cast<size_t>(m * n)), have(want.size()), plain_have(want.size());
+    Gemm op{.x = x.data(),
+            .x_dtype = x_type,
+            .x_stride = k,
+            .w = expanded.data(),
+            .w_dtype = x_type,
+            .w_first = first,
+            .w_step = step,
+            .y = want.data(),
+            .y_stride = n,
+            .k = k,
+            .scratch = gemm_scratch()};
+    fast().gemm(op, {0, m}, {0, n});
+    op.w = codes.data();
+    op.w_dtype = DType::i4;
+    op.w_scales = scales.data();
+    op.w_group = group;
+    op.y = have.data();
+    const int64_t row = any(m), col = any(n);
+    for (const Range r : {Range{0, row}, Range{row, m}}) {
+      for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, r, c);
+    }
+    ASSERT_EQ(std::memcmp(have.data(), want.data(), want.size() * sizeof(float)), 0) << "m n k first " << m << " " << n << " " << k << " " << first;
+    if (trial % 5 != 1) continue;
+    op.y = plain_have.data();
+    plain().gemm(op, {0, m}, {0, n});
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(have[i], plain_have[i], 4 * kFloatEps * static_cast<double>(k + 4) * 0.6);
+  }
+}
+
 // With every scale: those of the ends included, whose values leave bf16's normal numbers.
 TEST_P(KernelsTest, EveryF4CodeAndScaleIsItsValue) {
   constexpr int64_t kCols = 256 * 16;  // a scale, a code

@@ -79,11 +79,20 @@ struct RowOf<F4Row<E>> {
   }
   static const void* address(F4Row<E> row) { return row.codes + row.at / 2; }
 };
+template <typename E>
+struct RowOf<I4Row<E>> {
+  using Stored = i4_pair;
+  using Lines = E;
+  static I4Row<E> of(const Gemm& op, int64_t n) {
+    return {static_cast<const i4_pair*>(op.w) + n * op.k / 2, static_cast<const bf16*>(op.w_scales) + n * (op.k / op.w_group), op.w_group, 0};
+  }
+  static const void* address(I4Row<E> row) { return row.codes + row.at / 2; }
+};
 // Of n elements in memory.
 template <typename Row>
 constexpr int64_t stored_bytes(int64_t n) {
   using Stored = typename RowOf<Row>::Stored;
-  return n * static_cast<int64_t>(sizeof(Stored)) / (std::is_same_v<Stored, f4_pair> ? 2 : 1);
+  return n * static_cast<int64_t>(sizeof(Stored)) / (std::is_same_v<Stored, f4_pair> || std::is_same_v<Stored, i4_pair> ? 2 : 1);
 }
 template <typename Row>
 constexpr int64_t kRowLine = kLineElements<typename RowOf<Row>::Lines>;  // elements that load_line() takes
@@ -414,12 +423,16 @@ void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   store_rows(op, rows, cols, scratch.total);
 }
 
+template <typename W>
+constexpr bool is_coded = std::is_same_v<W, f8_e4m3> || std::is_same_v<W, f4_pair> || std::is_same_v<W, i4_pair>;
+
 template <typename X, typename W>
 void gemm_of(const Gemm& op, Range rows, Range cols) {
   // What is broadcast is a float, unless pairs of bf16 can be multiplied as they are.
   // MXFP4 is exact in bf16: floats, unless these are.
   using F4 = F4Row<std::conditional_t<Simd::kMultipliesPairs, X, float>>;
-  using Row = std::conditional_t<std::is_same_v<W, f8_e4m3>, F8Row<X>, std::conditional_t<std::is_same_v<W, f4_pair>, F4, const W*>>;
+  using Coded = std::conditional_t<std::is_same_v<W, f8_e4m3>, F8Row<X>, std::conditional_t<std::is_same_v<W, i4_pair>, I4Row<X>, F4>>;
+  using Row = std::conditional_t<is_coded<W>, Coded, const W*>;
   using Lines = typename RowOf<Row>::Lines;
   constexpr bool kPairs = Simd::kMultipliesPairs && std::is_same_v<X, bf16> && std::is_same_v<Lines, bf16>;
   using Scalar = std::conditional_t<kPairs, bf16, float>;

@@ -63,6 +63,16 @@ struct Simd {
     const __m128i codes = split_codes(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
     return {load_codes(codes), load_codes(_mm_unpackhi_epi64(codes, codes))};
   }
+  static V load_i4(__m128i codes) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_sub_epi8(codes, _mm_set1_epi8(8)))); }
+  static V load(const i4_pair* p) {
+    int pairs;
+    __builtin_memcpy(&pairs, p, sizeof(pairs));
+    return load_i4(split_codes(_mm_cvtsi32_si128(pairs)));
+  }
+  static Two load_two(const i4_pair* p) {
+    const __m128i codes = split_codes(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return {load_i4(codes), load_i4(_mm_unpackhi_epi64(codes, codes))};
+  }
   static __m256i mask(int64_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
   static V load(const float* p, int64_t n) { return _mm256_maskload_ps(p, mask(n)); }
   template <typename Half>

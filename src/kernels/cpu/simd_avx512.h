@@ -135,6 +135,14 @@ struct Simd {
     const __m128i high = _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15));
     return {load_e2m1(_mm_unpacklo_epi8(low, high)), load_e2m1(_mm_unpackhi_epi8(low, high))};
   }
+  static V load_i4(__m128i codes) { return _mm512_maskz_cvtepi32_ps(kAll, _mm512_maskz_cvtepi8_epi32(kAll, _mm_sub_epi8(codes, _mm_set1_epi8(8)))); }
+  static V load(const i4_pair* p) { return load_two_i4(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))).low; }
+  static Two load_two(const i4_pair* p) { return load_two_i4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static Two load_two_i4(__m128i pairs) {
+    const __m128i low = _mm_and_si128(pairs, _mm_set1_epi8(15));
+    const __m128i high = _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15));
+    return {load_i4(_mm_unpacklo_epi8(low, high)), load_i4(_mm_unpackhi_epi8(low, high))};
+  }
   static V load(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static V load(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(mask(n), p)); }
   static V load(const f16* p, int64_t n) { return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(mask(n), p)); }

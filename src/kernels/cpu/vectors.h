@@ -118,6 +118,43 @@ V load_line(F4Row<E> row, Some...) {
   }
 }
 
+// A row of weights in int4 with a scale for each group, from element `at` on: expanded as it is loaded, and rounded to E. What is loaded at
+// once lies in one group, and rows are whole groups, as with F4Row.
+template <typename E>
+struct I4Row {
+  const i4_pair* codes;
+  const bf16* scales;
+  int64_t group;
+  int64_t at;
+};
+template <typename E>
+I4Row<E> operator+(I4Row<E> row, int64_t n) {
+  return {row.codes, row.scales, row.group, row.at + n};
+}
+template <typename E>
+V scale_of(I4Row<E> row) {
+  return Simd::set(to_float(row.scales[static_cast<uint32_t>(row.at) / static_cast<uint32_t>(row.group)]));
+}
+template <typename E>
+V load_some(I4Row<E> row, int64_t) {
+  const V x = Simd::mul(Simd::load(row.codes + row.at / 2), scale_of(row));
+  if constexpr (std::is_same_v<E, bf16>) {
+    return Simd::widen(Simd::narrow(x));
+  } else {
+    return x;
+  }
+}
+template <typename E, typename... Some>
+V load_line(I4Row<E> row, Some...) {
+  if constexpr (std::is_same_v<E, bf16>) {
+    const V scale = scale_of(row);
+    const Simd::Two two = Simd::load_two(row.codes + row.at / 2);
+    return Simd::pack({Simd::mul(two.low, scale), Simd::mul(two.high, scale)});
+  } else {
+    return load_some(row, kW);
+  }
+}
+
 // Lines of kW rows from element k on, turned: a vector has as many bytes of each row as a float.
 template <typename Row>
 [[gnu::always_inline]] inline void load_turned(const Row* rows, int64_t k, V (&lines)[kW]) {
@@ -166,6 +203,8 @@ void with_matrix_type(DType dtype, const F& f) {
     f(static_cast<const f8_e4m3*>(nullptr));
   } else if (dtype == DType::f4) {
     f(static_cast<const f4_pair*>(nullptr));
+  } else if (dtype == DType::i4) {
+    f(static_cast<const i4_pair*>(nullptr));
   } else {
     with_weight_type(dtype, f);
   }

@@ -36,11 +36,15 @@ void write(void* p, DType dtype, int64_t i, double value) {
 double weight(const Gemm& op, int64_t n, int64_t k) {
   n = op.w_first + n * op.w_step;
   const int64_t at = n * op.k + k;
-  if (op.w_dtype != DType::f8_e4m3 && op.w_dtype != DType::f4) return read(op.w, op.w_dtype, at);
+  if (op.w_dtype != DType::f8_e4m3 && op.w_dtype != DType::f4 && op.w_dtype != DType::i4) return read(op.w, op.w_dtype, at);
   float value = 0;
   if (op.w_dtype == DType::f4) {
     const uint32_t pair = static_cast<const f4_pair*>(op.w)[at / 2].bits;
     value = f4_to_float(at % 2 == 0 ? pair & 15U : pair >> 4) * to_float(static_cast<const f8_e8m0*>(op.w_scales)[at / kF4Block]);
+  } else if (op.w_dtype == DType::i4) {
+    const uint32_t pair = static_cast<const i4_pair*>(op.w)[at / 2].bits;
+    const int code = static_cast<int>(at % 2 == 0 ? pair & 15U : pair >> 4) - 8;
+    value = static_cast<float>(code) * to_float(static_cast<const bf16*>(op.w_scales)[at / op.w_group]);
   } else {
     const float* scales = static_cast<const float*>(op.w_scales) + n / kF8Block * ceil_div(op.k, kF8Block);
     value = to_float(static_cast<const f8_e4m3*>(op.w)[at]) * scales[k / kF8Block];

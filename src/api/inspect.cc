@@ -29,6 +29,8 @@ std::string kind_of(const TensorSpec& t) {
       return "router";
     case Role::gate:
     case Role::gate_up:
+    case Role::gate_scales:
+    case Role::up_scales:
     case Role::gate_up_scales:
     case Role::down_scales:
     case Role::gate_up_bias:
@@ -101,7 +103,7 @@ ordered_json collect(const std::filesystem::path& dir) {
     if (!binding.tensors[i]) continue;
     const TensorInfo* t = &*binding.tensors[i];
     auto& [kind_bytes, parameters] = kinds[kind_of(binding.table[i])];
-    if (t->dtype != DType::f8_e8m0) parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
+    if (!is_scales(binding.table[i].role)) parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
     for (const TensorInfo* part : {t, binding.scales[i]}) {
       if (part == nullptr) continue;
       kind_bytes += part->bytes;

@@ -35,12 +35,13 @@ std::vector<Shape> choose_shapes(const std::vector<std::string>& names) {
 DType choose_weights(const std::string& name, DType own, const std::vector<Shape>& shapes) {
   if (name == "auto") return own;
   if (name == "fp8") return DType::f8_e4m3;
-  if (name != "mxfp4") throw_error(ErrorCode::invalid_argument, "--weights {}: expected auto (as --dtype), fp8 or mxfp4", name);
+  if (name != "mxfp4" && name != "int4")
+    throw_error(ErrorCode::invalid_argument, "--weights {}: expected auto (as --dtype), fp8, mxfp4 or int4", name);
   for (const Shape& s : shapes) {
     if (s.hidden % kF4Block != 0 || s.width % kF4Block != 0)
-      throw_error(ErrorCode::invalid_argument, "--shape {}: MXFP4 has blocks of {}", s.name, kF4Block);
+      throw_error(ErrorCode::invalid_argument, "--shape {}: {} has blocks of {}", s.name, name, kF4Block);
   }
-  return DType::f4;
+  return name == "int4" ? DType::i4 : DType::f4;
 }
 
 // MXFP4 has its scales between its codes: every byte becomes one that a scale may be, near 2^-7, and is two codes too.

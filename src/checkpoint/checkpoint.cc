@@ -68,19 +68,26 @@ std::string text_of(const std::vector<int64_t>& shape) { return fmt::format("[{}
 
 bool is_plain(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
 
+// Of tensors that safetensors knows as others.
+DType file_dtype(DType dtype) {
+  if (dtype == DType::f4 || dtype == DType::f8_e8m0) return DType::u8;
+  return dtype == DType::i4 ? DType::i32 : dtype;
+}
+
 // Why a tensor of the right shape cannot be used, or "".
 std::string wrong_dtype(const TensorSpec& want, DType have) {
   if (want.quantised && want.quantised != DType::f8_e4m3) {
-    return have == DType::u8 ? "" : fmt::format("dtype {}, expected U8, as MXFP4 has it", name_of(have));
+    const DType expected = file_dtype(*want.quantised);
+    return have == expected ? "" : fmt::format("dtype {}, expected {}, as {} has it", name_of(have), name_of(expected), name_of(*want.quantised));
   }
   if (is_plain(have) || (have == DType::f8_e4m3 && want.quantised)) return "";
   if (have == DType::f8_e4m3) return "dtype F8_E4M3, but config.json has no quantization_config that says so of it (BF16, F16, F32 need none)";
   return fmt::format("dtype {} is not supported here (BF16, F16, F32 are{})", name_of(have), want.quantised ? ", and F8_E4M3" : "");
 }
 
-// What of a tensor of the right shape is the spec's. MXFP4 is U8 in the file.
+// What of a tensor of the right shape is the spec's. MXFP4 is U8 in the file, int4 I32.
 TensorInfo part_of(const TensorSpec& spec, TensorInfo tensor) {
-  if (tensor.dtype == DType::u8) tensor.dtype = *spec.quantised;
+  if (spec.quantised && spec.quantised != DType::f8_e4m3) tensor.dtype = *spec.quantised;
   if (spec.slice < 0) return tensor;
   tensor.bytes /= static_cast<uint64_t>(spec.file_shape[0]);
   tensor.offset += static_cast<uint64_t>(spec.slice) * tensor.bytes;

@@ -35,7 +35,8 @@ uint64_t mix(uint64_t x) {
 
 constexpr float kDummyScale = 0x1p-12F;  // of what is quantised: the largest value is 0.07
 
-constexpr f8_e8m0 kDummyBlockScale{120};  // 2^-7: with any code as likely as any other the deviation is 0.023
+constexpr float kDummyGroupScale = 0x1p-8F;  // of int4: a deviation of 0.018
+constexpr f8_e8m0 kDummyBlockScale{120};     // 2^-7: with any code as likely as any other the deviation is 0.023
 
 // The sum of four 16-bit uniforms is close enough to a normal variable.
 float dummy_value(uint64_t index) {
@@ -197,11 +198,15 @@ WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, Thre
           if (j % 2 == 0) reinterpret_cast<f4_pair*>(at)[j / 2].bits = static_cast<uint8_t>(mix(i << 40 | static_cast<uint64_t>(j)));
           continue;
         }
+        if (stored == DType::i4) {
+          if (j % 2 == 0) reinterpret_cast<i4_pair*>(at)[j / 2].bits = static_cast<uint8_t>(mix(i << 40 | static_cast<uint64_t>(j)));
+          continue;
+        }
         if (stored == DType::f8_e8m0) {
           reinterpret_cast<f8_e8m0*>(at)[j] = kDummyBlockScale;
           continue;
         }
-        const float x = is_norm(table[i].role) ? 1.0F : dummy_value(i << 40 | static_cast<uint64_t>(j));
+        const float x = is_norm(table[i].role) ? 1.0F : is_scales(table[i].role) ? kDummyGroupScale : dummy_value(i << 40 | static_cast<uint64_t>(j));
         if (stored == DType::f32) {
           reinterpret_cast<float*>(at)[j] = x;
         } else if (stored == DType::f8_e4m3) {

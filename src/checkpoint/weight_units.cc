@@ -11,8 +11,8 @@ namespace {
 constexpr uint64_t kElementAlignment = 4;  // of any dtype
 
 bool is_mlp(Role r) {
-  return r == Role::gate || r == Role::up || r == Role::down || r == Role::gate_up || r == Role::gate_up_scales || r == Role::down_scales ||
-         r == Role::gate_up_bias || r == Role::gate_bias || r == Role::down_bias;
+  return r == Role::gate || r == Role::up || r == Role::down || r == Role::gate_up || is_scales(r) || r == Role::gate_up_bias ||
+         r == Role::gate_bias || r == Role::down_bias;
 }
 
 // The ranges of a unit and where its tensors lie. Tensors whose aligned surroundings touch share a range.

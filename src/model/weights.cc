@@ -112,6 +112,8 @@ MlpWeights* mlp_of(ModelWeights& model, const TensorSpec& t) {
     case Role::up:
     case Role::down:
     case Role::gate_up:
+    case Role::gate_scales:
+    case Role::up_scales:
     case Role::gate_up_scales:
     case Role::down_scales:
     case Role::gate_up_bias:
@@ -123,6 +125,11 @@ MlpWeights* mlp_of(ModelWeights& model, const TensorSpec& t) {
     default:
       return nullptr;
   }
+}
+
+void set_scales(TensorView& codes, const TensorView& scales) {
+  codes.scales = scales.data;
+  codes.group = codes.cols / scales.cols;
 }
 
 }  // namespace
@@ -143,9 +150,12 @@ void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& vi
     case Role::shared_down:
       mlp.down = view;
       return;
+    case Role::gate_scales:
+      return set_scales(mlp.gate, view);
+    case Role::up_scales:
+      return set_scales(mlp.up, view);
     case Role::down_scales:
-      mlp.down.scales = view.data;
-      return;
+      return set_scales(mlp.down, view);
     case Role::gate_up_scales:
       mlp.gate.scales = mlp.up.scales = view.data;
       return;

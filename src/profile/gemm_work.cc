@@ -12,7 +12,10 @@ namespace moegen {
 namespace {
 
 // A float for a block of FP8 is nothing beside its codes.
-double bytes_of_weight(const Workbench& bench) { return bits_of(bench.weights) / 8.0 + (bench.weights == DType::f4 ? 1.0 / kF4Block : 0); }
+double bytes_of_weight(const Workbench& bench) {
+  const double scales = bench.weights == DType::f4 ? 1.0 / kF4Block : bench.weights == DType::i4 ? 2.0 / kI4Block : 0;
+  return bits_of(bench.weights) / 8.0 + scales;
+}
 
 // Of one of `count` matrices that must fit the memory.
 size_t matrix_bytes(int64_t rows, int64_t cols, size_t count, const Workbench& bench) {

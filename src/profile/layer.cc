@@ -69,6 +69,7 @@ size_t code_bytes(const Workbench& bench, int64_t rows, int64_t cols) {
 // Of TensorView::scales.
 size_t scale_bytes(const Workbench& bench, int64_t rows, int64_t cols) {
   if (bench.weights == DType::f8_e4m3) return static_cast<size_t>(ceil_div(rows, kF8Block) * ceil_div(cols, kF8Block)) * sizeof(float);
+  if (bench.weights == DType::i4) return static_cast<size_t>(rows * cols / kI4Block) * sizeof(bf16);
   return bench.weights == DType::f4 ? static_cast<size_t>(rows * cols / kF4Block) : 0;
 }
 
@@ -85,6 +86,7 @@ TensorView view_at(const Workbench& bench, size_t offset, int64_t rows, int64_t 
                 format_bytes(end));
   }
   TensorView view{.data = bench.memory.data() + offset, .dtype = bench.weights, .rows = rows, .cols = cols};
+  if (bench.weights == DType::i4) view.group = kI4Block;
   if (scale_bytes(bench, rows, cols) > 0) view.scales = bench.memory.data() + offset + code_bytes(bench, rows, cols);
   return view;
 }

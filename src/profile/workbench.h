@@ -12,7 +12,7 @@ struct Workbench {
   const Kernels& kernels;
   ThreadPool& pool;
   DType act;                   ///< f32 or bf16
-  DType weights;               ///< likewise, or f8_e4m3, or f4
+  DType weights;               ///< likewise, or f8_e4m3, f4, i4
   const MappedMemory& memory;  ///< of random_memory(), more than caches hold: weights and KV pages lie in it
 
   [[nodiscard]] DType product_dtype() const { return act == DType::bf16 && weights != DType::f32 ? DType::bf16 : DType::f32; }

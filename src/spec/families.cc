@@ -184,11 +184,42 @@ AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, con
 
 // FP8 in blocks is known, and MXFP4 where a family has its experts so. Activations are not quantised, whatever their scheme is: what is computed is
 // closer to the model that was quantised.
-Quantisation read_quantisation(const Config& c, const Family& family) {
+// Experts as compressed-tensors packs them: int4, a scale for each group. All else is plain.
+void read_int4(const Config& c, const Config& q, ModelSpec& s) {
+  const auto refuse = [&](const std::string& what) { unsupported(c, "quantization_config " + what); };
+  if (const std::string format = q.text("format", "?"); format != "pack-quantized") refuse("format \"" + format + "\"");
+  const std::optional<Config> groups = q.object("config_groups");
+  const std::optional<Config> group = groups ? groups->object("group_0") : std::nullopt;
+  const std::optional<Config> weights = group ? group->object("weights") : std::nullopt;
+  if (!weights || groups->has("group_1")) refuse("config_groups (one group_0 with weights is)");
+  if (group->has("input_activations") || group->has("output_activations")) refuse("of activations");
+  if (const int64_t bits = weights->integer("num_bits", 1, 64); bits != 4) refuse(fmt::format("num_bits {} (4 is)", bits));
+  if (weights->text("type", "int") != "int") refuse("type \"" + weights->text("type", "int") + "\"");
+  if (!weights->flag("symmetric", true)) refuse("symmetric false");
+  if (const std::string strategy = weights->text("strategy", "group"); strategy != "group") refuse("strategy \"" + strategy + "\"");
+  if (weights->has("actorder")) refuse("actorder");
+  s.quantisation = Quantisation::int4_experts;
+  s.int4_group = weights->integer("group_size", 1, kMaxWidth);
+  if (s.int4_group % kI4Block != 0) refuse(fmt::format("group_size {} (multiples of {} are)", s.int4_group, kI4Block));
+}
+
+void check_int4(const Config& c, const ModelSpec& s) {
+  for (const LayerSpec& layer : s.layers) {
+    if (layer.mlp.dense() || (s.hidden % s.int4_group == 0 && layer.mlp.width % s.int4_group == 0)) continue;
+    throw_error(ErrorCode::corrupt, "{}: experts of {} x {} are not whole groups of {}, as quantization_config has them", c.where(), layer.mlp.width,
+                s.hidden, s.int4_group);
+  }
+}
+
+Quantisation read_quantisation(const Config& c, const Family& family, ModelSpec& s) {
   const std::optional<Config> q = c.object("quantization_config");
   if (!q) return Quantisation::none;
   const std::string method = q->text("quant_method", "?");
   if (method == "mxfp4" && family.traits.mxfp4) return Quantisation::mxfp4_experts;
+  if (method == "compressed-tensors" && !has_fused_experts(family)) {
+    read_int4(c, *q, s);
+    return Quantisation::int4_experts;
+  }
   if (method != "fp8" || has_fused_experts(family)) unsupported(c, "quantization_config (quant_method \"" + method + "\")");
   if (const std::string format = q->text("fmt", "e4m3"); format != "e4m3") unsupported(c, "quantization_config fmt \"" + format + "\"");
   if (const std::string scheme = q->text("activation_scheme", "dynamic"); scheme != "dynamic") {
@@ -213,7 +244,7 @@ ModelSpec read_common(const Config& c, const Family& family) {
   s.dtype = dtype == "float32" ? DType::f32 : dtype == "float16" ? DType::f16 : DType::bf16;
   for (const int64_t id : c.integers("eos_token_id", 0, kMaxVocab)) s.eos_ids.push_back(static_cast<int32_t>(id));
   if (const std::string act = c.text("hidden_act", "silu"); act != "silu" && act != "swish") unsupported(c, "hidden_act \"" + act + "\"");
-  s.quantisation = read_quantisation(c, family);
+  s.quantisation = read_quantisation(c, family, s);
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
   LayerSpec layer;
   layer.attention =
@@ -814,7 +845,7 @@ bool has_fused_experts(const Family& family) {
 }
 
 std::string formats_of(const Family& family) {
-  return fmt::format("F32 F16 BF16{}{}", has_fused_experts(family) ? "" : " FP8", family.traits.mxfp4 ? " MXFP4" : "");
+  return fmt::format("F32 F16 BF16{}{}", has_fused_experts(family) ? "" : " FP8 INT4", family.traits.mxfp4 ? " MXFP4" : "");
 }
 
 const Family& find_family(const Config& config) {
@@ -835,6 +866,7 @@ ModelSpec read_spec(const Config& whole) {
   ModelSpec spec = read_common(config, family);
   spec.family = family.model_type;
   family.read(config, spec);
+  if (spec.quantisation == Quantisation::int4_experts) check_int4(config, spec);
   if (spec.quantisation == Quantisation::mxfp4_experts) {
     for (const LayerSpec& layer : spec.layers) {
       if (spec.hidden % kF4Block == 0 && layer.mlp.width % kF4Block == 0) continue;

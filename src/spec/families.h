@@ -36,7 +36,7 @@ struct Family {
 
 /// Whether gate and up of a routed expert are one tensor.
 [[nodiscard]] bool has_fused_experts(const Family& family);
-/// In which it reads weights: "F32 F16 BF16 FP8 MXFP4".
+/// In which it reads weights: "F32 F16 BF16 FP8 INT4".
 [[nodiscard]] std::string formats_of(const Family& family);
 
 /// Throws Error(unsupported) naming the architecture and those that are supported.

@@ -61,7 +61,7 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 60> kRoleNames{
+constexpr std::array<std::string_view, 62> kRoleNames{
     "embedding",
     "positions",
     "final norm",
@@ -108,6 +108,8 @@ constexpr std::array<std::string_view, 60> kRoleNames{
     "up",
     "down",
     "gate and up",
+    "gate scales",
+    "up scales",
     "gate and up scales",
     "down scales",
     "gate and up bias",
@@ -189,6 +191,7 @@ class Table {
   // A matrix of a routed expert.
   void add_expert(Role role, Role scales, int layer, int expert, const std::vector<int64_t>& shape) {
     add(role, layer, expert, shape);
+    if (expert >= 0 && spec_.quantisation == Quantisation::int4_experts) make_int4(scales);
     if (expert < 0 || spec_.quantisation != Quantisation::mxfp4_experts) return;
     TensorSpec& codes = out_.back();
     const int64_t blocks = shape[1] / kF4Block;
@@ -202,6 +205,20 @@ class Table {
     beside.quantised = DType::f8_e8m0;
     beside.shape = {shape[0], blocks};
     beside.file_shape.pop_back();
+    out_.push_back(std::move(beside));
+  }
+
+  // The last tensor, [rows, cols]: codes, eight in an integer, and their scales.
+  void make_int4(Role scales) {
+    TensorSpec& codes = out_.back();
+    TensorSpec beside = codes;
+    codes.name += "_packed";
+    codes.quantised = DType::i4;
+    codes.file_shape = {codes.shape[0], codes.shape[1] / 8};
+    beside.role = scales;
+    beside.name += "_scale";
+    beside.quantised = DType::bf16;
+    beside.shape = beside.file_shape = {codes.shape[0], codes.shape[1] / spec_.int4_group};
     out_.push_back(std::move(beside));
   }
 
@@ -293,8 +310,8 @@ class Table {
       if (find_name(own_, Role::gate_up, e >= 0) != nullptr) {
         add_expert(Role::gate_up, Role::gate_up_scales, l, e, {2 * m.width, h});
       } else {
-        add(Role::gate, l, e, {m.width, h});
-        if (m.has_up()) add(Role::up, l, e, {m.width, h});
+        add_expert(Role::gate, Role::gate_scales, l, e, {m.width, h});
+        if (m.has_up()) add_expert(Role::up, Role::up_scales, l, e, {m.width, h});
       }
       add_expert(Role::down, Role::down_scales, l, e, {h, m.width});
       if (m.bias) {
@@ -351,6 +368,7 @@ std::vector<TensorSpec> tensor_table(const ModelSpec& spec) {
 std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) {
   if (tensor.ends_with(".rotary_emb.inv_freq")) return "computed from config.json";
   if (spec.tied_embeddings && tensor == "lm_head.weight") return "tied to the embedding";
+  if (spec.quantisation == Quantisation::int4_experts && tensor.ends_with(".weight_shape")) return "follows from config.json";
   for (int i = 0; i < spec.prediction_layers; ++i) {
     if (tensor.starts_with(fmt::format("model.layers.{}.", spec.layers.size() + static_cast<size_t>(i)))) return "predicts further tokens";
   }

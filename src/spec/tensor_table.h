@@ -55,11 +55,13 @@ enum class Role : uint8_t {
   expert_scales,      ///< [experts]: of the weights
   router_bias,        ///< [experts]: what corrects the choice
   gate,
-  up,              ///< [width, hidden], of an expert or of the dense MLP
-  down,            ///< [hidden, width]
-  gate_up,         ///< [2 width, hidden]: gate and up in one, their rows one after the other or in turn (MlpSpec::interleaved)
+  up,       ///< [width, hidden], of an expert or of the dense MLP
+  down,     ///< [hidden, width]
+  gate_up,  ///< [2 width, hidden]: gate and up in one, their rows one after the other or in turn (MlpSpec::interleaved)
+  gate_scales,
+  up_scales,       ///< [width, hidden / group]
   gate_up_scales,  ///< [2 width, hidden / kF4Block]
-  down_scales,     ///< [hidden, width / kF4Block]
+  down_scales,     ///< [hidden, width / kF4Block, or / group]
   gate_up_bias,    ///< [2, width]: gate's, up's; a vector in the file, interleaved as the matrix
   gate_bias,       ///< [width]
   down_bias,       ///< [hidden]
@@ -75,6 +77,10 @@ enum class Role : uint8_t {
 };
 
 [[nodiscard]] std::string_view name_of(Role role);
+/// Of codes of a matrix, a tensor of their own.
+[[nodiscard]] constexpr bool is_scales(Role role) {
+  return role == Role::gate_scales || role == Role::up_scales || role == Role::gate_up_scales || role == Role::down_scales;
+}
 
 /// How a family calls a role; {L} and {E} stand for layer and expert. Of routed experts without {E} one tensor has all, [experts, ...].
 struct TensorName {
@@ -94,7 +100,8 @@ struct TensorSpec {
   std::vector<int64_t> file_shape;  ///< of the tensor called `name`
   int slice = -1;                   ///< which of the equal parts of that it is: experts may lie in one tensor; -1: all of it
   bool turned = false;              ///< the file has its columns as rows
-  /// What the model's quantisation has it in: f8_e4m3, where a checkpoint may still have it plain, or f4 and the f8_e8m0 of its scales.
+  /// What the model's quantisation has it in: f8_e4m3, where a checkpoint may still have it plain, or f4 and the f8_e8m0 of its scales, or i4 and
+  /// the bf16 of them.
   std::optional<DType> quantised = std::nullopt;
 };
 

@@ -166,6 +166,27 @@ TEST(AnyPlanFp8, SameBitsAsTheExpansion) {
   }
 }
 
+TEST(AnyPlanInt4, SameBitsAsTheExpansion) {
+  for (const int64_t group : {32, 64}) {
+    const TempDir dir;
+    auto config = qwen3_moe_config();
+    config.update({{"hidden_size", 192}, {"moe_intermediate_size", 64}});
+    write_int4_models(dir.path(), config, group);
+    for (const std::string dtype : {"bfloat16", "float32"}) {
+      EngineOptions options = ids_only(dir.path() / dtype);
+      options.dtype = dtype;
+      const Answers want = run(options, requests());
+      options.model = dir.path() / "int4";
+      EXPECT_TRUE(run(options, requests()) == want) << dtype << group;
+      options.weight_memory = least_weight_memory(options);
+      options.max_pass_tokens = 40;
+      Progress progress;
+      EXPECT_TRUE(run(options, requests(), &progress) == want) << dtype << group << " from storage";
+      EXPECT_GT(progress.weight_bytes_read, 0);
+    }
+  }
+}
+
 TEST(AnyPlanMxfp4, SameBitsAsTheExpansion) {
   const TempDir dir;
   write_mxfp4_models(dir.path(), gpt_oss_config());

@@ -9,6 +9,7 @@
 #include "spec/tensor_table.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
+#include "tests/support/quantised_model.h"
 
 namespace moegen {
 namespace {
@@ -491,6 +492,24 @@ TEST(EveryFamily, HasGoldenOutputs) {
     const std::string_view tested = f.traits.same_as.empty() ? f.model_type : f.traits.same_as;
     EXPECT_EQ(spec_of(golden_config(std::string(tested))).family, tested);
   }
+}
+
+TEST(CommonFields, OfInt4TheOneThatIsThereIsKnown) {
+  const json c = testing::int4_config(golden_config("deepseek_v3"), 32);
+  EXPECT_EQ(spec_of(c).quantisation, Quantisation::int4_experts);
+  const auto changed = [&](const char* field, const json& value) {
+    json out = c;
+    out["quantization_config"]["config_groups"]["group_0"]["weights"][field] = value;
+    return out;
+  };
+  EXPECT_ERROR(spec_of(changed("num_bits", 8)), ErrorCode::unsupported, "num_bits 8");
+  EXPECT_ERROR(spec_of(changed("symmetric", false)), ErrorCode::unsupported, "symmetric");
+  EXPECT_ERROR(spec_of(changed("strategy", "channel")), ErrorCode::unsupported, "channel");
+  EXPECT_ERROR(spec_of(changed("actorder", "group")), ErrorCode::unsupported, "actorder");
+  EXPECT_ERROR(spec_of(changed("group_size", 16)), ErrorCode::unsupported, "group_size 16");
+  EXPECT_ERROR(spec_of(changed("group_size", 96)), ErrorCode::corrupt, "whole groups of 96");
+  EXPECT_ERROR(spec_of(with(c, {{"quantization_config", {{"format", "marlin-24"}}}})), ErrorCode::unsupported, "marlin-24");
+  EXPECT_ERROR(spec_of(testing::int4_config(golden_config("gpt_oss"), 32)), ErrorCode::unsupported, "compressed-tensors");
 }
 
 }  // namespace moegen

@@ -65,6 +65,55 @@ inline void write_quantised_models(const std::filesystem::path& dir, nlohmann::j
   std::ofstream(dir / "float32" / "model.safetensors", std::ios::binary) << floats.file();
 }
 
+inline nlohmann::json int4_config(nlohmann::json config, int64_t group) {
+  const nlohmann::json weights = {{"num_bits", 4},       {"type", "int"},       {"symmetric", true},
+                                  {"strategy", "group"}, {"group_size", group}, {"actorder", nullptr}};
+  const nlohmann::json group_0 = {{"targets", {"Linear"}}, {"weights", weights}, {"input_activations", nullptr}, {"output_activations", nullptr}};
+  config["quantization_config"] = {
+      {"quant_method", "compressed-tensors"}, {"format", "pack-quantized"}, {"config_groups", {{"group_0", group_0}}}, {"ignore", {"lm_head"}}};
+  return config;
+}
+
+/// Three random checkpoints of the same values: `int4` with experts as compressed-tensors packs them, and what they expand to in `bfloat16`
+/// and in `float32`.
+inline void write_int4_models(const std::filesystem::path& dir, const nlohmann::json& config, int64_t group) {
+  for (const char* name : {"int4", "bfloat16", "float32"}) std::filesystem::create_directories(dir / name);
+  for (const char* name : {"bfloat16", "float32"}) std::ofstream(dir / name / "config.json") << config.dump();
+  std::ofstream(dir / "int4" / "config.json") << int4_config(config, group).dump();
+  SafetensorsWriter packed, halves, floats;
+  std::mt19937 rng(7);
+  std::normal_distribution<float> normal;
+  const auto table = tensor_table(load_spec(dir / "int4"));
+  for (const TensorSpec& t : table) {
+    if (is_scales(t.role)) continue;
+    const auto count = static_cast<size_t>(elements_of(t));
+    if (t.quantised != DType::i4) {
+      std::vector<bf16> values(count);
+      for (bf16& x : values) x = to_bf16(t.shape.size() == 1 && t.name.ends_with("norm.weight") ? 1 : 0.2F * normal(rng));
+      for (SafetensorsWriter* w : {&packed, &halves, &floats}) w->add(t.name, DType::bf16, t.file_shape, bytes_of_all(values));
+      continue;
+    }
+    std::vector<uint8_t> pairs(count / 2);
+    std::vector<bf16> scales(count / static_cast<size_t>(group)), rounded(count);
+    std::vector<float> values(count);
+    for (uint8_t& x : pairs) x = static_cast<uint8_t>(rng());
+    for (bf16& s : scales) s = to_bf16(0.02F + 0.01F * normal(rng));
+    for (size_t i = 0; i < count; ++i) {
+      values[i] = static_cast<float>(static_cast<int>(pairs[i / 2] >> (i % 2 * 4) & 15U) - 8) * to_float(scales[i / static_cast<size_t>(group)]);
+      rounded[i] = to_bf16(values[i]);
+    }
+    const std::string plain = t.name.substr(0, t.name.size() - std::string("_packed").size());
+    packed.add(t.name, DType::i32, t.file_shape, bytes_of_all(pairs));
+    packed.add(plain + "_scale", DType::bf16, {t.shape[0], t.shape[1] / group}, bytes_of_all(scales));
+    packed.add(plain + "_shape", DType::i64, {2}, bytes_of_all(t.shape));
+    halves.add(plain, DType::bf16, t.shape, bytes_of_all(rounded));
+    floats.add(plain, DType::f32, t.shape, bytes_of_all(values));
+  }
+  std::ofstream(dir / "int4" / "model.safetensors", std::ios::binary) << packed.file();
+  std::ofstream(dir / "bfloat16" / "model.safetensors", std::ios::binary) << halves.file();
+  std::ofstream(dir / "float32" / "model.safetensors", std::ios::binary) << floats.file();
+}
+
 /// Two random checkpoints of the same values: `mxfp4` with experts in MXFP4, and what they expand to in `bfloat16`, [experts, in, out].
 inline void write_mxfp4_models(const std::filesystem::path& dir, nlohmann::json config) {
   for (const char* name : {"mxfp4", "bfloat16"}) std::filesystem::create_directories(dir / name);

@@ -68,9 +68,11 @@ std::string text_of(const std::vector<int64_t>& shape) { return fmt::format("[{}
 
 bool is_plain(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
 
+bool is_mxfp4(DType dtype) { return dtype == DType::f4 || dtype == DType::f8_e8m0; }
+
 // Of tensors that safetensors knows as others.
 DType file_dtype(DType dtype) {
-  if (dtype == DType::f4 || dtype == DType::f8_e8m0) return DType::u8;
+  if (is_mxfp4(dtype)) return DType::u8;
   return dtype == DType::i4 ? DType::i32 : dtype;
 }
 
@@ -78,7 +80,9 @@ DType file_dtype(DType dtype) {
 std::string wrong_dtype(const TensorSpec& want, DType have) {
   if (want.quantised && want.quantised != DType::f8_e4m3) {
     const DType expected = file_dtype(*want.quantised);
-    return have == expected ? "" : fmt::format("dtype {}, expected {}, as {} has it", name_of(have), name_of(expected), name_of(*want.quantised));
+    return have == expected
+               ? ""
+               : fmt::format("dtype {}, expected {}, as {} has it", name_of(have), name_of(expected), is_mxfp4(*want.quantised) ? "MXFP4" : "int4");
   }
   if (is_plain(have) || (have == DType::f8_e4m3 && want.quantised)) return "";
   if (have == DType::f8_e4m3) return "dtype F8_E4M3, but config.json has no quantization_config that says so of it (BF16, F16, F32 need none)";

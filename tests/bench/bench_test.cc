@@ -182,7 +182,8 @@ TEST(Bench, RefusesWhatMakesNoSense) {
   EXPECT_ERROR(gemm([](GemmBench& o) { o.shapes = {"0x4"}; }), ErrorCode::invalid_argument, "0x4");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.tokens = {0}; }), ErrorCode::invalid_argument, "--tokens 0: expected 1 to");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.dtype = "int8"; }), ErrorCode::invalid_argument, "--dtype int8");
-  EXPECT_ERROR(gemm([](GemmBench& o) { o.weights = "fp4"; }), ErrorCode::invalid_argument, "--weights fp4: expected auto (as --dtype), fp8 or mxfp4");
+  EXPECT_ERROR(gemm([](GemmBench& o) { o.weights = "fp4"; }), ErrorCode::invalid_argument,
+               "--weights fp4: expected auto (as --dtype), fp8, mxfp4 or int4");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.cpu_path = "mmx"; }), ErrorCode::invalid_argument, "mmx");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.samples = 0; }), ErrorCode::invalid_argument, "--samples 0");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.memory = 1; }), ErrorCode::invalid_argument, "--memory 1");

@@ -106,6 +106,7 @@ INSTANTIATE_TEST_SUITE_P(Models, AnyPlan,
                          [](const auto& p) { return std::get<0>(p.param) + "_" + std::get<1>(p.param); });
 
 TEST_P(AnyPlan, SameBits) {
+  if (GetParam() == std::tuple("opt", "float32")) GTEST_SKIP() << "a sequence of it is more than the plans of few pages have";
   EngineOptions options = ids_only(kModels / std::get<0>(GetParam()));
   options.dtype = std::get<1>(GetParam());
   const Answers want = run(options, requests());
@@ -131,8 +132,8 @@ TEST_P(AnyPlan, SameBitsFromStorage) {
     options.max_pass_tokens = pass_tokens;
     Progress progress;
     EXPECT_TRUE(run(options, requests(), &progress) == want) << more << " " << slots << " " << pass_tokens;
-    const bool streams =
-        more == 0 || !std::set<std::string>{"mistral", "opt"}.contains(std::get<0>(GetParam()));  // small: a little more and all of it stays
+    const bool streams = more == 0 || !std::set<std::string>{"mistral", "opt", "llama4_text"}.contains(
+                                          std::get<0>(GetParam()));  // small: a little more and all of it stays
     EXPECT_EQ(progress.weight_bytes_read > 0 && progress.weight_read_seconds > 0, streams);
   }
 }

@@ -194,9 +194,26 @@ const TensorInfo* Checkpoint::find(const std::string& name) const {
   return it == by_name_.end() ? nullptr : &tensors_[it->second];
 }
 
+namespace {
+
+// Experts in one tensor, or each in its own where that is what the checkpoint has.
+std::vector<TensorSpec> table_for(const ModelSpec& spec, const Checkpoint& checkpoint) {
+  std::vector<TensorSpec> table = tensor_table(spec);
+  const auto sliced = std::find_if(table.begin(), table.end(), [](const TensorSpec& t) { return t.slice >= 0; });
+  if (sliced == table.end() || spec.quantisation != Quantisation::none || spec.layers[static_cast<size_t>(sliced->layer)].mlp.bias ||
+      checkpoint.find(sliced->name) != nullptr)
+    return table;
+  std::vector<TensorSpec> split = tensor_table(spec, true);
+  const bool there =
+      std::any_of(split.begin(), split.end(), [&](const TensorSpec& t) { return t.expert == 0 && checkpoint.find(t.name) != nullptr; });
+  return there ? split : table;
+}
+
+}  // namespace
+
 Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
   Binding out;
-  out.table = tensor_table(spec);
+  out.table = table_for(spec, checkpoint);
   std::set<std::string_view> wanted;
   for (const TensorSpec& want : out.table) {
     wanted.insert(want.name);

@@ -156,14 +156,14 @@ constexpr std::array<std::string_view, 2> kAudioPrefixes{"model.audio_tower.", "
 
 class Table {
  public:
-  Table(const ModelSpec& spec, const Family* family) : spec_(spec) {
+  Table(const ModelSpec& spec, const Family* family, bool split) : spec_(spec), split_(split) {
     if (family == nullptr) return;
     own_ = family->names;
     prefix_ = family->traits.prefix;
   }
 
   void add(Role role, int layer, int expert, std::vector<int64_t> shape) {
-    const TensorName* name = find_name(own_, role, expert >= 0);
+    const TensorName* name = split_ && expert >= 0 ? nullptr : find_name(own_, role, expert >= 0);
     if (name == nullptr) name = find_name(kCommonNames, role, expert >= 0);
     MOEGEN_CHECK(name != nullptr);
     TensorSpec& t = out_.emplace_back();
@@ -307,7 +307,7 @@ class Table {
     if (m.router.correction_bias) add(Role::router_bias, l, -1, {m.num_experts});
     for (int e = m.dense() ? -1 : 0; e < m.num_experts; ++e) {
       if (e < 0 && !m.dense()) continue;
-      if (find_name(own_, Role::gate_up, e >= 0) != nullptr) {
+      if (find_name(own_, Role::gate_up, e >= 0) != nullptr && !split_) {
         add_expert(Role::gate_up, Role::gate_up_scales, l, e, {2 * m.width, h});
       } else {
         add_expert(Role::gate, Role::gate_scales, l, e, {m.width, h});
@@ -336,6 +336,7 @@ class Table {
 
  private:
   const ModelSpec& spec_;
+  bool split_;
   std::span<const TensorName> own_;
   std::string_view prefix_;
   std::vector<TensorSpec> out_;
@@ -351,8 +352,8 @@ uint64_t elements_of(const TensorSpec& spec) {
   return n;
 }
 
-std::vector<TensorSpec> tensor_table(const ModelSpec& spec) {
-  Table table(spec, family_of(spec));
+std::vector<TensorSpec> tensor_table(const ModelSpec& spec, bool split) {
+  Table table(spec, family_of(spec), split);
   table.add(Role::embedding, -1, -1, {spec.vocab, spec.hidden});
   if (spec.positions > 0) table.add(Role::positions, -1, -1, {spec.positions, spec.hidden});
   for (int l = 0; l < static_cast<int>(spec.layers.size()); ++l) {

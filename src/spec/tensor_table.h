@@ -110,8 +110,9 @@ struct TensorSpec {
 /// What a checkpoint has it in as far as config.json tells, where `plain` is what is not quantised.
 [[nodiscard]] inline DType expected_dtype(const TensorSpec& spec, DType plain) { return spec.quantised.value_or(plain); }
 
-/// All tensors of a model, in the order of computation.
-[[nodiscard]] std::vector<TensorSpec> tensor_table(const ModelSpec& spec);
+/// All tensors of a model, in the order of computation. `split`: experts that the family has in one tensor are tensors of their own, under the
+/// common names: checkpoints of either kind are about.
+[[nodiscard]] std::vector<TensorSpec> tensor_table(const ModelSpec& spec, bool split = false);
 
 /// Why a tensor that is in the checkpoint but not in the table may be passed over, or "" where it may not:
 /// inverse frequencies that older checkpoints saved, an lm_head beside tied embeddings, layers that predict further tokens.

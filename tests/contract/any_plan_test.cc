@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 
+#include "base/file.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 #include "tests/support/quantised_model.h"
@@ -165,6 +166,38 @@ TEST(AnyPlanFp8, SameBitsAsTheExpansion) {
     EXPECT_TRUE(run(options, requests(), &progress) == want) << dtype << " from storage";
     EXPECT_GT(progress.weight_bytes_read, 0);
   }
+}
+
+// A checkpoint of a family with all experts in one tensor, written with a tensor for each.
+void write_split(const std::filesystem::path& from, const std::filesystem::path& to) {
+  std::filesystem::copy_file(from / "config.json", to / "config.json");
+  const ModelSpec spec = load_spec(from);
+  const Checkpoint checkpoint = Checkpoint::open(from);
+  const Binding binding = bind(spec, checkpoint);
+  const std::string file = read_text_file(from / "model.safetensors", 1 << 28);
+  SafetensorsWriter out;
+  for (const TensorSpec& t : tensor_table(spec, true)) {
+    const bool half = t.expert >= 0 && t.role != Role::down;
+    for (size_t i = 0; i < binding.table.size(); ++i) {
+      const TensorSpec& own = binding.table[i];
+      if (own.layer != t.layer || own.expert != t.expert || own.role != (half ? Role::gate_up : t.role)) continue;
+      const size_t bytes = binding.tensors[i]->bytes / (half ? 2 : 1);
+      out.add(t.name, binding.tensors[i]->dtype, t.file_shape,
+              file.substr(binding.tensors[i]->offset + (t.role == Role::up && half ? bytes : 0), bytes));
+    }
+  }
+  std::ofstream(to / "model.safetensors", std::ios::binary) << out.file();
+}
+
+TEST(AnyPlanSplit, ExpertsEachInTheirOwnTensorAreTheSameModel) {
+  const TempDir dir;
+  EngineOptions options = ids_only(kModels / "qwen3_5_moe");
+  const Answers want = run(options, requests());
+  write_split(options.model, dir.path());
+  options.model = dir.path();
+  EXPECT_TRUE(run(options, requests()) == want);
+  options.weight_memory = least_weight_memory(options);
+  EXPECT_TRUE(run(options, requests()) == want) << "from storage";
 }
 
 TEST(AnyPlanInt4, SameBitsAsTheExpansion) {

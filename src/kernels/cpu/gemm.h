@@ -13,37 +13,30 @@
 //
 // An output is one chain of multiply-adds along k, in order, whatever is computed beside it, so that no lanes are ever added: lanes are
 // rows of one operand, and the other operand's elements are broadcast from where they lie. Of many rows x is packed, a stretch of k at a
-// time, and stays while the weights go by. Of fewer the weights are packed on their way from DRAM, and of few they never leave the registers.
+// time, and stays while the weights go by. Of few the weights are turned on their way from DRAM, a block of them while the one before is
+// multiplied.
 namespace moegen {
 namespace {
 
 constexpr int64_t kPanel = 16;  // rows side by side; a cache line for each step along k
-constexpr int64_t kFewRows = 8;
 constexpr int64_t kSomeRows = kGemmStreamedRows;
 constexpr int64_t kBlockRows = kGemmBlockRows;
 constexpr int64_t kBlockCols = kGemmBlockCols;
 constexpr int64_t kStreamedCols = kGemmStreamedCols;
-constexpr int kAtATime = std::min(8, Simd::kGemmSums / static_cast<int>(kPanel / kW));  // most rows that are broadcast
-constexpr int kManyCols = std::min(6, kAtATime);
-constexpr int64_t kSomeCols = 48;             // packed at a time
-constexpr int64_t kPackLines = kW * kW / 64;  // fetched ahead with each call of before_lines(); the rest while tiles are multiplied
-static_assert(kBlockCols % kSomeCols == 0 && kStreamedCols * kSomeRows <= kBlockCols * kBlockRows);
+constexpr int kManyCols = 6;  // that are broadcast together
+constexpr int64_t kFewStretch = 2048;
+static_assert(kStreamedCols * kSomeRows <= kBlockCols * kBlockRows && kSomeRows * kFewStretch * sizeof(float) <= kBlockRows * kGemmRowBytes);
 
-// Panels of a tile that has as many rows and stays in registers.
-constexpr int panels_beside(int rows) { return std::clamp<int>(Simd::kGemmSums / rows / (kPanel / kW), 1, 4); }
+// Panels of a tile that has as many columns and stays in registers.
+constexpr int kManyPanels = std::clamp<int>(Simd::kGemmSums / kManyCols / (kPanel / kW), 1, 4);
 
-// The largest number of panels up to `most` that divides kSomeCols.
-constexpr int fitting(int most) { return kSomeCols / kPanel % most == 0 ? most : fitting(most - 1); }
-
-// Stretches of k: many packed rows stay in L2, packed weights in L1.
+// Stretch of k in which many packed rows stay in L2.
 template <typename T>
 constexpr int64_t kManyStretch = kGemmRowBytes / static_cast<int64_t>(sizeof(T));
-template <typename T>
-constexpr int64_t kSomeStretch = 256 / static_cast<int64_t>(sizeof(T));
 
 struct GemmScratch {
   alignas(64) std::byte packed[kBlockRows * kGemmRowBytes];
-  alignas(64) float broadcast[std::max(kManyCols * kManyStretch<bf16>, kSomeRows* kSomeStretch<bf16>)];  // what is not broadcast from where it lies
+  alignas(64) float broadcast[kManyCols * kManyStretch<float>];  // what is not broadcast from where it lies
   alignas(64) float total[(kBlockCols + kManyCols) * kBlockRows];
 };
 static_assert(sizeof(GemmScratch) <= kGemmScratchBytes);
@@ -103,13 +96,6 @@ Row weight_row(const Gemm& op, Range cols, int64_t j) {
   return RowOf<Row>::of(op, op.w_first + std::min(cols.begin + j, cols.end - 1) * op.w_step);
 }
 
-// Calls f(constant 0), ... f(constant kParts - 1).
-template <typename P, typename F>
-void for_parts(const F& f) {
-  f(std::integral_constant<int, 0>{});
-  if constexpr (P::kParts == 2) f(std::integral_constant<int, 1>{});
-}
-
 // The rows from[i] of `length` elements as rows of T: where they are if they can stay, otherwise in `room`, zeros behind them to a
 // whole step.
 template <typename T, int64_t kStep, typename Row>
@@ -165,9 +151,6 @@ class Ahead {
   int64_t at_ = 0;
 };
 
-template <typename Row>
-constexpr int64_t kAhead = 8192 / static_cast<int64_t>(sizeof(typename RowOf<Row>::Stored));  // elements of a row, at a time
-
 // Columns from `col` on and a stretch from k on; nothing behind the last of either.
 template <typename Row>
 Ahead weights_ahead(const Gemm& op, Range cols, int64_t col, int64_t k, int64_t stretch, int64_t count) {
@@ -176,15 +159,15 @@ Ahead weights_ahead(const Gemm& op, Range cols, int64_t col, int64_t k, int64_t 
           stored_bytes<Row>(std::min(stretch, op.k - k))};
 }
 
-// packed[p][k / kStep][kPanel][kStep] of rows x[0 .. count), panels `panel_stride` elements apart; zeros behind them to a whole panel,
-// and behind k to a whole vector. Calls before_lines() before it loads a vector of each of kW rows.
-template <typename T, typename Row, typename BeforeLines>
-void pack_rows(const Row* x, int64_t count, int64_t length, T* packed, int64_t panel_stride, const BeforeLines& before_lines) {
+// packed[p][k][kPanel] of rows x[0 .. count), or [p][k / 2][kPanel][2] where they stay pairs of bf16; panels `panel_stride` elements apart; zeros
+// behind them to a whole panel, and behind k to a whole vector.
+template <typename T, typename Row>
+void pack_rows(const Row* x, int64_t count, int64_t length, T* packed, int64_t panel_stride) {
   constexpr int64_t kElements = kRowLine<Row>;
+  constexpr bool kSplit = kElements > kLineElements<T>;
   for (int64_t panel = 0; panel < count; panel += kPanel) {
     for (int64_t k = 0; k < length; k += kElements) {
       for (int64_t first = 0; first < kPanel; first += kW) {
-        before_lines();
         V lines[kW];
         const int64_t row = panel + first;
         if (row + kW <= count && k + kElements <= length) {
@@ -194,7 +177,15 @@ void pack_rows(const Row* x, int64_t count, int64_t length, T* packed, int64_t p
           Simd::transpose(lines);
         }
         float* out = reinterpret_cast<float*>(packed + panel / kPanel * panel_stride + k * kPanel) + first;
-        for (int64_t i = 0; i < kW; ++i) Simd::store(out + i * kPanel, lines[i]);
+        for (int64_t i = 0; i < kW; ++i) {
+          if constexpr (kSplit) {
+            const Simd::Pairs pair = Simd::split(lines[i]);
+            Simd::store(out + 2 * i * kPanel, pair.even);
+            Simd::store(out + (2 * i + 1) * kPanel, pair.odd);
+          } else {
+            Simd::store(out + i * kPanel, lines[i]);
+          }
+        }
       }
     }
   }
@@ -202,7 +193,7 @@ void pack_rows(const Row* x, int64_t count, int64_t length, T* packed, int64_t p
 
 // total[i][0 .. kPanels * kPanel) (+)= rows[i] . each of the packed rows, over `length` of k. Calls fetch(k) once a cache line of them.
 template <typename P, int kRows, int kPanels, typename Fetch>
-void tile(const typename P::Vector* packed, int64_t panel_stride, const typename P::Scalar* const* rows, int64_t length, const Fetch& fetch,
+void tile(const typename P::Scalar* packed, int64_t panel_stride, const typename P::Scalar* const* rows, int64_t length, const Fetch& fetch,
           float* total, int64_t total_stride, bool first) {
   constexpr int kPerPanel = kPanel / kW;
   constexpr int kVectors = kPanels * kPerPanel;
@@ -216,15 +207,12 @@ void tile(const typename P::Vector* packed, int64_t panel_stride, const typename
   for (int64_t line = 0; line < length; line += kScalars) {
     fetch(line);
     for (int64_t k = line; k < std::min(line + kScalars, length); k += P::kStep) {
-      for_parts<P>([&](auto part) __attribute__((always_inline)) {
-        typename P::Operand b[kVectors];
-        for (int v = 0; v < kVectors; ++v)
-          b[v] = P::operand(part, load_line(packed + v / kPerPanel * panel_stride + k * kPanel + v % kPerPanel * kW * P::kStep));
-        for (int i = 0; i < kRows; ++i) {
-          const auto a = P::broadcast(row[i] + k + part);
-          for (int v = 0; v < kVectors; ++v) acc[i][v] = P::add(acc[i][v], a, b[v]);
-        }
-      });
+      V b[kVectors];
+      for (int v = 0; v < kVectors; ++v) b[v] = load_line(packed + v / kPerPanel * panel_stride + k * kPanel + v % kPerPanel * kW * P::kStep);
+      for (int i = 0; i < kRows; ++i) {
+        const auto a = P::broadcast(row[i] + k);
+        for (int v = 0; v < kVectors; ++v) acc[i][v] = P::add(acc[i][v], a, b[v]);
+      }
     }
   }
   for (int i = 0; i < kRows; ++i) {
@@ -232,36 +220,70 @@ void tile(const typename P::Vector* packed, int64_t panel_stride, const typename
   }
 }
 
-// total[i][0 .. kW) (+)= x[i] . rows of w, which are turned in registers.
+// Four rows of w from element k on become columns: lines of kW floats, or pairs of bf16, at `out`, whose first four are theirs.
+template <typename Row>
+[[gnu::always_inline]] inline void turn_rows(const Row* w, int64_t k, float* out) {
+  V lines[4];
+  for (int j = 0; j < 4; ++j) lines[j] = load_line(w[j] + k);
+  Simd::turn_four(lines);
+  for (int j = 0; j < 4; ++j) Simd::store_quarters(out + j * kW, lines[j], 4 * kW);
+}
+
+// All rows of a block.
+template <typename Row>
+[[gnu::always_inline]] inline void turn_block(const Row* w, int64_t k, float* out) {
+  V lines[kW];
+  load_turned(w, k, lines);
+  for (int64_t j = 0; j < kW; ++j) Simd::store(out + j * kW, lines[j]);
+}
+
+// total[i][0 .. kW) (+)= x[i] . rows of w. A block of weights is turned into L1 while the one before is multiplied, step by step: the one
+// waits for shuffles, the other for sums, and neither fills the window of the processor by itself.
 template <typename P, int kRows, typename Row>
 void few_tile(const typename P::Scalar* const* x, const Row* w, int64_t length, Ahead& ahead, float* total, bool first) {
-  constexpr int64_t kElements = kW * P::kStep;
+  constexpr int64_t kElements = kRowLine<Row>;
+  constexpr int64_t kOfLine = kElements / kW;  // elements of a row in a turned line
+  alignas(64) float turned[2][kW * kW];
   V acc[kRows];
   for (int i = 0; i < kRows; ++i) acc[i] = first ? Simd::zero() : Simd::load(total + i * kStreamedCols);
   const typename P::Scalar* row[kRows];
   for (int i = 0; i < kRows; ++i) row[i] = x[i];
-  const auto step = [&](int64_t k, int64_t count, auto... some) __attribute__((always_inline)) {
-    V lines[kW];
-    if constexpr (sizeof...(some) == 0) {
-      load_turned(w, k, lines);
+  const auto multiply = [&](int64_t k, V line) __attribute__((always_inline)) {
+    if constexpr (kOfLine > P::kStep) {
+      const Simd::Pairs b = Simd::split(line);
+      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(row[i] + k), b.even);
+      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(row[i] + k + 1), b.odd);
     } else {
-      for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(w[j] + k, some...);
-      Simd::transpose(lines);
-    }
-#pragma GCC unroll 16
-    for (int64_t s = 0; s < count; ++s) {
-      for_parts<P>([&](auto part) __attribute__((always_inline)) {
-        const auto b = P::operand(part, lines[s]);
-        for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(row[i] + k + s * P::kStep + part), b);
-      });
+      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(row[i] + k), line);
     }
   };
-  int64_t k = 0;
-  for (; k + kElements <= length; k += kElements) {
-    ahead.fetch(stored_bytes<Row>(kW * kElements));
-    step(k, kW);
+  const int64_t whole = length / kElements * kElements;
+  float* now = turned[0];
+  float* next = turned[1];
+  if (whole > 0) turn_block(w, 0, now);
+  for (int64_t k = 0; k < whole; k += kElements) {
+    const int64_t after = std::min(k + kElements, whole - kElements);
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < kW; j += 4) {
+      if constexpr (kTurnsCodes<Row>) {
+        if (j == 0) turn_block(w, after, next);
+      } else {
+        turn_rows(w + j, after, next + j);
+      }
+#pragma GCC unroll 4
+      for (int64_t s = j; s < j + 4; ++s) {
+        ahead.fetch(stored_bytes<Row>(kElements));
+        multiply(k + s * kOfLine, Simd::load(now + s * kW));
+      }
+    }
+    std::swap(now, next);
   }
-  if (k < length) step(k, (length - k + P::kStep - 1) / P::kStep, length - k);
+  if (whole < length) {
+    V lines[kW];
+    for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(w[j] + whole, length - whole);
+    Simd::transpose(lines);
+    for (int64_t s = 0; whole + s * kOfLine < length; ++s) multiply(whole + s * kOfLine, lines[s]);
+  }
   for (int i = 0; i < kRows; ++i) Simd::store(total + i * kStreamedCols, acc[i]);
 }
 
@@ -309,19 +331,17 @@ void store_turned(const Gemm& op, Range rows, Range cols, const float* total) {
 
 template <typename P, typename X, typename Row>
 void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
-  using Vector = typename P::Vector;
   using Scalar = typename P::Scalar;
-  constexpr int64_t kStretch = kManyStretch<Vector>;
+  constexpr int64_t kStretch = kManyStretch<Scalar>;
   constexpr int64_t kPanelStride = kPanel * kStretch;
-  constexpr int kPanels = panels_beside(kManyCols);
   const int64_t panels = ceil_div(rows.size(), kPanel);
-  const int64_t tiles = ceil_div<int64_t>(panels, kPanels);
-  auto* packed = reinterpret_cast<Vector*>(scratch.packed);
+  const int64_t tiles = ceil_div<int64_t>(panels, kManyPanels);
+  auto* packed = reinterpret_cast<Scalar*>(scratch.packed);
   const X* x[kBlockRows];
   for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i);
   for (int64_t k = 0; k < op.k; k += kStretch) {
     const int64_t length = std::min(kStretch, op.k - k);
-    pack_rows<Vector>(x, rows.size(), length, packed, kPanelStride, [] {});
+    pack_rows<Scalar>(x, rows.size(), length, packed, kPanelStride);
     for (int64_t i = 0; i < rows.size(); ++i) x[i] += length;
     for (int64_t col = 0; col < cols.size(); col += kManyCols) {
       Row w[kManyCols];
@@ -334,7 +354,7 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
       rows_as<Scalar, P::kStep>(w, kManyCols, length, reinterpret_cast<Scalar*>(scratch.broadcast), scalars);
       for (int64_t t = 0, panel = 0; t < tiles; ++t) {
         const int64_t end = panels * (t + 1) / tiles;
-        with_count<kPanels>(end - panel, [&](auto count) {
+        with_count<kManyPanels>(end - panel, [&](auto count) {
           const auto fetch = [&](int64_t line) {
             for (int j = 0; t == 0 && j < kManyCols; ++j) __builtin_prefetch(RowOf<Row>::address(ahead[j] + line));
           };
@@ -348,68 +368,19 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   store_turned(op, rows, cols, scratch.total);
 }
 
-// The rows of x, at most kAtATime, times all packed weights.
-template <typename P>
-void some_tiles(const typename P::Vector* packed, int64_t num_cols, const typename P::Scalar* const* x, int64_t rows, int64_t length, float* total,
-                bool first, Ahead& ahead, int64_t bytes) {
-  constexpr int64_t kPanelStride = kPanel * kSomeStretch<typename P::Vector>;
-  with_count<kAtATime>(rows, [&](auto count) {
-    constexpr int kPanels = fitting(panels_beside(count));
-    for (int64_t col = 0; col < num_cols; col += kPanels * kPanel) {
-      tile<P, count, kPanels>(
-          packed + col / kPanel * kPanelStride, kPanelStride, x, length, [&](int64_t) { ahead.fetch(bytes); }, total + col, kStreamedCols, first);
-    }
-  });
-}
-
-template <typename P, typename X, typename Row>
-void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
-  using Vector = typename P::Vector;
-  using Scalar = typename P::Scalar;
-  constexpr int64_t kStretch = kSomeStretch<Vector>;
-  auto* packed = reinterpret_cast<Vector*>(scratch.packed);
-  constexpr int64_t kLineBytes = stored_bytes<Row>(kRowLine<Row>) * 16 / kW;  // of weights, for a cache line of packed ones
-  const auto multiply = [&](Range part, Range stretch, Ahead& ahead) {
-    Row w[kSomeCols];
-    for (int64_t j = 0; j < part.size(); ++j) w[j] = weight_row<Row>(op, cols, part.begin + j) + stretch.begin;
-    pack_rows<Vector>(w, part.size(), stretch.size(), packed, kPanel * kStretch, [&] { ahead.fetch(kPackLines * kLineBytes); });
-    const X* x[kSomeRows];
-    const Scalar* scalars[kSomeRows];
-    for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i) + stretch.begin;
-    rows_as<Scalar, P::kStep>(x, rows.size(), stretch.size(), reinterpret_cast<Scalar*>(scratch.broadcast), scalars);
-    const int64_t chunks = ceil_div<int64_t>(rows.size(), kAtATime);
-    for (int64_t c = 0, row = 0; c < chunks; ++c) {
-      const int64_t end = rows.size() * (c + 1) / chunks;
-      some_tiles<P>(packed, part.size(), scalars + row, end - row, stretch.size(), scratch.total + row * kStreamedCols + part.begin,
-                    stretch.begin == 0, ahead, (kSomeCols - kSomeCols / kPanel * kPackLines) / chunks * kLineBytes);
-      row = end;
-    }
-  };
-  Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, kAhead<Row>, kPanel);
-  ahead.fetch(stored_bytes<Row>(kPanel * std::min(kAhead<Row>, op.k)));
-  for (int64_t col = 0; col < cols.size(); col += kSomeCols) {
-    const Range part{col, std::min(col + kSomeCols, cols.size())};
-    for (int64_t k = 0; k < op.k; k += kAhead<Row>) {
-      const int64_t end = std::min(k + kAhead<Row>, op.k);
-      const bool last = end == op.k;
-      ahead = weights_ahead<Row>(op, cols, last ? col + kSomeCols : col, last ? 0 : end, kAhead<Row>, kSomeCols);
-      for (int64_t at = k; at < end; at += kStretch) multiply(part, {at, std::min(at + kStretch, end)}, ahead);
-    }
-  }
-  store_rows(op, rows, cols, scratch.total);
-}
-
+// Rows beyond those whose sums stay in registers come in turns, and find the weights of the first in L2.
 template <typename P, typename X, typename Row>
 void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   using Scalar = typename P::Scalar;
   const bool in_place = std::is_same_v<X, Scalar> && op.k % P::kStep == 0;
-  const int64_t stretch = in_place ? op.k : kAhead<Row>;
+  const int64_t stretch = in_place && rows.size() <= Simd::kFewRows ? op.k : kFewStretch;
+  const int64_t turns = ceil_div<int64_t>(rows.size(), Simd::kFewRows);
   Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, stretch, kW);
   ahead.fetch(stored_bytes<Row>(kW * std::min(stretch, op.k)));
   for (int64_t k = 0; k < op.k; k += stretch) {
     const int64_t length = std::min(stretch, op.k - k);
-    const X* x[kFewRows];
-    const Scalar* scalars[kFewRows];
+    const X* x[kSomeRows];
+    const Scalar* scalars[kSomeRows];
     for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i) + k;
     rows_as<Scalar, P::kStep>(x, rows.size(), length, reinterpret_cast<Scalar*>(scratch.packed), scalars);
     for (int64_t col = 0; col < cols.size(); col += kW) {
@@ -417,7 +388,12 @@ void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
       for (int64_t j = 0; j < kW; ++j) w[j] = weight_row<Row>(op, cols, col + j) + k;
       const bool last = col + kW >= cols.size();
       ahead = weights_ahead<Row>(op, cols, last ? 0 : col + kW, last ? k + length : k, stretch, kW);
-      with_count<kFewRows>(rows.size(), [&](auto count) { few_tile<P, count>(scalars, w, length, ahead, scratch.total + col, k == 0); });
+      for (int64_t turn = 0, row = 0; turn < turns; ++turn) {
+        const int64_t end = rows.size() * (turn + 1) / turns;
+        with_count<Simd::kFewRows>(
+            end - row, [&](auto count) { few_tile<P, count>(scalars + row, w, length, ahead, scratch.total + row * kStreamedCols + col, k == 0); });
+        row = end;
+      }
     }
   }
   store_rows(op, rows, cols, scratch.total);
@@ -444,11 +420,9 @@ void gemm_of(const Gemm& op, Range rows, Range cols) {
     for (int64_t col = cols.begin; col < cols.end; col += width) {
       const Range part{col, std::min(cols.end, col + width)};
       if (many) {
-        many_rows<Products<X, Scalar>, X, Row>(op, block, part, scratch);
-      } else if (block.size() > kFewRows) {
-        some_rows<Products<Lines, Scalar>, X, Row>(op, block, part, scratch);
+        many_rows<Products<Scalar>, X, Row>(op, block, part, scratch);
       } else {
-        few_rows<Products<Lines, Scalar>, X, Row>(op, block, part, scratch);
+        few_rows<Products<Scalar>, X, Row>(op, block, part, scratch);
       }
     }
   }

@@ -57,37 +57,16 @@ struct Groups<bf16, int8_t> : SplitGroups<bf16, int8_t> {};
 
 #endif
 
-// How a GEMM multiplies vectors of one side with elements of the other, which are broadcast: kStep elements along k at a time, in
-// kParts multiply-adds one after the other.
-template <typename VectorType, typename ScalarType>
+// How a GEMM multiplies vectors of one side with elements of the other, which are broadcast: kStep elements along k at a time.
+template <typename ScalarType>
 struct Products;
 
 template <>
-struct Products<float, float> {
-  using Vector = float;
+struct Products<float> {
   using Scalar = float;
-  using Operand = Simd::V;
   static constexpr int64_t kStep = 1;
-  static constexpr int kParts = 1;
-  template <typename Part>
-  static Operand operand(Part, Simd::V raw) {
-    return raw;
-  }
   static Simd::V broadcast(const float* p) { return Simd::set(*p); }
-  static Simd::V add(Simd::V sum, Simd::V a, Operand b) { return Simd::fma(a, b, sum); }
-};
-
-// The even and then the odd elements: with both at once there would be too few registers.
-template <>
-struct Products<bf16, float> : Products<float, float> {
-  using Vector = bf16;
-  static constexpr int64_t kStep = 2;
-  static constexpr int kParts = 2;
-  template <typename Part>
-  static Operand operand(Part, Simd::V raw) {
-    const Simd::Pairs pairs = Simd::split(raw);
-    return Part::value == 0 ? pairs.even : pairs.odd;
-  }
+  static Simd::V add(Simd::V sum, Simd::V a, Simd::V b) { return Simd::fma(a, b, sum); }
 };
 
 }  // namespace

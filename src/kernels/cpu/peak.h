@@ -20,12 +20,12 @@ double multiply_chains(int64_t rounds, std::index_sequence<kChain...>) {
   alignas(64) float starts[sizeof...(kChain) * kW] = {};
   asm volatile("" : : "r"(numbers), "r"(starts) : "memory");
   const auto a = P::broadcast(reinterpret_cast<const typename P::Scalar*>(numbers + 1));
-  const auto b = P::operand(std::integral_constant<int, 0>{}, Simd::load(numbers));
+  const V b = Simd::load(numbers);
   V chains[] = {Simd::load(starts + kChain * kW)...};
   for (int64_t round = 0; round < rounds; ++round) ((chains[kChain] = P::add(chains[kChain], a, b)), ...);
   (Simd::store(starts + kChain * kW, chains[kChain]), ...);
   asm volatile("" : : "r"(starts) : "memory");
-  constexpr int64_t kProducts = kW * P::kStep / P::kParts;  // of one multiply-add
+  constexpr int64_t kProducts = kW * P::kStep;  // of one multiply-add
   return 2.0 * sizeof...(kChain) * static_cast<double>(kProducts) * static_cast<double>(rounds);
 }
 
@@ -34,7 +34,7 @@ double multiply_chains(int64_t rounds, std::index_sequence<kChain...>) {
 template <typename T>
 double multiply_only_of(int64_t rounds) {
   using Scalar = std::conditional_t<Simd::kMultipliesPairs, T, float>;
-  return multiply_chains<Products<T, Scalar>>(rounds, std::make_index_sequence<12>{});
+  return multiply_chains<Products<Scalar>>(rounds, std::make_index_sequence<12>{});
 }
 
 double multiply_only(DType dtype, int64_t rounds) { return dtype == DType::f32 ? multiply_only_of<float>(rounds) : multiply_only_of<bf16>(rounds); }

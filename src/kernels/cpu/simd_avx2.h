@@ -18,7 +18,8 @@ struct Simd {
   };
   static constexpr int64_t kWidth = 8;
   static constexpr int kAttentionRows = 4;
-  static constexpr int kGemmSums = 10;  // accumulators of a tile
+  static constexpr int kGemmSums = 12;  // accumulators of a tile
+  static constexpr int kFewRows = 8;    // whose sums leave room to turn weights
   static constexpr bool kMultipliesPairs = false;
 
   static V zero() { return _mm256_setzero_ps(); }
@@ -175,6 +176,21 @@ struct Simd {
       x[i] = _mm256_permute2f128_ps(a, b, 0x20);
       x[i + 4] = _mm256_permute2f128_ps(a, b, 0x31);
     }
+  }
+  // Of four rows 4 x 4 elements become columns, in each half.
+  [[gnu::always_inline]] static void turn_four(V* x) {
+    const V a = _mm256_unpacklo_ps(x[0], x[1]), b = _mm256_unpackhi_ps(x[0], x[1]);
+    const V c = _mm256_unpacklo_ps(x[2], x[3]), d = _mm256_unpackhi_ps(x[2], x[3]);
+    const __m256d e = _mm256_castps_pd(a), f = _mm256_castps_pd(b), g = _mm256_castps_pd(c), h = _mm256_castps_pd(d);
+    x[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(e, g));
+    x[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(e, g));
+    x[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(f, h));
+    x[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(f, h));
+  }
+  // Half i to p + i * step.
+  [[gnu::always_inline]] static void store_quarters(float* p, V x, int64_t step) {
+    _mm_storeu_ps(p, _mm256_castps256_ps128(x));
+    _mm_storeu_ps(p + step, _mm256_extractf128_ps(x, 1));
   }
   static float largest(V x) {
     const __m128 b = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

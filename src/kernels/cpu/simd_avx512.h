@@ -22,6 +22,7 @@ struct Simd {
   static constexpr int64_t kWidth = 16;
   static constexpr int kAttentionRows = 8;
   static constexpr int kGemmSums = 24;  // accumulators of a tile
+  static constexpr int kFewRows = 12;   // whose sums leave room to turn weights
 #ifdef __AVX512BF16__
   static constexpr bool kMultipliesPairs = true;
 #else
@@ -231,6 +232,23 @@ struct Simd {
       x[i + 12] = _mm512_maskz_shuffle_f32x4(kAll, b, d, 0xdd);
     }
   }
+  // Of four rows 4 x 4 elements become columns, in each quarter.
+  [[gnu::always_inline]] static void turn_four(V* x) {
+    const V a = _mm512_maskz_unpacklo_ps(kAll, x[0], x[1]), b = _mm512_maskz_unpackhi_ps(kAll, x[0], x[1]);
+    const V c = _mm512_maskz_unpacklo_ps(kAll, x[2], x[3]), d = _mm512_maskz_unpackhi_ps(kAll, x[2], x[3]);
+    const __m512d e = _mm512_castps_pd(a), f = _mm512_castps_pd(b), g = _mm512_castps_pd(c), h = _mm512_castps_pd(d);
+    x[0] = _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, e, g));
+    x[1] = _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, e, g));
+    x[2] = _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, f, h));
+    x[3] = _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, f, h));
+  }
+  // Quarter i to p + i * step.
+  [[gnu::always_inline]] static void store_quarters(float* p, V x, int64_t step) {
+    _mm_storeu_ps(p, __builtin_shufflevector(x, x, 0, 1, 2, 3));
+    _mm_storeu_ps(p + step, __builtin_shufflevector(x, x, 4, 5, 6, 7));
+    _mm_storeu_ps(p + 2 * step, __builtin_shufflevector(x, x, 8, 9, 10, 11));
+    _mm_storeu_ps(p + 3 * step, __builtin_shufflevector(x, x, 12, 13, 14, 15));
+  }
   static float largest(V x) {
     const __m256 a = _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, x, 0), _mm512_maskz_extractf32x8_ps(0xff, x, 1));
     const __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -279,18 +297,12 @@ struct Groups<bf16, int8_t> : Groups<bf16, bf16> {
 
 // Pairs of bf16, multiplied and added by one instruction, which takes subnormals for zero.
 template <>
-struct Products<bf16, bf16> {
-  using Vector = bf16;
+struct Products<bf16> {
   using Scalar = bf16;
   using Operand = __m512bh;
   static constexpr int64_t kStep = 2;
-  static constexpr int kParts = 1;
-  template <typename Part>
-  static Operand operand(Part, Simd::V raw) {
-    return std::bit_cast<Operand>(raw);
-  }
   static Operand broadcast(const bf16* p) { return Groups<bf16, bf16>::broadcast(p); }
-  static Simd::V add(Simd::V sum, Operand a, Operand b) { return _mm512_dpbf16_ps(sum, a, b); }
+  static Simd::V add(Simd::V sum, Operand a, Simd::V b) { return _mm512_dpbf16_ps(sum, a, std::bit_cast<Operand>(b)); }
 };
 
 #endif

@@ -155,6 +155,10 @@ V load_line(I4Row<E> row, Some...) {
   }
 }
 
+// Whether load_turned() turns a block of rows before it expands them.
+template <typename Row>
+constexpr bool kTurnsCodes = false;
+
 // Lines of kW rows from element k on, turned: a vector has as many bytes of each row as a float.
 template <typename Row>
 [[gnu::always_inline]] inline void load_turned(const Row* rows, int64_t k, V (&lines)[kW]) {
@@ -162,6 +166,8 @@ template <typename Row>
   Simd::transpose(lines);
 }
 #ifdef __AVX512BF16__
+template <>
+constexpr bool kTurnsCodes<F4Row<bf16>> = true;
 [[gnu::always_inline]] inline void load_turned(const F4Row<bf16>* rows, int64_t k, V (&lines)[kW]) {
   const f4_pair* codes[kW];
   const f8_e8m0* scales[kW];

@@ -3,7 +3,7 @@
 
     tools/make_checkpoint.py /var/tmp/ck/qwen3-30b-4l --shape qwen3-30b-a3b --layers 4
 
-The shapes are public (config.json of Qwen/Qwen3-30B-A3B, mistralai/Mixtral-8x7B-v0.1); layers and vocabulary are options. Tokens
+The shapes are public (config.json of Qwen/Qwen3-30B-A3B, mistralai/Mixtral-8x7B-v0.1, deepseek-ai/DeepSeek-V2-Lite); layers and vocabulary are options. Tokens
 go in and out as ids (--skip-tokenizer-init), unless --tokenizer names a directory whose tokenizer files are copied.
 """
 import argparse
@@ -25,23 +25,49 @@ SHAPES = {
         "num_key_value_heads": 8, "head_dim": 128, "num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 14336,
         "rms_norm_eps": 1e-5, "rope_theta": 1e6, "max_position_embeddings": 32768,
     },
+    "deepseek-v2-lite": {
+        "architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", "hidden_size": 2048, "num_attention_heads": 16,
+        "num_key_value_heads": 16, "q_lora_rank": None, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+        "n_routed_experts": 64, "num_experts_per_tok": 6, "n_shared_experts": 2, "moe_intermediate_size": 1408, "intermediate_size": 10944,
+        "first_k_dense_replace": 1, "moe_layer_freq": 1, "scoring_func": "softmax", "topk_method": "greedy", "n_group": 1, "topk_group": 1,
+        "norm_topk_prob": False, "routed_scaling_factor": 1.0, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "attention_bias": False,
+        "max_position_embeddings": 4096,
+    },
 }
+
+
+def attention_tensors(c, p):
+    h, heads = c["hidden_size"], c["num_attention_heads"]
+    if c["model_type"] == "deepseek_v2":
+        rope, nope, v, rank = (c[n] for n in ("qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "kv_lora_rank"))
+        return [(f"{p}.q_proj.weight", [heads * (nope + rope), h]), (f"{p}.kv_a_proj_with_mqa.weight", [rank + rope, h]),
+                (f"{p}.kv_a_layernorm.weight", [rank]), (f"{p}.kv_b_proj.weight", [heads * (nope + v), rank]), (f"{p}.o_proj.weight", [h, heads * v])]
+    q, kv = heads * c["head_dim"], c["num_key_value_heads"] * c["head_dim"]
+    out = [(f"{p}.{n}_proj.weight", s) for n, s in (("q", [q, h]), ("k", [kv, h]), ("v", [kv, h]), ("o", [h, q]))]
+    return out + [(f"{p}.{n}_norm.weight", [c["head_dim"]]) for n in "qk" if c["model_type"] == "qwen3_moe"]
+
+
+def mlp_tensors(c, p, width, names=("gate_proj", "down_proj", "up_proj")):
+    h = c["hidden_size"]
+    return [(f"{p}.{name}.weight", [h, width] if i == 1 else [width, h]) for i, name in enumerate(names)]
 
 
 def layer_tensors(c, layer):
     """(name, shape) in the order of names, as published checkpoints are sorted: an expert's three matrices are neighbours."""
     p, h = f"model.layers.{layer}", c["hidden_size"]
-    q, kv = c["num_attention_heads"] * c["head_dim"], c["num_key_value_heads"] * c["head_dim"]
-    out = [(f"{p}.input_layernorm.weight", [h]), (f"{p}.post_attention_layernorm.weight", [h])]
-    out += [(f"{p}.self_attn.{n}_proj.weight", s) for n, s in (("q", [q, h]), ("k", [kv, h]), ("v", [kv, h]), ("o", [h, q]))]
+    out = [(f"{p}.input_layernorm.weight", [h]), (f"{p}.post_attention_layernorm.weight", [h]), *attention_tensors(c, f"{p}.self_attn")]
+    if layer < c.get("first_k_dense_replace", 0):
+        return sorted(out + mlp_tensors(c, f"{p}.mlp", c["intermediate_size"]))
     if c["model_type"] == "mixtral":
         block, w, names, n = "block_sparse_moe", c["intermediate_size"], ("w1", "w2", "w3"), c["num_local_experts"]
     else:
-        block, w, names, n = "mlp", c["moe_intermediate_size"], ("gate_proj", "down_proj", "up_proj"), c["num_experts"]
-        out += [(f"{p}.self_attn.{n}_norm.weight", [c["head_dim"]]) for n in "qk"]
+        block, w, names = "mlp", c["moe_intermediate_size"], ("gate_proj", "down_proj", "up_proj")
+        n = c.get("num_experts") or c["n_routed_experts"]
     out.append((f"{p}.{block}.gate.weight", [n, h]))
     for e in range(n):
-        out += [(f"{p}.{block}.experts.{e}.{name}.weight", [h, w] if i == 1 else [w, h]) for i, name in enumerate(names)]
+        out += mlp_tensors(c, f"{p}.{block}.experts.{e}", w, names)
+    if "n_shared_experts" in c:
+        out += mlp_tensors(c, f"{p}.{block}.shared_experts", c["n_shared_experts"] * w)
     return sorted(out)
 
 

@@ -75,6 +75,7 @@ class Engine::Impl {
       for (auto& sequence : finished) finish(*sequence);
       finished.clear();
       report(counts, seconds_since(pass_start), seconds_since(start));
+      ended_early_ = 0;
     }
     return false;
   }
@@ -85,6 +86,8 @@ class Engine::Impl {
     source_ended_ = false;
     growing_ = -1;
     most_sequences_ = 0;
+    ended_early_ = 0;
+    sequences_finished_ = 0;
     next_.reset();
     held_bytes_ = 0;
     scheduler_.clear();
@@ -165,6 +168,8 @@ class Engine::Impl {
   void finish(Sequence& s) {
     const auto it = pending_.find(s.request);
     Pending& pending = it->second;
+    ++sequences_finished_;
+    if (s.finish_reason == FinishReason::stop) ++ended_early_;
     if (!s.error.empty()) {
       pending.completion.error = failure(s, pending.request);
     } else {
@@ -247,7 +252,8 @@ class Engine::Impl {
       const ResourceSeconds predicted = watch_->predict(counts.load);
       progress_.pass_predicted_seconds = predicted.passes;
       progress_.predicted += predicted;
-      if (const auto sizes = watch_->compare(predicted, measured)) scheduler_.limit(sizes->pass_tokens, sizes->sequences);
+      const auto sizes = watch_->compare({counts.load, measured, counts.sampled, ended_early_, sequences_finished_});
+      if (sizes) scheduler_.limit(sizes->pass_tokens, sizes->sequences);
     }
     sink_->pass(progress_);
   }
@@ -273,7 +279,9 @@ class Engine::Impl {
   std::unordered_map<int64_t, Pending> pending_;
   int64_t next_key_ = 0;
   int64_t most_sequences_ = 0;  // of a pass
-  int64_t growing_ = -1;        // key of the request whose sequences are being made, or -1
+  int64_t sequences_finished_ = 0;
+  int64_t ended_early_ = 0;  // of these, with the last pass, before their limit
+  int64_t growing_ = -1;     // key of the request whose sequences are being made, or -1
   bool source_ended_ = false;
   std::optional<Pending> next_;  // admitted, waits until answers in flight leave room
   uint64_t held_bytes_ = 0;      // of all in pending_

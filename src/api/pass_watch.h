@@ -1,31 +1,54 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "api/model.h"
 #include "moegen/engine.h"
 #include "plan/pass_cost.h"
+#include "simulate/length_watch.h"
 #include "simulate/rate_watch.h"
 
 namespace moegen {
 
-/// What the passes of a run were expected to take, and what follows where they take something else.
+/// What the passes of a run were expected to take and its answers to be long, and what follows where they turn out to be otherwise.
 class PassWatch {
  public:
   /// `model` has a machine, and outlives this.
-  PassWatch(const ModelSetup& model, Workload workload)
-      : model_(model), workload_(std::move(workload)), costs_(model.spec, *model.machine, model.plan, model.units) {}
+  PassWatch(const ModelSetup& model, Workload workload);
 
+  /// By the rates that were known when the run began.
   [[nodiscard]] ResourceSeconds predict(const PassLoad& load) const;
-  /// Once, where rates turn out to be others and the sizes were the planner's to choose: those chosen again, from what memory is there.
-  [[nodiscard]] std::optional<PassSizes> compare(const ResourceSeconds& predicted, const ResourceSeconds& measured);
+
+  struct Pass {
+    PassLoad load;
+    ResourceSeconds measured;
+    int64_t generated = 0;  ///< tokens
+    int64_t ended = 0;      ///< answers that ended before their limit
+    int64_t finished = 0;   ///< answers, since the start
+  };
+  /// Where rates or lengths turn out to be others and the sizes were the planner's to choose: those chosen again, from what memory is there.
+  [[nodiscard]] std::optional<PassSizes> compare(const Pass& pass);
 
  private:
+  // A machine with the costs on it.
+  struct Rates {
+    Machine machine;
+    PassCosts costs;
+    Rates(const ModelSetup& model, Machine m) : machine(std::move(m)), costs(model.spec, machine, model.plan, model.units) {}
+  };
+
+  [[nodiscard]] bool answers_differ();
+
   const ModelSetup& model_;
   Workload workload_;
-  PassCosts costs_;
+  std::unique_ptr<Rates> planned_;
+  std::unique_ptr<Rates> now_;
   RateWatch rates_;
-  bool corrected_ = false;
+  LengthWatch lengths_;
+  int64_t passes_ = 0;
+  int64_t next_look_ = 16;  // at the lengths, in passes
+  double planned_tokens_;   // that a request of the workload generates
 };
 
 }  // namespace moegen

@@ -20,12 +20,13 @@ void slow_down(Surface& surface, double factor) {
 std::optional<Correction> RateWatch::add(const ResourceSeconds& predicted, const ResourceSeconds& measured) {
   predicted_ += predicted;
   measured_ += measured;
-  if (++passes_ < kPasses || predicted_.passes <= 0) return std::nullopt;
+  if (++passes_ < needed_ || predicted_.passes <= 0) return std::nullopt;
   const double ratio = measured_.passes / predicted_.passes;
   std::optional<Correction> out;
   if (std::abs(ratio - 1) > kOff) {
     const auto factor = [](double is, double should) { return is > 0 && should > 0 ? is / should : 1; };
     out = {factor(measured_.cpu, predicted_.cpu), factor(measured_.storage, predicted_.storage)};
+    needed_ *= 2;
   }
   passes_ = 0;
   predicted_ = {};

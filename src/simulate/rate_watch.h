@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 
 #include "moegen/engine.h"
@@ -16,12 +17,13 @@ struct Correction {
 /// Compares the passes of a run with their prediction.
 class RateWatch {
  public:
-  /// Some once the passes since the start, or since the last correction, are off by more than 15 % for long enough to mean it.
+  /// Some where the last 16 passes together are more than 15 % off; after each correction twice as many have to be, so that what looks for
+  /// new sizes takes no time worth the name.
   [[nodiscard]] std::optional<Correction> add(const ResourceSeconds& predicted, const ResourceSeconds& measured);
 
  private:
-  static constexpr int kPasses = 16;
-  int passes_ = 0;
+  int64_t needed_ = 16;
+  int64_t passes_ = 0;
   ResourceSeconds predicted_, measured_;
 };
 

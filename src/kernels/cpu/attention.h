@@ -39,7 +39,7 @@ struct AttentionRows {
 struct PageAhead {
   const std::byte* at;
   void fetch(int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, 0, 2);
     at += bytes;
   }
 };
@@ -65,11 +65,12 @@ void page_scores(const AttentionRows<T, S>& rows, const S* keys, int64_t head_di
   }
 }
 
-// Scores become weights: scaled, hidden where the row does not see, e^(score - top); what was summed before shrinks with a new top.
+// Scores become weights: scaled, hidden where the row does not see, e^(score - top); what was summed before shrinks with a new top, by
+// shrink[r], which has room for whole vectors.
 // `scales`, with int8, are those of the keys, then those of the values, which the weights take over.
 template <int kRows, typename T, typename S>
-void page_weights(AttentionRows<T, S>& rows, V (&scores)[kTokenVectors][kRows], int64_t first, float scale, const float* scales,
-                  float (&shrink)[kRows]) {
+void page_weights(AttentionRows<T, S>& rows, V (&scores)[kTokenVectors][kRows], int64_t first, float scale, const float* scales, float* shrink) {
+  alignas(64) float base[round_up<int64_t>(kRows, kW)] = {};
   for (int r = 0; r < kRows; ++r) {
     V highest = Simd::set(kNone);
     for (int64_t v = 0; v < kTokenVectors; ++v) {
@@ -82,12 +83,15 @@ void page_weights(AttentionRows<T, S>& rows, V (&scores)[kTokenVectors][kRows], 
       highest = Simd::max(highest, s);
     }
     const float top = std::max(rows.top[r], Simd::largest(highest));
-    const float base = top == kNone ? 0 : top;
-    shrink[r] = rows.top[r] == top ? 1.0F : exp_sum(&rows.top[r], base, nullptr, 1);
+    base[r] = top == kNone ? 0 : top;
+    shrink[r] = rows.top[r] - base[r];
     rows.top[r] = top;
+  }
+  for (int64_t r = 0; r < kRows; r += kW) Simd::store(shrink + r, exp(Simd::load(shrink + r)));
+  for (int r = 0; r < kRows; ++r) {
     V total = Simd::mul(rows.total[r], Simd::set(shrink[r]));
     for (int64_t v = 0; v < kTokenVectors; ++v) {
-      const V p = exp(Simd::sub(scores[v][r], Simd::set(base)));
+      const V p = exp(Simd::sub(scores[v][r], Simd::set(base[r])));
       total = Simd::add(total, p);
       V weight = p;
       if constexpr (std::is_same_v<S, int8_t>) {
@@ -102,8 +106,8 @@ void page_weights(AttentionRows<T, S>& rows, V (&scores)[kTokenVectors][kRows], 
 
 // acc = acc * shrink + weights . values, kVectors vectors of elements from d on; `dim` elements are a value.
 template <int kRows, int kVectors, typename T, typename S, typename Ahead>
-void page_values(const AttentionRows<T, S>& rows, const S* values, int64_t tokens, int64_t dim, int64_t d, int64_t stride,
-                 const float (&shrink)[kRows], Ahead& ahead) {
+void page_values(const AttentionRows<T, S>& rows, const S* values, int64_t tokens, int64_t dim, int64_t d, int64_t stride, const float* shrink,
+                 Ahead& ahead) {
   constexpr int64_t kGroup = kv_group(kDTypeOf<S>);
   V acc[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
@@ -149,7 +153,7 @@ void attend_page(const Attention& op, AttentionRows<T, S>& rows, const PageParts
       scores[v + 1][r] = two[r][1];
     }
   }
-  float shrink[kRows];
+  alignas(64) float shrink[round_up<int64_t>(kRows, kW)] = {};
   page_weights<kRows>(rows, scores, first, op.scale, page.scales, shrink);
   const int64_t tokens = std::min<int64_t>(end - first, kPageTokens);
   int64_t d = 0;

@@ -99,7 +99,7 @@ void Job::look_back() {
   if (journal_->last_run() && journal_->last_run()->version != version_line())
     log_line("{}: was begun by {}, this is {}: tokens may differ in ties", output_->name(), journal_->last_run()->version, version_line());
   check_input();
-  log_line("{}: {}", output_->name(), former_->text());
+  if (options_.progress != "none") log_line("{}: {}", output_->name(), former_->text());
 }
 
 // Over the whole of it before the model is loaded, but where the run before has seen the same file.

@@ -145,6 +145,7 @@ TEST_F(Resume, WithoutItsJournalAnOutputIsTakenAsItIs) {
   std::filesystem::remove(options.output + ".journal");
   change_b();
   options.settings[0].second = "1";
+  options.progress = "plain";
   ::testing::internal::CaptureStderr();
   EXPECT_TRUE(asked(options).empty());
   EXPECT_THAT(::testing::internal::GetCapturedStderr(), AllOf(HasSubstr("3 answers stay"), HasSubstr("does not have 3 of them")));
@@ -185,7 +186,9 @@ TEST_F(Resume, FailedRequestsAreAskedAgainOnRequest) {
     EXPECT_EQ(asked(options), std::set<std::string>{"bad"});
     const size_t failed = 2;
     EXPECT_EQ(read_lines(options.output).size(), apart ? 2U : 4U);
-    if (apart) EXPECT_EQ(read_lines(options.error_file).size(), failed);
+    if (apart) {
+      EXPECT_EQ(read_lines(options.error_file).size(), failed);
+    }
     EXPECT_THAT(read_file(options.output), HasSubstr(good));
   }
 }
@@ -298,8 +301,12 @@ TEST(PlainLines, AreRequestsOfTheirPlace) {
   std::set<std::string> named;
   for (const Json& answer : read_lines(options.output)) {
     named.insert(answer["custom_id"]);
-    if (answer["custom_id"] == "line-5") EXPECT_EQ(answer["response"]["body"]["error"]["code"], "unknown_parameter");
-    if (answer["custom_id"] == "x") EXPECT_EQ(answer["response"]["body"]["object"], "chat.completion");
+    if (answer["custom_id"] == "line-5") {
+      EXPECT_EQ(answer["response"]["body"]["error"]["code"], "unknown_parameter");
+    }
+    if (answer["custom_id"] == "x") {
+      EXPECT_EQ(answer["response"]["body"]["object"], "chat.completion");
+    }
   }
   EXPECT_EQ(named, (std::set<std::string>{"line-1", "line-3", "x", "line-5"}));
   options.resume = true;

@@ -151,7 +151,9 @@ TEST_P(HostileRequests, AreBoundedInMemoryAndTime) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   EXPECT_EQ(r.status, 0) << r.err;
   EXPECT_LT(seconds, sanitized ? 300 : 60);
-  if (!sanitized) EXPECT_LT(r.peak_bytes, kBudget + kReading);
+  if (!sanitized) {
+    EXPECT_LT(r.peak_bytes, kBudget + kReading);
+  }
   std::map<std::string, Json> answers;
   std::ifstream out(dir / "out");
   int lines = 0;
@@ -191,7 +193,9 @@ TEST_F(HostileModel, WeightsCutOffWhileTheyLoadAreAnError) {
     std::filesystem::resize_file(model / "model.safetensors", bytes / 2);
     const Result r = wait(pid);
     ASSERT_TRUE(r.status == 0 || r.status == 1) << r.status << r.err;  // all was read already, or it says what is wrong
-    if (r.status == 1) EXPECT_NE(r.err.find("model.safetensors"), std::string::npos) << r.err;
+    if (r.status == 1) {
+      EXPECT_NE(r.err.find("model.safetensors"), std::string::npos) << r.err;
+    }
     stopped += r.status;
   }
   EXPECT_GT(stopped, 0);
@@ -211,7 +215,9 @@ TEST_F(HostileModel, AHeaderOfAMillionTensorsIsRefusedInBoundedTime) {
   EXPECT_EQ(r.status, 1);
   EXPECT_NE(r.err.find("superfluous"), std::string::npos) << r.err.substr(0, 300);
   EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), 120);
-  if (std::string_view(MOEGEN_SANITIZE).empty()) EXPECT_LT(r.peak_bytes, int64_t{4} << 30);
+  if (std::string_view(MOEGEN_SANITIZE).empty()) {
+    EXPECT_LT(r.peak_bytes, int64_t{4} << 30);
+  }
 }
 
 // What a name in a model leads to is opened for reading only, has to be a regular file, and nothing of it is in the message.

@@ -237,6 +237,12 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
   app.add_flag_callback(
          "--no-resume", [&o] { o.resume = false; }, "an output that exists is overwritten [without either it is not touched]")
       ->excludes(resume);
+  app.add_flag("--retry-failed", o.retry_failed, "as --resume, and failed requests are asked again");
+  app.add_option("--changed", o.changed,
+                 "on resume, where requests or settings are not those of the answers that are there: stop and say which | keep the answers | redo "
+                 "requests that have changed [stop]")
+      ->check(silent(CLI::IsMember({"stop", "keep", "redo"})))
+      ->type_name("WHAT");
   app.add_flag("--ordered", o.ordered, "answers in the order of the input");
   app.add_option("--metrics", o.metrics_file, "JSON lines, one a pass and a summary")->type_name("F");
   app.add_option("--progress", o.progress, "auto | bar | plain (a line every 10 s) | none [auto: a bar on a terminal, else plain]")
@@ -248,7 +254,9 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
       ->type_name("NAME");
 }
 
-int run_batch(const EngineOptions& engine_options, const moegen::BatchOptions& o) {
+int run_batch(const EngineOptions& engine_options, moegen::BatchOptions o) {
+  o.settings = moegen::run_settings(engine_options);
+  o.trace_file = engine_options.trace_file;
   moegen::BatchJob job(o);  // refuses what it must before the model is loaded
   EngineOptions planned = engine_options;
   planned.measure_from = uint64_t{4} << 30;  // smaller models are soon done

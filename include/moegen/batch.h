@@ -16,7 +16,11 @@ struct BatchOptions {
   std::string error_file;                       ///< where failed requests go; empty: to output
   std::string metrics_file;                     ///< JSON lines, one a pass and a summary; empty: none
   std::string progress = "auto";                ///< auto | bar | plain | none
+  std::string trace_file;                       ///< the engine's, which may be none of these files; empty: none
   std::optional<bool> resume;                   ///< empty: refuse to touch an existing output; false: overwrite it
+  bool retry_failed = false;                    ///< on resume: ask failed requests again, in place of their answers
+  std::string changed = "stop";                 ///< on resume, where requests or settings are not those of the answers: stop | keep | redo
+  RunSettings settings;                         ///< that tokens depend on: run_settings() of the engine's options
   bool ordered = false;                         ///< in the order of the input; what waits beyond 64 MiB waits in a temporary file
   std::optional<int64_t> limit;                 ///< only the first so many lines that hold a request
   std::vector<std::string> served_model_names;  ///< further names that a request's `model` may have

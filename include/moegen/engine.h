@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "moegen/options.h"
@@ -90,6 +91,11 @@ struct EngineInfo {
   uint64_t answer_memory = 0;     ///< bytes of host_memory that requests and answers in flight may take
   std::vector<std::string> plan;  ///< what was decided and why, a line each
 };
+
+/// What the tokens of answers depend on beside the request, by name: the files of the model, the options that decide bits or lengths.
+using RunSettings = std::vector<std::pair<std::string, std::string>>;
+/// Of a run with these options, without loading weights: of their files the headers and some thousand samples are read. Throws Error.
+[[nodiscard]] RunSettings run_settings(const EngineOptions& options);
 
 /// A model in memory and the loop that runs requests through it. Not thread-safe, but for request_stop().
 class Engine {

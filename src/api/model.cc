@@ -25,26 +25,6 @@ std::optional<OutputFormat> choose_format(const std::string& parser) {
   return format;
 }
 
-DType choose_act(const EngineOptions& options, const ModelSpec& spec) {
-  if (options.dtype == "bfloat16") return DType::bf16;
-  if (options.dtype == "float32") return DType::f32;
-  if (options.dtype != "auto") throw_error(ErrorCode::invalid_argument, "--dtype {}: expected auto, bfloat16 or float32", options.dtype);
-  return spec.dtype == DType::f32 ? DType::f32 : DType::bf16;
-}
-
-DType choose_kv_dtype(const EngineOptions& options, DType act, const ModelSpec& spec) {
-  const std::string_view own = act == DType::bf16 ? "bfloat16" : "float32";
-  if (options.kv_dtype == "auto" || options.kv_dtype == own) return act;
-  if (options.kv_dtype == "int8") {
-    for (const LayerSpec& layer : spec.layers) {
-      if (layer.attention.is_latent())
-        throw_error(ErrorCode::unsupported, "--kv-dtype int8: not with latent attention, which keeps little of a token");
-    }
-    return DType::i8;
-  }
-  throw_error(ErrorCode::unsupported, "--kv-dtype {}: expected auto, int8, or as this run computes: {}", options.kv_dtype, own);
-}
-
 void check_options(const EngineOptions& options) {
   if (options.device != "auto" && options.device != "cpu") {
     if (options.device.starts_with("cuda")) {
@@ -141,6 +121,26 @@ std::vector<bool> left_out(const ModelSetup& m) {
 }
 
 }  // namespace
+
+DType choose_act(const EngineOptions& options, const ModelSpec& spec) {
+  if (options.dtype == "bfloat16") return DType::bf16;
+  if (options.dtype == "float32") return DType::f32;
+  if (options.dtype != "auto") throw_error(ErrorCode::invalid_argument, "--dtype {}: expected auto, bfloat16 or float32", options.dtype);
+  return spec.dtype == DType::f32 ? DType::f32 : DType::bf16;
+}
+
+DType choose_kv_dtype(const EngineOptions& options, DType act, const ModelSpec& spec) {
+  const std::string_view own = act == DType::bf16 ? "bfloat16" : "float32";
+  if (options.kv_dtype == "auto" || options.kv_dtype == own) return act;
+  if (options.kv_dtype == "int8") {
+    for (const LayerSpec& layer : spec.layers) {
+      if (layer.attention.is_latent())
+        throw_error(ErrorCode::unsupported, "--kv-dtype int8: not with latent attention, which keeps little of a token");
+    }
+    return DType::i8;
+  }
+  throw_error(ErrorCode::unsupported, "--kv-dtype {}: expected auto, int8, or as this run computes: {}", options.kv_dtype, own);
+}
 
 void set_sizes(PlanInput& budget, const EngineOptions& options) {
   budget.weight_memory = options.weight_memory;

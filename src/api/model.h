@@ -22,6 +22,12 @@ namespace moegen {
 /// Sizes and budgets that options name.
 void set_sizes(PlanInput& budget, const EngineOptions& options);
 
+/// Types that options name. Throw Error.
+/// @{
+DType choose_act(const EngineOptions& options, const ModelSpec& spec);
+DType choose_kv_dtype(const EngineOptions& options, DType act, const ModelSpec& spec);
+/// @}
+
 /// What the options ask for, resolved against the model and the machine: everything that can be refused is refused here, before weights are
 /// read. Members in the order of their making.
 struct ModelSetup {

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "batch/key.h"
+#include "base/key.h"
 #include "batch/request_line.h"
 #include "moegen/request.h"
 

@@ -7,13 +7,33 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "batch/line_reader.h"
 
 namespace moegen {
+namespace {
+
+constexpr size_t kTogether = size_t{1} << 20;
+
+// Where a file is written anew; the lock on the file protects this one too.
+std::filesystem::path rewritten_path(const std::filesystem::path& path) {
+  return path.parent_path() / ("." + path.filename().string() + ".moegen-rewrite");
+}
+
+// So that a new name survives a power cut; not every file system can.
+void sync_folder(const std::filesystem::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+}
+
+}  // namespace
 
 AnswerFile::AnswerFile(const std::string& path) : name_(path == "-" ? "stdout" : path) {
   fd_ = path == "-" ? ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3) : ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -29,7 +49,7 @@ AnswerFile::AnswerFile(const std::string& path) : name_(path == "-" ? "stdout" :
 AnswerFile::~AnswerFile() { ::close(fd_); }
 
 void AnswerFile::refuse_same(const struct stat& other, const std::string& other_name) const {
-  if (S_ISREG(stat_.st_mode) && S_ISREG(other.st_mode) && other.st_dev == stat_.st_dev && other.st_ino == stat_.st_ino) {
+  if (is_same_file(stat_, other)) {
     throw_error(ErrorCode::invalid_argument, "{} and {} are the same file", name_, other_name);
   }
 }
@@ -44,37 +64,80 @@ void AnswerFile::claim(std::optional<bool> resume) {
     fail("cannot lock", errno);
   }
   if (::fstat(fd_, &stat_) != 0) fail("cannot look at it", errno);
+  if (stat_.st_nlink == 0) throw_error(ErrorCode::invalid_argument, "{}: another run has just replaced it: try again", name_);
   if (!resume && stat_.st_size > 0) {
     throw_error(ErrorCode::invalid_argument, "{} exists: --resume keeps its answers and runs what is missing, --no-resume overwrites it", name_);
   }
 }
 
-void AnswerFile::start(bool keep, Ledger* ledger) {
+void AnswerFile::read_lines(const Look& look, std::string_view begins) {
   if (!regular_) return;
-  if (keep) keep_lines(ledger);
-  if (::ftruncate(fd_, size_) != 0) fail("cannot truncate", errno);
-}
-
-void AnswerFile::keep_lines(Ledger* ledger) {
   const int copy = ::open(name_.c_str(), O_RDONLY | O_CLOEXEC);
   if (copy < 0) fail("cannot read", errno);
   const std::atomic<bool> never{false};
   LineReader reader(descriptor_source(copy, name_, never), std::numeric_limits<size_t>::max());
   int64_t kept = 0;
-  int64_t other = 0;
+  int64_t unknown = 0;
   Line line;
   while (reader.next(line)) {
     if (!line.complete) {
-      if (line.text.front() != '{' && line.text.front() != '\0')
+      if (!line.text.starts_with(begins) && line.text.front() != '\0')
         throw_error(ErrorCode::corrupt, "{}: its last line is no answer: is it the right file?", name_);
       break;
     }
     size_ = line.end;
     ++kept;
-    if (ledger != nullptr && !ledger->enter_answer(line.text)) ++other;
+    if (!look(line.text)) ++unknown;
   }
-  if (other > 0 && other == kept) throw_error(ErrorCode::corrupt, "{}: none of its {} lines is an answer: is it the right file?", name_, kept);
-  if (other > 0) log_line("{}: {} lines are no answers; they stay as they are", name_, other);
+  if (unknown > 0 && unknown == kept) throw_error(ErrorCode::corrupt, "{}: none of its {} lines is an answer: is it the right file?", name_, kept);
+  if (unknown > 0) log_line("{}: {} lines are no answers; they stay as they are", name_, unknown);
+}
+
+void AnswerFile::start(bool keep) {
+  if (!keep) size_ = 0;
+  if (regular_ && ::ftruncate(fd_, size_) != 0) fail("cannot truncate", errno);
+}
+
+void AnswerFile::rewrite(const Look& drop) {
+  const std::filesystem::path path = std::filesystem::canonical(name_);
+  const std::filesystem::path other = rewritten_path(path);
+  ::unlink(other.c_str());  // a run may have been killed while it wrote one
+  const int fd = ::open(other.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) fail("cannot make a new file beside it", errno);
+  try {
+    AnswerFile kept(fmt::format("/proc/self/fd/{}", fd));
+    kept.name_ = other.string();
+    if (::fchmod(fd, stat_.st_mode & 07777) != 0) fail("cannot give its mode to a new file", errno);
+    kept.claim(false);
+    std::string text;  // written together: lines of a rewrite need no write each
+    read_lines([&](std::string_view line) {
+      if (drop(line)) return true;
+      text.append(line).append("\n");
+      if (text.size() >= kTogether) {
+        kept.append(text);
+        text.clear();
+      }
+      return true;
+    });
+    kept.append(text);
+    kept.flush();
+    if (::rename(other.c_str(), path.c_str()) != 0) fail("cannot put a new file in its place", errno);
+    sync_folder(path.parent_path());
+    std::swap(fd_, kept.fd_);
+    std::swap(stat_, kept.stat_);
+    std::swap(size_, kept.size_);
+  } catch (...) {
+    ::unlink(other.c_str());
+    ::close(fd);
+    throw;
+  }
+  ::close(fd);
+}
+
+void AnswerFile::check_there() const {
+  struct stat now {};
+  if (!regular_ || (::fstat(fd_, &now) == 0 && now.st_nlink > 0)) return;
+  throw_error(ErrorCode::io, "{}: was removed while it was written, and the answers with it: --resume begins anew", name_);
 }
 
 void AnswerFile::append(std::string_view line) {

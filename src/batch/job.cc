@@ -17,14 +17,23 @@
 #include "batch/answer.h"
 #include "batch/metrics.h"
 #include "batch/refusal.h"
+#include "moegen/version.h"
 
 namespace moegen {
 namespace {
+
+constexpr std::chrono::seconds kSyncInterval{30};
 
 int open_input(const std::string& path) {
   const int fd = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) throw_error(errno == ENOENT ? ErrorCode::not_found : ErrorCode::io, "{}: cannot open: {}", path, std::strerror(errno));
   return fd;
+}
+
+// "moegen 0.1 (commit abc)"
+std::string version_line() {
+  const std::string text = version_text();
+  return text.substr(0, text.find('\n'));
 }
 
 // For temporary files: where the output goes there is room, if it goes to a file.
@@ -38,38 +47,94 @@ std::filesystem::path folder_of(const std::string& output) {
 
 Job::Job(const BatchOptions& options) : options_(options), input_name_(options.input == "-" ? "stdin" : options.input) {
   static_cast<void>(progress_style(options.progress));
+  if (options_.retry_failed) options_.resume = true;
   const int fd = open_input(options.input);
   source_ = descriptor_source(fd, input_name_, stopping_);
   if (::fstat(fd, &input_stat_) == 0 && S_ISDIR(input_stat_.st_mode)) throw_error(ErrorCode::invalid_argument, "{}: is a directory", input_name_);
-  output_ = open_output(options.output, options.resume);
-  if (!options.error_file.empty()) errors_ = open_output(options.error_file, options.resume);
-  // Metrics are no answers: those of a former run are overwritten without asking, or continued on resume.
-  if (!options.metrics_file.empty()) metrics_ = open_output(options.metrics_file, false);
+  open_outputs();
+  ledger_.emplace(folder_of(options_.output));
+  if (keeps()) look_back();
 }
 
-std::unique_ptr<AnswerFile> Job::open_output(const std::string& path, std::optional<bool> resume) const {
+void Job::open_outputs() {
+  output_ = open_output(options_.output, options_.resume);
+  if (!options_.error_file.empty()) errors_ = open_output(options_.error_file, options_.resume);
+  // Metrics are no answers: those of a former run are overwritten without asking, or continued on resume.
+  if (!options_.metrics_file.empty()) metrics_ = open_output(options_.metrics_file, false);
+  if (output_->regular()) {
+    journal_ = std::make_unique<Journal>(options_.output);
+    refuse_others(journal_->file());
+    journal_->file().claim(false);
+    opened_.push_back(&journal_->file());
+  }
+  struct stat trace {};
+  if (options_.trace_file.empty() || ::stat(options_.trace_file.c_str(), &trace) != 0) return;
+  const std::string name = "the trace " + options_.trace_file;
+  if (is_same_file(trace, input_stat_)) throw_error(ErrorCode::invalid_argument, "{} and {} are the same file", name, input_name_);
+  for (const AnswerFile* file : opened_) file->refuse_same(trace, name);
+}
+
+std::unique_ptr<AnswerFile> Job::open_output(const std::string& path, std::optional<bool> resume) {
   auto file = std::make_unique<AnswerFile>(path);
-  file->refuse_same(input_stat_, "the input " + input_name_);
-  if (output_) file->refuse_same(output_->identity(), output_->name());
-  if (errors_) file->refuse_same(errors_->identity(), errors_->name());
+  refuse_others(*file);
   file->claim(resume);
+  opened_.push_back(file.get());
   return file;
+}
+
+void Job::refuse_others(const AnswerFile& file) const {
+  file.refuse_same(input_stat_, "the input " + input_name_);
+  for (const AnswerFile* other : opened_) file.refuse_same(other->identity(), other->name());
+}
+
+// Of former runs: nothing is written yet, for the model may still be refused.
+void Job::look_back() {
+  former_.emplace(options_, *ledger_);
+  if (journal_) journal_->read(*ledger_);
+  former_->read(*output_);
+  if (errors_) former_->read(*errors_);
+  if (metrics_) metrics_->read_lines([](std::string_view) { return true; });
+  if (!former_->any() || !journal_) return;
+  former_->check_settings(*journal_);
+  if (journal_->last_run() && journal_->last_run()->version != version_line())
+    log_line("{}: was begun by {}, this is {}: tokens may differ in ties", output_->name(), journal_->last_run()->version, version_line());
+  check_input();
+  if (options_.progress != "none") log_line("{}: {}", output_->name(), former_->text());
+}
+
+// Over the whole of it before the model is loaded, but where the run before has seen the same file.
+void Job::check_input() {
+  const std::string identity = identity_text(input_stat_);
+  if (identity.empty()) {
+    if (options_.changed == "redo") throw_error(ErrorCode::invalid_argument, "--changed redo: needs a file for an input, which it reads twice");
+    return;
+  }
+  if (journal_->last_run() && journal_->last_run()->input != identity) {
+    LineReader reader(decompressed(descriptor_source(open_input(options_.input), input_name_, stopping_), input_name_));
+    former_->check_input(reader, input_name_, folder_of(options_.output).string());
+  }
+  if (options_.changed == "stop" && !options_.limit) checked_input_ = identity;
 }
 
 void Job::start(const std::string& model_name, uint64_t answer_memory) {
   constexpr uint64_t kParsedBytes = 24;  // of memory for each byte of a line of small numbers
   const uint64_t share = answer_memory / 4;
-  const bool keep = options_.resume.value_or(false);
   models_ = {model_name};
   models_.insert(models_.end(), options_.served_model_names.begin(), options_.served_model_names.end());
-  ledger_.emplace(folder_of(options_.output));
-  output_->start(keep, &*ledger_);
-  if (errors_) errors_->start(keep, &*ledger_);
-  if (metrics_) metrics_->start(keep, nullptr);
+  for (AnswerFile* file : {output_.get(), errors_.get()}) {
+    if (file == nullptr) continue;
+    if (former_ && former_->drops_any()) file->rewrite([this](std::string_view line) { return former_->drops(line); });
+    file->start(keeps());
+  }
+  if (metrics_) metrics_->start(keeps());
+  const bool begins = !former_ || !former_->any();
+  if (begins && !options_.limit) checked_input_ = identity_text(input_stat_);
+  if (journal_) journal_->start(!begins, {options_.settings, version_line(), checked_input_});
   if (options_.ordered) waiting_ = std::make_unique<WaitingAnswers>(folder_of(options_.output), std::min<uint64_t>(share, WaitingAnswers::kMaxBytes));
   input_ = std::make_unique<LineReader>(decompressed(std::move(source_), input_name_),
                                         std::min<uint64_t>(share / kParsedBytes, LineReader::kMaxLineBytes));
   start_time_ = std::chrono::steady_clock::now();
+  sync_time_ = start_time_;
   report_ = std::make_unique<ProgressReport>(
       ProgressReport::Options{.style = progress_style(options_.progress), .input = options_.input, .limit = options_.limit});
 }
@@ -105,18 +170,24 @@ std::optional<Request> Job::take(const Line& line) {
   }
   Place place;
   if (request) place.custom_id = request->custom_id();
-  const Ledger::Place entry = ledger_->enter(place.custom_id.value_or(""), line.text);
+  const Ledger::Place entry = ledger_->enter(place.custom_id.value_or(""), line);
+  if (former_) former_->check_line(entry, line, input_name_);
+  const uint64_t repeated = request && request->named_by_place() ? ledger_->count_text(line.text) : 0;
   if (entry.answered) {
     ++status_.skipped;
     update_status();
     return std::nullopt;
   }
   place.key = entry.key;
+  place.request = entry.request;
   place.turn = turns_given_++;
   try {
     if (refusal) throw *refusal;
     if (entry.duplicate) refuse("duplicate_custom_id", "custom_id", "an earlier line has the same custom_id");
     ParsedRequest parsed = request->parse(models_);
+    // A seed comes from the id: of a line that has only its place that is its text, and how often that came before.
+    if (request->named_by_place()) parsed.request.id = answer_id(make_key('l', repeated, line.text));
+    while (pending_.contains(parsed.request.id)) parsed.request.id += '\'';
     pending_.emplace(parsed.request.id, Pending{std::move(place), std::move(parsed.answer)});
     return std::move(parsed.request);
   } catch (const Refusal& refused) {
@@ -133,11 +204,13 @@ void Job::done(Completion completion) {
     answer(place, {refusal_line(place.key, place.custom_id, *completion.error), true});
   } else {
     MOEGEN_CHECK(!completion.prompts.empty() && completion.choices.size() % completion.prompts.size() == 0);
-    answer(place, {answer_line(place.key, completion.id, plan, completion, std::time(nullptr)), false});
+    answer(place, {answer_line(place.key, *place.custom_id, plan, completion, std::time(nullptr)), false});
   }
 }
 
 void Job::answer(const Place& place, AnswerText text) {
+  text.key = place.key;
+  text.request = place.request;
   if (waiting_) {
     waiting_->put(place.turn, std::move(text));
     while (const std::optional<AnswerText> next = waiting_->take_next()) write(*next);
@@ -148,7 +221,10 @@ void Job::answer(const Place& place, AnswerText text) {
 }
 
 void Job::write(const AnswerText& text) {
-  (text.failed && errors_ ? errors_ : output_)->append(text.line);
+  AnswerFile& file = text.failed && errors_ ? *errors_ : *output_;
+  file.check_there();
+  if (journal_) journal_->add(text.key, text.request);  // first: an answer always has its record
+  file.append(text.line);
   ++status_.answered;
   if (text.failed) ++status_.failed;
 }
@@ -157,6 +233,18 @@ void Job::pass(const Progress& progress) {
   status_.engine = progress;
   if (metrics_) metrics_->append(pass_metrics(progress));
   update_status();
+  if (std::chrono::steady_clock::now() - sync_time_ >= kSyncInterval) sync();
+}
+
+// What the disk does not take shows here, and a power cut takes no more than what came since.
+void Job::sync() {
+  if (journal_) journal_->flush();
+  for (AnswerFile* file : {output_.get(), errors_.get()}) {
+    if (file == nullptr) continue;
+    file->check_there();
+    file->flush();
+  }
+  sync_time_ = std::chrono::steady_clock::now();
 }
 
 void Job::update_status() {
@@ -170,9 +258,8 @@ int Job::finish(bool finished) {
   report_.reset();  // before the last words
   status_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_time_).count();
   if (metrics_) metrics_->append(summary_metrics(status_, complete));
-  for (const auto* file : {&output_, &errors_, &metrics_}) {
-    if (*file) (*file)->flush();
-  }
+  sync();
+  if (metrics_) metrics_->flush();
   if (options_.progress != "none") log_line("{}", summary_text(status_, complete, output_->name()));
   return complete ? 0 : 130;
 }

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "batch/answer_file.h"
+#include "batch/former_runs.h"
+#include "batch/journal.h"
 #include "batch/ledger.h"
 #include "batch/line_reader.h"
 #include "batch/progress.h"
@@ -25,10 +27,10 @@ namespace moegen {
 /// But for stop(), everything is called on one thread.
 class Job : public RequestSource, public CompletionSink {
  public:
-  /// As BatchJob's. Touches no existing output yet.
+  /// As BatchJob's. On resume, reads what is there and whether it answers this input. Changes no existing output yet.
   explicit Job(const BatchOptions& options);
 
-  /// Makes the outputs ready; on resume, reads what is there. `answer_memory`: bytes for requests and answers in flight, of
+  /// Makes the outputs ready. `answer_memory`: bytes for requests and answers in flight, of
   /// which the engine takes half, answers that wait for their turn a quarter, and the line that is read a quarter. Throws Error.
   void start(const std::string& model_name, uint64_t answer_memory = uint64_t{1} << 30);
   std::optional<Request> next() override;
@@ -44,6 +46,7 @@ class Job : public RequestSource, public CompletionSink {
   struct Place {
     int64_t turn = 0;  // of its answer, among this run's answers
     Key key{};
+    uint64_t request = 0;  // request_hash
     std::optional<std::string> custom_id{};
   };
   struct Pending {
@@ -52,12 +55,18 @@ class Job : public RequestSource, public CompletionSink {
   };
   using Time = std::chrono::steady_clock::time_point;
 
+  void open_outputs();
+  void look_back();
+  void check_input();
+  [[nodiscard]] bool keeps() const { return options_.resume.value_or(false); }
   bool read_line(Line& line);
   std::optional<Request> take(const Line& line);
   void answer(const Place& place, AnswerText text);
   void write(const AnswerText& text);
+  void sync();
   void update_status();
-  [[nodiscard]] std::unique_ptr<AnswerFile> open_output(const std::string& path, std::optional<bool> resume) const;
+  [[nodiscard]] std::unique_ptr<AnswerFile> open_output(const std::string& path, std::optional<bool> resume);
+  void refuse_others(const AnswerFile& file) const;
 
   BatchOptions options_;
   std::atomic<bool> stopping_{false};   // before source_, which looks at it
@@ -68,9 +77,13 @@ class Job : public RequestSource, public CompletionSink {
   std::unique_ptr<AnswerFile> output_;
   std::unique_ptr<AnswerFile> errors_;   // null: to output_
   std::unique_ptr<AnswerFile> metrics_;  // null: none
+  std::unique_ptr<Journal> journal_;     // null: none, the output is no regular file
+  std::vector<AnswerFile*> opened_;      // all of these
   std::unique_ptr<ProgressReport> report_;
   std::vector<std::string> models_;
-  std::optional<Ledger> ledger_;                      // from start() on
+  std::optional<Ledger> ledger_;                      // from the end of the constructor on
+  std::optional<FormerRuns> former_;                  // on resume
+  std::string checked_input_;                         // identity of an input of which every line was found to be as it was; else empty
   std::unordered_map<std::string, Pending> pending_;  // in the engine, by custom_id
   std::unique_ptr<WaitingAnswers> waiting_;           // null: answers go out as they come
   int64_t turns_given_ = 0;
@@ -78,6 +91,7 @@ class Job : public RequestSource, public CompletionSink {
   bool ended_ = false;  // nothing more in the input
   JobStatus status_;
   Time start_time_;
+  Time sync_time_;
 };
 
 }  // namespace moegen

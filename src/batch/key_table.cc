@@ -42,7 +42,8 @@ KeyTable::Found KeyTable::slot_of(const Key& key) const {
 
 KeyTable::Entry KeyTable::add(const Key& key, Entry more) {
   const Found found = slot_of(key);
-  const Entry now{found.entry.seen + more.seen, found.entry.answered || more.answered};
+  const Entry now{found.entry.seen + more.seen, found.entry.answered || more.answered, found.entry.changed || more.changed,
+                  more.request != 0 ? more.request : found.entry.request};
   if (now.empty()) return now;
   write(found.index, {key, now});
   if (found.entry.empty() && ++num_used_ > num_slots_ / 2) grow();

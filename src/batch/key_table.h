@@ -4,19 +4,21 @@
 #include <filesystem>
 #include <vector>
 
-#include "batch/key.h"
+#include "base/key.h"
 #include "batch/temp_file.h"
 
 namespace moegen {
 
-/// What is known of keys, in the same memory however many there are: beyond some thousands it lies in an unnamed file of 48 to 96 bytes a
-/// key, which the page cache holds as long as there is memory for it.
+/// What is known of keys, in the same memory however many there are: beyond some thousands it lies in an unnamed file of 64 to 128 bytes
+/// a key, which the page cache holds as long as there is memory for it.
 class KeyTable {
  public:
   struct Entry {
-    uint32_t seen = 0;  ///< input lines
-    bool answered = false;
-    [[nodiscard]] bool empty() const { return seen == 0 && !answered; }
+    uint32_t seen = 0;      ///< input lines
+    bool answered = false;  ///< there is an answer
+    bool changed = false;   ///< to a request that is another one now
+    uint64_t request = 0;   ///< what the request was that the journal has last for it; 0: it has none
+    [[nodiscard]] bool empty() const { return seen == 0 && !answered && !changed && request == 0; }
   };
 
   /// The file, if it comes to that, is made in `folder`.

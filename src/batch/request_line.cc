@@ -39,6 +39,25 @@ Endpoint read_url(const std::string& url) {
   refuse("invalid_url", "url", "'{}' is not served here; /v1/chat/completions and /v1/completions are", url.substr(0, 100));
 }
 
+// Nothing around the body.
+bool is_plain(const Json& line) {
+  return (line.contains("prompt") || line.contains("messages")) && !line.contains("body") && !line.contains("url") && !line.contains("method");
+}
+
+Endpoint read_envelope(const Json& line) {
+  if (required(line, "custom_id").text().empty()) refuse("invalid_value", "custom_id", "'custom_id' is an empty string");
+  if (required(line, "method").text() != "POST") refuse("invalid_method", "method", "'method' has to be POST");
+  const Endpoint endpoint = read_url(required(line, "url").text());
+  required(line, "body").object();
+  for (const auto& member : line.items()) {
+    constexpr std::string_view kKnown[] = {"custom_id", "method", "url", "body"};
+    if (std::find(std::begin(kKnown), std::end(kKnown), member.key()) == std::end(kKnown)) {
+      refuse("unknown_parameter", member.key(), "there is no parameter '{}' beside 'body'", member.key());
+    }
+  }
+  return endpoint;
+}
+
 }  // namespace
 
 RequestLine::RequestLine(const Line& line) : text_(line.text) {
@@ -61,25 +80,29 @@ RequestLine::RequestLine(const Line& line) : text_(line.text) {
   if (!line_.is_object()) unreadable(fmt::format("{}: not a JSON object but {}", where, line_.type_name()));
   const auto id = line_.find("custom_id");
   if (id != line_.end() && id->is_string()) custom_id_ = id->get<std::string>();
+  plain_ = is_plain(line_);
+  if (named_by_place()) custom_id_ = fmt::format("line-{}", line.number);
 }
 
 ParsedRequest RequestLine::parse(const std::vector<std::string>& models) const {
-  if (required(line_, "custom_id").text().empty()) refuse("invalid_value", "custom_id", "'custom_id' is an empty string");
-  if (required(line_, "method").text() != "POST") refuse("invalid_method", "method", "'method' has to be POST");
-  const Endpoint endpoint = read_url(required(line_, "url").text());
-  const Json& body = required(line_, "body").object();
-  for (const auto& member : line_.items()) {
-    constexpr std::string_view kKnown[] = {"custom_id", "method", "url", "body"};
-    if (std::find(std::begin(kKnown), std::end(kKnown), member.key()) == std::end(kKnown)) {
-      refuse("unknown_parameter", member.key(), "there is no parameter '{}' beside 'body'", member.key());
-    }
+  if (!plain_) {
+    const Endpoint endpoint = read_envelope(line_);
+    return parse_body(line_.at("body"), member_text(text_, "body"), endpoint, models);
   }
+  Json body = line_;
+  if (body.erase("custom_id") > 0 && custom_id_.value_or("").empty())
+    refuse("invalid_value", "custom_id", "'custom_id' is not a string, or an empty one");
+  if (body.contains("prompt") && body.contains("messages")) refuse("invalid_value", "messages", "'prompt' and 'messages' exclude each other");
+  return parse_body(body, text_, body.contains("prompt") ? Endpoint::completions : Endpoint::chat, models);
+}
+
+ParsedRequest RequestLine::parse_body(const Json& body, std::string_view text, Endpoint endpoint, const std::vector<std::string>& models) const {
   for (const auto& member : body.items()) {
     if (clamped_ && has_clamped_number(member.value())) {
       refuse("invalid_value", member.key(), "'{}' holds a number beyond the range of a double", member.key());
     }
   }
-  Body draft{.endpoint = endpoint, .text = member_text(text_, "body"), .models = models, .result = {}, .chat = {}, .top_logprobs = {}};
+  Body draft{.endpoint = endpoint, .text = text, .models = models, .result = {}, .chat = {}, .top_logprobs = {}};
   read_body(body, draft);
   draft.result.request.id = *custom_id_;
   return std::move(draft.result);

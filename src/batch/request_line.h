@@ -31,20 +31,27 @@ struct ParsedRequest {
 };
 
 /// A line of a batch file, read in two steps because a line whose custom_id is known to be answered needs no second one.
+/// Also a plain one, which is the body itself: {"prompt": ..} or {"messages": ..}, with a custom_id or without.
 class RequestLine {
  public:
   /// Reads the line as JSON. Throws Refusal(kUnreadable).
   explicit RequestLine(const Line& line);
 
-  /// The line's custom_id, if it is a string; an empty one does not identify anything.
+  /// The line's custom_id, if it is a string; an empty one does not identify anything. "line-17" of a plain line without one.
   [[nodiscard]] const std::optional<std::string>& custom_id() const { return custom_id_; }
+  /// Whether that is only where the line stands.
+  [[nodiscard]] bool named_by_place() const { return plain_ && !line_.contains("custom_id"); }
   /// The request. `models`: the names the model goes by, its own first. Throws Refusal.
   [[nodiscard]] ParsedRequest parse(const std::vector<std::string>& models) const;
 
  private:
+  [[nodiscard]] ParsedRequest parse_body(const nlohmann::json& body, std::string_view text, Endpoint endpoint,
+                                         const std::vector<std::string>& models) const;
+
   std::string text_;
   nlohmann::json line_;
   std::optional<std::string> custom_id_;
+  bool plain_ = false;
   bool clamped_ = false;  // a number beyond double was cut to the largest one
 };
 

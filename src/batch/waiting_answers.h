@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "base/key.h"
 #include "batch/temp_file.h"
 
 namespace moegen {
@@ -14,11 +15,13 @@ namespace moegen {
 struct AnswerText {
   std::string line;
   bool failed = false;
+  Key key = {};          ///< of the line that it answers
+  uint64_t request = 0;  ///< its request_hash
 };
 
 /// Answers that were ready before an earlier one, for outputs in the order of the input. Keeps up to `max_bytes` of them in
 /// memory and puts the rest into an unnamed file in `folder`, so that one long answer does not hold all others in memory;
-/// there remain about 100 bytes for each. A crash loses what waits, and --resume runs it again.
+/// there remain about 130 bytes for each. A crash loses what waits, and --resume runs it again.
 class WaitingAnswers {
  public:
   static constexpr size_t kMaxBytes = size_t{64} << 20;

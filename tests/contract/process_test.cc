@@ -94,6 +94,56 @@ TEST_F(Process, AJobOnAFullDiskStopsAndIsResumed) {
   EXPECT_EQ(answers(disk / "out"), answers(dir / "whole"));
 }
 
+TEST_F(Process, AReadOnlyOutputIsRefusedAtTheStart) {
+  const std::filesystem::path disk = dir / "disk";
+  std::filesystem::create_directory(disk);
+  if (::mount("none", disk.c_str(), "tmpfs", MS_RDONLY, "size=64k") != 0) GTEST_SKIP() << "may not mount a file system: " << std::strerror(errno);
+  const Result r = run({"run-batch", "-m", kDemo, "-i", requests(1, 1), "-o", disk / "out"});
+  ::umount2(disk.c_str(), MNT_DETACH);
+  EXPECT_EQ(r.status, 1);
+  EXPECT_NE(r.err.find((disk / "out").string() + ": cannot open: Read-only file system"), std::string::npos) << r.err;
+}
+
+TEST_F(Process, AVanishedOutputDirectoryStopsTheJob) {
+  const std::filesystem::path gone = dir / "gone";
+  std::filesystem::create_directory(gone);
+  const pid_t pid = start({"run-batch", "-m", kDemo, "-i", requests(2000, 200), "-o", gone / "out", "--skip-tokenizer-init"});
+  for (int i = 0; i < 600 && (!std::filesystem::exists(gone / "out") || std::filesystem::file_size(gone / "out") == 0); ++i) ::usleep(100'000);
+  std::filesystem::remove_all(gone);
+  const Result r = wait(pid);
+  EXPECT_EQ(r.status, 1);
+  EXPECT_NE(r.err.find("was removed while it was written"), std::string::npos) << r.err;
+}
+
+TEST_F(Process, AnotherModelIsNoticedOnResume) {
+  const std::filesystem::path model = dir / "model";
+  std::filesystem::copy(kDemo, model);
+  const std::string in = requests(5, 2);
+  const auto resume = [&](std::vector<std::string> more) {
+    std::vector<std::string> args{"run-batch", "-m", model, "-i", in, "-o", dir / "out", "--resume", "--skip-tokenizer-init"};
+    args.insert(args.end(), more.begin(), more.end());
+    return run(args);
+  };
+  ASSERT_EQ(resume({}).status, 0);
+  std::filesystem::last_write_time(model / "model.safetensors", std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
+  EXPECT_EQ(resume({}).status, 0) << "a copy is the same model";
+  const Result seed = resume({"--seed", "7"});
+  EXPECT_EQ(seed.status, 1);
+  EXPECT_NE(seed.err.find("--seed: was 0, is 7"), std::string::npos) << seed.err;
+  // Values of all tensors: nothing that a header has.
+  std::fstream weights(model / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  for (std::streamoff at = 200'000; at < 11'000'000; at += 128) {
+    weights.seekp(at);
+    weights.put(1);
+  }
+  weights.close();
+  const Result other = resume({});
+  EXPECT_EQ(other.status, 1);
+  EXPECT_NE(other.err.find("weights: was 1 files"), std::string::npos) << other.err;
+  EXPECT_EQ(other.err.find("config.json"), std::string::npos) << other.err;
+  EXPECT_EQ(resume({"--changed", "keep"}).status, 0);
+}
+
 // Whatever cannot be had when it starts: it says so, and touches nothing.
 TEST_F(Process, MemoryThatTheSystemRefusesIsAnErrorAtTheStart) {
   if (std::string_view(MOEGEN_SANITIZE) != "") GTEST_SKIP() << "sanitizers need address space";

@@ -1,4 +1,4 @@
-#include "batch/key.h"
+#include "base/key.h"
 
 #include <fmt/format.h>
 

@@ -7,8 +7,8 @@
 
 namespace moegen {
 
-/// What an input line and its answer are recognised by: a 128-bit hash, the same on every run and machine. Strong enough
-/// against chance (10^9 lines collide with probability 10^-20), not against someone who constructs collisions.
+/// What something is recognised by, an input line, its answer, a file: a 128-bit hash, the same on every run and machine. Strong
+/// enough against chance (10^9 lines collide with probability 10^-20), not against someone who constructs collisions.
 struct Key {
   uint64_t high = 0;
   uint64_t low = 0;

@@ -1,0 +1,68 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "api/model.h"
+#include "base/key.h"
+#include "checkpoint/checkpoint.h"
+#include "moegen/engine.h"
+
+namespace moegen {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
+
+// Of a small file, whole; "none" where there is none.
+std::string text_setting(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return "none";
+  return key_text(make_key('f', 0, read_text_file(path, kMaxTextBytes)));
+}
+
+// Of files that are too large to be read for this: names, shapes and places of all tensors, and what stands in the middle of some of each file,
+// so that a copy elsewhere is the same, and a finetuned model of the same shapes is not.
+std::string weights_setting(const Checkpoint& checkpoint) {
+  constexpr size_t kSamples = 1024;
+  constexpr size_t kSampleBytes = 256;
+  std::string text;
+  uint64_t bytes = 0;
+  for (const FileReader& file : checkpoint.files()) {
+    bytes += file.size();
+    text += fmt::format("{} {}\n", file.path().filename().string(), file.size());
+  }
+  for (const TensorInfo& t : checkpoint.tensors()) text += fmt::format("{} {} {} {} {}\n", t.name, name_of(t.dtype), t.file_idx, t.offset, t.bytes);
+  const std::vector<TensorInfo>& tensors = checkpoint.tensors();
+  const size_t samples = std::min(kSamples, tensors.size());
+  for (size_t i = 0; i < samples; ++i) {
+    const TensorInfo& t = tensors[i * tensors.size() / samples];
+    std::string sample(std::min<uint64_t>(kSampleBytes, t.bytes), '\0');
+    checkpoint.files()[t.file_idx].read(t.offset + (t.bytes - sample.size()) / 2, sample.data(), sample.size());
+    text += sample;
+  }
+  return fmt::format("{} files, {} bytes, {}", checkpoint.files().size(), bytes, key_text(make_key('w', 0, text)));
+}
+
+}  // namespace
+
+RunSettings run_settings(const EngineOptions& options) {
+  const ModelSpec spec = load_spec(options.model);
+  const DType act = choose_act(options, spec);
+  RunSettings out;
+  out.emplace_back("config.json", text_setting(fs::is_directory(options.model) ? options.model / "config.json" : options.model));
+  out.emplace_back("weights", options.load_format == "dummy" ? "dummy" : weights_setting(Checkpoint::open(options.model)));
+  out.emplace_back("generation_config.json", options.use_generation_config ? text_setting(options.model / "generation_config.json") : "not used");
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+    out.emplace_back(name, options.skip_tokenizer_init ? "not used" : text_setting(options.model / name));
+  out.emplace_back("--dtype", std::string(name_of(act)));
+  out.emplace_back("--kv-dtype", std::string(name_of(choose_kv_dtype(options, act, spec))));
+  out.emplace_back("--cpu-path", std::string(select_kernels(options.cpu_path).name));
+  out.emplace_back("--max-model-len", std::to_string(options.max_model_len.value_or(spec.max_positions)));
+  out.emplace_back("--seed", std::to_string(options.seed));
+  out.emplace_back("--parser", options.parser);
+  return out;
+}
+
+}  // namespace moegen

@@ -1,0 +1,111 @@
+#include "batch/former_runs.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "base/error.h"
+#include "batch/refusal.h"
+#include "batch/request_line.h"
+
+namespace moegen {
+namespace {
+
+constexpr size_t kMaxNamed = 5;  // changed lines in a message
+
+constexpr const char* kWays =
+    "--changed redo answers them again, --changed keep keeps their answers; or give them other custom_ids, or another output";
+
+std::string name_of(const std::string& custom_id, int64_t number) {
+  return custom_id.empty() ? fmt::format("line {}", number) : fmt::format("line {} ({:?})", number, custom_id.substr(0, 60));
+}
+
+std::string custom_id_of(const Line& line) {
+  try {
+    return RequestLine(line).custom_id().value_or("");
+  } catch (const Refusal&) {
+    return "";
+  }
+}
+
+}  // namespace
+
+FormerRuns::FormerRuns(const BatchOptions& options, Ledger& ledger) : options_(options), ledger_(ledger) {
+  if (options.changed != "stop" && options.changed != "keep" && options.changed != "redo")
+    throw_error(ErrorCode::invalid_argument, "--changed {}: expected stop, keep or redo", options.changed);
+}
+
+void FormerRuns::read(AnswerFile& file) {
+  file.read_lines(
+      [this](std::string_view line) {
+        const std::optional<WrittenAnswer> answer = read_answer(line);
+        if (!answer) return false;
+        const bool retried = answer->failed && options_.retry_failed;
+        ++(retried ? retried_ : kept_);
+        if (!retried && answer->key) ledger_.set_answered(*answer->key);
+        if (!retried && (!answer->key || ledger_.find(*answer->key).request == 0)) ++unchecked_;
+        return true;
+      },
+      "{");
+}
+
+void FormerRuns::check_settings(const Journal& journal) const {
+  if (!journal.last_run() || options_.changed == "keep") return;
+  const std::string difference = settings_difference(journal.last_run()->settings, options_.settings);
+  if (difference.empty()) return;
+  throw_error(ErrorCode::invalid_argument,
+              "{}: its answers were made with other settings, which would give other tokens:{}\ngo on with the former ones; or --changed keep keeps "
+              "the answers and makes the others with these, --no-resume makes all with these; or take another output",
+              options_.output, difference);
+}
+
+void FormerRuns::check_input(LineReader& input, const std::string& name, const std::string& folder) {
+  KeyTable seen{std::filesystem::path(folder)};
+  std::vector<std::string> named;
+  int64_t changed = 0;
+  int64_t left = options_.limit.value_or(std::numeric_limits<int64_t>::max());
+  for (Line line; left > 0 && input.next(line); --left) {
+    const std::string custom_id = custom_id_of(line);
+    const Ledger::Place place = ledger_.look(custom_id, line, seen);
+    if (!place.changed) continue;
+    ++changed;
+    if (named.size() < kMaxNamed) named.push_back(name_of(custom_id, line.number));
+    if (options_.changed == "redo") ledger_.set_changed(place.key);
+  }
+  if (changed == 0 || options_.changed == "keep") return;
+  if (options_.changed == "stop") {
+    throw_error(ErrorCode::invalid_argument, "{}: {} requests are not those that {} answers: {}{}: {}", name, changed, options_.output,
+                fmt::join(named, ", "), changed > static_cast<int64_t>(named.size()) ? ", .." : "", kWays);
+  }
+  changed_ += changed;
+  kept_ -= changed;
+}
+
+void FormerRuns::check_line(const Ledger::Place& place, const Line& line, const std::string& name) const {
+  if (!place.changed || !place.answered || options_.changed != "stop") return;
+  throw_error(ErrorCode::invalid_argument, "{}: {}: is not the request that {} answers: {}", name, name_of(custom_id_of(line), line.number),
+              options_.output, kWays);
+}
+
+bool FormerRuns::drops(std::string_view line) const {
+  const std::optional<WrittenAnswer> answer = read_answer(line);
+  if (!answer) return false;
+  return (answer->failed && options_.retry_failed) || (answer->key && ledger_.find(*answer->key).changed);
+}
+
+std::string FormerRuns::text() const {
+  std::string out = fmt::format("{} answers stay", kept_);
+  if (retried_ > 0) out += fmt::format(", {} failed ones are asked again", retried_);
+  if (changed_ > 0) out += fmt::format(", {} to requests that have changed are made again", changed_);
+  if (unchecked_ > 0) out += fmt::format("; the journal does not have {} of them: taken as they are", unchecked_);
+  return out;
+}
+
+std::string identity_text(const struct stat& file) {
+  if (!S_ISREG(file.st_mode)) return "";
+  return fmt::format("{} bytes of {}.{:09}", file.st_size, file.st_mtim.tv_sec, file.st_mtim.tv_nsec);
+}
+
+}  // namespace moegen

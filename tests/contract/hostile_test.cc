@@ -168,7 +168,7 @@ TEST_P(HostileRequests, AreBoundedInMemoryAndTime) {
   ::testing::Test::RecordProperty("peak_bytes", std::to_string(r.peak_bytes));
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, HostileRequests, ::testing::ValuesIn(kRequests), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Kinds, HostileRequests, ::testing::ValuesIn(kRequests), [](const auto& kind) { return kind.param.name; });
 
 class HostileModel : public Process {
  protected:

@@ -107,7 +107,7 @@ TEST_F(Process, AReadOnlyOutputIsRefusedAtTheStart) {
 TEST_F(Process, AVanishedOutputDirectoryStopsTheJob) {
   const std::filesystem::path gone = dir / "gone";
   std::filesystem::create_directory(gone);
-  const pid_t pid = start({"run-batch", "-m", kDemo, "-i", requests(2000, 200), "-o", gone / "out", "--skip-tokenizer-init"});
+  const pid_t pid = start({"run-batch", "-m", kDemo, "-i", requests(4000, 20), "-o", gone / "out", "--skip-tokenizer-init", "--max-num-seqs", "4"});
   for (int i = 0; i < 600 && (!std::filesystem::exists(gone / "out") || std::filesystem::file_size(gone / "out") == 0); ++i) ::usleep(100'000);
   std::filesystem::remove_all(gone);
   const Result r = wait(pid);

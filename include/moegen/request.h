@@ -57,7 +57,7 @@ struct Chat {
   std::string tools;
   std::string documents;
   std::string template_kwargs;
-  std::string chat_template;  ///< in place of the checkpoint's
+  std::string chat_template;  ///< in place of the checkpoint's, or the name of one of those
   bool add_generation_prompt = true;
   bool continue_final_message = false;
   bool parse_tool_calls = true;  ///< false, as for tool_choice "none": calls stay in the text

@@ -62,6 +62,7 @@ std::string Admission::render(const Chat& chat) const {
     r.kwargs = json_or_null(chat.template_kwargs, "chat_template_kwargs");
     r.add_generation_prompt = chat.add_generation_prompt;
     r.continue_final_message = chat.continue_final_message;
+    r.fit_contents = true;
     if (!chat.chat_template.empty()) r.chat_template = chat.chat_template;
     return model_.chat_template->render(r);
   } catch (const Error& e) {
@@ -73,7 +74,7 @@ std::string Admission::render(const Chat& chat) const {
 OutputContext Admission::output_context(const Chat& chat, std::string_view rendered) const {
   OutputContext out;
   const bool with_tools = !chat.tools.empty();
-  const std::string_view source = chat.chat_template.empty() ? model_.chat_template->source(with_tools) : std::string_view(chat.chat_template);
+  const std::string_view source = model_.chat_template->source(chat.chat_template, with_tools);
   out.format = model_.output_format ? *model_.output_format : detect_format(source);
   if (out.format == OutputFormat::none) return out;
   out.thinking = thinking_of_prompt(rendered, chat.continue_final_message);

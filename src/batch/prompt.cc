@@ -40,8 +40,7 @@ void require_text(const Field& field, const OrderedJson& object, const char* key
   if (found->empty() || found->get_ref<const std::string&>().empty()) refuse("invalid_value", field.name, "'{}.{}' is empty", where, key);
 }
 
-std::string joined_parts(const Field& field, const OrderedJson& parts, const std::string& where) {
-  std::string text;
+void check_parts(const Field& field, const OrderedJson& parts, const std::string& where) {
   for (size_t i = 0; i < parts.size(); ++i) {
     const std::string part = fmt::format("{}.content[{}]", where, i);
     if (!parts[i].is_object()) refuse("invalid_type", field.name, "'{}' has to be an object", part);
@@ -50,49 +49,44 @@ std::string joined_parts(const Field& field, const OrderedJson& parts, const std
     if (type != "text") refuse("unsupported_value", field.name, "'{}' is of type '{}'; only 'text' is supported here", part, type);
     const auto found = parts[i].find("text");
     if (found == parts[i].end() || !found->is_string()) refuse("invalid_type", field.name, "'{}.text' has to be a string", part);
-    if (i > 0) text += '\n';
-    text += found->get_ref<const std::string&>();
   }
-  return text;
 }
 
-void normalize_content(const Field& field, OrderedJson& message, const std::string& where) {
+void check_content(const Field& field, const OrderedJson& message, const std::string& where) {
   const auto found = message.find("content");
   if (found == message.end() || found->is_null()) {
-    if (message["role"] != "assistant") {
-      if (found == message.end()) refuse("missing_required_parameter", field.name, "'{}.content' is missing", where);
-      refuse("invalid_type", field.name, "'{}.content' has to be a string or an array of parts, not null", where);
-    }
-    message["content"] = "";
+    if (message["role"] == "assistant") return;
+    if (found == message.end()) refuse("missing_required_parameter", field.name, "'{}.content' is missing", where);
+    refuse("invalid_type", field.name, "'{}.content' has to be a string or an array of parts, not null", where);
   } else if (found->is_array()) {
-    *found = joined_parts(field, *found, where);
+    check_parts(field, *found, where);
   } else if (!found->is_string()) {
     refuse("invalid_type", field.name, "'{}.content' has to be a string or an array of parts", where);
   }
 }
 
-// OpenAI gives the arguments of a call as a string of JSON, templates expect the object.
+// OpenAI gives the arguments of a call as a string of JSON, templates expect the object; and that a message without calls has no list of them.
 void normalize_tool_calls(const Field& field, OrderedJson& message, const std::string& where) {
   const auto calls = message.find("tool_calls");
   if (calls == message.end()) return;
-  if (calls->is_null()) {
+  if (!calls->is_null() && !calls->is_array()) refuse("invalid_type", field.name, "'{}.tool_calls' has to be an array", where);
+  if (calls->empty()) {
     message.erase(calls);
     return;
   }
-  if (!calls->is_array()) refuse("invalid_type", field.name, "'{}.tool_calls' has to be an array", where);
   for (OrderedJson& call : *calls) {
     if (!call.is_object() || !call.contains("function") || !call["function"].is_object()) {
       refuse("invalid_type", field.name, "'{}.tool_calls' has to hold objects with a 'function'", where);
     }
     OrderedJson& function = call["function"];
     require_text(field, function, "name", where + ".tool_calls.function");
-    const auto arguments = function.find("arguments");
-    if (arguments == function.end() || !arguments->is_string()) continue;
-    std::string text = arguments->get<std::string>();
+    OrderedJson& arguments = function["arguments"];
+    if (!arguments.is_string() && !arguments.is_null()) continue;
+    std::string text = arguments.is_null() ? "" : arguments.get<std::string>();
     if (text.empty()) text = "{}";
     try {
       check_members(field, parse_json(text, "arguments", {.unique_keys = true}));
-      *arguments = parse_ordered_json(text, "arguments");
+      arguments = parse_ordered_json(text, "arguments");
     } catch (const Error& error) {
       refuse("invalid_value", field.name, "'{}.tool_calls': {}", where, error.what());
     }
@@ -134,7 +128,7 @@ void read_messages(const Field& field, Body& body) {
     const std::string where = fmt::format("messages[{}]", i);
     if (!messages[i].is_object()) refuse("invalid_type", field.name, "'{}' has to be an object", where);
     require_text(field, messages[i], "role", where);
-    normalize_content(field, messages[i], where);
+    check_content(field, messages[i], where);
     normalize_tool_calls(field, messages[i], where);
   }
   body.chat.messages = messages.dump();

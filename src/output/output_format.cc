@@ -19,6 +19,7 @@ constexpr std::pair<std::string_view, OutputFormat> kNames[] = {
     {"gpt_oss", OutputFormat::harmony},
     {"harmony", OutputFormat::harmony},
     {"glm45", OutputFormat::glm45},
+    {"glm47", OutputFormat::glm45},
     {"minimax_m2", OutputFormat::minimax_m2},
     {"kimi_k2", OutputFormat::kimi_k2},
     {"mistral", OutputFormat::mistral},

@@ -24,13 +24,16 @@ std::string token_text(const Json& v) {
   return {};
 }
 
-Json special_tokens(const Json& config) {
-  Json tokens = Json::object();
-  for (const char* name : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
-    const auto it = config.find(name);
-    if (it != config.end() && (it->is_string() || it->is_object())) tokens[name] = token_text(*it);
+// The names that end in "_token", those of a model ("image_token") as well, and what "extra_special_tokens" names.
+void add_special_tokens(Json& tokens, const Json& config) {
+  const auto extra = config.find("extra_special_tokens");
+  for (const Json* names : {&config, extra != config.end() && extra->is_object() ? &*extra : nullptr}) {
+    if (names == nullptr) continue;
+    for (const auto& [name, value] : names->items()) {
+      if (names == &config && !name.ends_with("_token")) continue;
+      if (value.is_string() || (value.is_object() && value.contains("content"))) tokens[name] = token_text(value);
+    }
   }
-  return tokens;
 }
 
 constexpr std::array<const char*, 3> kReasoning = {"reasoning_content", "thinking", "reasoning"};
@@ -128,8 +131,7 @@ struct ChatTemplate::Impl {
     return with_tools && sources.contains("tool_use") ? "tool_use" : "default";
   }
 
-  [[nodiscard]] const Template& choose(bool with_tools) const {
-    const std::string name = name_for(with_tools);
+  [[nodiscard]] const Template& choose(const std::string& name) const {
     if (sources.empty()) throw_error(ErrorCode::invalid_argument, "the checkpoint has no chat template, and the request brings none");
     if (!sources.contains(name)) throw_error(ErrorCode::invalid_argument, "the checkpoint has several chat templates and none is the default");
     const auto it = parsed.find(name);
@@ -151,7 +153,12 @@ ChatTemplate ChatTemplate::load(const std::filesystem::path& dir) {
   if (fs::exists(config_path)) {
     config = parse_ordered_json(read_text_file(config_path, kMaxConfigBytes), config_path.string());
     if (!config.is_object()) throw_error(ErrorCode::corrupt, "{}: is no object", config_path.string());
-    impl->tokens = special_tokens(config);
+    add_special_tokens(impl->tokens, config);
+  }
+  if (const fs::path map = dir / "special_tokens_map.json"; fs::exists(map) && !config.contains("added_tokens_decoder")) {  // of older checkpoints
+    const Json tokens = parse_ordered_json(read_text_file(map, kMaxConfigBytes), map.string());
+    if (!tokens.is_object()) throw_error(ErrorCode::corrupt, "{}: is no object", map.string());
+    add_special_tokens(impl->tokens, tokens);
   }
   const fs::path file = dir / "chat_template.jinja";
   const fs::path more = dir / "additional_chat_templates";
@@ -171,9 +178,9 @@ ChatTemplate ChatTemplate::load(const std::filesystem::path& dir) {
 
 bool ChatTemplate::has_template() const { return !impl_->sources.empty(); }
 
-std::string_view ChatTemplate::source(bool with_tools) const {
-  const auto it = impl_->sources.find(impl_->name_for(with_tools));
-  return it == impl_->sources.end() ? std::string_view() : it->second;
+std::string_view ChatTemplate::source(std::string_view own, bool with_tools) const {
+  const auto it = impl_->sources.find(own.empty() ? impl_->name_for(with_tools) : std::string(own));
+  return it == impl_->sources.end() ? own : it->second;
 }
 
 std::string ChatTemplate::render(const ChatRequest& request) const {
@@ -183,7 +190,12 @@ std::string ChatTemplate::render(const ChatRequest& request) const {
   if (request.continue_final_message && request.add_generation_prompt) {
     throw_error(ErrorCode::invalid_argument, "continue_final_message and add_generation_prompt exclude each other");
   }
+  const std::string wanted = request.chat_template.value_or(impl_->name_for(!request.tools.is_null()));
+  std::optional<Template> own;
+  if (request.chat_template && !impl_->sources.contains(wanted)) own = Template::parse(wanted);
+  const Template& chosen = own ? *own : impl_->choose(wanted);
   Json messages = request.messages;
+  if (request.fit_contents) fit_contents(messages, chosen.content_use());
   alias_reasoning(messages);
   std::optional<OpenEnd> open_end;
   if (request.continue_final_message) open_end.emplace(messages);
@@ -196,9 +208,7 @@ std::string ChatTemplate::render(const ChatRequest& request) const {
   if (request.kwargs.is_object()) {
     for (const auto& [name, value] : request.kwargs.items()) context[name] = value;
   }
-  const bool with_tools = !request.tools.is_null();
-  std::string rendered = request.chat_template ? Template::parse(*request.chat_template).render(context, request.now)
-                                               : impl_->choose(with_tools).render(context, request.now);
+  std::string rendered = chosen.render(context, request.now);
   return open_end ? open_end->cut(std::move(rendered)) : rendered;
 }
 

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "tokenizer/message_content.h"
+
 namespace moegen {
 
 /// What one rendering may cost; the context brings some more with each of its bytes.
@@ -31,6 +33,7 @@ class Template {
   /// raise_exception says is kept word for word.
   [[nodiscard]] std::string render(const nlohmann::ordered_json& context, const std::optional<std::string>& now = {},
                                    const RenderLimits& limits = {}) const;
+  [[nodiscard]] const ContentUse& content_use() const;
 
  private:
   struct Impl;
@@ -46,7 +49,8 @@ struct ChatRequest {
   nlohmann::ordered_json kwargs;     ///< object or null: further variables
   bool add_generation_prompt = false;
   bool continue_final_message = false;       ///< the last message is left open, to be continued
-  std::optional<std::string> chat_template;  ///< in place of the checkpoint's
+  bool fit_contents = false;                 ///< as OpenAI has them, to what the template reads
+  std::optional<std::string> chat_template;  ///< in place of the checkpoint's, or the name of one of those
   std::optional<std::string> now;            ///< ISO 8601; what strftime_now sees
 };
 
@@ -60,8 +64,8 @@ class ChatTemplate {
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
   [[nodiscard]] bool has_template() const;
-  /// The text of the template that a conversation is rendered with; empty without one.
-  [[nodiscard]] std::string_view source(bool with_tools) const;
+  /// The text of the template that a conversation is rendered with; empty without one. `own` is ChatRequest::chat_template, or empty.
+  [[nodiscard]] std::string_view source(std::string_view own, bool with_tools) const;
   /// Renders a conversation. Throws Error(invalid_argument).
   [[nodiscard]] std::string render(const ChatRequest& request) const;
 

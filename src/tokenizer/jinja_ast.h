@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tokenizer/jinja_value.h"
+#include "tokenizer/message_content.h"
 
 namespace moegen::jinja {
 
@@ -103,6 +104,7 @@ struct Stmt {
 
 struct TemplateTree {
   Body body;
+  ContentUse content;
 };
 
 }  // namespace moegen::jinja

@@ -170,13 +170,11 @@ Value Interpreter::filter_or_test(const Expr& e) {
 
 Value Interpreter::attribute(const Value& of, const std::string& name) {
   require_defined(of);
-  if (name.size() > 4 && name.starts_with("__") && name.ends_with("__")) {
-    fail(std::string("access to attribute '") + name + "' of '" + of.type_name() + "' object is unsafe.");
-  }
+  if (name.size() > 4 && name.starts_with("__") && name.ends_with("__")) return Value::unsafe(name, of);
   if (of.object() != nullptr) return of.object()->attribute(*this, name);
   if (of.seq() != nullptr && of.seq()->is_group && (name == "grouper" || name == "list")) return of.seq()->items[name == "grouper" ? 0 : 1];
   Value bound = method(*this, of, name);
-  if (!bound.is_undefined()) return bound;
+  if (!bound.is_nothing()) return bound;
   if (of.dict() != nullptr) {
     if (const Value* v = of.dict()->find(name)) return *v;
   }
@@ -205,7 +203,7 @@ Value Interpreter::item(const Value& of, const Value& key) {
     return Value::undefined(of.type_name() + " object has no element " + std::to_string(index));
   }
   if (key.text() != nullptr) {
-    if (of.dict() == nullptr || !method(*this, of, *key.text()).is_undefined()) return attribute(of, *key.text());
+    if (of.dict() == nullptr || !method(*this, of, *key.text()).is_nothing()) return attribute(of, *key.text());
     return Value::undefined(std::string("'dict object' has no attribute '") + *key.text() + "'");
   }
   return Value::undefined(of.type_name() + " object has no element " + to_repr(heap_, key));

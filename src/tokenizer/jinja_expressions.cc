@@ -84,6 +84,14 @@ std::vector<ExprPtr> items(Items&&... all) {
 
 }  // namespace
 
+bool ExpressionParser::is_content(const Expr& e) const {
+  if (e.kind == ExprKind::name) return content_names_.contains(e.name);
+  if (e.kind == ExprKind::attribute) return e.name == "content";
+  if (e.kind != ExprKind::item || e.items[1]->kind != ExprKind::constant) return false;
+  const std::string* key = e.items[1]->value.text();
+  return key != nullptr && *key == "content";
+}
+
 ExprPtr ExpressionParser::expression(bool with_condition) {
   const Nesting nesting(*this);
   ExprPtr e = logical_or();
@@ -147,6 +155,8 @@ ExprPtr ExpressionParser::comparison() {
     all.push_back(sum());
   }
   if (ops.empty()) return std::move(all[0]);
+  const bool with_none = all[1]->kind == ExprKind::constant && all[1]->value.is_none();
+  content_use_.as_none = content_use_.as_none || (with_none && is_content(*all[0]));
   auto e = std::make_unique<Expr>(Expr{.kind = ExprKind::compare, .line = current().line});
   e->items = std::move(all);
   e->ops = std::move(ops);
@@ -365,6 +375,7 @@ ExprPtr ExpressionParser::test(ExprPtr of) {
   auto e = std::make_unique<Expr>(Expr{.kind = ExprKind::test, .line = current().line});
   e->name = expect_name();
   while (skip_op(".")) e->name.append(".").append(expect_name());
+  content_use_.as_none = content_use_.as_none || (e->name == "none" && is_content(*of));
   e->items.push_back(std::move(of));
   const Token& t = current();
   const bool literal = t.kind == Token::text || t.kind == Token::integer || t.kind == Token::real || is_op("[") || is_op("{");

@@ -361,10 +361,8 @@ Value bind(Interpreter& in, const Table& table, const Value& of, const std::stri
 }
 
 template <typename Table>
-void refuse_change(const Table& table, const Value& of, const std::string& name) {
-  if (std::any_of(table.begin(), table.end(), [&](const char* n) { return name == n; })) {
-    fail(std::string("access to attribute '") + name + "' of '" + of.type_name() + "' object is unsafe.");
-  }
+bool is_one_of(const Table& table, const std::string& name) {
+  return std::any_of(table.begin(), table.end(), [&](const char* n) { return name == n; });
 }
 
 }  // namespace
@@ -375,11 +373,11 @@ Value method(Interpreter& in, const Value& of, const std::string& name) {
     return bound.is_undefined() && of.is_markup() ? bind(in, kMarkupMethods, of, name) : bound;
   }
   if (of.dict() != nullptr) {
-    refuse_change(kDictChanges, of, name);
+    if (is_one_of(kDictChanges, name)) return Value::unsafe(name, of);
     return bind(in, kDictMethods, of, name);
   }
   if (of.seq() == nullptr) return {};
-  if (of.seq()->kind == SeqKind::list) refuse_change(kListChanges, of, name);
+  if (of.seq()->kind == SeqKind::list && is_one_of(kListChanges, name)) return Value::unsafe(name, of);
   if (of.seq()->kind == SeqKind::list || of.seq()->kind == SeqKind::tuple) return bind(in, kListMethods, of, name);
   return {};
 }

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <set>
+#include <string>
 #include <string_view>
 
 #include "tokenizer/jinja_ast.h"
@@ -46,6 +48,9 @@ class ExpressionParser {
     bool caller = false;
   };
   Uses uses_;  // names that the macro being parsed reads
+  [[nodiscard]] bool is_content(const Expr& e) const;
+  ContentUse content_use_;
+  std::set<std::string> content_names_ = {"content"};  // and what has been set to a content
   struct Nesting {
     explicit Nesting(ExpressionParser& p);
     ~Nesting() { --parser.nesting_; }

@@ -307,8 +307,8 @@ Value attribute(const FilterCall& c) {
   require_defined(c.of);
   if (c.of.object() != nullptr) return c.in.attribute(c.of, p.text(0));
   Value bound = method(c.in, c.of, p.text(0));  // attributes only, no items
-  if (!bound.is_undefined()) return bound;
-  if (p.text(0).starts_with("__")) fail(std::string("access to attribute '") + p.text(0) + "' of '" + c.of.type_name() + "' object is unsafe.");
+  if (!bound.is_nothing()) return bound;
+  if (p.text(0).starts_with("__")) return Value::unsafe(p.text(0), c.of);
   return Value::undefined(std::string("'") + c.of.type_name() + " object' has no attribute '" + p.text(0) + "'");
 }
 

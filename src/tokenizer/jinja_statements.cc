@@ -15,6 +15,7 @@ class Parser : public ExpressionParser {
   TemplateTree run() {
     TemplateTree tree;
     tree.body = body({}, "");
+    tree.content = content_use_;
     return tree;
   }
 
@@ -146,6 +147,7 @@ class Parser : public ExpressionParser {
     s->target = target(false);
     if (!skip_name("in")) unexpected("in");
     s->expr = tuple(false, "recursive");
+    content_use_.as_parts = content_use_.as_parts || is_content(*s->expr);
     if (skip_name("if")) s->condition = expression();
     s->recursive = skip_name("recursive");
     end_of_block();
@@ -177,6 +179,7 @@ class Parser : public ExpressionParser {
     s->target = target(true);
     if (skip_op("=")) {
       s->expr = tuple(true);
+      if (is_content(*s->expr) && s->target.attribute.empty()) content_names_.insert(s->target.name);
       end_of_block();
       return s;
     }

@@ -45,8 +45,17 @@ class Value {
   static Value none() { return Value(None{}); }
   static Value integer(int64_t v) { return Value(v); }
   static Value undefined(std::string why) { return Value(Undefined{std::make_shared<const std::string>(std::move(why))}); }
+  /// What an attribute that templates may not reach is: undefined, and an error once it is used.
+  static Value unsafe(const std::string& name, const Value& of) {
+    return undefined("access to attribute '" + name + "' of '" + of.type_name() + "' object is unsafe.");
+  }
 
   [[nodiscard]] bool is_undefined() const { return std::holds_alternative<Undefined>(data_); }
+  /// Undefined for no reason: what a function returns that has found nothing.
+  [[nodiscard]] bool is_nothing() const {
+    const auto* u = std::get_if<Undefined>(&data_);
+    return u != nullptr && u->why == nullptr;
+  }
   [[nodiscard]] bool is_none() const { return std::holds_alternative<None>(data_); }
   [[nodiscard]] const bool* boolean() const { return std::get_if<bool>(&data_); }
   [[nodiscard]] const int64_t* integer() const { return std::get_if<int64_t>(&data_); }

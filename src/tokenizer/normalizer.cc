@@ -69,9 +69,18 @@ std::string in_form(const Form& form, std::string_view text) {
   return out;
 }
 
+std::string_view first_chars(std::string_view text, size_t chars) {
+  size_t end = 0;
+  for (; chars > 0 && end < text.size(); --chars) end += char_bytes(text[end]);
+  return text.substr(0, end);
+}
+
+// In all of these `at_start` is how many characters at the begin stand for the first of the original text.
+
 // Piece by piece: nothing combines with a character that the tables do not know.
-void apply(const Form& form, std::string& text, Regex::Scratch&) {
+void apply(const Form& form, std::string& text, Regex::Scratch&, size_t& at_start) {
   if (is_ascii(text)) return;
+  at_start = count_chars(in_form(form, first_chars(text, at_start)));
   std::string out;
   size_t done = 0;
   for (size_t i = 0; i < text.size();) {
@@ -84,11 +93,13 @@ void apply(const Form& form, std::string& text, Regex::Scratch&) {
   text = out + in_form(form, std::string_view(text).substr(done));
 }
 
-void apply(const Prepend& step, std::string& text, Regex::Scratch&) {
-  if (!text.empty()) text.insert(0, step.text);
+void apply(const Prepend& step, std::string& text, Regex::Scratch&, size_t& at_start) {
+  if (text.empty()) return;
+  text.insert(0, step.text);
+  if (at_start > 0) at_start += count_chars(step.text);
 }
 
-void apply(const Strip& step, std::string& text, Regex::Scratch&) {
+void apply(const Strip& step, std::string& text, Regex::Scratch&, size_t& at_start) {
   if (!step.left && !step.right) return;
   size_t begin = 0;
   size_t end = 0;
@@ -105,19 +116,25 @@ void apply(const Strip& step, std::string& text, Regex::Scratch&) {
     return;
   }
   if (step.right) text.resize(end);
-  if (step.left) text.erase(0, begin);
+  if (!step.left) return;
+  at_start -= std::min(at_start, count_chars(std::string_view(text).substr(0, begin)));
+  text.erase(0, begin);
 }
 
-void apply(const Lowercase&, std::string& text, Regex::Scratch&) {
+void apply(const Lowercase&, std::string& text, Regex::Scratch&, size_t& at_start) {
+  const size_t start_bytes = first_chars(text, at_start).size();
   std::string out;
   out.reserve(text.size());
-  for (size_t i = 0; i < text.size();) append_lower(out, next_char(text, i));
+  for (size_t i = 0; i < text.size();) {
+    append_lower(out, next_char(text, i));
+    if (i == start_bytes) at_start = count_chars(out);
+  }
   text = std::move(out);
 }
 
-void apply(const Bytes&, std::string& text, Regex::Scratch&) { text = ByteAlphabet::get().to_text(text); }
+void apply(const Bytes&, std::string& text, Regex::Scratch&, size_t&) { text = ByteAlphabet::get().to_text(text); }
 
-void apply(const Replacer& step, std::string& text, Regex::Scratch& scratch) { text = step.apply(text, scratch); }
+void apply(const Replacer& step, std::string& text, Regex::Scratch& scratch, size_t& at_start) { text = step.apply(text, scratch, at_start); }
 
 }  // namespace
 
@@ -164,8 +181,10 @@ Normalizer Normalizer::parse(const nlohmann::json& spec) {
   return n;
 }
 
-void Normalizer::apply(std::string& text, Regex::Scratch& scratch) const {
-  for (const auto& step : steps_) std::visit([&](const auto& s) { text::apply(s, text, scratch); }, step->what);
+size_t Normalizer::apply(std::string& text, Regex::Scratch& scratch) const {
+  size_t at_start = 1;
+  for (const auto& step : steps_) std::visit([&](const auto& s) { text::apply(s, text, scratch, at_start); }, step->what);
+  return at_start;
 }
 
 }  // namespace moegen::text

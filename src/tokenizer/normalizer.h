@@ -18,7 +18,8 @@ class Normalizer {
   Normalizer(Normalizer&&) noexcept;
   Normalizer& operator=(Normalizer&&) noexcept;
   [[nodiscard]] bool empty() const { return steps_.empty(); }
-  void apply(std::string& text, Regex::Scratch& scratch) const;
+  /// Returns how many characters at the begin stand for the first of the text; 0: it begins further on. For Metaspace's "first".
+  size_t apply(std::string& text, Regex::Scratch& scratch) const;
 
   struct Step;
 

@@ -42,8 +42,10 @@ void drop_empty(std::vector<Pieces::Span>& spans) {
 
 void replace_spans(Pieces& pieces, std::vector<Pieces::Span>& spans) {
   drop_empty(spans);
-  const bool same_start = !spans.empty() && !pieces.spans.empty() && spans[0].begin == pieces.spans[0].begin;
-  pieces.first_at_start = pieces.first_at_start && same_start;
+  if (!spans.empty() && pieces.start_chars > 0) {
+    const size_t begin = pieces.spans[0].begin;
+    pieces.start_chars -= std::min(pieces.start_chars, count_chars(std::string_view(pieces.text).substr(begin, spans[0].begin - begin)));
+  }
   pieces.spans.swap(spans);
 }
 
@@ -132,9 +134,20 @@ void apply(const ByteLevel& step, Pieces& pieces, Regex::Scratch& scratch) {
   rewrite_words(pieces, [&](size_t, std::string_view word, std::string& text) { alphabet.append_text(word, text); });
 }
 
+// How many words stand for the first character of the whole input.
+size_t words_at_start(const Pieces& pieces) {
+  size_t words = 0;
+  for (; words < pieces.spans.size() && words < pieces.start_chars; ++words) {
+    const size_t begin = pieces.spans[0].begin;
+    if (count_chars(std::string_view(pieces.text).substr(begin, pieces.spans[words].begin - begin)) >= pieces.start_chars) break;
+  }
+  return words;
+}
+
 void apply(const Metaspace& step, Pieces& pieces, Regex::Scratch&) {
+  const size_t marked = step.prepend == Prepend::always ? pieces.spans.size() : step.prepend == Prepend::first ? words_at_start(pieces) : 0;
   rewrite_words(pieces, [&](size_t i, std::string_view word, std::string& text) {
-    const bool wanted = step.prepend == Prepend::always || (step.prepend == Prepend::first && i == 0 && pieces.first_at_start);
+    const bool wanted = i < marked;
     if (wanted && word[0] != ' ' && !word.starts_with(step.mark)) text += step.mark;
     for (const char c : word) {
       if (c == ' ') {

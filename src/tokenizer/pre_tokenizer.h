@@ -19,7 +19,7 @@ struct Pieces {
   };
   std::string text;
   std::vector<Span> spans;
-  bool first_at_start = false;  ///< the first span starts where the whole input starts
+  size_t start_chars = 0;  ///< how many characters from the first span on stand for the first of the whole input; 0: it starts further on
   [[nodiscard]] std::string_view word(size_t i) const { return std::string_view(text).substr(spans[i].begin, spans[i].end - spans[i].begin); }
 };
 

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "tokenizer/newer_chars.h"
+
 namespace moegen::text {
 
 struct Match {
@@ -22,6 +24,8 @@ class Regex {
     ~Scratch();
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
+
+    std::string known_chars;  ///< for with_known_chars
 
    private:
     friend class Regex;
@@ -43,6 +47,7 @@ class Regex {
 /// Calls visit(Match) for each match from left to right; after an empty match the search goes on one character further.
 template <typename Visit>
 void for_each_match(const Regex& regex, std::string_view text, Regex::Scratch& scratch, Visit&& visit) {
+  text = with_known_chars(text, scratch.known_chars);
   size_t from = 0;
   size_t last_end = static_cast<size_t>(-1);
   Match m;

@@ -3,6 +3,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -14,7 +17,75 @@ constexpr int kMaxNesting = 16;
 // White_Space; PCRE2's own \s lacks U+0085 in some places and has U+180E in others.
 constexpr std::string_view kSpace = R"(\t-\r\x{85}\p{Z})";
 constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// What \w, \W, \b and \B mean outside of a class: Oniguruma has six characters of Latin-1 more there, as of its table of bytes.
+constexpr std::string_view kLoneWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
 constexpr std::string_view kAnyChar = "(?s:.)";
+constexpr std::string_view kLineEnd = R"((?>\r\n|[\n-\r\x{85}\x{2028}\x{2029}]))";
+
+// Properties by names that PCRE2 does not have, in lower case and without what their comparison ignores; [:NAME:] has some of them.
+constexpr std::pair<std::string_view, std::string_view> kProperties[] = {
+    {"letter", R"(\p{L})"},
+    {"casedletter", R"(\p{Lu}\p{Ll}\p{Lt})"},
+    {"uppercaseletter", R"(\p{Lu})"},
+    {"lowercaseletter", R"(\p{Ll})"},
+    {"titlecaseletter", R"(\p{Lt})"},
+    {"modifierletter", R"(\p{Lm})"},
+    {"otherletter", R"(\p{Lo})"},
+    {"mark", R"(\p{M})"},
+    {"nonspacingmark", R"(\p{Mn})"},
+    {"spacingmark", R"(\p{Mc})"},
+    {"enclosingmark", R"(\p{Me})"},
+    {"number", R"(\p{N})"},
+    {"decimalnumber", R"(\p{Nd})"},
+    {"letternumber", R"(\p{Nl})"},
+    {"othernumber", R"(\p{No})"},
+    {"punctuation", R"(\p{P})"},
+    {"connectorpunctuation", R"(\p{Pc})"},
+    {"dashpunctuation", R"(\p{Pd})"},
+    {"openpunctuation", R"(\p{Ps})"},
+    {"closepunctuation", R"(\p{Pe})"},
+    {"initialpunctuation", R"(\p{Pi})"},
+    {"finalpunctuation", R"(\p{Pf})"},
+    {"otherpunctuation", R"(\p{Po})"},
+    {"symbol", R"(\p{S})"},
+    {"mathsymbol", R"(\p{Sm})"},
+    {"currencysymbol", R"(\p{Sc})"},
+    {"modifiersymbol", R"(\p{Sk})"},
+    {"othersymbol", R"(\p{So})"},
+    {"separator", R"(\p{Z})"},
+    {"spaceseparator", R"(\p{Zs})"},
+    {"lineseparator", R"(\p{Zl})"},
+    {"paragraphseparator", R"(\p{Zp})"},
+    {"other", R"(\p{C})"},
+    {"control", R"(\p{Cc})"},
+    {"format", R"(\p{Cf})"},
+    {"privateuse", R"(\p{Co})"},
+    {"unassigned", R"(\p{Cn})"},
+    {"alpha", R"(\p{Alphabetic})"},
+    {"alnum", R"(\p{Alphabetic}\p{Nd})"},
+    {"digit", R"(\p{Nd})"},
+    {"upper", R"(\p{Uppercase})"},
+    {"lower", R"(\p{Lowercase})"},
+    {"space", kSpace},
+    {"blank", R"(\t\p{Zs})"},
+    {"cntrl", R"(\p{Cc})"},
+    {"punct", R"(\p{P}\p{S})"},
+    {"xdigit", "0-9A-Fa-f"},
+    {"word", kWord},
+    {"ascii", R"(\x{00}-\x{7f})"},
+};
+
+// The inside of a class, or "".
+std::string_view known_property(std::string_view name) {
+  std::string plain;
+  for (const char c : name) {
+    if (c != ' ' && c != '_' && c != '-') plain.push_back(static_cast<char>(c >= 'A' && c <= 'Z' ? c | 0x20 : c));
+  }
+  for (const auto& [known, set] : kProperties) {
+    if (known == plain) return set;
+  }
+  return {};
+}
 
 bool compiles(const std::string& pattern) {
   int error = 0;
@@ -40,6 +111,11 @@ class Rewriter {
         }
       } else if (in_[pos_] == '[') {
         out += char_class(0);
+      } else if (in_.substr(pos_, 2) == "(?") {
+        out += group();
+      } else if (in_.substr(pos_, 2) == "{,") {
+        out += "{0,";
+        pos_ += 2;
       } else {
         out += in_[pos_++];
       }
@@ -56,7 +132,18 @@ class Rewriter {
 
   [[noreturn]] void refuse(std::string_view why) const { throw_error(ErrorCode::unsupported, "pattern {}: {}", in_, why); }
 
-  Escape escape() {
+  // The begin of a group. The option m lets the dot match line feeds, which is s in PCRE2; the options i and x are the same.
+  std::string group() {
+    const size_t end = in_.find_first_not_of("imx-", pos_ + 2);
+    const bool options = end != std::string_view::npos && (in_[end] == ':' || in_[end] == ')');
+    std::string out(in_.substr(pos_, options ? end - pos_ : 2));
+    if (!options && end != std::string_view::npos && in_[end] >= 'a' && in_[end] <= 'z') refuse("an option of a group that is not i, m or x");
+    pos_ += out.size();
+    std::replace(out.begin(), out.end(), 'm', 's');
+    return out;
+  }
+
+  Escape escape(bool in_class = false) {
     if (pos_ + 1 >= in_.size()) refuse("a backslash at the end");
     const char c = in_[pos_ + 1];
     pos_ += 2;
@@ -66,19 +153,26 @@ class Rewriter {
         return {"", kSpace, c == 'S'};
       case 'w':
       case 'W':
-        return {"", kWord, c == 'W'};
+        return {"", in_class ? kWord : kLoneWord, c == 'W'};
+      case 'b':
+      case 'B':
+        if (in_class) return {std::string("\\") + c, {}, false};
+        return {boundary(c == 'b'), {}, false};
       case 'h':
       case 'H':
         return {"", "0-9A-Fa-f", c == 'H'};  // PCRE2's \h is horizontal space
       case 'p':
       case 'P':
-        return {property(c), {}, false};
+        return property(c);
       case 'u':
         return {code_point(), {}, false};
+      case 'R':
+      case 'O':
+        if (!in_class) return {std::string(c == 'R' ? kLineEnd : kAnyChar), {}, false};
+        [[fallthrough]];
       case 'G':
       case 'K':
       case 'X':
-      case 'R':
       case 'Q':
       case 'E':
       case 'C':
@@ -88,18 +182,28 @@ class Rewriter {
     }
   }
 
-  // \p{Han} is the script in the dialect of the file, but the script extensions in PCRE2.
-  std::string property(char letter) {
+  static std::string boundary(bool is_one) {
+    const std::string word = std::string("[") + std::string(kLoneWord) + "]";
+    const std::string behind = "(?<=" + word + ")";
+    const std::string not_behind = "(?<!" + word + ")";
+    const std::string here = "(?=" + word + ")";
+    const std::string not_here = "(?!" + word + ")";
+    return is_one ? "(?:" + behind + not_here + "|" + not_behind + here + ")" : "(?:" + behind + here + "|" + not_behind + not_here + ")";
+  }
+
+  // \p{Han} is the script in the dialect of the file, but the script extensions in PCRE2. \p without { is the letter.
+  Escape property(char letter) {
     std::string head = std::string("\\") + letter;
-    if (pos_ >= in_.size() || in_[pos_] != '{') return head;
+    if (pos_ >= in_.size() || in_[pos_] != '{') return {std::string(1, letter), {}, false};
     const size_t close = in_.find('}', pos_);
     if (close == std::string_view::npos) refuse("\\p{ without }");
     std::string name(in_.substr(pos_ + 1, close - pos_ - 1));
     pos_ = close + 1;
     const bool negated = !name.empty() && name[0] == '^';
     if (negated) name.erase(0, 1);
+    if (const std::string_view set = known_property(name); !set.empty()) return {"", set, negated != (letter == 'P')};
     if (name.size() > 2 && name.find_first_of(":=") == std::string::npos && compiles(std::string("\\p{sc:") + name + "}")) name.insert(0, "sc:");
-    return head + "{" + (negated ? "^" : "") + name + "}";
+    return {head + "{" + (negated ? "^" : "") + name + "}", {}, false};
   }
 
   std::string code_point() {
@@ -159,7 +263,7 @@ class Rewriter {
 
   void member(Operand& to, int depth) {
     if (in_[pos_] == '\\') {
-      const Escape e = escape();
+      const Escape e = escape(true);
       if (e.set.empty()) {
         to.plain += e.text;
       } else if (e.negated) {
@@ -170,10 +274,22 @@ class Rewriter {
     } else if (in_.substr(pos_, 2) == "[:") {
       const size_t close = in_.find(":]", pos_);
       if (close == std::string_view::npos) refuse("[: without :]");
-      to.plain += in_.substr(pos_, close + 2 - pos_);
+      const bool negated = in_[pos_ + 2] == '^';
+      const std::string_view name = in_.substr(pos_ + (negated ? 3 : 2), close - pos_ - (negated ? 3 : 2));
+      const std::string_view set = known_property(name);
+      if (set.empty()) {
+        to.plain += in_.substr(pos_, close + 2 - pos_);
+      } else if (negated) {
+        to.others.push_back(std::string("[^") + std::string(set) + "]");
+      } else {
+        to.plain += set;
+      }
       pos_ = close + 2;
     } else if (in_[pos_] == '[') {
       to.others.push_back(char_class(depth + 1));
+    } else if (in_[pos_] == '^') {  // which would negate, where it comes first
+      to.plain += "\\^";
+      ++pos_;
     } else {
       to.plain += in_[pos_++];
     }

@@ -1,6 +1,7 @@
 #include "tokenizer/replacer.h"
 
 #include "base/error.h"
+#include "tokenizer/unicode.h"
 
 namespace moegen::text {
 
@@ -36,9 +37,18 @@ Replacer Replacer::parse(const Fields& fields) {
 }
 
 std::string Replacer::apply(std::string_view text, Regex::Scratch& scratch) const {
+  size_t at_start = 0;
+  return apply(text, scratch, at_start);
+}
+
+std::string Replacer::apply(std::string_view text, Regex::Scratch& scratch, size_t& at_start) const {
   std::string out;
   size_t done = 0;
   pattern_.for_each(text, scratch, [&](Match m) {
+    if (m.begin == 0 && m.end > 0) {  // what replaces several characters stands for the last of them
+      const size_t replaced = count_chars(text.substr(0, m.end));
+      at_start = replaced > at_start ? 0 : at_start - replaced + count_chars(content_);
+    }
     out.append(text.substr(done, m.begin - done)).append(content_);
     if (out.size() > kMaxTextBytes)
       throw_error(ErrorCode::invalid_argument, "the tokenizer's replacements make this text longer than {} bytes", kMaxTextBytes);

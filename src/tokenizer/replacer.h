@@ -36,6 +36,8 @@ class Replacer {
  public:
   static Replacer parse(const Fields& fields);
   [[nodiscard]] std::string apply(std::string_view text, Regex::Scratch& scratch) const;
+  /// `at_start`: how many characters stand for the first of an original text. Before and behind, as tokenizers counts it.
+  [[nodiscard]] std::string apply(std::string_view text, Regex::Scratch& scratch, size_t& at_start) const;
   [[nodiscard]] const Pattern& pattern() const { return pattern_; }
   [[nodiscard]] const std::string& content() const { return content_; }
 

@@ -114,6 +114,8 @@ Template::Template(Template&&) noexcept = default;
 Template& Template::operator=(Template&&) noexcept = default;
 Template::~Template() = default;
 
+const ContentUse& Template::content_use() const { return impl_->tree.content; }
+
 Template Template::parse(const std::string& source) {
   if (source.size() > kMaxSourceBytes) throw_error(ErrorCode::invalid_argument, "a template of {} bytes is too long", source.size());
   try {

@@ -77,22 +77,23 @@ Tokenizer Tokenizer::load(const std::filesystem::path& dir) {
 
 Tokenizer Tokenizer::parse(const std::string& tokenizer_json, const std::string& name) { return Tokenizer(build(name, tokenizer_json)); }
 
-void Tokenizer::Impl::encode_normalized(std::string_view part, bool at_start, bool cut, text::Regex::Scratch& scratch,
+void Tokenizer::Impl::encode_normalized(std::string_view part, size_t start_chars, bool cut, text::Regex::Scratch& scratch,
                                         std::vector<int32_t>& ids) const {
-  const auto words = [&](std::string_view piece, bool first) {
+  const auto words = [&](std::string_view piece, size_t first) {
     text::Pieces pieces{std::string(piece), {{0, static_cast<uint32_t>(piece.size())}}, first};
     pre_tokenizer.apply(pieces, scratch);
     for (size_t i = 0; i < pieces.spans.size(); ++i) bpe.encode(pieces.word(i), ids);
   };
   if (!cut || !added.any(true)) {
-    words(part, at_start);
+    words(part, start_chars);
     return;
   }
   for (const auto& p : added.cut(part, true)) {
     if (p.id >= 0) {
       ids.push_back(p.id);
     } else {
-      words(part.substr(p.begin, p.end - p.begin), at_start && p.begin == 0);
+      const size_t before = start_chars == 0 ? 0 : std::min(start_chars, text::count_chars(part.substr(0, p.begin)));
+      words(part.substr(p.begin, p.end - p.begin), start_chars - before);
     }
   }
 }
@@ -110,12 +111,12 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, const EncodeOption
   ids.reserve(text.size() / 4 + 4);
   const auto plain = [&](std::string_view part, bool at_start) {
     if (impl_->normalizer.empty()) {
-      impl_->encode_normalized(part, at_start, options.parse_special, scratch, ids);
+      impl_->encode_normalized(part, at_start ? 1 : 0, options.parse_special, scratch, ids);
       return;
     }
     std::string normalized(part);
-    impl_->normalizer.apply(normalized, scratch);
-    impl_->encode_normalized(normalized, at_start, options.parse_special, scratch, ids);
+    const size_t start_chars = impl_->normalizer.apply(normalized, scratch);
+    impl_->encode_normalized(normalized, at_start ? start_chars : 0, options.parse_special, scratch, ids);
   };
   if (options.parse_special && impl_->added.any(false)) {
     for (const auto& p : impl_->added.cut(text, false)) {

@@ -20,8 +20,8 @@ struct Tokenizer::Impl {
   int32_t bos = -1;  ///< put in front where nothing else does; -1: none
   int32_t vocab_size = 0;
 
-  /// `cut`: added tokens that stand in normalized text are recognised. `at_start`: the part starts where the whole text does.
-  void encode_normalized(std::string_view part, bool at_start, bool cut, text::Regex::Scratch& scratch, std::vector<int32_t>& ids) const;
+  /// `cut`: added tokens that stand in normalized text are recognised. `start_chars`: as in Pieces.
+  void encode_normalized(std::string_view part, size_t start_chars, bool cut, text::Regex::Scratch& scratch, std::vector<int32_t>& ids) const;
   /// "" for an id that has no token.
   [[nodiscard]] std::string_view token(int32_t id) const;
   [[nodiscard]] bool is_special(int32_t id) const;

@@ -7,6 +7,8 @@
 #include <span>
 #include <utility>
 
+#include "tokenizer/newer_chars.h"
+
 namespace moegen::text {
 namespace {
 
@@ -154,7 +156,7 @@ bool is_word(char32_t c) {
   if (c < 0x80) return c == '_' || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
   if (c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9)) return true;  // Join_Control; Other_Alphabetic that is no letter
   if ((c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189)) return true;
-  switch (category(c)) {
+  switch (category(known_char(c))) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:
     case UTF8PROC_CATEGORY_LT:
@@ -174,7 +176,7 @@ bool is_word(char32_t c) {
 
 bool is_numeric(char32_t c) {
   if (c < 0x80) return c >= '0' && c <= '9';
-  const auto k = category(c);
+  const auto k = category(known_char(c));
   return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
 }
 
@@ -215,12 +217,24 @@ bool is_punctuation(char32_t c) {
   return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO && !is_within(kNewPunctuation, c);
 }
 
+namespace {
+
+// Of Unicode 16.
+char32_t new_lower(char32_t c) {
+  if (c == 0xA7CB) return 0x264;
+  if (c == 0xA7DC) return 0x19B;
+  if (c >= 0x10D50 && c <= 0x10D65) return c + 0x20;
+  return c == 0x1C89 || c == 0xA7CC || c == 0xA7DA ? c + 1 : c;
+}
+
+}  // namespace
+
 void append_lower(std::string& to, char32_t c) {
   if (c == 0x130) {  // the only character whose lower case is two
     to += "i\xCC\x87";
     return;
   }
-  append_utf8(to, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+  append_utf8(to, new_lower(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)))));
 }
 
 }  // namespace moegen::text

@@ -195,11 +195,14 @@ TEST(RequestLine, ChatFields) {
 TEST(RequestLine, MessagesBecomeWhatTemplatesExpect) {
   const auto messages = [](const std::string& text) { return std::get<Chat>(chat("", text).request.prompts.at(0)).messages; };
   EXPECT_EQ(messages(R"([{"content":[{"type":"text","text":"a"},{"text":"b","type":"text"}],"role":"user"}])"),
-            R"([{"content":"a\nb","role":"user"}])");
+            R"([{"content":[{"type":"text","text":"a"},{"text":"b","type":"text"}],"role":"user"}])");
   EXPECT_EQ(
       messages(
           R"([{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"z\":1,\"a\":2}"}}]}])"),
-      R"([{"role":"assistant","content":"","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{"z":1,"a":2}}}]}])");
+      R"([{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{"z":1,"a":2}}}]}])");
+  EXPECT_EQ(messages(R"([{"role":"assistant","tool_calls":[{"function":{"name":"f"}},{"function":{"name":"g","arguments":""}}]}])"),
+            R"([{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{}}},{"function":{"name":"g","arguments":{}}}]}])");
+  EXPECT_EQ(messages(R"([{"role":"assistant","content":"x","tool_calls":[]}])"), R"([{"role":"assistant","content":"x"}])");
   EXPECT_EQ(messages(R"([{"role":"tool","content":"r","tool_call_id":"1","extra":[1]}])"),
             R"([{"role":"tool","content":"r","tool_call_id":"1","extra":[1]}])");
 }

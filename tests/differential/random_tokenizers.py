@@ -127,9 +127,7 @@ class Maker(common.Choices):
             extra = [{"type": "Prepend", "prepend": MARK}] * self.one(0, 1) + [{"type": "Replace", "pattern": {"String": " "}, "content": MARK}]
             return self.file(vocab, merges, model, self.normalizer(extra), None, decoder)
         metaspace = {"type": "Metaspace", "replacement": MARK, "prepend_scheme": scheme, "split": self.chance(0.5)}
-        # "first" goes by the place in the text before normalizers, which we do not keep: what moves the start of a text is left out
-        normalizer = self.one(None, {"type": "Lowercase"}, {"type": "NFC"}) if scheme == "first" else self.normalizer()
-        return self.file(vocab, merges, model, normalizer, self.pre_tokenizer([metaspace]), self.one(metaspace, decoder))
+        return self.file(vocab, merges, model, self.normalizer(), self.pre_tokenizer([metaspace]), self.one(metaspace, decoder))
 
     def file(self, vocab, merges, model, normalizer, pre_tokenizer, decoder):
         added = self.added_tokens(vocab)

@@ -21,6 +21,7 @@ TEST(OutputFormat, NamesAreVllms) {
   EXPECT_EQ(format_by_name("hermes"), OutputFormat::qwen3);
   EXPECT_EQ(format_by_name("openai"), OutputFormat::harmony);
   EXPECT_EQ(format_by_name("qwen3_xml"), OutputFormat::qwen3_coder);
+  EXPECT_EQ(format_by_name("glm47"), OutputFormat::glm45);
   EXPECT_EQ(format_by_name("none"), OutputFormat::none);
   EXPECT_FALSE(format_by_name("auto"));
   EXPECT_FALSE(format_by_name(""));

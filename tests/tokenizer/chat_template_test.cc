@@ -41,6 +41,19 @@ TEST(ChatTemplate, TheFileWinsOverTheConfig) {
   EXPECT_EQ(ChatTemplate::load(dir.path()).render(request()), "file <b>");
 }
 
+TEST(ChatTemplate, SeesTheSpecialTokensOfAllFiles) {
+  const ScratchDir dir;
+  dir.write("chat_template.jinja", "{{ bos_token }}{{ image_token }}{{ boi_token }}{{ add_bos_token }}{{ eos_token }}");
+  dir.write("tokenizer_config.json",
+            R"({"bos_token": "<b>", "image_token": "<i>", "add_bos_token": true, "eos_token": {"lstrip": true},
+                "extra_special_tokens": {"boi_token": {"content": "<boi>"}}})");
+  EXPECT_EQ(ChatTemplate::load(dir.path()).render(request()), "<b><i><boi>");
+  dir.write("special_tokens_map.json", R"({"bos_token": {"content": "<s>"}, "eos_token": "</s>", "additional_special_tokens": ["<x>"]})");
+  EXPECT_EQ(ChatTemplate::load(dir.path()).render(request()), "<s><i><boi></s>");
+  dir.write("tokenizer_config.json", R"({"bos_token": "<b>", "added_tokens_decoder": {}})");
+  EXPECT_EQ(ChatTemplate::load(dir.path()).render(request()), "<b>") << "which says it all itself";
+}
+
 TEST(ChatTemplate, NamedTemplates) {
   const ScratchDir dir;
   dir.write("tokenizer_config.json",
@@ -48,6 +61,12 @@ TEST(ChatTemplate, NamedTemplates) {
   const ChatTemplate t = ChatTemplate::load(dir.path());
   EXPECT_EQ(t.render(request()), "plain");
   EXPECT_EQ(t.render(request(Json::array({1, 2}))), "with 2");
+  ChatRequest by_name = request(Json::array({1, 2}));
+  by_name.chat_template = "default";
+  EXPECT_EQ(t.render(by_name), "plain");
+  EXPECT_EQ(t.source("", true), "with {{ tools | length }}");
+  EXPECT_EQ(t.source("default", true), "plain");
+  EXPECT_EQ(t.source("own", true), "own");
   const ScratchDir files;
   files.write("chat_template.jinja", "plain");
   files.write("additional_chat_templates/tool_use.jinja", "tools");
@@ -86,6 +105,30 @@ TEST(ChatTemplate, ReasoningIsFoundByTheNamesThatTemplatesReadItBy) {
   ChatRequest r;
   r.messages = messages;
   EXPECT_EQ(ChatTemplate::load(dir.path()).render(r), "a,a;b,b;,;");
+}
+
+// Only the template knows in which form it reads a content.
+TEST(ChatTemplate, ContentsFitTheTemplate) {
+  ChatRequest r;
+  r.messages = Json::parse(R"([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+                               {"role": "assistant", "tool_calls": [1]}, {"role": "assistant", "content": null}])");
+  r.fit_contents = true;
+  const auto rendered = [&](const std::string& source) {
+    const ScratchDir dir;
+    dir.write("chat_template.jinja", source);
+    return ChatTemplate::load(dir.path()).render(r);
+  };
+  EXPECT_EQ(rendered("{% for m in messages %}<{{ m.content }}>{% endfor %}"), "<a\nb><><>");
+  EXPECT_EQ(rendered("{% for m in messages %}<{% for p in m['content'] %}{{ p.text }}{% endfor %}>{% endfor %}"), "<ab><><>");
+  EXPECT_EQ(rendered("{% macro text(content) %}{% for p in content %}{{ p.text }}{% endfor %}{% endmacro %}<{{ text(messages[0].content) }}>"),
+            "<ab>");
+  EXPECT_EQ(rendered("{% for m in messages %}{% set body = m.content %}<{% for p in body %}{{ p.text }}{% endfor %}>{% endfor %}"), "<ab><><>");
+  for (const char* asks : {"m['content'] is not none", "m.content != none", "not m.content is none"}) {
+    EXPECT_EQ(rendered(std::string("{% for m in messages %}<{{ m.content if ") + asks + " else 'none' }}>{% endfor %}"), "<a\nb><none><>") << asks;
+  }
+  r.fit_contents = false;
+  EXPECT_EQ(rendered("{% for m in messages %}{{ m.content is string }},{{ m.content is defined }} {% endfor %}"),
+            "False,True False,False False,True ");
 }
 
 TEST(ChatTemplate, AFaultyTemplateIsToldWhenItIsUsed) {

@@ -55,6 +55,58 @@ TEST(Regex, OtherDifferences) {
   EXPECT_TRUE(matches("(?i:'s)", "'\u017F"));
 }
 
+// Oniguruma's, as the package tokenizers has it.
+TEST(Regex, WordCharactersAndTheirBoundaries) {
+  for (const char* c : {"\u00b2", "\u00b3", "\u00b9", "\u00bc", "\u00bd", "\u00be"}) {
+    EXPECT_TRUE(matches(R"(\w)", c)) << c;
+    EXPECT_FALSE(matches(R"([\w])", c)) << c;
+    EXPECT_FALSE(matches(R"(\W)", c)) << c;
+    EXPECT_TRUE(matches(R"([\W])", c)) << c;
+  }
+  EXPECT_TRUE(matches(R"(a\B\x{301}\b.)", "a\u0301-"));
+  EXPECT_TRUE(matches(R"(a\B\x{b2}\b-\B)", "a\u00b2-"));
+  EXPECT_FALSE(matches(R"(a\bb)", "ab"));
+  EXPECT_TRUE(matches(R"([[:word:]]+)", "a\u0301"));
+  EXPECT_TRUE(matches(R"([[:punct:]]+)", "$+.\u00a2"));
+  EXPECT_TRUE(matches(R"([[:^alpha:]]+)", "1-"));
+  EXPECT_FALSE(matches(R"([[:^alpha:]])", "\u0345")) << "alphabetic, though no letter";
+}
+
+TEST(Regex, LongNamesOfProperties) {
+  EXPECT_TRUE(matches(R"(\p{Letter}\p{uppercase_letter}\P{Letter})", "\u00e9A1"));
+  EXPECT_TRUE(matches(R"([\p{Decimal Number}\P{Punctuation}]+)", "1a"));
+  EXPECT_FALSE(matches(R"([\P{Punctuation}])", "."));
+  EXPECT_TRUE(matches(R"(\p{^Mark})", "a"));
+  EXPECT_TRUE(matches(R"(\pL)", "pL")) << "as Oniguruma has it";
+}
+
+TEST(Regex, QuantifiersOptionsAndLineEnds) {
+  EXPECT_TRUE(matches("a{,3}", "aaa"));
+  EXPECT_FALSE(matches("a{,3}", "aaaa"));
+  EXPECT_TRUE(matches("(?m:.)", "\n")) << "m is the s of others";
+  EXPECT_FALSE(matches("(?mi-m:.)", "\n"));
+  EXPECT_THROW(Regex::compile("(?s:.)"), Error);
+  EXPECT_TRUE(matches(R"(\R\R\O)", "\r\n\n\n"));
+  EXPECT_FALSE(matches("[a-z&&^A-Z]", "a")) << "a circumflex within";
+  EXPECT_TRUE(matches("[a-z^&&^A-Z]", "^"));
+}
+
+TEST(Regex, CharactersNewerThanTheTables) {
+  const Regex letters = Regex::compile(R"(\p{L}+|\p{Nd}|\p{Han}+)");
+  Regex::Scratch scratch;
+  std::vector<size_t> found;
+  for_each_match(letters, "-\U000105C0\U00031350\U00010D40", scratch, [&](Match m) { found.insert(found.end(), {m.begin, m.end}); });
+  EXPECT_EQ(found, (std::vector<size_t>{1, 9, 9, 13}));
+}
+
+TEST(Regex, NewerCharactersKeepTheirScript) {
+  const Regex cyrillic = Regex::compile(R"(\p{Cyrillic}|\p{Hiragana})");
+  Regex::Scratch scratch;
+  size_t found = 0;
+  for_each_match(cyrillic, "\u1C89\U0001B132\U00031350", scratch, [&](Match) { ++found; });
+  EXPECT_EQ(found, 2U);
+}
+
 TEST(Regex, RefusesWhatItCannotDo) {
   const std::string bomb = std::string(1000, '[') + "a" + std::string(1000, ']');
   for (const std::string& p : {std::string("("), std::string("[a"), std::string("\\"), std::string("\\p{Nope}"), std::string("\\X"),

@@ -57,6 +57,15 @@ TEST(Template, ErrorsNameTheLine) {
   EXPECT_THAT(error_of("{{ raise_exception('Wörd for word: ' ~ 7) }}"), ::testing::EndsWith("Wörd for word: 7"));
 }
 
+TEST(Template, WhatIsUnsafeIsUndefinedUntilItIsUsed) {
+  const Json context = {{"l", {1}}, {"d", {{"k", 1}}}};
+  EXPECT_EQ(render("{{ l.append is defined }}{{ d.update is defined }}{{ l.__class__ }}{{ l|attr('__len__') }}{{ 'x' if d.pop else 'y' }}", context),
+            "FalseFalsey");
+  for (const char* used : {"l.append(2)", "d.update({})", "l.__class__.__mro__", "d['pop']('k')", "l.sort() is defined"}) {
+    EXPECT_THAT(error_of(std::string("{{ ") + used + " }}", context), ::testing::HasSubstr("is unsafe")) << used;
+  }
+}
+
 TEST(Template, MarkupEscapesWhatIsJoinedToIt) {
   EXPECT_EQ(render("{{ ('<b>'|safe) + '<' }} {{ '<' + ('<b>'|safe) }} {{ ('<b>'|safe) ~ '<' }}"), "<b>&lt; &lt;<b> <b><");
   EXPECT_EQ(render("{{ ('<i>%s</i>'|safe) % '&' }} {{ ('<i>{}</i>'|safe).format('&') }} {{ '<'|e|e }} {{ '<'|e|forceescape }}"),

@@ -7,6 +7,7 @@
 
 #include "moegen/error.h"
 #include "tests/tokenizer/small_tokenizer.h"
+#include "tokenizer/newer_chars.h"
 #include "tokenizer/unicode.h"
 
 namespace moegen {
@@ -70,6 +71,28 @@ TEST(Unicode, PropertiesAreThoseThatModelsWereTrainedWith) {
   const auto text = [&](const char* s) { return t.decode(t.encode(s, kPlain), false); };
   EXPECT_EQ(text("\u32FEe\u0301"), "\u30F2\u00E9");
   EXPECT_EQ(text("\u32FFe\u0301"), "\u32FF\u00E9") << "of Unicode 12";
+}
+
+TEST(Unicode, CharactersThatCameLaterAreWhatTheyAreInUnicode16) {
+  EXPECT_TRUE(text::is_word(U'\U000105C0')) << "a letter of 16";
+  EXPECT_FALSE(text::is_word(U'\u2427')) << "a symbol of 16";
+  EXPECT_TRUE(text::is_numeric(U'\U00010D40')) << "a digit of 16";
+  EXPECT_TRUE(text::is_word(U'\U000323AF')) << "a letter of 15";
+  EXPECT_FALSE(text::is_punctuation(U'\u1B4E')) << "of 16: see above";
+  std::string lower;
+  for (const char32_t c : U"\u1C89\uA7CB\uA7DC\U00010D50\u0416") text::append_lower(lower, c);
+  EXPECT_EQ(lower, std::string("\u1C8A\u0264\u019B\U00010D70\u0436") + '\0');
+  std::string storage;
+  const std::string old = "a\u00e9 \u2425\u3400\uA7C9\U0001F600";
+  EXPECT_EQ(text::with_known_chars(old, storage).data(), old.data());
+  for (char32_t c = 0x80; c < 0x110000; ++c) {
+    if (c >= 0xD800 && c < 0xE000) continue;
+    const char32_t known = text::known_char(c);
+    ASSERT_EQ(text::known_char(known), known) << std::hex << static_cast<uint32_t>(c);
+    const std::string s = "x" + text::to_utf8(c) + "y";
+    ASSERT_EQ(text::with_known_chars(s, storage), "x" + text::to_utf8(known) + "y") << std::hex << static_cast<uint32_t>(c);
+    ASSERT_EQ(text::to_utf8(known).size(), s.size() - 2);
+  }
 }
 
 TEST(Bpe, MergesAsTheDefinitionSaysShortAndLong) {
@@ -191,6 +214,45 @@ TEST(Tokenizer, StripOfNoSideStripsNothing) {
   nlohmann::json file = byte_level_tokenizer({});
   file["normalizer"] = {{"type", "Strip"}, {"strip_left", false}, {"strip_right", false}};
   EXPECT_EQ(load(file).encode("  ", kPlain).size(), 2U);
+}
+
+// As tokenizers counts it: by where the first character stood.
+TEST(Tokenizer, MetaspaceFirstGoesByThePlaceBeforeNormalizers) {
+  const auto marked = [](const nlohmann::json& normalizer, const char* text) {
+    nlohmann::json file = byte_fallback_tokenizer();
+    file["model"]["merges"] = nlohmann::json::array();
+    file["normalizer"] = normalizer;
+    const Tokenizer t = load(file);
+    return t.encode(text, kPlain).front() == *t.id_of("\u2581");
+  };
+  const auto replace = [](const char* from, const char* to) -> nlohmann::json {
+    return {{"type", "Replace"}, {"pattern", {{"String", from}}}, {"content", to}};
+  };
+  const nlohmann::json strip = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}};
+  const nlohmann::json prepend = {{"type", "Prepend"}, {"prepend", "c"}};
+  const auto both = [](const nlohmann::json& a, const nlohmann::json& b) -> nlohmann::json {
+    return {{"type", "Sequence"}, {"normalizers", nlohmann::json::array({a, b})}};
+  };
+  EXPECT_TRUE(marked(nullptr, "ab"));
+  EXPECT_FALSE(marked(strip, "  ab"));
+  EXPECT_TRUE(marked(strip, "ab "));
+  EXPECT_FALSE(marked(replace("a", ""), "ab"));
+  EXPECT_TRUE(marked(replace("a", "c"), "ab"));
+  EXPECT_FALSE(marked(replace("ab", "c"), "abd"));
+  EXPECT_TRUE(marked(prepend, "ab"));
+  EXPECT_FALSE(marked(both(strip, prepend), " ab"));
+  EXPECT_TRUE(marked(both(prepend, replace("ca", "d")), "ab"));
+  nlohmann::json file = byte_fallback_tokenizer();
+  file["model"]["merges"] = nlohmann::json::array();
+  file["normalizer"] = prepend;
+  file["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers", {{{"type", "Split"}, {"pattern", {{"Regex", "[ac]"}}}, {"behavior", "Isolated"}, {"invert", false}}, file["pre_tokenizer"]}}};
+  const Tokenizer t = load(file);
+  EXPECT_EQ(t.decode(t.encode("ab", kPlain), false), "c ab") << "the c stands where the a stood, so both are first";
+  file["normalizer"] = {{"type", "NFD"}};
+  file["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {{"Regex", "a"}};
+  EXPECT_EQ(load(file).decode(load(file).encode("\u00e1b", kPlain), false), "a \u0301b") << "and so do the parts of a character";
 }
 
 TEST(Tokenizer, WhatVanishesDoesNotKeepItsNeighboursApart) {

@@ -147,7 +147,7 @@ std::string to_text(const ordered_json& j) {
 ordered_json family_table() {
   ordered_json out = ordered_json::array();
   for (const Family& f : families()) {
-    const std::string_view tested = f.traits.same_as.empty() ? f.model_type : f.traits.same_as;
+    const std::string_view tested = original(f);
     out.push_back({{"family", f.model_type}, {"architecture", f.architecture}, {"formats", formats_of(f)}, {"tested_as", tested}});
   }
   return out;

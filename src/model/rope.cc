@@ -10,7 +10,7 @@ namespace {
 double llama3(const RopeSpec& s, double f) {
   const double wavelength = 2 * std::numbers::pi / f;
   if (wavelength < s.original_len / s.high_freq_factor) return f;
-  if (wavelength > s.original_len / s.low_freq_factor) return f / s.factor;
+  if (wavelength >= s.original_len / s.low_freq_factor) return f / s.factor;
   const double smooth = (s.original_len / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
   return (1 - smooth) * f / s.factor + smooth * f;
 }

@@ -124,6 +124,15 @@ Config Config::with(std::string_view field) const {
   return out;
 }
 
+Config Config::or_else(std::string_view json) const {
+  Config out = *this;
+  const auto fields = nlohmann::json::parse(json);
+  for (const auto& [name, value] : fields.items()) {
+    if (!mentions(name)) out.json_[name] = value;
+  }
+  return out;
+}
+
 std::string_view Config::first_of(std::initializer_list<std::string_view> fields) const {
   for (const std::string_view field : fields) {
     if (has(field)) return field;

@@ -34,6 +34,8 @@ class Config {
   [[nodiscard]] std::optional<Config> object(std::string_view field) const;
   /// This one, with the fields of a nested object in place of its own; itself where that is absent.
   [[nodiscard]] Config with(std::string_view field) const;
+  /// This one, with the fields of a JSON object that it does not mention.
+  [[nodiscard]] Config or_else(std::string_view json) const;
   /// The first of these that is there, or the first.
   [[nodiscard]] std::string_view first_of(std::initializer_list<std::string_view> fields) const;
 

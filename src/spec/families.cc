@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "spec/defaults.h"
 
 namespace moegen {
 namespace {
@@ -40,7 +41,8 @@ void read_yarn(const Config& r, RopeSpec& rope) {
 
 RopeSpec::Scaling scaling_of(const Config& r) {
   const std::string type = r.text(r.first_of({"rope_type", "type"}), "default");
-  if (type == "default") return RopeSpec::Scaling::none;
+  // "dynamic" grows the base with what is beyond max_position_embeddings, which no sequence is.
+  if (type == "default" || type == "dynamic") return RopeSpec::Scaling::none;
   if (type == "linear") return RopeSpec::Scaling::linear;
   if (type == "llama3") return RopeSpec::Scaling::llama3;
   if (type == "yarn") return RopeSpec::Scaling::yarn;
@@ -50,9 +52,8 @@ RopeSpec::Scaling scaling_of(const Config& r) {
 void read_llama3(const Config& r, RopeSpec& rope) {
   rope.low_freq_factor = r.number("low_freq_factor", 1e-6, 1e6);
   rope.high_freq_factor = r.number("high_freq_factor", 1e-6, 1e6);
-  if (rope.low_freq_factor >= rope.high_freq_factor) {
-    throw_error(ErrorCode::corrupt, "{}: low_freq_factor {} is not below high_freq_factor {}", r.where(), rope.low_freq_factor,
-                rope.high_freq_factor);
+  if (rope.low_freq_factor > rope.high_freq_factor) {
+    throw_error(ErrorCode::corrupt, "{}: low_freq_factor {} is above high_freq_factor {}", r.where(), rope.low_freq_factor, rope.high_freq_factor);
   }
 }
 
@@ -76,18 +77,21 @@ RopeSpec read_rope(const Config& c, int rotated, int64_t positions, const Family
     if (r.has(type)) unsupported(r, "rope for each layer type (\"" + std::string(type) + "\")");
   }
   RopeSpec rope;
-  rope.theta = c.number("rope_theta", kMinTheta, kMaxTheta, family.default_rope_theta);
+  rope.theta = c.number("rope_theta", kMinTheta, kMaxTheta, 1e4);
   rope.theta = r.number("rope_theta", kMinTheta, kMaxTheta, v5.number("rope_theta", kMinTheta, kMaxTheta, rope.theta));
   rope.dim = rotated;
   const bool own = !family.traits.own_rope.empty() && r.text(r.first_of({"rope_type", "type"}), "") == family.traits.own_rope;
-  if (own && family.traits.own_rope == "dynamic") {
+  if (own && family.traits.own_rope == "dynamic" && r.has("alpha")) {
     if (rotated > 2) rope.theta *= std::pow(r.number("alpha", 1e-3, 1e6), rotated / (rotated - 2.0));
     return rope;
   }
-  rope.scaling = own ? RopeSpec::Scaling::longrope : scaling_of(r);
+  rope.scaling = own && family.traits.own_rope == "longrope" ? RopeSpec::Scaling::longrope : scaling_of(r);
   if (rope.scaling == RopeSpec::Scaling::none) return rope;
   const auto max_len = static_cast<double>(positions);
-  rope.original_len = r.number("original_max_position_embeddings", 1, static_cast<double>(kMaxPositions), max_len);
+  rope.original_len = max_len;
+  for (const Config& from : {r, c}) {
+    rope.original_len = from.number("original_max_position_embeddings", 1, static_cast<double>(kMaxPositions), rope.original_len);
+  }
   if (rope.scaling == RopeSpec::Scaling::longrope) {
     read_longrope(r, rope);
     return rope;
@@ -221,7 +225,8 @@ Quantisation read_quantisation(const Config& c, const Family& family, ModelSpec&
     return Quantisation::int4_experts;
   }
   if (method != "fp8" || has_fused_experts(family)) unsupported(c, "quantization_config (quant_method \"" + method + "\")");
-  if (const std::string format = q->text("fmt", "e4m3"); format != "e4m3") unsupported(c, "quantization_config fmt \"" + format + "\"");
+  if (const std::string format = q->text("fmt", "e4m3"); format != "e4m3" && format != "float8_e4m3fn")
+    unsupported(c, "quantization_config fmt \"" + format + "\"");
   if (const std::string scheme = q->text("activation_scheme", "dynamic"); scheme != "dynamic") {
     unsupported(c, "quantization_config activation_scheme \"" + scheme + "\"");
   }
@@ -237,7 +242,7 @@ ModelSpec read_common(const Config& c, const Family& family) {
   ModelSpec s;
   s.hidden = to_int(c.integer("hidden_size", 1, kMaxWidth));
   s.vocab = to_int(c.integer("vocab_size", 1, kMaxVocab));
-  s.norm_eps = static_cast<float>(c.number("rms_norm_eps", 0, 1, family.default_norm_eps));
+  s.norm_eps = static_cast<float>(c.number("rms_norm_eps", 0, 1, 1e-6));
   s.tied_embeddings = c.flag("tie_word_embeddings", false);
   s.max_positions = c.integer("max_position_embeddings", 1, kMaxPositions, 2048);
   const std::string dtype = c.text(c.first_of({"dtype", "torch_dtype"}), "bfloat16");
@@ -500,6 +505,7 @@ void read_gpt_oss(const Config& c, ModelSpec& s) {
   experts.router.logit_bias = true;
   experts.activation = MlpSpec::Activation::clamped_silu;
   experts.clamp = static_cast<float>(c.number("swiglu_limit", 1e-3, 1e6, 7));
+  if (c.number("swiglu_alpha", 0, 1e3, 1.702) != 1.702) unsupported(c, "swiglu_alpha");
   experts.bias = true;
   experts.interleaved = true;
   for (LayerSpec& layer : s.layers) layer.mlp = experts;
@@ -617,6 +623,14 @@ void read_llama4(const Config& c, ModelSpec& s) {
   }
 }
 
+// What transformers 5 writes of a layer that differs from the others, under its number with leading zeros.
+Config layer_config(const Config& c, const Config& layers, size_t layer) {
+  for (int digits = 1; digits <= 4; ++digits) {
+    if (const auto own = layers.object(fmt::format("{:0{}}", layer, digits))) return *own;
+  }
+  return c;
+}
+
 // Layers that see all are wider, and have keys for values.
 void read_gemma4_attention(const Config& c, ModelSpec& s) {
   each_attention(s, [](AttentionSpec& a) {
@@ -625,16 +639,20 @@ void read_gemma4_attention(const Config& c, ModelSpec& s) {
     a.scale = 1;
   });
   set_windows(c, s, read_window(c, 512), [](int64_t i) { return (i + 1) % 6 != 0; });
+  s.layers.back().attention.window = 0;  // whatever layer_types says
   const Config none(nlohmann::json::object(), c.where());
   const Config ropes = c.object("rope_parameters").value_or(none);
   const Config global = ropes.object("full_attention").value_or(none);
   if (ropes.object("sliding_attention").value_or(none).number("partial_rotary_factor", 0, 1, 1) != 1) unsupported(c, "partial_rotary_factor");
   const bool keys_are_values = c.flag("attention_k_eq_v", false);
-  for (LayerSpec& layer : s.layers) {
-    AttentionSpec& a = layer.attention;
+  const std::optional<Config> layers = c.object("per_layer_config");
+  for (size_t i = 0; i < s.layers.size(); ++i) {
+    AttentionSpec& a = s.layers[i].attention;
     if (a.window > 0) continue;
-    a.head_dim = to_int(c.integer("global_head_dim", 2, 4096, 512));
-    if (keys_are_values) a.num_kv_heads = to_int(c.integer("num_global_key_value_heads", 1, a.num_heads, a.num_kv_heads));
+    const Config own = layers ? layer_config(c, *layers, i) : c;
+    a.head_dim = to_int(own.integer(layers ? "head_dim" : "global_head_dim", 2, 4096, 512));
+    const std::string_view kv_heads = layers ? "num_key_value_heads" : "num_global_key_value_heads";
+    if (keys_are_values) a.num_kv_heads = to_int(own.integer(kv_heads, 1, a.num_heads, a.num_kv_heads));
     a.k_is_v = keys_are_values;
     if (a.num_heads % a.num_kv_heads != 0 || int64_t{a.num_heads} * a.head_dim > kMaxWidth) {
       throw_error(ErrorCode::corrupt,
@@ -792,48 +810,36 @@ constexpr std::array kLlama4Names{
 };
 
 constexpr std::array kFamilies{
-    Family{"llama", "LlamaForCausalLM", 1e4, 1e-6, read_llama, {}},
-    Family{"mistral", "MistralForCausalLM", 1e4, 1e-6, read_mistral, {}},
-    Family{"qwen3", "Qwen3ForCausalLM", 1e4, 1e-6, read_qwen3, {}},
-    Family{"opt", "OPTForCausalLM", 1e4, 1e-5, read_opt, kOptNames},
-    Family{"mixtral", "MixtralForCausalLM", 1e6, 1e-5, read_mixtral, kMixtralNames},
-    Family{"qwen2_moe", "Qwen2MoeForCausalLM", 1e4, 1e-6, read_qwen2_moe, {}},
-    Family{"qwen3_moe", "Qwen3MoeForCausalLM", 1e4, 1e-6, read_qwen3_moe, {}},
-    Family{"qwen3_next", "Qwen3NextForCausalLM", 1e4, 1e-6, read_qwen3_next, kQwen3NextNames, {.partial_rope = true}},
+    Family{"llama", "LlamaForCausalLM", read_llama, {}},
+    Family{"mistral", "MistralForCausalLM", read_mistral, {}},
+    Family{"qwen3", "Qwen3ForCausalLM", read_qwen3, {}},
+    Family{"opt", "OPTForCausalLM", read_opt, kOptNames},
+    Family{"mixtral", "MixtralForCausalLM", read_mixtral, kMixtralNames},
+    Family{"qwen2_moe", "Qwen2MoeForCausalLM", read_qwen2_moe, {}},
+    Family{"qwen3_moe", "Qwen3MoeForCausalLM", read_qwen3_moe, {}},
+    Family{"qwen3_next", "Qwen3NextForCausalLM", read_qwen3_next, kQwen3NextNames, {.partial_rope = true}},
     Family{"qwen3_5_moe",
            "Qwen3_5MoeForConditionalGeneration",
-           1e4,
-           1e-6,
            read_qwen3_5_moe,
            kQwen35Names,
            {.partial_rope = true, .prefix = "model.language_model."}},
-    Family{"olmoe", "OlmoeForCausalLM", 1e4, 1e-5, read_olmoe, {}},
-    Family{"deepseek_v2", "DeepseekV2ForCausalLM", 1e4, 1e-6, read_deepseek_v2, kSharedExpertsNames, {.latent_attention = true}},
-    Family{"deepseek_v3", "DeepseekV3ForCausalLM", 1e4, 1e-6, read_deepseek_v3, kSharedExpertsNames, {.latent_attention = true}},
-    Family{"dots1", "Dots1ForCausalLM", 1e4, 1e-6, read_dots1, kSharedExpertsNames},
-    Family{"glm4_moe", "Glm4MoeForCausalLM", 1e4, 1e-5, read_glm4_moe, kSharedExpertsNames, {.partial_rope = true}},
-    Family{"minimax_m2", "MiniMaxM2ForCausalLM", 5e6, 1e-6, read_minimax_m2, kMixtralNames, {.partial_rope = true}},
-    Family{"gpt_oss", "GptOssForCausalLM", 1.5e5, 1e-5, read_gpt_oss, kGptOssNames, {.mxfp4 = true}},
-    Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", 5e5, 1e-5, read_ernie4_5_moe, kErnieNames},
-    Family{"granitemoe", "GraniteMoeForCausalLM", 1e4, 1e-6, read_granitemoe, kGraniteNames},
-    Family{"hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", 1e4, 1e-5, read_hunyuan_v1_moe, kHunyuanNames, {.own_rope = "dynamic"}},
-    Family{"phimoe", "PhimoeForCausalLM", 1e6, 1e-5, read_phimoe, kMixtralNames, {.own_rope = "longrope"}},
-    Family{"llama4_text", "Llama4ForCausalLM", 5e5, 1e-5, read_llama4, kLlama4Names},
-    Family{"llama4",
-           "Llama4ForConditionalGeneration",
-           5e5,
-           1e-5,
-           read_llama4,
-           kLlama4Names,
-           {.prefix = "language_model.model.", .same_as = "llama4_text"}},
-    Family{"gemma4",
-           "Gemma4ForConditionalGeneration",
-           1e4,
-           1e-6,
-           read_gemma4,
-           kGemma4Names,
-           {.rope_of = "sliding_attention", .prefix = "model.language_model."}},
-    Family{"gemma4_text", "Gemma4ForCausalLM", 1e4, 1e-6, read_gemma4, kGemma4Names, {.rope_of = "sliding_attention", .same_as = "gemma4"}},
+    Family{"qwen3_5_moe_text", "Qwen3_5MoeForCausalLM", read_qwen3_5_moe, kQwen35Names, {.partial_rope = true, .same_as = "qwen3_5_moe"}},
+    Family{"olmoe", "OlmoeForCausalLM", read_olmoe, {}},
+    Family{"deepseek_v2", "DeepseekV2ForCausalLM", read_deepseek_v2, kSharedExpertsNames, {.latent_attention = true}},
+    Family{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3, kSharedExpertsNames, {.latent_attention = true}},
+    Family{"dots1", "Dots1ForCausalLM", read_dots1, kSharedExpertsNames},
+    Family{"glm4_moe", "Glm4MoeForCausalLM", read_glm4_moe, kSharedExpertsNames, {.partial_rope = true}},
+    Family{"minimax_m2", "MiniMaxM2ForCausalLM", read_minimax_m2, kMixtralNames, {.partial_rope = true}},
+    Family{"gpt_oss", "GptOssForCausalLM", read_gpt_oss, kGptOssNames, {.mxfp4 = true}},
+    Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", read_ernie4_5_moe, kErnieNames},
+    Family{"granitemoe", "GraniteMoeForCausalLM", read_granitemoe, kGraniteNames},
+    Family{"hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", read_hunyuan_v1_moe, kHunyuanNames, {.own_rope = "dynamic"}},
+    Family{"phimoe", "PhimoeForCausalLM", read_phimoe, kMixtralNames, {.own_rope = "longrope", .also = "PhiMoEForCausalLM"}},
+    Family{"llama4_text", "Llama4ForCausalLM", read_llama4, kLlama4Names},
+    Family{"llama4", "Llama4ForConditionalGeneration", read_llama4, kLlama4Names, {.prefix = "language_model.model.", .same_as = "llama4_text"}},
+    Family{
+        "gemma4", "Gemma4ForConditionalGeneration", read_gemma4, kGemma4Names, {.rope_of = "sliding_attention", .prefix = "model.language_model."}},
+    Family{"gemma4_text", "Gemma4ForCausalLM", read_gemma4, kGemma4Names, {.rope_of = "sliding_attention", .same_as = "gemma4"}},
 };
 
 }  // namespace
@@ -848,11 +854,15 @@ std::string formats_of(const Family& family) {
   return fmt::format("F32 F16 BF16{}{}", has_fused_experts(family) ? "" : " FP8 INT4", family.traits.mxfp4 ? " MXFP4" : "");
 }
 
+std::string_view original(const Family& family) { return family.traits.same_as.empty() ? family.model_type : family.traits.same_as; }
+
 const Family& find_family(const Config& config) {
   const auto architectures = config.texts("architectures");
   const std::string type = config.text("model_type", "");
   for (const Family& family : kFamilies) {
-    if (architectures.empty() ? family.model_type == type : family.architecture == architectures[0]) return family;
+    const bool by_type = architectures.empty() && family.model_type == type;
+    const bool by_other_name = !architectures.empty() && !family.traits.also.empty() && family.traits.also == architectures[0];
+    if (by_type || by_other_name || (!architectures.empty() && family.architecture == architectures[0])) return family;
   }
   std::string known;
   for (const Family& family : kFamilies) known += (known.empty() ? "" : ", ") + std::string(family.architecture);
@@ -862,7 +872,7 @@ const Family& find_family(const Config& config) {
 
 ModelSpec read_spec(const Config& whole) {
   const Family& family = find_family(whole);
-  const Config config = family.traits.prefix.empty() ? whole : whole.with("text_config");
+  const Config config = (family.traits.prefix.empty() ? whole : whole.with("text_config")).or_else(defaults_of(original(family)));
   ModelSpec spec = read_common(config, family);
   spec.family = family.model_type;
   family.read(config, spec);

@@ -17,6 +17,7 @@ struct FamilyTraits {
   std::string_view own_rope = "";  ///< a rope type that means something here alone: "dynamic" with a fixed alpha, "longrope"
   std::string_view rope_of = "";   ///< where rope_parameters differ by layer type: the type whose are read for all layers
   std::string_view prefix = "";    ///< of tensors that are called "model." in the common names; the model is in config.json's text_config
+  std::string_view also = "";      ///< another name of the architecture
   bool mxfp4 = false;              ///< its experts may be so
   std::string_view same_as = "";   ///< the family that this one is but for names, and by whose golden outputs it is tested
 };
@@ -25,8 +26,6 @@ struct FamilyTraits {
 struct Family {
   std::string_view model_type;                          ///< "mixtral"
   std::string_view architecture;                        ///< "MixtralForCausalLM"
-  double default_rope_theta;                            ///< where config.json has none
-  double default_norm_eps;                              ///< likewise
   void (*read)(const Config& config, ModelSpec& spec);  ///< fills what differs from the common parts
   std::span<const TensorName> names;                    ///< where they differ from the common ones
   FamilyTraits traits = {};
@@ -38,6 +37,9 @@ struct Family {
 [[nodiscard]] bool has_fused_experts(const Family& family);
 /// In which it reads weights: "F32 F16 BF16 FP8 INT4".
 [[nodiscard]] std::string formats_of(const Family& family);
+
+/// The model_type by whose golden outputs and defaults it goes: its own, or that of the family that it is but for names.
+[[nodiscard]] std::string_view original(const Family& family);
 
 /// Throws Error(unsupported) naming the architecture and those that are supported.
 [[nodiscard]] const Family& find_family(const Config& config);

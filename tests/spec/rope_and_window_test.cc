@@ -67,9 +67,21 @@ TEST(Rope, PartialRotationIsRefusedInEitherPlace) {
 }
 
 TEST(Rope, OtherTypesAreRefusedByNameWhateverElseTheyHave) {
-  for (const char* type : {"dynamic", "longrope", "su", "mrope", "proportional"}) {
+  for (const char* type : {"longrope", "su", "mrope", "proportional"}) {
     EXPECT_ERROR(rope_of(scaled({{"rope_type", type}})), ErrorCode::unsupported, std::string("rope type \"") + type + "\"");
   }
+}
+
+// Its base is another one only beyond max_position_embeddings, which is the context's end.
+TEST(Rope, DynamicIsPlainInsideTheContext) {
+  EXPECT_EQ(rope_of(scaled({{"type", "dynamic"}, {"factor", 4.0}})), rope_of(mistral_config()));
+  EXPECT_EQ(spec_of(scaled({{"type", "dynamic"}, {"factor", 4.0}})).max_positions, 4096);
+}
+
+TEST(Rope, OriginalLengthMayStandBesideTheScaling) {
+  json c = scaled({{"rope_type", "yarn"}, {"factor", 4.0}});
+  c["original_max_position_embeddings"] = 1024;
+  EXPECT_EQ(rope_of(c).original_len, 1024);
 }
 
 TEST(Rope, ParametersForEachLayerTypeAreRefusedNotIgnored) {
@@ -82,8 +94,8 @@ TEST(Rope, LinearAndLlama3NeedAFactorAndTheirNumbers) {
   EXPECT_ERROR(rope_of(scaled({{"rope_type", "linear"}})), ErrorCode::corrupt, "factor is missing");
   EXPECT_ERROR(rope_of(scaled({{"rope_type", "linear"}, {"factor", 0}})), ErrorCode::corrupt, "factor");
   EXPECT_ERROR(rope_of(scaled({{"rope_type", "llama3"}, {"factor", 8}, {"high_freq_factor", 4}})), ErrorCode::corrupt, "low_freq_factor");
-  const json crossed = {{"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 4}, {"high_freq_factor", 4}};
-  EXPECT_ERROR(rope_of(scaled(crossed)), ErrorCode::corrupt, "low_freq_factor 4 is not below high_freq_factor 4");
+  const json crossed = {{"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 5}, {"high_freq_factor", 4}};
+  EXPECT_ERROR(rope_of(scaled(crossed)), ErrorCode::corrupt, "low_freq_factor 5 is above high_freq_factor 4");
 }
 
 TEST(Yarn, DefaultsAndContext) {

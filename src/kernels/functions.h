@@ -98,7 +98,9 @@ struct Attention {
   int64_t first_position = 0;           ///< of the first query
   const std::byte* pages = nullptr;     ///< page p begins at pages + p * page_bytes
   size_t page_bytes = 0;                ///< multiple of 64
-  const int32_t* page_table = nullptr;  ///< page of positions [i * kPageTokens, (i + 1) * kPageTokens)
+  const int32_t* page_table = nullptr;  ///< entry i * table_stride: page of positions [i * kPageTokens, (i + 1) * kPageTokens). Those of positions
+                                        ///< that no query sees are not read, nor are their pages
+  int64_t table_stride = 1;
   size_t kv_offset = 0;                 ///< within a page: of this layer and the first KV head what kv_page.h says
   size_t kv_head_bytes = 0;             ///< from one KV head to the next
   int64_t window = 0;                   ///< keys a query sees, itself included; 0: all

@@ -2,6 +2,7 @@
 // Tolerances follow from the norms: a sum of n products is off by at most about eps * sqrt(n) * |a| |b| in random order,
 // n * eps in the worst; what is stored as bfloat16 adds half a unit of its eight bits.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cmath>
 #include <cstring>
@@ -650,6 +651,7 @@ class Pages {
             memory.data(),
             page_bytes,
             table.data(),
+            1,
             0,
             c_.head_bytes(),
             c_.window,
@@ -705,6 +707,53 @@ TEST_P(KernelsTest, AttentionIsTheReference) {
       // Both results are rounded, a unit apart at most, and so are the weights, for values of about 4 at most.
       const double tolerance = c.dtype == DType::bf16 ? 2 * kBf16Eps * (1 + std::abs(want[i])) : 1e-5;
       ASSERT_NEAR(have[i], want[i], tolerance) << c.head_dim << " " << i;
+    }
+  }
+}
+
+// The pages of a sequence behind memory that cannot be read, where page -1 lies.
+class Guarded {
+ public:
+  explicit Guarded(const Pages& pages) : guard_((pages.page_bytes + 4095) / 4096 * 4096), bytes_(guard_ + pages.memory.size()) {
+    at_ = static_cast<std::byte*>(::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    std::copy(pages.memory.begin(), pages.memory.end(), at_ + guard_);
+    ::mprotect(at_, guard_, PROT_NONE);
+  }
+  Guarded(const Guarded&) = delete;
+  Guarded& operator=(const Guarded&) = delete;
+  ~Guarded() { ::munmap(at_, bytes_); }
+  [[nodiscard]] const std::byte* pages() const { return at_ + guard_; }
+
+ private:
+  size_t guard_, bytes_;
+  std::byte* at_;
+};
+
+// Pages outside of every query's window may be gone, or be other sequences': they are not read. The table is one of three groups of layers.
+TEST_P(KernelsTest, AttentionReadsNoPageThatNoQuerySees) {
+  for (const AttentionCase& c : {AttentionCase{4, 8, 64, 1, 500, 1, DType::bf16}, AttentionCase{4, 8, 64, 1, 500, 128, DType::bf16, DType::i8},
+                                 AttentionCase{2, 100, 32, 1, 415, 64, DType::f32},
+                                 AttentionCase{2, 5, 80, 70, 300, 33, DType::bf16}, AttentionCase{2, 5, 80, 1, 384, 0, DType::bf16, DType::bf16, 0, false, 128},
+                                 AttentionCase{2, 5, 32, 20, 380, 0, DType::f32, DType::f32, 0, false, 96},
+                                 AttentionCase{1, 9, 48, 33, 300, 64, DType::bf16, DType::bf16, 32}}) {
+    Pages pages(c, rng);
+    const size_t count = static_cast<size_t>(c.queries) * c.out_stride();
+    const Values q(c.dtype, static_cast<size_t>(c.queries) * c.q_stride(), rng, 2);
+    Values want(c.dtype, count, rng), have = want;
+    fast().attention(pages.op(q.data(), want.data()));
+
+    const Guarded guarded(pages);
+    std::vector<int32_t> table(3 * pages.table.size(), -1);
+    const int64_t first_page = first_seen(c.first_position, c.window, c.chunk) / kPageTokens;
+    ASSERT_GT(first_page, 2);
+    for (size_t i = static_cast<size_t>(first_page); i < pages.table.size(); ++i) table[3 * i + 1] = pages.table[i];
+    for (const Kernels* kernels : {&fast(), &plain()}) {
+      Attention op = pages.op(q.data(), have.data());
+      op.pages = guarded.pages();
+      op.page_table = table.data() + 1;
+      op.table_stride = 3;
+      kernels->attention(op);
+      for (size_t i = 0; i < count && kernels == &fast(); ++i) ASSERT_EQ(have[i], want[i]) << c.head_dim << " " << i;
     }
   }
 }

@@ -96,9 +96,9 @@ void attend(const Attention& op, int64_t query, int head) {
   const int64_t q_at = query * op.q_stride + static_cast<int64_t>(head) * op.head_dim;
   const int64_t out_at = query * op.out_stride + static_cast<int64_t>(head) * op.value_dim();
   const int64_t last = op.first_position + query;
-  const int64_t first = op.chunk > 0 ? last / op.chunk * op.chunk : op.window > 0 ? std::max<int64_t>(0, last - op.window + 1) : 0;
+  const int64_t first = first_seen(last, op.window, op.chunk);
   const auto kv = [&](int64_t p) {
-    return op.pages + static_cast<size_t>(op.page_table[p / kPageTokens]) * op.page_bytes + op.kv_offset +
+    return op.pages + static_cast<size_t>(op.page_table[p / kPageTokens * op.table_stride]) * op.page_bytes + op.kv_offset +
            static_cast<size_t>(head / op.heads) * op.kv_head_bytes;
   };
   const auto element = [&](int64_t p, int64_t index, int64_t scale) {

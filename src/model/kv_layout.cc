@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "model/delta_state.h"
+
 namespace moegen {
 namespace {
 
@@ -84,7 +86,7 @@ KvLayout::KvLayout(const ModelSpec& spec, DType kv_dtype) : dtype(kv_dtype), pag
     const AttentionSpec& a = layer.attention;
     head_bytes.push_back(layer_page_bytes(a, kv_dtype) / static_cast<size_t>(std::max(1, a.num_kv_heads)));
     state_offset.push_back(state_floats);
-    state_floats += a.delta.state_floats();
+    state_floats += DeltaState(a.delta).floats;
   }
 }
 

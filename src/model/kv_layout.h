@@ -20,8 +20,7 @@ namespace moegen {
 /// Where K and V of a token lie. A page holds kPageTokens consecutive positions of one sequence, for the layers of one group: for each layer and KV
 /// head, of which latent attention has one, what kv_page.h says. All layers of a group see equally far back; there may be several groups of a kind,
 /// so that pages, which are equal for all, hold little of nothing.
-/// Layers of linear attention keep floats of the sequence instead: the last inputs of the convolution [taps, channels], that of position p in row
-/// p % taps, then the state.
+/// Layers of linear attention keep floats of the sequence instead: DeltaState.
 struct KvLayout {
   DType dtype = DType::bf16;
   size_t page_bytes = 0;

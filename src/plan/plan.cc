@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/size.h"
+#include "model/delta_state.h"
 
 namespace moegen {
 namespace {
@@ -24,7 +25,7 @@ uint64_t activation_bytes(const PlanInput& in, const PassSizes& sizes) { return 
 // Recurrent states of a sequence.
 uint64_t state_bytes(const ModelSpec& spec) {
   uint64_t floats = 0;
-  for (const LayerSpec& layer : spec.layers) floats += static_cast<uint64_t>(layer.attention.delta.state_floats());
+  for (const LayerSpec& layer : spec.layers) floats += static_cast<uint64_t>(DeltaState(layer.attention.delta).floats);
   return floats * sizeof(float);
 }
 

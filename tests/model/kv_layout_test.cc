@@ -5,6 +5,8 @@
 
 #include <limits>
 
+#include "kernels/functions.h"
+
 namespace moegen {
 namespace {
 
@@ -101,9 +103,9 @@ TEST(KvLayout, LayersOfLinearAttentionTakeNoPages) {
   EXPECT_THAT(kv.groups, ElementsAre(KvGroup{64, 0}));
   EXPECT_EQ(padding(spec, kv), 1);
   check(spec, kv);
-  const int64_t floats = 4 * 5 * 7 + 4 * (2 * 2 * 5 + 4 * 7);
-  EXPECT_EQ(kv.state_offset[4], 2 * ((floats + 15) / 16 * 16));
-  EXPECT_EQ(kv.state_floats, 3 * ((floats + 15) / 16 * 16));
+  const int64_t head = 4 * (5 + 5 + 14) + 5 * 14 + kDeltaChunk * (5 + 14) + 2 * (kDeltaChunk + 1);
+  EXPECT_EQ(kv.state_offset[4], 2 * 2 * ((head + 15) / 16 * 16));
+  EXPECT_EQ(kv.state_floats, 3 * 2 * ((head + 15) / 16 * 16));
   spec.layers = {spec.layers[0]};
   EXPECT_EQ(KvLayout(spec, DType::bf16).groups.size(), 1U) << "pages of nothing";
 }

@@ -114,10 +114,10 @@ struct Attention {
   const int32_t* page_table = nullptr;  ///< entry i * table_stride: page of positions [i * kPageTokens, (i + 1) * kPageTokens). Those of positions
                                         ///< that no query sees are not read, nor are their pages
   int64_t table_stride = 1;
-  size_t kv_offset = 0;                 ///< within a page: of this layer and the first KV head what kv_page.h says
-  size_t kv_head_bytes = 0;             ///< from one KV head to the next
-  int64_t window = 0;                   ///< keys a query sees, itself included; 0: all
-  int64_t chunk = 0;                    ///< a query sees keys of its own chunk of so many positions; 0: all
+  size_t kv_offset = 0;      ///< within a page: of this layer and the first KV head what kv_page.h says
+  size_t kv_head_bytes = 0;  ///< from one KV head to the next
+  int64_t window = 0;        ///< keys a query sees, itself included; 0: all
+  int64_t chunk = 0;         ///< a query sees keys of its own chunk of so many positions; 0: all
   float scale = 0;
   const float* sinks = nullptr;  ///< [kv_heads, heads] one more logit in the softmax of each head, whose weight goes nowhere; or null
   float* scratch = nullptr;      ///< attention_scratch() floats

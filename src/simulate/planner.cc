@@ -109,7 +109,8 @@ class Search {
     const CostOf one = costs_of(plan);
     if (plan.gpu && plan.gpu->static_batches) return simulate_static_batches(plan, one, *in_.workload);
     const auto all = static_cast<int64_t>(in_.workload->requests.size());
-    const int64_t alike = std::clamp<int64_t>(std::min(plan.sizes.sequences, all) / kMostSimulated, 1, std::max<int64_t>(1, plan.kv_pages / plan.kv.num_groups()));
+    const int64_t alike =
+        std::clamp<int64_t>(std::min(plan.sizes.sequences, all) / kMostSimulated, 1, std::max<int64_t>(1, plan.kv_pages / plan.kv.num_groups()));
     Plan fewer = plan;
     fewer.sizes.pass_tokens /= alike;
     fewer.sizes.sequences /= alike;

@@ -13,13 +13,16 @@
 
 namespace moegen {
 
-/// Drives a Scheduler without a model. Beside each page slot it notes which token of which sequence was computed there, and for which group of layers,
-/// and wipes pages that are free, so that a pass which attends to something that was never computed, or was overwritten, or given back, is seen. The next token is a function
-/// of the sequence's tokens, so that recomputation must give the same answer.
+/// Drives a Scheduler without a model. Beside each page slot it notes which token of which sequence was computed there, and for which group of
+/// layers, and wipes pages that are free, so that a pass which attends to something that was never computed, or was overwritten, or given back, is
+/// seen. The next token is a function of the sequence's tokens, so that recomputation must give the same answer.
 class FakeModel {
  public:
   FakeModel(const PassSizes& sizes, int32_t kv_pages, std::vector<KvGroup> groups = {{}})
-      : sizes_(sizes), groups_(std::move(groups)), scheduler(sizes, groups_, kv_pages), slots_(static_cast<size_t>(kv_pages * sizes.page_tokens), -1) {}
+      : sizes_(sizes),
+        groups_(std::move(groups)),
+        scheduler(sizes, groups_, kv_pages),
+        slots_(static_cast<size_t>(kv_pages * sizes.page_tokens), -1) {}
 
   static TokenId next_token(const std::vector<TokenId>& tokens) {
     uint32_t hash = 17;
@@ -71,7 +74,8 @@ class FakeModel {
           ASSERT_TRUE(pages.insert(page).second) << "a page belongs to two";
           ASSERT_FALSE(scheduler.pages().is_free(page)) << "a page was given back too soon";
         }
-        for (int64_t p = s.first_position; p < end; ++p) slot(s.page_table, p, g) = noted(p, g, pass.tokens[static_cast<size_t>(s.first_row + p - s.first_position)]);
+        for (int64_t p = s.first_position; p < end; ++p)
+          slot(s.page_table, p, g) = noted(p, g, pass.tokens[static_cast<size_t>(s.first_row + p - s.first_position)]);
       }
     }
     ASSERT_EQ(static_cast<size_t>(row), pass.tokens.size());
@@ -115,7 +119,7 @@ class FakeModel {
   int64_t passes = 0;
   int64_t last_tokens = 0;  ///< of the last pass
   int64_t max_sequences_seen = 0;
-  int64_t most_pages = 0;  ///< that any pass had
+  int64_t most_pages = 0;                                    ///< that any pass had
   std::map<int64_t, std::vector<int64_t>> prompt_positions;  ///< of each request: targets of prompt log-probabilities, in order
 
  private:

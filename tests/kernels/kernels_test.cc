@@ -797,8 +797,8 @@ class Guarded {
 // Pages outside of every query's window may be gone, or be other sequences': they are not read. The table is one of three groups of layers.
 TEST_P(KernelsTest, AttentionReadsNoPageThatNoQuerySees) {
   for (const AttentionCase& c : {AttentionCase{4, 8, 64, 1, 500, 1, DType::bf16}, AttentionCase{4, 8, 64, 1, 500, 128, DType::bf16, DType::i8},
-                                 AttentionCase{2, 100, 32, 1, 415, 64, DType::f32},
-                                 AttentionCase{2, 5, 80, 70, 300, 33, DType::bf16}, AttentionCase{2, 5, 80, 1, 384, 0, DType::bf16, DType::bf16, 0, false, 128},
+                                 AttentionCase{2, 100, 32, 1, 415, 64, DType::f32}, AttentionCase{2, 5, 80, 70, 300, 33, DType::bf16},
+                                 AttentionCase{2, 5, 80, 1, 384, 0, DType::bf16, DType::bf16, 0, false, 128},
                                  AttentionCase{2, 5, 32, 20, 380, 0, DType::f32, DType::f32, 0, false, 96},
                                  AttentionCase{1, 9, 48, 33, 300, 64, DType::bf16, DType::bf16, 32}}) {
     Pages pages(c, rng);

@@ -50,7 +50,8 @@ void check(const ModelSpec& spec, const KvLayout& kv) {
     EXPECT_EQ(kv.groups.at(kv.layer_group[i]), (KvGroup{a.window, a.chunk}));
     EXPECT_LE(kv.layer_offset[i] + bytes, kv.page_bytes);
     for (size_t j = 0; j < i; ++j) {
-      const bool apart = kv.layer_group[j] != kv.layer_group[i] || kv.layer_offset[i] >= kv.layer_offset[j] + layer_page_bytes(spec.layers[j].attention, kv.dtype);
+      const bool apart =
+          kv.layer_group[j] != kv.layer_group[i] || kv.layer_offset[i] >= kv.layer_offset[j] + layer_page_bytes(spec.layers[j].attention, kv.dtype);
       EXPECT_TRUE(apart) << i << " lies over " << j;
     }
   }
@@ -123,7 +124,8 @@ TEST(KvGroups, AQuerySeesItsWindowOrItsChunk) {
 // By counting, pass by pass, over all positions: the most that a sequence has at once is what is promised.
 TEST(KvGroups, PagesHeldAreThoseThatPassesOfSoManyNeed) {
   constexpr int64_t kPage = 4;
-  for (const KvGroup& g : {KvGroup{.window = 1}, KvGroup{.window = 2}, KvGroup{.window = 5}, KvGroup{.window = 6}, KvGroup{.window = 8}, KvGroup{.window = 9}, KvGroup{}}) {
+  for (const KvGroup& g : {KvGroup{.window = 1}, KvGroup{.window = 2}, KvGroup{.window = 5}, KvGroup{.window = 6}, KvGroup{.window = 8},
+                           KvGroup{.window = 9}, KvGroup{}}) {
     for (const int64_t pass : {1, 2, 3, 4, 7, 30}) {
       for (const int64_t tokens : {1, 3, 4, 5, 29, 64}) {
         int64_t most = 0;

@@ -92,7 +92,8 @@ void delta_columns(const DeltaTokens& op, const DeltaShares& shares, int head, i
 
 // The chunk is complete: state = decay * state + the sum of its keys and changes, as they have decayed.
 template <int kRows, int kColumns>
-void delta_state_rows(const DeltaTokens& op, const float* decays, const V (&changes)[kDeltaChunk][kColumns], float* state, int64_t row, int64_t there) {
+void delta_state_rows(const DeltaTokens& op, const float* decays, const V (&changes)[kDeltaChunk][kColumns], float* state, int64_t row,
+                      int64_t there) {
   V acc[kRows][kColumns];
   const V decay = Simd::set(decays[0]);
   for (int r = 0; r < kRows; ++r) {
@@ -123,9 +124,8 @@ void delta_state(const DeltaTokens& op, int head) {
     }
     float* state = op.state + int64_t{head} * op.key_dim * op.value_dim + j;
     for (int64_t row = 0; row < op.key_dim; row += kDeltaRows) {
-      with_count<kDeltaRows>(op.key_dim - row, [&](auto count) {
-        delta_state_rows<count>(op, decays, changes, state + row * op.value_dim, row, op.value_dim - j);
-      });
+      with_count<kDeltaRows>(op.key_dim - row,
+                             [&](auto count) { delta_state_rows<count>(op, decays, changes, state + row * op.value_dim, row, op.value_dim - j); });
     }
   }
 }

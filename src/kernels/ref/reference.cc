@@ -155,7 +155,9 @@ void delta_column(const DeltaTokens& op, int head, int token, int j) {
     out += static_cast<double>(query[d]) * state;
   }
   for (int i = 0; i <= slot; ++i) {
-    if (i == slot) op.changes[at(i)] = static_cast<float>(static_cast<double>(op.beta[token * op.heads + head]) * (static_cast<double>(op.values[at(token)]) - known));
+    if (i == slot)
+      op.changes[at(i)] =
+          static_cast<float>(static_cast<double>(op.beta[token * op.heads + head]) * (static_cast<double>(op.values[at(token)]) - known));
     const double change = static_cast<double>(decays[i + 1]) * static_cast<double>(op.changes[at(i)]);
     known += dot(key, op.keys + i * op.key_dim, op.key_dim) * change;
     out += dot(query, op.keys + i * op.key_dim, op.key_dim) * change;
@@ -237,7 +239,7 @@ double multiply_only(DType, int64_t rounds) {
 }
 
 constexpr Kernels kReference{"reference",    gemm,     rms_norm, rotate,  attention, delta_tokens, silu_mul,
-                             clamped_swiglu, gelu_mul, axpy,     convert, maximum,   exp_sum,    multiply_only};
+                             clamped_swiglu, gelu_mul, axpy,     convert, maximum,   exp_sum,      multiply_only};
 
 }  // namespace
 

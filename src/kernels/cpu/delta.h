@@ -111,23 +111,28 @@ void delta_state_rows(const DeltaTokens& op, const float* decays, const V (&chan
   }
 }
 
-void delta_state(const DeltaTokens& op, int head) {
+template <int kColumns>
+void delta_state(const DeltaTokens& op, int head, int64_t j, int64_t there) {
   const float* decays = op.decays + int64_t{head} * (kDeltaChunk + 1);
   const int64_t stride = int64_t{op.heads} * op.value_dim;
-  for (int64_t j = 0; j < op.value_dim; j += 2 * kW) {
-    V changes[kDeltaChunk][2];
-    for (int i = 0; i < kDeltaChunk; ++i) {
-      for (int c = 0; c < 2; ++c) {
-        const float* at = op.changes + i * stride + int64_t{head} * op.value_dim + j + c * kW;
-        changes[i][c] = Simd::mul(Simd::set(decays[i + 1]), load_some(at, op.value_dim - j - c * kW));
-      }
-    }
-    float* state = op.state + int64_t{head} * op.key_dim * op.value_dim + j;
-    for (int64_t row = 0; row < op.key_dim; row += kDeltaRows) {
-      with_count<kDeltaRows>(op.key_dim - row,
-                             [&](auto count) { delta_state_rows<count>(op, decays, changes, state + row * op.value_dim, row, op.value_dim - j); });
-    }
+  V changes[kDeltaChunk][kColumns];
+  for (int i = 0; i < kDeltaChunk; ++i) {
+    const float* at = op.changes + i * stride + int64_t{head} * op.value_dim + j;
+    for (int c = 0; c < kColumns; ++c) changes[i][c] = Simd::mul(Simd::set(decays[i + 1]), load_some(at + c * kW, there - c * kW));
   }
+  float* state = op.state + int64_t{head} * op.key_dim * op.value_dim + j;
+  for (int64_t row = 0; row < op.key_dim; row += kDeltaRows) {
+    with_count<kDeltaRows>(op.key_dim - row,
+                           [&](auto count) { delta_state_rows<count>(op, decays, changes, state + row * op.value_dim, row, there); });
+  }
+}
+
+// Calls f(number of vectors, first column, columns from there on) for all columns: kColumns vectors at a time, where there are so many.
+template <int kColumns, typename F>
+void by_columns(int64_t columns, const F& f) {
+  int64_t j = 0;
+  for (; j + kColumns * kW <= columns; j += kColumns * kW) f(std::integral_constant<int, kColumns>{}, j, columns - j);
+  for (; j < columns; j += kW) f(std::integral_constant<int, 1>{}, j, columns - j);
 }
 
 void delta_tokens(const DeltaTokens& op) {
@@ -156,12 +161,13 @@ void delta_tokens(const DeltaTokens& op) {
       }
     }
     if (op.count == 1) {
-      for (int64_t j = 0; j < op.value_dim; j += kDeltaDecodeColumns * kW)
-        delta_columns<1, kDeltaDecodeColumns>(op, shares, head, j, op.value_dim - j);
+      by_columns<kDeltaDecodeColumns>(op.value_dim, [&](auto n, int64_t j, int64_t there) { delta_columns<1, n>(op, shares, head, j, there); });
     } else {
-      for (int64_t j = 0; j < op.value_dim; j += 2 * kW) delta_columns<kDeltaChunk, 2>(op, shares, head, j, op.value_dim - j);
+      by_columns<2>(op.value_dim, [&](auto n, int64_t j, int64_t there) { delta_columns<kDeltaChunk, n>(op, shares, head, j, there); });
     }
-    if (op.first + op.count == kDeltaChunk) delta_state(op, head);
+    if (op.first + op.count == kDeltaChunk) {
+      by_columns<2>(op.value_dim, [&](auto n, int64_t j, int64_t there) { delta_state<n>(op, head, j, there); });
+    }
   }
 }
 

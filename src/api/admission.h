@@ -37,7 +37,7 @@ struct Admitted {
 /// Requests -> sequences: texts and conversations become ids, defaults are filled in, everything that the model decides is checked.
 class Admission {
  public:
-  /// `capacity`: tokens that all KV pages hold together. `answer_bytes`: for all requests and answers in flight.
+  /// `capacity`: the longest sequence, in tokens, that the KV pages hold. `answer_bytes`: for all requests and answers in flight.
   Admission(const LoadedModel& model, uint64_t seed, int64_t capacity, uint64_t answer_bytes);
 
   /// Throws Refused.

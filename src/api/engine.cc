@@ -35,7 +35,7 @@ class Engine::Impl {
  public:
   explicit Impl(const EngineOptions& options)
       : model_(options),
-        scheduler_(model_.plan.sizes, model_.plan.kv_pages),
+        scheduler_(model_.plan.sizes, model_.plan.kv.groups, model_.plan.kv_pages),
         executor_(model_.spec, model_.weights, model_.stream ? &*model_.stream : nullptr, model_.kernels, model_.pool, model_.plan, model_.act,
                   model_.trace ? &*model_.trace : nullptr),
         sampler_(model_.kernels, model_.spec.vocab, model_.pool.size()),

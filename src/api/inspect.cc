@@ -79,16 +79,30 @@ ordered_json shapes(const ModelSpec& s) {
   out["heads"] = last.attention.num_heads;
   out["kv_heads"] = last.attention.num_kv_heads;
   out["head_dim"] = last.attention.head_dim;
-  out["window"] = last.attention.window;
+  int window = 0;
+  int chunk = 0;
+  int64_t bounded = 0;
+  int64_t kv = 0;
+  int64_t kv_kept = 0;
+  for (const LayerSpec& layer : s.layers) {
+    const AttentionSpec& a = layer.attention;
+    window = std::max(window, a.window);
+    chunk = std::max(chunk, a.chunk);
+    bounded += a.window > 0 || a.chunk > 0 ? 1 : 0;
+    kv += a.cached_width();
+    kv_kept += a.window > 0 || a.chunk > 0 ? 0 : a.cached_width();
+  }
+  out["window"] = window;
+  if (chunk > 0) out["chunk"] = chunk;
+  if (bounded > 0) out["windowed_layers"] = bounded;
   out["experts"] = last.mlp.num_experts;
   out["experts_per_token"] = last.mlp.top_k;
   out["mlp_width"] = last.mlp.width;
   out["shared_width"] = last.mlp.shared_width;
   out["max_positions"] = s.max_positions;
   out["tied_embeddings"] = s.tied_embeddings;
-  int64_t kv = 0;
-  for (const LayerSpec& layer : s.layers) kv += layer.attention.cached_width();
   out["kv_values_per_token"] = kv;
+  if (bounded > 0) out["kv_values_per_token_behind_windows"] = kv_kept;
   return out;
 }
 

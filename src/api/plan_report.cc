@@ -120,6 +120,7 @@ void PlanReport::print_json(std::ostream& out) const {
                        {"slot_bytes", plan.weights.slot_bytes},
                        {"kv_pages", plan.kv_pages},
                        {"page_tokens", plan.sizes.page_tokens},
+                       {"page_groups", plan.kv.num_groups()},
                        {"cpu_attention_share", plan.gpu ? plan.gpu->cpu_attention_share : 1}}},
                      {"placement", placement(plan)},
                      {"pass", {{"seconds", mean.seconds}, {"by_resource", by_resource(mean)}, {"bottleneck", bottleneck(job.sum)}}},

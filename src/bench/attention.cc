@@ -20,11 +20,11 @@ AttentionShape parse_heads(const std::string& text, int64_t head_dim) {
   return {heads, kv_heads, static_cast<int>(head_dim)};
 }
 
-// As many sequences as fill the memory with K and V.
-int64_t decode_sequences(const AttentionShape& shape, int64_t context, DType kv_dtype, const BenchSetup& setup) {
+// As many sequences as fill the memory with K and V that they see.
+int64_t decode_sequences(const AttentionShape& shape, int64_t seen, DType kv_dtype, const BenchSetup& setup) {
   const auto page_bytes = static_cast<int64_t>(kv_head_bytes(kv_dtype, shape.head_dim)) * shape.kv_heads;
   const auto bytes = static_cast<int64_t>(setup.memory_bytes);
-  return std::max<int64_t>(1, bytes / (page_bytes * ceil_div<int64_t>(context, kPageTokens)));
+  return std::max<int64_t>(1, bytes / (page_bytes * ceil_div<int64_t>(seen, kPageTokens)));
 }
 
 }  // namespace
@@ -36,6 +36,8 @@ void bench_attention(const AttentionBench& options, std::ostream& out) {
   if (options.head_dim < 2 || options.head_dim > 1024 || options.head_dim % 2 != 0) {
     throw_error(ErrorCode::invalid_argument, "--head-dim {}: expected an even number from 2 to 1024", options.head_dim);
   }
+  if (options.window < 0 || options.window > kMostTokens)
+    throw_error(ErrorCode::invalid_argument, "--window {}: expected 0 to {}", options.window, kMostTokens);
   std::vector<AttentionShape> shapes;
   for (const std::string& text : options.heads.empty() ? std::vector<std::string>{"32:4", "32:8", "16:16"} : options.heads)
     shapes.push_back(parse_heads(text, options.head_dim));
@@ -49,19 +51,23 @@ void bench_attention(const AttentionBench& options, std::ostream& out) {
   about["dtype"] = options.dtype;
   about["kv_dtype"] = options.kv_dtype;
   about["head_dim"] = options.head_dim;
+  if (options.window > 0) about["window"] = options.window;
   Report report(out, options.json, std::move(about),
                 measured_columns({{"phase", "phase"}, {"heads", "heads"}, {"context", "context"}, {"sequences", "sequences"}}));
   const MappedMemory memory = random_memory(setup.memory_bytes, setup.pool);
   const Workbench bench{setup.kernels, setup.pool, setup.dtype, setup.dtype, memory};
   const Roofs roofs(bench);
   const auto add = [&](const char* phase, const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context) {
-    AttentionWork work(shape, sequences, queries, context, kv_dtype, bench);
+    AttentionWork work(shape, {sequences, queries, context, static_cast<int>(options.window)}, kv_dtype, bench);
     work.run();  // touches what it writes
     report.row(measured_cells({phase, std::to_string(shape.heads) + ":" + std::to_string(shape.kv_heads), context, sequences},
                               roofs.measure(setup.samples, [&] { return work.run(); })));
   };
   for (const AttentionShape& shape : shapes) {
-    for (const int64_t context : contexts) add("decode", shape, decode_sequences(shape, context, kv_dtype, setup), 1, context);
+    for (const int64_t context : contexts) {
+      const int64_t seen = options.window > 0 ? std::min(options.window, context) : context;
+      add("decode", shape, decode_sequences(shape, seen, kv_dtype, setup), 1, context);
+    }
     for (const int64_t prompt : prompts) add("prefill", shape, std::max<int64_t>(1, kDefaultPassTokens / prompt), prompt, prompt);
   }
   report.finish();

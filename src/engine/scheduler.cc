@@ -50,8 +50,8 @@ bool append_token(Sequence& s) {
 
 }  // namespace
 
-Scheduler::Scheduler(const PassSizes& sizes, int32_t kv_pages)
-    : sizes_(sizes), most_(sizes), pool_(kv_pages), states_(static_cast<int32_t>(sizes.sequences)) {
+Scheduler::Scheduler(const PassSizes& sizes, const std::vector<KvGroup>& groups, int32_t kv_pages)
+    : sizes_(sizes), most_(sizes), kv_(groups, sizes.page_tokens, kv_pages), states_(static_cast<int32_t>(sizes.sequences)) {
   const auto tokens = static_cast<size_t>(sizes.pass_tokens);
   const auto sequences = static_cast<size_t>(sizes.sequences);
   tokens_.reserve(tokens);
@@ -81,8 +81,7 @@ Pass Scheduler::schedule() {
   tasks_.clear();
   prefill_tokens_ = 0;
   schedule_decodes();
-  schedule_prefills();
-  admit();
+  if (schedule_prefill()) admit();
   return {tokens_, sequences_, logit_rows_};
 }
 
@@ -93,15 +92,21 @@ void Scheduler::schedule_decodes() {
   }
 }
 
-void Scheduler::schedule_prefills() {
-  for (size_t i = 0; i < running_.size() && room() > 0; ++i) {
-    Sequence& s = *running_[i];
-    if (!decoding(s)) {
-      const int64_t n = std::min(room(), static_cast<int64_t>(s.tokens.size()) - s.computed);
-      prefill_tokens_ += n;
-      place(s, n);
-    }
+// Only the youngest can have a prompt that is not yet computed, for none is admitted behind it. False if there is still some left.
+bool Scheduler::schedule_prefill() {
+  if (running_.empty() || decoding(*running_.back())) return true;
+  Sequence& s = *running_.back();
+  const int64_t left = static_cast<int64_t>(s.tokens.size()) - s.computed;
+  const int64_t n = kv_.reserve(s.pages, s.computed, std::min(room(), left));
+  if (n > 0) {
+    prefill_tokens_ += n;
+    place(s, n);
+  } else if (room() > 0 && running_.size() == 1) {
+    fail(std::move(running_.back()));
+    running_.pop_back();
+    return true;
   }
+  return n == left;
 }
 
 void Scheduler::admit() {
@@ -109,40 +114,34 @@ void Scheduler::admit() {
     auto& queue = preempted_.empty() ? waiting_ : preempted_;
     Sequence& s = *queue.front();
     const auto length = static_cast<int64_t>(s.tokens.size());
-    const int64_t pages = ceil_div<int64_t>(length, sizes_.page_tokens);
-    if (pages > pool_.size()) {  // it would wait for ever
+    if (length > capacity()) {  // it would wait for ever
       fail(std::move(queue.front()));
       queue.pop_front();
       continue;
     }
-    // A page for each running sequence stays free, so that admission does not lead to preemption at once.
-    if (pages + num_running() > pool_.num_free() && !(running_.empty() && pages <= pool_.num_free())) return;
-    for (int64_t i = 0; i < pages; ++i) s.pages.push_back(pool_.reserve());
+    // A row of pages for each running sequence stays free, so that admission does not lead to preemption at once.
+    if (!kv_.holds(length, sizes_.pass_tokens, num_running())) return;
     s.state = states_.reserve();
     running_.push_back(std::move(queue.front()));
     queue.pop_front();
-    const int64_t n = std::min(room(), length);
-    prefill_tokens_ += n;
-    place(s, n);
+    if (!schedule_prefill()) return;
   }
 }
 
-// Makes sure that the next token of running_[idx] has a page. False if the sequence itself had to go.
+// Makes sure that the next token of running_[idx] has its pages. False if the sequence itself had to go.
 bool Scheduler::grow(size_t idx) {
   Sequence& s = *running_[idx];
-  if (ceil_div<int64_t>(static_cast<int64_t>(s.tokens.size()), sizes_.page_tokens) <= static_cast<int64_t>(s.pages.size())) return true;
-  while (pool_.num_free() == 0 && running_.size() > idx + 1) preempt_last();
-  if (pool_.num_free() > 0) {
-    s.pages.push_back(pool_.reserve());
-    return true;
-  }
-  if (idx > 0) {
+  while (kv_.reserve(s.pages, s.computed, 1) == 0) {
+    const bool last = running_.size() == idx + 1;
+    if (last && idx == 0) {
+      fail(std::move(running_[idx]));
+      running_.pop_back();
+      return false;
+    }
     preempt_last();
-    return false;
+    if (last) return false;
   }
-  fail(std::move(running_[idx]));
-  running_.pop_back();  // idx was 0 and the last
-  return false;
+  return true;
 }
 
 void Scheduler::fail(std::unique_ptr<Sequence> sequence) {
@@ -162,10 +161,7 @@ void Scheduler::preempt_last() {
 }
 
 void Scheduler::release_memory(Sequence& sequence) {
-  while (!sequence.pages.empty()) {
-    pool_.release(sequence.pages.back());
-    sequence.pages.pop_back();
-  }
+  kv_.release(sequence.pages);
   if (sequence.state >= 0) states_.release(sequence.state);
   sequence.state = -1;
 }
@@ -195,6 +191,7 @@ void Scheduler::commit(std::vector<std::unique_ptr<Sequence>>& finished) {
     Sequence& s = *part.sequence;
     s.computed += part.num_tokens;
     s.prompt_logprobs_done = std::max(s.prompt_logprobs_done, std::min(s.computed, s.prompt_len - 1));
+    kv_.release_unseen(s.pages, s.computed - part.num_tokens, s.computed);
     if (s.computed < static_cast<int64_t>(s.tokens.size())) continue;
     if (s.sampling->max_tokens > 0 && s.next_token < 0) {
       s.error = "no token can be sampled: the request allows none, or the model's logits are not numbers";

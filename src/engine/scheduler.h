@@ -6,8 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "engine/kv_account.h"
 #include "engine/sequence.h"
-#include "memory/page_pool.h"
 #include "model/pass.h"
 #include "plan/plan.h"
 
@@ -21,12 +21,13 @@ struct LogitTask {
 };
 
 /// Packs passes. Those that may generate the most begin first, so that a job does not end with a few long ones; equals in their order.
-/// A waiting sequence is admitted when pages for all it has are free; it then gets as much of a pass as is left after all generated tokens. Where a
-/// generated token needs a page and none is free, the youngest running sequence gives its pages back and waits, to be computed again from its own
-/// tokens.
+/// A waiting sequence is admitted when pages for all it has are free; it then gets as much of a pass as is left after all generated tokens, and as it
+/// finds pages for. Where a generated token needs pages and none are free, the youngest running sequence gives its pages back and waits, to be
+/// computed again from its own tokens. Pages that no query of a sequence sees any more are given back behind every pass.
 class Scheduler {
  public:
-  Scheduler(const PassSizes& sizes, int32_t kv_pages);
+  /// `groups`: KvLayout's.
+  Scheduler(const PassSizes& sizes, const std::vector<KvGroup>& groups, int32_t kv_pages);
 
   void add(std::unique_ptr<Sequence> sequence);
   [[nodiscard]] bool idle() const { return num_waiting() + num_running() == 0; }
@@ -35,7 +36,7 @@ class Scheduler {
   /// From now on at most so many of each in a pass, and at most what it was made for. Those that run go on.
   void limit(int64_t pass_tokens, int64_t sequences);
   /// Longest sequence that the pages can hold, in tokens.
-  [[nodiscard]] int64_t capacity() const { return int64_t{pool_.size()} * sizes_.page_tokens; }
+  [[nodiscard]] int64_t capacity() const { return kv_.capacity(); }
 
   /// The next pass; valid until the next call. Empty only if no sequence is left (those that can never go on have failed).
   Pass schedule();
@@ -49,7 +50,8 @@ class Scheduler {
   [[nodiscard]] int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   [[nodiscard]] int64_t num_waiting() const { return static_cast<int64_t>(preempted_.size() + waiting_.size()); }
   [[nodiscard]] int64_t num_preemptions() const { return preemptions_; }
-  [[nodiscard]] int64_t pages_used() const { return pool_.size() - pool_.num_free(); }
+  [[nodiscard]] int64_t pages_used() const { return pages().size() - pages().num_free(); }
+  [[nodiscard]] const PagePool& pages() const { return kv_.pool(); }
   /// Of the pass: tokens that were there before it began to generate, and those generated.
   [[nodiscard]] int64_t prefill_tokens() const { return prefill_tokens_; }
 
@@ -61,7 +63,7 @@ class Scheduler {
   };
 
   void schedule_decodes();
-  void schedule_prefills();
+  bool schedule_prefill();
   void admit();
   bool grow(size_t idx);
   void fail(std::unique_ptr<Sequence> sequence);
@@ -74,7 +76,7 @@ class Scheduler {
 
   PassSizes sizes_;
   const PassSizes most_;
-  PagePool pool_;
+  KvAccount kv_;
   PagePool states_;                                  // numbers of recurrent states, one for each running sequence
   std::deque<std::unique_ptr<Sequence>> preempted_;  // before all others, oldest first
   std::deque<std::unique_ptr<Sequence>> waiting_;    // never ran; longest_left() falls

@@ -65,8 +65,8 @@ struct Sequence {
   std::vector<TokenId> tokens;            ///< prompt, then generated
   int64_t prompt_len = 0;
 
-  int64_t computed = 0;  ///< positions whose K and V are in pages
-  std::vector<int32_t> pages;
+  int64_t computed = 0;              ///< positions whose K and V were put into pages
+  std::vector<int32_t> pages;        ///< KvAccount's table
   int32_t state = -1;                ///< number of its recurrent state while it runs
   LogprobTable prompt_logprobs;      ///< from position 1 on
   int64_t prompt_logprobs_done = 0;  ///< positions

@@ -66,18 +66,31 @@ struct RmsNorm {
   float offset = 0;
 };
 
-/// One token of the gated delta rule (arXiv 2412.06464, equation 10) for one head, in float:
-/// state = decay * state; state += key (beta * (value - state^T key))^T; out = state^T query.
-struct DeltaStep {
-  float* state = nullptr;  ///< [key_dim, value_dim]
-  const float* query = nullptr;
-  const float* key = nullptr;    ///< [key_dim]
-  const float* value = nullptr;  ///< [value_dim]
-  float decay = 0;
-  float beta = 0;
-  float* out = nullptr;  ///< [value_dim]
+/// Neighbouring tokens of a sequence, at positions [i * kDeltaChunk, (i + 1) * kDeltaChunk), share a reading and a writing of the state.
+constexpr int kDeltaChunk = 8;
+
+/// Tokens of one chunk in the gated delta rule (arXiv 2412.06464, equation 10), for the value heads of one key head, in float. Token by token that is
+///   state = decay * state; change = beta * (value - state^T key); state += key change^T; out = state^T query.
+/// Here the state stays as it was before the chunk until the chunk's last token. With k_i and c_i of its tokens, and decays d_i from behind
+/// token i up to token t, and d from before the chunk,
+///   c_t = beta (v_t - d state^T k_t - sum_{i<t} d_i (k_i . k_t) c_i),  out_t = d state^T q_t + sum_{i<=t} d_i (k_i . q_t) c_i,
+/// and then state = d state + sum_i d_i k_i c_i^T (the chunked form of arXiv 2406.06484). The bits of a token do not depend on the tokens that are
+/// computed in the same call.
+struct DeltaTokens {
+  int first = 0;  ///< token of the chunk that these begin with
+  int count = 0;  ///< first + count is at most kDeltaChunk
+  int heads = 0;  ///< value heads
   int key_dim = 0;
   int value_dim = 0;
+  float* state = nullptr;          ///< [heads, key_dim, value_dim]
+  const float* keys = nullptr;     ///< [kDeltaChunk, key_dim] of the chunk's tokens, these and those before
+  float* changes = nullptr;        ///< [kDeltaChunk, heads, value_dim] c of those before, and of these
+  float* decays = nullptr;         ///< [heads, kDeltaChunk + 1] d, then the d_i, up to the last token before these, and then of these
+  const float* queries = nullptr;  ///< [count, key_dim]
+  const float* values = nullptr;   ///< [count, heads, value_dim]
+  const float* decay = nullptr;    ///< [count, heads]
+  const float* beta = nullptr;     ///< [count, heads]
+  float* out = nullptr;            ///< [count, heads, value_dim]
 };
 
 /// Causal attention of consecutive queries of one sequence over KV pages, for some neighbouring KV heads and the query heads that share them.
@@ -98,11 +111,13 @@ struct Attention {
   int64_t first_position = 0;           ///< of the first query
   const std::byte* pages = nullptr;     ///< page p begins at pages + p * page_bytes
   size_t page_bytes = 0;                ///< multiple of 64
-  const int32_t* page_table = nullptr;  ///< page of positions [i * kPageTokens, (i + 1) * kPageTokens)
-  size_t kv_offset = 0;                 ///< within a page: of this layer and the first KV head what kv_page.h says
-  size_t kv_head_bytes = 0;             ///< from one KV head to the next
-  int64_t window = 0;                   ///< keys a query sees, itself included; 0: all
-  int64_t chunk = 0;                    ///< a query sees keys of its own chunk of so many positions; 0: all
+  const int32_t* page_table = nullptr;  ///< entry i * table_stride: page of positions [i * kPageTokens, (i + 1) * kPageTokens). Those of positions
+                                        ///< that no query sees are not read, nor are their pages
+  int64_t table_stride = 1;
+  size_t kv_offset = 0;      ///< within a page: of this layer and the first KV head what kv_page.h says
+  size_t kv_head_bytes = 0;  ///< from one KV head to the next
+  int64_t window = 0;        ///< keys a query sees, itself included; 0: all
+  int64_t chunk = 0;         ///< a query sees keys of its own chunk of so many positions; 0: all
   float scale = 0;
   const float* sinks = nullptr;  ///< [kv_heads, heads] one more logit in the softmax of each head, whose weight goes nowhere; or null
   float* scratch = nullptr;      ///< attention_scratch() floats
@@ -132,7 +147,7 @@ struct Kernels {
   /// Pairs (i, i + dim/2) of head[0, dim) turn by the angles whose cosines and sines are given: [dim/2] each.
   void (*rotate)(float* head, const float* cos, const float* sin, int64_t dim);
   void (*attention)(const Attention& op);
-  void (*delta_step)(const DeltaStep& op);
+  void (*delta_tokens)(const DeltaTokens& op);
   /// gate[i] = silu(gate[i]) * up[i], in the dtype given. `up` may be null: ones.
   void (*silu_mul)(void* gate, const void* up, DType dtype, int64_t count);
   /// gate[i] = g * sigmoid(kSwigluSlope * g) * (u + 1), g = min(gate[i], limit), u = up[i] clamped to [-limit, limit] (gpt-oss).

@@ -12,6 +12,13 @@ namespace moegen {
 /// Positions of one sequence in a page.
 constexpr int kPageTokens = 32;
 
+/// First position whose key the query at `position` sees: through a window of so many keys, its own included, or within its chunk of so many
+/// positions; 0: neither. It never falls as the position grows.
+[[nodiscard]] constexpr int64_t first_seen(int64_t position, int64_t window, int64_t chunk) {
+  if (chunk > 0) return position / chunk * chunk;
+  return window > 0 && position >= window ? position - window + 1 : 0;
+}
+
 /// Elements that lie side by side: what one instruction multiplies and adds (pairs of bf16), so that neither decode nor prefill
 /// has to turn a page around.
 [[nodiscard]] constexpr int64_t kv_group(DType dtype) { return dtype == DType::f32 ? 1 : 2; }

@@ -118,7 +118,7 @@ void finish_token(const StepContext& c, size_t layer, const Row& row, size_t rop
     c.kernels.convert(q + head * q_step, DType::f32, act_at(c, b.q, row.in_wave * a.q_width() + int64_t{head} * a.head_dim), c.act, a.head_dim);
   }
   c.kernels.convert(k, DType::f32, k, c.act, 2 * a.kv_width());  // in place: an element never moves up
-  const int64_t page = row.sequence->page_table[position / kPageTokens];
+  const int64_t page = row.sequence->page_table[c.kv.page_index(layer, position)];
   std::byte* at = c.kv_pages + static_cast<size_t>(page) * c.kv.page_bytes;
   if (c.act == DType::f32) {
     store_token<float>(c, layer, k, position % kPageTokens, at);
@@ -238,7 +238,8 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
                          .first_position = seq.first_position + block.first,
                          .pages = c.kv_pages,
                          .page_bytes = c.kv.page_bytes,
-                         .page_table = seq.page_table,
+                         .page_table = seq.page_table + c.kv.page_index(layer, 0),
+                         .table_stride = c.kv.num_groups(),
                          .kv_offset = c.kv.head_offset(layer, head / group),
                          .kv_head_bytes = c.kv.head_bytes[layer],
                          .window = a.window,

@@ -65,7 +65,7 @@ void project_queries(const StepContext& c, size_t layer, const void* normed, int
 
 template <typename T>
 void store(const StepContext& c, size_t layer, const PassSequence& sequence, int64_t position, const void* key) {
-  std::byte* page = c.kv_pages + static_cast<size_t>(sequence.page_table[position / kPageTokens]) * c.kv.page_bytes;
+  std::byte* page = c.kv_pages + static_cast<size_t>(sequence.page_table[c.kv.page_index(layer, position)]) * c.kv.page_bytes;
   store_latent(static_cast<const T*>(key), c.spec.layers[layer].attention.head_dim, position % kPageTokens, page + c.kv.head_offset(layer, 0));
 }
 

@@ -10,7 +10,8 @@ struct PassSequence {
   int32_t first_row = 0;
   int32_t num_tokens = 0;
   int64_t first_position = 0;
-  const int32_t* page_table = nullptr;  ///< pages for all positions up to the last one here
+  const int32_t* page_table = nullptr;  ///< [positions / kPageTokens, KvLayout::groups] up to the last position here; a page that no query from
+                                        ///< the first position on sees may be gone
   int32_t state = 0;                    ///< number of its recurrent state, which no other sequence in flight has
 };
 

@@ -34,6 +34,8 @@ class Executor {
   /// One sweep through the layers, then the logits. K and V of the pass's tokens are in their pages afterwards.
   /// Throws Error(io) where streamed weights cannot be read.
   void run(const Pass& pass, LogitsConsumer& consumer);
+  /// What a KV page holds: KvLayout::page_bytes.
+  [[nodiscard]] std::span<std::byte> kv_page(int32_t page) { return {kv_pages_.data() + static_cast<size_t>(page) * kv_.page_bytes, kv_.page_bytes}; }
 
  private:
   void run_attention(const Pass& pass, size_t layer, const Wave& wave);

@@ -91,7 +91,7 @@ GpuPassCosts::GpuPassCosts(const ModelSpec& spec, const ModelWork& work, const M
       work_(work),
       machine_(machine),
       plan_(*plan.gpu),
-      device_tokens_(static_cast<double>(plan.gpu->device_pages) * plan.sizes.page_tokens) {
+      device_kv_bytes_(static_cast<double>(plan.gpu->device_pages) * static_cast<double>(plan.kv.page_bytes)) {
   const double fixed = work.fixed_bytes();
   const double experts = work.expert_bytes();
   // HBM and DRAM are filled with what every token meets, then with experts.
@@ -124,15 +124,24 @@ double GpuPassCosts::parts_of(const Piece& piece) const {
       std::max({1.0, kPiecesOfARing * piece.copy_bytes / plan_.ring, plan_.host_ring > 0 ? kPiecesOfARing * piece.read_bytes / plan_.host_ring : 0}));
 }
 
+double GpuPassCosts::keys_seen(size_t l, double count, double keys) const {
+  return count > 0 ? count * keys_within(spec_.layers[l].attention.mean_window(), keys / count) : 0;
+}
+
+// Of the KV of a pass, what HBM does not hold.
+double GpuPassCosts::share_in_host(const PassLoad& load) const {
+  double bytes = 0;
+  for (size_t l = 0; l < work_.layers.size(); ++l)
+    bytes += (keys_seen(l, load.decodes, load.decode_keys) + load.prompt_tokens) * work_.layers[l].kv_bytes;
+  return bytes > 0 ? 1 - std::min(1.0, device_kv_bytes_ / bytes) : 0;
+}
+
 // Projections, then the attention of the share of each processor. The output projection is counted with the others.
-void GpuPassCosts::add_attention(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const {
+void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host, std::vector<Piece>& pieces, PassCost& cost) const {
   const LayerWork& w = work_.layers[l];
-  const int window = spec_.layers[l].attention.mean_window();
   const double tokens = load.decodes + load.prompt_tokens;
-  const auto seen = [&](double count, double keys) { return count > 0 ? count * keys_within(window, keys / count) : 0; };
-  const double decode_keys = seen(load.decodes, load.decode_keys);
-  const double prompt_keys = seen(load.prompt_tokens, load.prompt_keys);
-  const double in_host = 1 - std::min(1.0, device_tokens_ / (load.decode_keys + load.prompt_tokens));
+  const double decode_keys = keys_seen(l, load.decodes, load.decode_keys);
+  const double prompt_keys = keys_seen(l, load.prompt_tokens, load.prompt_keys);
   const double on_cpu = in_host * plan_.cpu_attention_share;
   const double rate = kAttentionRate * machine_.gpu->bf16_flops;
   const double kv_bytes = decode_keys * w.kv_bytes;
@@ -205,8 +214,9 @@ PassCost GpuPassCosts::of(const PassLoad& load, const std::function<void(const P
   if (load.decodes + load.prompt_tokens <= 0) return cost;
   std::vector<Piece> pieces;
   pieces.reserve(4 * work_.layers.size() + 1);
+  const double in_host = share_in_host(load);
   for (size_t l = 0; l < work_.layers.size(); ++l) {
-    add_attention(l, load, pieces, cost);
+    add_attention(l, load, in_host, pieces, cost);
     add_experts(l, load, pieces, cost);
   }
   add_head(load, pieces, cost);

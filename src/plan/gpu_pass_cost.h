@@ -49,7 +49,9 @@ class GpuPassCosts {
   };
   struct Clock;
 
-  void add_attention(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const;
+  [[nodiscard]] double keys_seen(size_t l, double count, double keys) const;
+  [[nodiscard]] double share_in_host(const PassLoad& load) const;
+  void add_attention(size_t l, const PassLoad& load, double in_host, std::vector<Piece>& pieces, PassCost& cost) const;
   void add_experts(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const;
   void add_head(const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const;
   [[nodiscard]] double parts_of(const Piece& piece) const;
@@ -62,7 +64,7 @@ class GpuPassCosts {
   double fixed_on_device_ = 1, fixed_stored_ = 0;      ///< shares of the weights that every token meets
   double experts_on_device_ = 1, experts_stored_ = 0;  ///< and of routed experts
   double cpu_bandwidth_ = 0;                           ///< of DRAM, for attention
-  double device_tokens_ = 0;                           ///< whose KV HBM holds
+  double device_kv_bytes_ = 0;                         ///< of KV that HBM holds
   double ssd_rate_ = 0;
 };
 

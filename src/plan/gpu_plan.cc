@@ -81,19 +81,20 @@ int64_t divide_host(const PlanInput& in, Plan& plan) {
   const GpuInput& g = *in.gpu;
   GpuPlan& out = *plan.gpu;
   const auto memory = static_cast<double>(in.host_memory);
-  const auto page = static_cast<double>(page_cost(plan.kv));
+  const auto page = static_cast<double>(page_cost(plan.kv, plan.max_model_len));
+  const double least = static_cast<double>(plan.kv.num_groups()) * page;
   const double rest = static_cast<double>(in.process_bytes + plan.answer_bytes) + g.work->embedding_bytes;
   const double beyond = g.work->fixed_bytes() + g.work->expert_bytes() - out.device_weights;  // HBM
   const double ring = std::min(kHostRingShare * memory, 2 * largest_layer(*g.work));
-  const double room = memory - rest - page;
-  if (room < ring) too_small("--host-memory", memory, rest + page + ring, "the process, requests, embeddings and a ring of weights");
+  const double room = memory - rest - least;
+  if (room < ring) too_small("--host-memory", memory, rest + least + ring, "the process, requests, embeddings and a ring of weights");
   const bool all_stay =
       beyond <= room && (g.static_batches || (in.weight_memory ? beyond <= static_cast<double>(*in.weight_memory) : beyond <= kWeightShare * memory));
   out.host_ring = all_stay || beyond <= 0 ? 0 : ring;
   out.host_weights = all_stay ? beyond : std::min({beyond, room - ring, in.weight_memory ? static_cast<double>(*in.weight_memory) : room / 2});
   out.storage_weights = beyond - out.host_weights;
   if (out.storage_weights > (g.static_batches ? 0 : static_cast<double>(g.storage)))
-    too_small("--host-memory", memory, rest + page + beyond, "all weights: there is no storage for them");
+    too_small("--host-memory", memory, rest + least + beyond, "all weights: there is no storage for them");
   const double left = memory - rest - out.host_weights - out.host_ring;
   const double pages =
       in.kv_memory ? std::min(left / page, static_cast<double>(*in.kv_memory) / static_cast<double>(plan.kv.page_bytes)) : left / page;
@@ -102,7 +103,7 @@ int64_t divide_host(const PlanInput& in, Plan& plan) {
                  {"weights on their way", whole(out.host_ring)},
                  {"embedding", whole(g.work->embedding_bytes)},
                  {"KV pages", static_cast<uint64_t>(count) * plan.kv.page_bytes},
-                 {"tokens and tables", static_cast<uint64_t>(count) * (page_cost(plan.kv) - plan.kv.page_bytes)},
+                 {"tokens and tables", static_cast<uint64_t>(count) * (page_cost(plan.kv, plan.max_model_len) - plan.kv.page_bytes)},
                  {"requests and answers", plan.answer_bytes},
                  {"process", in.process_bytes}};
   return count;
@@ -125,7 +126,7 @@ Plan make_gpu_plan(const PlanInput& in) {
   divide_device(in, plan);
   const int64_t host_pages = divide_host(in, plan);
   plan.kv_pages = static_cast<int32_t>(std::min<int64_t>(host_pages + plan.gpu->device_pages, int64_t{1} << 30));
-  s.sequences = std::min({in.max_num_seqs.value_or(s.pass_tokens), s.pass_tokens, int64_t{plan.kv_pages}});
+  s.sequences = std::min({in.max_num_seqs.value_or(s.pass_tokens), s.pass_tokens, plan.kv_pages / plan.kv.num_groups()});
   s.wave_tokens = std::min(s.pass_tokens, kAttentionWave);
   s.attention_micro_batch = s.sequences;
   s.expert_micro_batch = s.pass_tokens;

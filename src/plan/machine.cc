@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "model/delta_state.h"
+
 namespace moegen {
 namespace {
 
@@ -62,10 +64,15 @@ double Machine::prefill_seconds(const AttentionShape& shape, double context, dou
   return shape.flops() * keys / (like != nullptr ? like->prefill.at(context) : cpu.attention_flops);
 }
 
+double delta_decode_bytes(const DeltaSpec& d) {
+  // All is read, and the state written by the last token of a chunk.
+  return (static_cast<double>(DeltaState(d).floats) + static_cast<double>(d.value_heads) * d.key_dim * d.value_dim / kDeltaChunk) * sizeof(float);
+}
+
 double Machine::delta_seconds(const DeltaSpec& d, double tokens, double decodes) const {
-  constexpr double kStateRate = 60e9;  // bytes/s of a core: the state of a head is in its L1 or L2, read twice and written once for each token
-  const double state = static_cast<double>(d.value_heads) * d.key_dim * d.value_dim * sizeof(float);
-  return tokens * 3 * state / (kStateRate * cpu.cores) + decodes * 2 * static_cast<double>(d.state_floats()) * sizeof(float) / dram.bandwidth;
+  constexpr double kProductRate = 100e9;  // FLOP/s of a core: products with the state of a head, which is in its L1 or L2
+  const double state = static_cast<double>(d.value_heads) * d.key_dim * d.value_dim;
+  return tokens * 6 * state / (kProductRate * cpu.cores) + decodes * delta_decode_bytes(d) / dram.bandwidth;
 }
 
 double Machine::row_seconds(Curve StepRates::Rows::*step, double rows, double width) const {

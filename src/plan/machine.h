@@ -26,6 +26,9 @@ struct AttentionShape {
   bool operator==(const AttentionShape&) const = default;
 };
 
+/// From DRAM, or to it, for a generated token in a layer of linear attention.
+[[nodiscard]] double delta_decode_bytes(const DeltaSpec& d);
+
 /// How fast the steps of a pass are on one machine, for one model's shapes and dtypes, on all threads of `cpu.cores`.
 struct StepRates {
   /// down(act(gate) * up): FLOP/s over tokens of the MLP; weights come from DRAM, as in a sweep over all experts.

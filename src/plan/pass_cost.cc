@@ -83,7 +83,7 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
   const AttentionShape shape(a);
   if (a.is_linear()) {
     add(&PassCost::attention, machine_.delta_seconds(a.delta, tokens, load.decodes));
-    bytes += load.decodes * 2 * static_cast<double>(a.delta.state_floats()) * sizeof(float);
+    bytes += load.decodes * delta_decode_bytes(a.delta);
   }
   if (load.decodes > 0 && !a.is_linear()) {
     const double context = keys_within(a.mean_window(), load.decode_keys / load.decodes);

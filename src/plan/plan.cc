@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/size.h"
+#include "model/delta_state.h"
 
 namespace moegen {
 namespace {
@@ -16,21 +17,27 @@ constexpr int64_t kLeastWaveTokens = 1024;  // with as many, projections compute
 constexpr uint64_t kLogitBytes = 128 << 20;
 constexpr uint64_t kLeastAnswerBytes = 16 << 20;
 constexpr uint64_t kMostAnswerBytes = 1 << 30;
+constexpr int64_t kTokenBytes = 16;                  // of a sequence: ids and text
 constexpr uint64_t kMaxKvBytes = uint64_t{1} << 60;  // and sums with it stay below 2^64
 
 uint64_t activation_bytes(const PlanInput& in, const PassSizes& sizes) { return Buffers::bytes_needed(*in.spec, in.act, sizes); }
 
-// Of all sequences in flight.
-uint64_t state_bytes(const PlanInput& in, const PassSizes& sizes) {
-  return KvLayout(*in.spec, in.kv_dtype).state_bytes() * static_cast<uint64_t>(sizes.sequences);
+// Recurrent states of a sequence.
+uint64_t state_bytes(const ModelSpec& spec) {
+  uint64_t floats = 0;
+  for (const LayerSpec& layer : spec.layers) floats += static_cast<uint64_t>(DeltaState(layer.attention.delta).floats);
+  return floats * sizeof(float);
 }
+
+// Of all sequences in flight.
+uint64_t state_bytes(const PlanInput& in, const PassSizes& sizes) { return state_bytes(*in.spec) * static_cast<uint64_t>(sizes.sequences); }
 
 // What a size of passes costs.
 uint64_t pass_bytes(const PlanInput& in, const PassSizes& sizes) { return activation_bytes(in, sizes) + state_bytes(in, sizes); }
 
 // A third of the memory for recurrent states, which sequences have whether they are long or short.
 int64_t default_sequences(const PlanInput& in) {
-  const uint64_t each = KvLayout(*in.spec, in.kv_dtype).state_bytes();
+  const uint64_t each = state_bytes(*in.spec);
   if (each == 0) return kDefaultSequences;
   return static_cast<int64_t>(std::clamp<uint64_t>(in.host_memory / 3 / each, 1, kDefaultSequences));
 }
@@ -101,6 +108,17 @@ std::string describe_streaming(const WeightPlan& w) {
                      format_bytes(w.slot_bytes));
 }
 
+// ", 2 for every 32 tokens, of which 1 is given back behind a window of 128"
+std::string describe_groups(const std::vector<KvGroup>& groups) {
+  std::string text;
+  if (groups.size() > 1) text += fmt::format(", {} for every {} tokens", groups.size(), kPageTokens);
+  const auto bounded = std::count_if(groups.begin(), groups.end(), [](const KvGroup& g) { return g.bounded(); });
+  if (bounded == 0) return text;
+  const KvGroup& one = *std::find_if(groups.begin(), groups.end(), [](const KvGroup& g) { return g.bounded(); });
+  text += groups.size() > 1 ? fmt::format(", {} of them given back behind", bounded) : ", given back behind";
+  return text + (one.chunk > 0 ? fmt::format(" chunks of {}", one.chunk) : fmt::format(" a window of {}", one.window));
+}
+
 // "memory: weights 3.1 GiB, .. together 5.0 GiB"
 std::string describe_memory(const char* name, const std::vector<std::pair<std::string, uint64_t>>& memory) {
   std::string line = fmt::format("{}:", name);
@@ -125,20 +143,26 @@ int64_t choose_max_model_len(const PlanInput& in) {
 
 uint64_t choose_answer_bytes(uint64_t host_memory) { return std::clamp(host_memory / 16, kLeastAnswerBytes, kMostAnswerBytes); }
 
-uint64_t page_cost(const KvLayout& kv) { return kv.page_bytes + uint64_t{kPageTokens} * 16; }
+uint64_t page_cost(const KvLayout& kv, int64_t max_model_len) {
+  // The longest sequence has the most tokens for each of its pages.
+  const int64_t tokens = round_up<int64_t>(max_model_len, kPageTokens);
+  const int64_t beside = tokens * kTokenBytes + tokens / kPageTokens * kv.num_groups() * static_cast<int64_t>(sizeof(int32_t));
+  return kv.page_bytes + static_cast<uint64_t>(ceil_div(beside, pages_held(kv.groups, kPageTokens, tokens)));
+}
 
 Plan make_plan(const PlanInput& in) {
   if (in.gpu) return make_gpu_plan(in);
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
   plan.kv = KvLayout(*in.spec, in.kv_dtype);
-  if (in.kv_memory && *in.kv_memory < plan.kv.page_bytes) {
-    throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than one page of {} tokens: at least {} bytes are needed",
-                format_bytes(*in.kv_memory), kPageTokens, plan.kv.page_bytes);
+  if (const size_t least = plan.kv.groups.size() * plan.kv.page_bytes; in.kv_memory && *in.kv_memory < least) {
+    throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than the pages of {} tokens: at least {} bytes are needed",
+                format_bytes(*in.kv_memory), kPageTokens, least);
   }
   plan.answer_bytes = choose_answer_bytes(in.host_memory);
+  const uint64_t page = page_cost(plan.kv, plan.max_model_len);
   const uint64_t asked = std::min(in.kv_memory.value_or(0), kMaxKvBytes) / plan.kv.page_bytes;
-  const uint64_t least_kv = std::max<uint64_t>(asked, 1) * page_cost(plan.kv);
+  const uint64_t least_kv = std::max<uint64_t>(asked, plan.kv.groups.size()) * page;
   const int64_t least_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kLeastPassTokens, kMaxPassTokens);
   const uint64_t rest = in.process_bytes + plan.answer_bytes + least_kv + pass_bytes(in, choose_sizes(in, least_tokens));
   plan.weights = plan_weights(weight_input(in), weight_budget(in, rest));
@@ -155,12 +179,14 @@ Plan make_plan(const PlanInput& in) {
   if (fixed + activations + states + least_kv > in.host_memory) {
     too_small(in, plan.weights.bytes(), fixed + activations + states + least_kv, in.kv_memory ? " for this --kv-memory" : "");
   }
-  const uint64_t wanted = static_cast<uint64_t>(plan.sizes.sequences) * static_cast<uint64_t>(ceil_div<int64_t>(plan.max_model_len, kPageTokens));
-  const uint64_t fitting = in.kv_memory ? asked : (in.host_memory - fixed - activations - states) / page_cost(plan.kv);
+  const uint64_t wanted =
+      static_cast<uint64_t>(plan.sizes.sequences) *
+      static_cast<uint64_t>(pages_held(plan.kv.groups, kPageTokens, plan.max_model_len, std::min(plan.max_model_len, plan.sizes.pass_tokens)));
+  const uint64_t fitting = in.kv_memory ? asked : (in.host_memory - fixed - activations - states) / page;
   plan.kv_pages = static_cast<int32_t>(std::min<uint64_t>({wanted, fitting, uint64_t{1} << 30}));
   const auto pages = static_cast<uint64_t>(plan.kv_pages);
   plan.memory = {{"weights", plan.weights.resident_bytes},    {"activations", activations},
-                 {"KV pages", pages * plan.kv.page_bytes},    {"tokens and tables", pages * (page_cost(plan.kv) - plan.kv.page_bytes)},
+                 {"KV pages", pages * plan.kv.page_bytes},    {"tokens and tables", pages * (page - plan.kv.page_bytes)},
                  {"requests and answers", plan.answer_bytes}, {"process", in.process_bytes}};
   if (states > 0) plan.memory.emplace_back("recurrent states", states);
   if (plan.weights.slots > 0) plan.memory.emplace_back("weight slots", static_cast<uint64_t>(plan.weights.slots) * plan.weights.slot_bytes);
@@ -177,8 +203,8 @@ std::vector<std::string> Plan::describe() const {
   const std::string on_device =
       gpu ? fmt::format(", {} of them in HBM; {:.0f} % of attention over the others on the CPU", gpu->device_pages, 100 * gpu->cpu_attention_share)
           : "";
-  lines.push_back(fmt::format("KV: {} pages of {} tokens ({} each), context {}{}", kv_pages, sizes.page_tokens, format_bytes(kv.page_bytes),
-                              max_model_len, on_device));
+  lines.push_back(fmt::format("KV: {} pages of {} tokens ({} each), context {}{}{}", kv_pages, sizes.page_tokens, format_bytes(kv.page_bytes),
+                              max_model_len, describe_groups(kv.groups), on_device));
   if (weights.slots > 0) lines.push_back(describe_streaming(weights));
   if (gpu && gpu->host_weights + gpu->storage_weights > 0) {
     lines.push_back(fmt::format("streaming: up to {} a pass come from DRAM, {} from storage", format_bytes(static_cast<uint64_t>(gpu->host_weights)),

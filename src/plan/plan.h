@@ -55,8 +55,8 @@ struct Plan {
 [[nodiscard]] int64_t choose_max_model_len(const PlanInput& input);
 /// For requests and answers in flight.
 [[nodiscard]] uint64_t choose_answer_bytes(uint64_t host_memory);
-/// Bytes of a page, with what its tokens take beside it: ids, text, page tables.
-[[nodiscard]] uint64_t page_cost(const KvLayout& kv);
+/// Bytes of a page, with what its share of a sequence's tokens takes beside it: ids, text, page table.
+[[nodiscard]] uint64_t page_cost(const KvLayout& kv, int64_t max_model_len);
 /// @}
 
 }  // namespace moegen

@@ -10,20 +10,27 @@
 
 namespace moegen {
 
-/// Sequences of equal lengths in one pass, and the attention step over all of them. Their pages lie in no order, and are others in each run.
+/// Sequences of equal lengths in one pass. Each brings `queries` tokens, the last of its `context`: 1 is decode, `context` a whole prompt.
+struct AttentionLoad {
+  int64_t sequences = 1;
+  int64_t queries = 1;
+  int64_t context = 1;
+  int window = 0;  ///< AttentionSpec's
+};
+
+/// The attention step over such a pass. Pages of sequences lie in no order, and are others in each run.
 class AttentionWork {
  public:
-  /// Each of `sequences` brings `queries` tokens, the last of its `context`: 1 is decode, `context` a whole prompt.
-  AttentionWork(const AttentionShape& shape, int64_t sequences, int64_t queries, int64_t context, DType kv_dtype, const Workbench& bench);
+  AttentionWork(const AttentionShape& shape, const AttentionLoad& load, DType kv_dtype, const Workbench& bench);
 
-  /// Bytes of K and V are counted once for each sequence.
+  /// Bytes of K and V that queries see are counted once for each sequence.
   Work run();
 
  private:
   BenchLayer layer_;
   Work work_;
   std::vector<int32_t> tokens_;
-  int64_t pages_;                     // of a sequence
+  int64_t seen_pages_;                // of a sequence
   std::vector<int32_t> page_tables_;  // all pages, in no order, and as many of the first again as a sequence has
   int64_t next_page_ = 0;
   std::vector<PassSequence> sequences_;

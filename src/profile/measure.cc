@@ -95,9 +95,10 @@ Surface measure_decode(const AttentionShape& shape, DType kv_dtype, const Workbe
   for (const int64_t sequences : kSequences) {
     std::vector<Sampled> points;
     for (const int64_t context : kContexts) {
-      points.push_back({static_cast<double>(context), [work = std::make_shared<AttentionWork>(shape, sequences, 1, context, kv_dtype, bench)] {
-                          return units_per_second([&] { return work->run().bytes; });
-                        }});
+      points.push_back(
+          {static_cast<double>(context), [work = std::make_shared<AttentionWork>(shape, AttentionLoad{sequences, 1, context}, kv_dtype, bench)] {
+             return units_per_second([&] { return work->run().bytes; });
+           }});
     }
     surface.lines.push_back({static_cast<double>(sequences), sample_curve(points, effort.part(1.0 / std::size(kSequences)))});
   }
@@ -109,9 +110,10 @@ Curve measure_prefill(const AttentionShape& shape, DType kv_dtype, const Workben
   for (const int64_t context : kContexts) {
     const int64_t queries = std::min(context, kPrefillQueries);
     const int64_t sequences = std::max<int64_t>(1, kPrefillTokens / context);
-    points.push_back({static_cast<double>(context), [work = std::make_shared<AttentionWork>(shape, sequences, queries, context, kv_dtype, bench)] {
-                        return units_per_second([&] { return work->run().flops; });
-                      }});
+    points.push_back(
+        {static_cast<double>(context), [work = std::make_shared<AttentionWork>(shape, AttentionLoad{sequences, queries, context}, kv_dtype, bench)] {
+           return units_per_second([&] { return work->run().flops; });
+         }});
   }
   return sample_curve(points, effort);
 }

@@ -78,7 +78,7 @@ class Search {
     return at->second ? &*at->second : nullptr;
   }
 
-  static int64_t capacity(const Plan& plan) { return int64_t{plan.kv_pages} * plan.sizes.page_tokens; }
+  static int64_t capacity(const Plan& plan) { return longest_held(plan.kv.groups, plan.sizes.page_tokens, plan.kv_pages); }
 
   [[nodiscard]] int64_t longest_sequence(const Plan& plan) const {
     int64_t longest = 0;
@@ -109,7 +109,8 @@ class Search {
     const CostOf one = costs_of(plan);
     if (plan.gpu && plan.gpu->static_batches) return simulate_static_batches(plan, one, *in_.workload);
     const auto all = static_cast<int64_t>(in_.workload->requests.size());
-    const int64_t alike = std::clamp<int64_t>(std::min(plan.sizes.sequences, all) / kMostSimulated, 1, plan.kv_pages);
+    const int64_t alike =
+        std::clamp<int64_t>(std::min(plan.sizes.sequences, all) / kMostSimulated, 1, std::max<int64_t>(1, plan.kv_pages / plan.kv.num_groups()));
     Plan fewer = plan;
     fewer.sizes.pass_tokens /= alike;
     fewer.sizes.sequences /= alike;
@@ -194,7 +195,7 @@ class Search {
     if (in_.budget.gpu) {  // as many as the pages hold when they end, and shares of that
       const auto requests = static_cast<int64_t>(in_.workload->requests.size());
       const int64_t tokens = (prompt_tokens(*in_.workload) + output_tokens(*in_.workload)) / std::max<int64_t>(1, requests) + plan.sizes.page_tokens;
-      const double hold = static_cast<double>(plan.kv_pages) * plan.sizes.page_tokens / static_cast<double>(tokens);
+      const double hold = static_cast<double>(plan.kv_pages) / static_cast<double>(pages_held(plan.kv.groups, plan.sizes.page_tokens, tokens));
       for (const double share : {0.03, 0.06, 0.12, 0.25, 0.5, 0.7, 0.85, 1.0, 1.1, 1.2}) {
         sizes.sequences = std::max<int64_t>(1, static_cast<int64_t>(share * hold));
         out.push_back(sizes);

@@ -57,7 +57,7 @@ void JobCost::add(const JobCost& other, double times) {
 
 JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& workload, const LookAtPass& look) {
   JobCost job;
-  Scheduler scheduler(plan.sizes, plan.kv_pages);
+  Scheduler scheduler(plan.sizes, plan.kv.groups, plan.kv_pages);
   Sequences sequences(workload, plan.max_model_len);
   std::vector<std::unique_ptr<Sequence>> finished;
   for (;;) {
@@ -102,7 +102,7 @@ JobCost simulate_static_batches(const Plan& plan, const CostOf& cost_of, const W
   RequestLength longest;
   for (const RequestLength& r : workload.requests)
     longest = {std::max(longest.prompt_tokens, r.prompt_tokens), std::max(longest.output_tokens, r.output_tokens)};
-  const int64_t pages = ceil_div<int64_t>(int64_t{longest.prompt_tokens} + longest.output_tokens, plan.sizes.page_tokens);
+  const int64_t pages = ceil_div<int64_t>(int64_t{longest.prompt_tokens} + longest.output_tokens, plan.sizes.page_tokens) * plan.kv.num_groups();
   const auto batch = std::min<int64_t>(plan.kv_pages / pages, plan.sizes.sequences);
   if (batch == 0)
     throw_error(ErrorCode::out_of_memory, "the KV pages hold no request of {} + {} tokens", longest.prompt_tokens, longest.output_tokens);

@@ -54,8 +54,6 @@ struct DeltaSpec {
   [[nodiscard]] int value_width() const { return value_heads * value_dim; }
   [[nodiscard]] int channels() const { return 2 * key_width() + value_width(); }
   [[nodiscard]] int projected_width() const { return channels() + value_width() + 2 * value_heads; }  ///< q, k, v, z, b, a
-  /// Floats that a sequence has of it.
-  [[nodiscard]] int64_t state_floats() const { return int64_t{value_heads} * key_dim * value_dim + int64_t{taps} * channels(); }
   bool operator==(const DeltaSpec&) const = default;
 };
 

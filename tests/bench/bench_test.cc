@@ -130,6 +130,11 @@ TEST(Bench, AttentionMeasuresBothPhases) {
   EXPECT_EQ(rows[0].at("context"), 33);
   EXPECT_EQ(rows[1].at("phase"), "prefill");
   for (const Json& row : rows) expect_rate(row.at("share"));
+  options.window = 20;
+  EXPECT_EQ(run(bench_attention, options).at("window"), 20);
+  options.window = -1;
+  std::ostringstream out;
+  EXPECT_ERROR(bench_attention(options, out), ErrorCode::invalid_argument, "--window -1");
 }
 
 TEST(Bench, CopyGoesByThreads) {

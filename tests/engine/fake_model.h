@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <set>
@@ -12,13 +13,16 @@
 
 namespace moegen {
 
-/// Drives a Scheduler without a model. Beside each page slot it notes which token of which sequence was computed there, so
-/// that a pass which attends to something that was never computed, or was overwritten, is seen. The next token is a function
-/// of the sequence's tokens, so that recomputation must give the same answer.
+/// Drives a Scheduler without a model. Beside each page slot it notes which token of which sequence was computed there, and for which group of
+/// layers, and wipes pages that are free, so that a pass which attends to something that was never computed, or was overwritten, or given back, is
+/// seen. The next token is a function of the sequence's tokens, so that recomputation must give the same answer.
 class FakeModel {
  public:
-  FakeModel(const PassSizes& sizes, int32_t kv_pages)
-      : sizes_(sizes), scheduler(sizes, kv_pages), slots_(static_cast<size_t>(kv_pages * sizes.page_tokens), -1) {}
+  FakeModel(const PassSizes& sizes, int32_t kv_pages, std::vector<KvGroup> groups = {{}})
+      : sizes_(sizes),
+        groups_(std::move(groups)),
+        scheduler(sizes, groups_, kv_pages),
+        slots_(static_cast<size_t>(kv_pages * sizes.page_tokens), -1) {}
 
   static TokenId next_token(const std::vector<TokenId>& tokens) {
     uint32_t hash = 17;
@@ -44,7 +48,9 @@ class FakeModel {
     last_tokens = static_cast<int64_t>(pass.tokens.size());
     max_sequences_seen = std::max(max_sequences_seen, static_cast<int64_t>(pass.sequences.size()));
     std::vector<std::unique_ptr<Sequence>> finished;
+    most_pages = std::max(most_pages, scheduler.pages_used());
     scheduler.commit(finished);
+    wipe_free_pages();
     EXPECT_TRUE(idle || !pass.tokens.empty() || !finished.empty()) << "a pass that does nothing: the engine would turn for ever";
     return finished;
   }
@@ -61,12 +67,16 @@ class FakeModel {
       ASSERT_GE(s.num_tokens, 1);
       row += s.num_tokens;
       const int64_t end = s.first_position + s.num_tokens;
-      for (int64_t i = 0; i * sizes_.page_tokens < end; ++i) ASSERT_TRUE(pages.insert(s.page_table[i]).second) << "a page belongs to two";
-      const auto slot = [&](int64_t p) -> int64_t& {
-        return slots_.at(static_cast<size_t>(s.page_table[p / sizes_.page_tokens] * sizes_.page_tokens + p % sizes_.page_tokens));
-      };
-      for (int64_t p = 0; p < s.first_position; ++p) ASSERT_EQ(slot(p) >> 24, p) << "K and V of position " << p << " are not there";
-      for (int64_t p = s.first_position; p < end; ++p) slot(p) = p << 24 | pass.tokens[static_cast<size_t>(s.first_row + p - s.first_position)];
+      for (size_t g = 0; g < groups_.size(); ++g) {
+        const int64_t seen = groups_[g].first_seen(s.first_position);
+        for (int64_t i = seen / sizes_.page_tokens; i * sizes_.page_tokens < end; ++i) {
+          const int32_t page = s.page_table[static_cast<size_t>(i) * groups_.size() + g];
+          ASSERT_TRUE(pages.insert(page).second) << "a page belongs to two";
+          ASSERT_FALSE(scheduler.pages().is_free(page)) << "a page was given back too soon";
+        }
+        for (int64_t p = s.first_position; p < end; ++p)
+          slot(s.page_table, p, g) = noted(p, g, pass.tokens[static_cast<size_t>(s.first_row + p - s.first_position)]);
+      }
     }
     ASSERT_EQ(static_cast<size_t>(row), pass.tokens.size());
     for (size_t i = 0; i < pass.logit_rows.size(); ++i) {
@@ -80,25 +90,40 @@ class FakeModel {
     const Sequence& s = *task.sequence;
     ASSERT_EQ(pass.tokens[static_cast<size_t>(row)], s.tokens[static_cast<size_t>(task.target - 1)]);
     ASSERT_EQ(task.sample, task.target == static_cast<int64_t>(s.tokens.size()));
-    for (int64_t p = 0; p < task.target; ++p) {
-      const int64_t at =
-          slots_.at(static_cast<size_t>(s.pages.at(static_cast<size_t>(p / sizes_.page_tokens)) * sizes_.page_tokens + p % sizes_.page_tokens));
-      ASSERT_EQ(at, p << 24 | s.tokens[static_cast<size_t>(p)]) << "position " << p << " of request " << s.request;
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      for (int64_t p = groups_[g].first_seen(task.target - 1); p < task.target; ++p) {
+        ASSERT_EQ(slot(s.pages.data(), p, g), noted(p, g, s.tokens[static_cast<size_t>(p)])) << "position " << p << " of request " << s.request;
+      }
     }
     if (!task.sample) prompt_positions[s.request].push_back(task.target);
   }
 
+  static int64_t noted(int64_t position, size_t group, TokenId token) { return static_cast<int64_t>(group) << 48 | position << 24 | token; }
+
+  int64_t& slot(const int32_t* page_table, int64_t position, size_t group) {
+    const int32_t page = page_table[static_cast<size_t>(position / sizes_.page_tokens) * groups_.size() + group];
+    return slots_.at(static_cast<size_t>(page * sizes_.page_tokens + position % sizes_.page_tokens));
+  }
+
+  void wipe_free_pages() {
+    for (int32_t page = 0; page < scheduler.pages().size(); ++page) {
+      if (scheduler.pages().is_free(page)) std::fill_n(slots_.begin() + page * sizes_.page_tokens, sizes_.page_tokens, -1);
+    }
+  }
+
   PassSizes sizes_;
+  std::vector<KvGroup> groups_;
 
  public:
   Scheduler scheduler;
   int64_t passes = 0;
   int64_t last_tokens = 0;  ///< of the last pass
   int64_t max_sequences_seen = 0;
+  int64_t most_pages = 0;                                    ///< that any pass had
   std::map<int64_t, std::vector<int64_t>> prompt_positions;  ///< of each request: targets of prompt log-probabilities, in order
 
  private:
-  std::vector<int64_t> slots_;  // position << 24 | token, of each token slot of each page
+  std::vector<int64_t> slots_;  // noted(), of each token slot of each page
 };
 
 }  // namespace moegen

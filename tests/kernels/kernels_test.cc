@@ -2,6 +2,7 @@
 // Tolerances follow from the norms: a sum of n products is off by at most about eps * sqrt(n) * |a| |b| in random order,
 // n * eps in the worst; what is stored as bfloat16 adds half a unit of its eight bits.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cmath>
 #include <cstring>
@@ -428,31 +429,96 @@ TEST_P(KernelsTest, RmsNormIsTheReference) {
   }
 }
 
-// Errors are against what the sums are made of: a state may cancel.
-TEST_P(KernelsTest, DeltaStepIsTheReference) {
-  for (const auto& [keys, values] : {std::pair{1, 1}, {4, 7}, {16, 16}, {24, 40}, {128, 128}, {128, 131}}) {
-    const auto k = static_cast<size_t>(keys), v = static_cast<size_t>(values);
-    Values want_state(DType::f32, k * v, rng), want(DType::f32, v, rng);
-    Values have_state = want_state, have = want;
-    for (const auto& [decay, beta] : {std::pair{0.9F, 0.5F}, {1.0F, 1.0F}, {0.0F, 0.7F}}) {
-      const Values query(DType::f32, k, rng), key(DType::f32, k, rng), value(DType::f32, v, rng);
-      const auto floats = [](auto& x) { return static_cast<float*>(x.data()); };
-      const auto constant = [](const Values& x) { return static_cast<const float*>(x.data()); };
-      DeltaStep op{floats(want_state), constant(query), constant(key), constant(value), decay, beta, floats(want), keys, values};
-      plain().delta_step(op);
-      op.state = floats(have_state);
-      op.out = floats(have);
-      fast().delta_step(op);
-      const double steps = 4.0 * keys * kFloatEps;
-      for (size_t j = 0; j < v; ++j) {
-        double norm = 1;
-        for (size_t i = 0; i < k; ++i) {
-          const double size = std::abs(static_cast<double>(want_state[i * v + j]));
-          norm = std::max(norm, size);
-          ASSERT_NEAR(have_state[i * v + j], want_state[i * v + j], steps * 3 * std::max(1.0, size)) << keys << " " << values;
+// A sequence in a layer of linear attention, of which every token is the same whichever kernels compute it.
+class DeltaSequence {
+ public:
+  DeltaSequence(int heads, int key_dim, int value_dim, int tokens, std::mt19937& rng)
+      : heads_(heads), key_dim_(key_dim), value_dim_(value_dim), keys_(normal(tokens * key_dim, 1 / std::sqrt(static_cast<float>(key_dim)), rng)) {
+    queries_ = normal(tokens * key_dim, 1, rng);
+    values_ = normal(tokens * heads * value_dim, 1, rng);
+    for (int i = 0; i < tokens * heads; ++i) {
+      decay_.push_back(i % 11 == 7 ? 0.0F : i % 5 == 2 ? 1.0F : static_cast<float>(rng() % 1000) / 1000);
+      beta_.push_back(static_cast<float>(rng() % 1000) / 1000);
+    }
+    state = normal(heads * key_dim * value_dim, 1, rng);
+    out.resize(values_.size());
+    // What no token of the chunk has written yet is not a number.
+    chunk_keys_.assign(static_cast<size_t>(kDeltaChunk * key_dim), std::nanf(""));
+    changes_.assign(static_cast<size_t>(kDeltaChunk * heads * value_dim), std::nanf(""));
+    decays_.assign(static_cast<size_t>(heads * (kDeltaChunk + 1)), std::nanf(""));
+  }
+
+  // Tokens [begin, end), up to `most` of a chunk in a call.
+  void run(const Kernels& kernels, int begin, int end, int most) {
+    while (begin < end) {
+      const int first = begin % kDeltaChunk;
+      const int count = std::min({most, end - begin, kDeltaChunk - first});
+      std::copy_n(keys_.begin() + begin * key_dim_, count * key_dim_, chunk_keys_.begin() + first * key_dim_);
+      const int at = begin * heads_;
+      kernels.delta_tokens({first, count, heads_, key_dim_, value_dim_, state.data(), chunk_keys_.data(), changes_.data(), decays_.data(),
+                            queries_.data() + begin * key_dim_, values_.data() + at * value_dim_, decay_.data() + at, beta_.data() + at,
+                            out.data() + at * value_dim_});
+      begin += count;
+    }
+  }
+
+  // As the rule is written, in double.
+  [[nodiscard]] std::vector<double> plainly(std::vector<double> s, int tokens) const {
+    std::vector<double> all;
+    for (int t = 0; t < tokens; ++t) {
+      for (int h = 0; h < heads_; ++h) {
+        for (int j = 0; j < value_dim_; ++j) {
+          double known = 0, sum = 0;
+          const auto at = [&](int i) -> double& { return s[static_cast<size_t>((h * key_dim_ + i) * value_dim_ + j)]; };
+          const auto of = [&](const std::vector<float>& x, int i) { return static_cast<double>(x[static_cast<size_t>(i)]); };
+          for (int i = 0; i < key_dim_; ++i) known += of(keys_, t * key_dim_ + i) * (at(i) *= of(decay_, t * heads_ + h));
+          const double change = of(beta_, t * heads_ + h) * (of(values_, (t * heads_ + h) * value_dim_ + j) - known);
+          for (int i = 0; i < key_dim_; ++i) sum += of(queries_, t * key_dim_ + i) * (at(i) += of(keys_, t * key_dim_ + i) * change);
+          all.push_back(sum);
         }
-        ASSERT_NEAR(have[j], want[j], steps * norm * keys) << keys << " " << values;
       }
+    }
+    return all;
+  }
+
+  std::vector<float> state, out;
+
+ private:
+  static std::vector<float> normal(int count, float scale, std::mt19937& rng) {
+    std::normal_distribution<float> normal(0, scale);
+    std::vector<float> x(static_cast<size_t>(count));
+    for (float& v : x) v = normal(rng);
+    return x;
+  }
+
+  int heads_, key_dim_, value_dim_;
+  std::vector<float> keys_, queries_, values_, decay_, beta_, chunk_keys_, changes_, decays_;
+};
+
+// The chunked form is the rule token by token, up to rounding; and its bits are the same however the tokens of a chunk are shared out to calls.
+TEST_P(KernelsTest, DeltaTokensAreTheRuleWhateverIsComputedTogether) {
+  for (const auto& [heads, keys, values] : {std::tuple{1, 1, 1}, {2, 4, 7}, {1, 16, 16}, {3, 24, 40}, {2, 128, 128}, {1, 130, 131}}) {
+    for (const int tokens : {1, kDeltaChunk - 1, kDeltaChunk, kDeltaChunk + 1, 5 * kDeltaChunk + 3}) {
+      const DeltaSequence begin(heads, keys, values, tokens, rng);
+      const std::vector<double> want = begin.plainly({begin.state.begin(), begin.state.end()}, tokens);
+      DeltaSequence whole = begin;
+      whole.run(fast(), 0, tokens, kDeltaChunk);
+      DeltaSequence reference = begin;
+      reference.run(plain(), 0, tokens, kDeltaChunk);
+      const double tolerance = 64 * kFloatEps * std::sqrt(keys) * 8;  // queries of norm sqrt(keys), sums of a few values of size 1
+      for (size_t i = 0; i < want.size(); ++i) {
+        ASSERT_NEAR(whole.out[i], want[i], tolerance * (1 + std::abs(want[i]))) << keys << " " << values << " " << tokens;
+        ASSERT_NEAR(reference.out[i], want[i], tolerance * (1 + std::abs(want[i])));
+      }
+      for (const int most : {1, 2, 3, 5, kDeltaChunk - 1}) {
+        DeltaSequence cut = begin;
+        cut.run(fast(), 0, tokens, most);
+        ASSERT_TRUE(cut.out == whole.out && cut.state == whole.state) << keys << " " << values << " " << tokens << " by " << most;
+      }
+      DeltaSequence mixed = begin;  // a prompt, then tokens one by one
+      mixed.run(fast(), 0, tokens / 2, kDeltaChunk);
+      mixed.run(fast(), tokens / 2, tokens, 1);
+      ASSERT_TRUE(mixed.out == whole.out && mixed.state == whole.state);
     }
   }
 }
@@ -650,6 +716,7 @@ class Pages {
             memory.data(),
             page_bytes,
             table.data(),
+            1,
             0,
             c_.head_bytes(),
             c_.window,
@@ -705,6 +772,53 @@ TEST_P(KernelsTest, AttentionIsTheReference) {
       // Both results are rounded, a unit apart at most, and so are the weights, for values of about 4 at most.
       const double tolerance = c.dtype == DType::bf16 ? 2 * kBf16Eps * (1 + std::abs(want[i])) : 1e-5;
       ASSERT_NEAR(have[i], want[i], tolerance) << c.head_dim << " " << i;
+    }
+  }
+}
+
+// The pages of a sequence behind memory that cannot be read, where page -1 lies.
+class Guarded {
+ public:
+  explicit Guarded(const Pages& pages) : guard_((pages.page_bytes + 4095) / 4096 * 4096), bytes_(guard_ + pages.memory.size()) {
+    at_ = static_cast<std::byte*>(::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    std::copy(pages.memory.begin(), pages.memory.end(), at_ + guard_);
+    ::mprotect(at_, guard_, PROT_NONE);
+  }
+  Guarded(const Guarded&) = delete;
+  Guarded& operator=(const Guarded&) = delete;
+  ~Guarded() { ::munmap(at_, bytes_); }
+  [[nodiscard]] const std::byte* pages() const { return at_ + guard_; }
+
+ private:
+  size_t guard_, bytes_;
+  std::byte* at_;
+};
+
+// Pages outside of every query's window may be gone, or be other sequences': they are not read. The table is one of three groups of layers.
+TEST_P(KernelsTest, AttentionReadsNoPageThatNoQuerySees) {
+  for (const AttentionCase& c : {AttentionCase{4, 8, 64, 1, 500, 1, DType::bf16}, AttentionCase{4, 8, 64, 1, 500, 128, DType::bf16, DType::i8},
+                                 AttentionCase{2, 100, 32, 1, 415, 64, DType::f32}, AttentionCase{2, 5, 80, 70, 300, 33, DType::bf16},
+                                 AttentionCase{2, 5, 80, 1, 384, 0, DType::bf16, DType::bf16, 0, false, 128},
+                                 AttentionCase{2, 5, 32, 20, 380, 0, DType::f32, DType::f32, 0, false, 96},
+                                 AttentionCase{1, 9, 48, 33, 300, 64, DType::bf16, DType::bf16, 32}}) {
+    Pages pages(c, rng);
+    const size_t count = static_cast<size_t>(c.queries) * c.out_stride();
+    const Values q(c.dtype, static_cast<size_t>(c.queries) * c.q_stride(), rng, 2);
+    Values want(c.dtype, count, rng), have = want;
+    fast().attention(pages.op(q.data(), want.data()));
+
+    const Guarded guarded(pages);
+    std::vector<int32_t> table(3 * pages.table.size(), -1);
+    const int64_t first_page = first_seen(c.first_position, c.window, c.chunk) / kPageTokens;
+    ASSERT_GT(first_page, 2);
+    for (size_t i = static_cast<size_t>(first_page); i < pages.table.size(); ++i) table[3 * i + 1] = pages.table[i];
+    for (const Kernels* kernels : {&fast(), &plain()}) {
+      Attention op = pages.op(q.data(), have.data());
+      op.pages = guarded.pages();
+      op.page_table = table.data() + 1;
+      op.table_stride = 3;
+      kernels->attention(op);
+      for (size_t i = 0; i < count && kernels == &fast(); ++i) ASSERT_EQ(have[i], want[i]) << c.head_dim << " " << i;
     }
   }
 }

@@ -44,5 +44,15 @@ TEST(PagePoolDeathTest, MisuseIsOurBug) {
   EXPECT_DEATH(pool.release(-1), "does not hold");
 }
 
+TEST(PagePoolDeathTest, APageThatIsGivenBackTwiceIsOurBug) {
+  PagePool pool(3);
+  const int32_t page = pool.reserve();
+  pool.reserve();
+  EXPECT_FALSE(pool.is_free(page));
+  pool.release(page);
+  EXPECT_TRUE(pool.is_free(page));
+  EXPECT_DEATH(pool.release(page), "does not hold");
+}
+
 }  // namespace
 }  // namespace moegen

@@ -167,6 +167,34 @@ TEST_F(PlanTest, KvMemoryBelowOnePageIsRefusedWithItsSize) {
   EXPECT_ERROR(make_plan(in_), ErrorCode::out_of_memory, "--kv-memory 0 bytes");
 }
 
+// Every other layer through a window of 64: of a long sequence, it has three pages.
+TEST_F(PlanTest, LayersWithWindowsHavePagesOfTheirOwn) {
+  in_.kv_memory = 40 * kMiB;
+  const Plan all = make_plan(in_);
+  spec_.layers.resize(4, spec_.layers[0]);
+  spec_.layers[0].attention.window = spec_.layers[2].attention.window = 64;
+  const Plan plan = make_plan(in_);
+  EXPECT_EQ(plan.kv.num_groups(), 2);
+  EXPECT_EQ(plan.kv_pages, static_cast<int32_t>(40 * kMiB / plan.kv.page_bytes));
+  EXPECT_THAT(plan.describe()[2], ::testing::HasSubstr("2 for every 32 tokens, 1 of them given back behind a window of 64"));
+  EXPECT_THAT(all.describe()[2], ::testing::Not(::testing::HasSubstr("every")));
+  in_.max_num_seqs = 3;
+  in_.max_pass_tokens = 64;
+  in_.max_model_len = 3200;
+  EXPECT_EQ(make_plan(in_).kv_pages, 3 * (100 + 5)) << "of a pass of 64 tokens, the first sees 63 before";
+  in_.kv_memory = 2 * plan.kv.page_bytes - 1;
+  EXPECT_ERROR(make_plan(in_), ErrorCode::out_of_memory, "the pages of 32 tokens: at least " + std::to_string(2 * plan.kv.page_bytes) + " bytes");
+}
+
+// A page of a sequence that is longer than its windows stands for more tokens, whose ids and text are paid for too.
+TEST_F(PlanTest, TokensBehindAWindowArePaidFor) {
+  spec_.layers[0].attention.window = 0;
+  for (LayerSpec& layer : spec_.layers) layer.attention.window = 64;
+  const KvLayout kv(spec_, DType::bf16);
+  EXPECT_EQ(page_cost(kv, 64) - kv.page_bytes, 32U * 16 + 4);
+  EXPECT_EQ(page_cost(kv, 3200) - kv.page_bytes, (3200U * 16 + 400 + 2) / 3) << "100 rows, of which it has 3";
+}
+
 TEST_F(PlanTest, KvMemoryBeyondTheHostsIsRefused) {
   for (const uint64_t kv : {in_.host_memory, uint64_t{1} << 62, ~uint64_t{0}}) {
     in_.kv_memory = kv;

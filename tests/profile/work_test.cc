@@ -52,18 +52,28 @@ TEST(Sampling, LeavesOutWhatTakesTooLong) {
 }
 
 TEST_F(WorkTest, AttentionCountsKeysSeenAndBytesOnce) {
-  AttentionWork decode({4, 2, 16}, 3, 1, 33, DType::bf16, bench_);
+  AttentionWork decode({4, 2, 16}, {3, 1, 33}, DType::bf16, bench_);
   for (int i = 0; i < 200; ++i) {  // through all pages and on
     const Work work = decode.run();
     EXPECT_EQ(work.flops, 3 * 33 * 4 * 4 * 16);
     EXPECT_EQ(work.bytes, 3 * 33 * 2 * 2 * 16 * 2);
   }
-  EXPECT_EQ(AttentionWork({4, 2, 16}, 1, 40, 40, DType::i8, bench_).run().flops, 40 * 41 / 2 * 4 * 4 * 16);
-  AttentionWork latent({4, 1, 24, 16}, 3, 1, 33, DType::bf16, bench_);
+  EXPECT_EQ(AttentionWork({4, 2, 16}, {1, 40, 40}, DType::i8, bench_).run().flops, 40 * 41 / 2 * 4 * 4 * 16);
+  AttentionWork latent({4, 1, 24, 16}, {3, 1, 33}, DType::bf16, bench_);
   EXPECT_EQ(latent.run().flops, 3 * 33 * 2 * 4 * (24 + 16));
   EXPECT_EQ(latent.run().bytes, 3 * 33 * 24 * 2) << "keys alone";
-  AttentionWork longer({4, 2, 16}, 1, 1, 1 << 18, DType::bf16, bench_);  // than there are pages
+  AttentionWork longer({4, 2, 16}, {1, 1, 1 << 18}, DType::bf16, bench_);  // than there are pages
   longer.run();
+}
+
+TEST_F(WorkTest, AttentionThroughAWindowCountsWhatIsSeen) {
+  AttentionWork decode({4, 2, 16}, {3, 1, 333, 50}, DType::bf16, bench_);
+  EXPECT_EQ(decode.run().flops, 3 * 50 * 4 * 4 * 16);
+  EXPECT_EQ(decode.run().bytes, 3 * 50 * 2 * 2 * 16 * 2);
+  AttentionWork prompt({4, 2, 16}, {1, 40, 40, 10}, DType::bf16, bench_);
+  EXPECT_EQ(prompt.run().flops, (10 * 11 / 2 + 30 * 10) * 4 * 4 * 16);
+  EXPECT_EQ(prompt.run().bytes, 40 * 2 * 2 * 16 * 2);
+  EXPECT_EQ(AttentionWork({4, 2, 16}, {1, 20, 40, 10}, DType::bf16, bench_).run().bytes, 29 * 2 * 2 * 16 * 2);
 }
 
 TEST_F(WorkTest, MlpsCountTheirMicroBatch) {

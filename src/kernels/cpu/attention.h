@@ -161,12 +161,6 @@ void attend_page(const Attention& op, AttentionRows<T, S>& rows, const PageParts
   for (; d < dim; d += kW) page_values<kRows, 1>(rows, page.values, tokens, dim, d, stride, shrink, ahead);
 }
 
-// First of the positions before `end` that a query sees.
-int64_t first_seen(const Attention& op, int64_t end) {
-  if (op.chunk > 0) return (end - 1) / op.chunk * op.chunk;
-  return op.window > 0 && end > op.window ? end - op.window : 0;
-}
-
 // Rows [row, row + count) of queries x heads of a KV head; `scratch` has attention_row_scratch() floats for each. Returns [begin, end) of
 // the positions that any of them sees.
 template <typename T, typename S>
@@ -185,7 +179,7 @@ Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, f
     rows.q[r] = Groups<T, S>::coefficients(q, op.head_dim, converted + r * q_room);
     rows.out[r] = static_cast<T*>(op.out) + query * op.out_stride + head * op.value_dim();
     rows.end[r] = op.first_position + query + 1;
-    rows.begin[r] = first_seen(op, rows.end[r]);
+    rows.begin[r] = first_seen(rows.end[r] - 1, op.window, op.chunk);
     rows.top[r] = op.sinks != nullptr ? op.sinks[head] : kNone;
     rows.total[r] = op.sinks != nullptr ? Simd::keep(Simd::set(1.0F), 1, Simd::zero()) : Simd::zero();
     seen = {std::min(seen.begin, rows.begin[r]), std::max(seen.end, rows.end[r])};
@@ -205,7 +199,7 @@ void finish_rows(const Attention& op, const AttentionRows<T, S>& rows) {
 }
 
 const std::byte* kv_of(const Attention& op, int kv_head, int64_t position) {
-  return op.pages + static_cast<size_t>(op.page_table[position / kPageTokens]) * op.page_bytes + op.kv_offset +
+  return op.pages + static_cast<size_t>(op.page_table[position / kPageTokens * op.table_stride]) * op.page_bytes + op.kv_offset +
          static_cast<size_t>(kv_head) * op.kv_head_bytes;
 }
 
@@ -239,7 +233,7 @@ template <typename T, typename S>
 void attend_by_pages(const Attention& op) {
   AttentionRows<T, S> rows[kAttentionRowsInFlight];
   const int64_t last = op.first_position;
-  const int64_t begin = first_seen(op, last + 1);
+  const int64_t begin = first_seen(last, op.window, op.chunk);
   PageAhead{kv_of(op, 0, begin)}.fetch(static_cast<int64_t>(op.kv_head_bytes));
   int64_t groups = 0;
   const int64_t parts = ceil_div<int64_t>(op.heads, Simd::kAttentionRows);

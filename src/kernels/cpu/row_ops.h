@@ -51,42 +51,6 @@ void rotate(float* head, const float* cos, const float* sin, int64_t dim) {
   }
 }
 
-// kColumns vectors of the state's columns, from `j` on, of which `n` elements are there.
-template <int kColumns>
-void delta_columns(const DeltaStep& op, int64_t j, int64_t n) {
-  const V decay = Simd::set(op.decay);
-  V sum[kColumns];
-  for (V& s : sum) s = Simd::zero();
-  for (int64_t i = 0; i < op.key_dim; ++i) {
-    const float* row = op.state + i * op.value_dim + j;
-    const V key = Simd::set(op.key[i]);
-    for (int c = 0; c < kColumns; ++c) sum[c] = Simd::fma(key, load_some(row + c * kW, n - c * kW), sum[c]);
-  }
-  V change[kColumns], out[kColumns];
-  for (int c = 0; c < kColumns; ++c) {
-    const V value = load_some(op.value + j + c * kW, n - c * kW);
-    change[c] = Simd::mul(Simd::set(op.beta), Simd::sub(value, Simd::mul(decay, sum[c])));
-    out[c] = Simd::zero();
-  }
-  for (int64_t i = 0; i < op.key_dim; ++i) {
-    float* row = op.state + i * op.value_dim + j;
-    const V key = Simd::set(op.key[i]);
-    const V query = Simd::set(op.query[i]);
-    for (int c = 0; c < kColumns; ++c) {
-      const V state = Simd::fma(key, change[c], Simd::mul(decay, load_some(row + c * kW, n - c * kW)));
-      store_some(row + c * kW, state, n - c * kW);
-      out[c] = Simd::fma(query, state, out[c]);
-    }
-  }
-  for (int c = 0; c < kColumns; ++c) store_some(op.out + j + c * kW, out[c], n - c * kW);
-}
-
-void delta_step(const DeltaStep& op) {
-  int64_t j = 0;
-  for (; j + 4 * kW <= op.value_dim; j += 4 * kW) delta_columns<4>(op, j, 4 * kW);
-  for (; j < op.value_dim; j += kW) delta_columns<1>(op, j, op.value_dim - j);
-}
-
 void silu_mul(void* gate, const void* up, DType dtype, int64_t count) {
   with_activation_type(dtype, [&](auto* type) {
     auto* g = static_cast<decltype(type)>(gate);

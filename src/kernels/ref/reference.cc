@@ -96,9 +96,9 @@ void attend(const Attention& op, int64_t query, int head) {
   const int64_t q_at = query * op.q_stride + static_cast<int64_t>(head) * op.head_dim;
   const int64_t out_at = query * op.out_stride + static_cast<int64_t>(head) * op.value_dim();
   const int64_t last = op.first_position + query;
-  const int64_t first = op.chunk > 0 ? last / op.chunk * op.chunk : op.window > 0 ? std::max<int64_t>(0, last - op.window + 1) : 0;
+  const int64_t first = first_seen(last, op.window, op.chunk);
   const auto kv = [&](int64_t p) {
-    return op.pages + static_cast<size_t>(op.page_table[p / kPageTokens]) * op.page_bytes + op.kv_offset +
+    return op.pages + static_cast<size_t>(op.page_table[p / kPageTokens * op.table_stride]) * op.page_bytes + op.kv_offset +
            static_cast<size_t>(head / op.heads) * op.kv_head_bytes;
   };
   const auto element = [&](int64_t p, int64_t index, int64_t scale) {
@@ -134,18 +134,54 @@ void attention(const Attention& op) {
   }
 }
 
-void delta_step(const DeltaStep& op) {
-  for (int j = 0; j < op.value_dim; ++j) {
-    const auto state = [&](int i) -> float& { return op.state[int64_t{i} * op.value_dim + j]; };
-    double known = 0;
-    for (int i = 0; i < op.key_dim; ++i) known += static_cast<double>(op.key[i]) * static_cast<double>(state(i)) * static_cast<double>(op.decay);
-    const double change = static_cast<double>(op.beta) * (static_cast<double>(op.value[j]) - known);
-    double out = 0;
-    for (int i = 0; i < op.key_dim; ++i) {
-      state(i) = static_cast<float>(static_cast<double>(op.decay) * static_cast<double>(state(i)) + static_cast<double>(op.key[i]) * change);
-      out += static_cast<double>(op.query[i]) * static_cast<double>(state(i));
+double dot(const float* x, const float* y, int count) {
+  double sum = 0;
+  for (int i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(y[i]);
+  return sum;
+}
+
+// Column j of the state of a head, or what it becomes.
+void delta_column(const DeltaTokens& op, int head, int token, int j) {
+  const int slot = op.first + token;
+  const auto at = [&](int i) { return (i * op.heads + head) * op.value_dim + j; };
+  const float* key = op.keys + slot * op.key_dim;
+  const float* query = op.queries + token * op.key_dim;
+  const float* decays = op.decays + head * (kDeltaChunk + 1);
+  double known = 0;
+  double out = 0;
+  for (int d = 0; d < op.key_dim; ++d) {
+    const double state = static_cast<double>(decays[0]) * static_cast<double>(op.state[(head * op.key_dim + d) * op.value_dim + j]);
+    known += static_cast<double>(key[d]) * state;
+    out += static_cast<double>(query[d]) * state;
+  }
+  for (int i = 0; i <= slot; ++i) {
+    if (i == slot)
+      op.changes[at(i)] =
+          static_cast<float>(static_cast<double>(op.beta[token * op.heads + head]) * (static_cast<double>(op.values[at(token)]) - known));
+    const double change = static_cast<double>(decays[i + 1]) * static_cast<double>(op.changes[at(i)]);
+    known += dot(key, op.keys + i * op.key_dim, op.key_dim) * change;
+    out += dot(query, op.keys + i * op.key_dim, op.key_dim) * change;
+  }
+  op.out[at(token)] = static_cast<float>(out);
+  if (slot + 1 < kDeltaChunk) return;
+  for (int d = 0; d < op.key_dim; ++d) {
+    float& state = op.state[(head * op.key_dim + d) * op.value_dim + j];
+    double sum = static_cast<double>(decays[0]) * static_cast<double>(state);
+    for (int i = 0; i < kDeltaChunk; ++i)
+      sum += static_cast<double>(decays[i + 1]) * static_cast<double>(op.keys[i * op.key_dim + d]) * static_cast<double>(op.changes[at(i)]);
+    state = static_cast<float>(sum);
+  }
+}
+
+void delta_tokens(const DeltaTokens& op) {
+  for (int token = 0; token < op.count; ++token) {
+    for (int head = 0; head < op.heads; ++head) {
+      float* decays = op.decays + head * (kDeltaChunk + 1);
+      if (op.first + token == 0) decays[0] = 1;
+      for (int i = 0; i <= op.first + token; ++i) decays[i] *= op.decay[token * op.heads + head];
+      decays[op.first + token + 1] = 1;
+      for (int j = 0; j < op.value_dim; ++j) delta_column(op, head, token, j);
     }
-    op.out[j] = static_cast<float>(out);
   }
 }
 
@@ -202,8 +238,8 @@ double multiply_only(DType, int64_t rounds) {
   return 64.0 * static_cast<double>(rounds);
 }
 
-constexpr Kernels kReference{"reference",    gemm,     rms_norm, rotate,  attention, delta_step, silu_mul,
-                             clamped_swiglu, gelu_mul, axpy,     convert, maximum,   exp_sum,    multiply_only};
+constexpr Kernels kReference{"reference",    gemm,     rms_norm, rotate,  attention, delta_tokens, silu_mul,
+                             clamped_swiglu, gelu_mul, axpy,     convert, maximum,   exp_sum,      multiply_only};
 
 }  // namespace
 

@@ -68,7 +68,9 @@ void BenchCommand::add_gemm() {
       ->type_name("NAME,NAME");
   add_counts(*c, "--tokens", gemm_.tokens, "tokens per expert [1,2,4..1024]");
   add_kernels(*c, gemm_, gemm_.dtype);
-  c->add_option("--weights", gemm_.weights, "auto (as --dtype) | fp8 | mxfp4 | int4 (groups of 32)")->capture_default_str()->type_name("TYPE");
+  c->add_option("--weights", gemm_.weights, "auto (as --dtype) | fp8 | mxfp4 | int4 (groups of 32) | int4-128 | int8 (groups of 128)")
+      ->capture_default_str()
+      ->type_name("TYPE");
   add_common(*c, gemm_);
   c->footer(
       "experts: micro-batches of whole experts, gate and up with the activation, then down; linear: one projection at a time.\n"

@@ -29,10 +29,6 @@ std::string kind_of(const TensorSpec& t) {
       return "router";
     case Role::gate:
     case Role::gate_up:
-    case Role::gate_scales:
-    case Role::up_scales:
-    case Role::gate_up_scales:
-    case Role::down_scales:
     case Role::gate_up_bias:
     case Role::gate_bias:
     case Role::down_bias:
@@ -117,7 +113,7 @@ ordered_json collect(const std::filesystem::path& dir) {
     if (!binding.tensors[i]) continue;
     const TensorInfo* t = &*binding.tensors[i];
     auto& [kind_bytes, parameters] = kinds[kind_of(binding.table[i])];
-    if (!is_scales(binding.table[i].role)) parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
+    if (binding.table[i].part == Part::values) parameters += t->bytes * 8 / static_cast<uint64_t>(bits_of(t->dtype));
     for (const TensorInfo* part : {t, binding.scales[i]}) {
       if (part == nullptr) continue;
       kind_bytes += part->bytes;
@@ -173,11 +169,14 @@ std::string inspect_families(bool json) {
   const ordered_json table = family_table();
   if (json) return table.dump(2) + "\n";
   const auto line = [](const std::string& family, const std::string& architecture, const std::string& formats, const std::string& tested) {
-    return fmt::format("{:<15} {:<36} {:<24} {}\n", family, architecture, formats, tested);
+    return fmt::format("{:<15} {:<36} {:<28} {}\n", family, architecture, formats, tested);
   };
   std::string out = line("family", "architecture", "weights", "golden outputs");
   for (const ordered_json& f : table) out += line(f["family"], f["architecture"], f["formats"], f["tested_as"]);
-  return out + "FP8: e4m3 in blocks of 128 x 128. Golden outputs are those of transformers, in float32 and bfloat16 (tests/data/models).\n";
+  return out +
+         "FP8: e4m3 with a scale for each 128 x 128, row or matrix. INT8, INT4: compressed-tensors, GPTQ; INT4 also AWQ. Golden outputs are those "
+         "of\n"
+         "transformers, in float32 and bfloat16 (tests/data/models).\n";
 }
 
 std::string inspect(const std::filesystem::path& model, bool json) {

@@ -118,13 +118,17 @@ constexpr int64_t kF4Block = 32;
   return (code & 8U) != 0 ? -magnitude : magnitude;
 }
 
-/// Two codes side by side, the first in the lower four bits: whole numbers from -8 to 7, each with 8 added.
+/// Two codes side by side, the first in the lower four bits: whole numbers with their zero point added, which is 8 where none is given.
 struct i4_pair {
   uint8_t bits;
 };
+/// Likewise one, whose zero point is 128.
+struct u8_code {
+  uint8_t bits;
+};
 
-/// Neighbours in a row that share a scale are a multiple of these.
-constexpr int64_t kI4Block = 32;
+/// Rows of such codes, and neighbours in them that share a scale, are a multiple of these.
+constexpr int64_t kGroupUnit = 32;
 
 /// A power of two, 2^(x - 127); 255 is a NaN.
 struct f8_e8m0 {
@@ -159,6 +163,8 @@ template <>
 inline constexpr DType kDTypeOf<f4_pair> = DType::f4;
 template <>
 inline constexpr DType kDTypeOf<i4_pair> = DType::i4;
+template <>
+inline constexpr DType kDTypeOf<u8_code> = DType::u8;
 template <>
 inline constexpr DType kDTypeOf<int8_t> = DType::i8;
 

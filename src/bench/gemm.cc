@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "bench/report.h"
@@ -32,24 +33,34 @@ std::vector<Shape> choose_shapes(const std::vector<std::string>& names) {
   return out;
 }
 
-DType choose_weights(const std::string& name, DType own, const std::vector<Shape>& shapes) {
-  if (name == "auto") return own;
-  if (name == "fp8") return DType::f8_e4m3;
-  if (name != "mxfp4" && name != "int4")
-    throw_error(ErrorCode::invalid_argument, "--weights {}: expected auto (as --dtype), fp8, mxfp4 or int4", name);
+struct Weights {
+  DType dtype;
+  int64_t group = 0;  // of i4 and u8
+};
+
+Weights choose_weights(const std::string& name, DType own, const std::vector<Shape>& shapes) {
+  if (name == "auto") return {own};
+  if (name == "fp8") return {DType::f8_e4m3};
+  const std::map<std::string, Weights> grouped{
+      {"mxfp4", {DType::f4}}, {"int4", {DType::i4, 32}}, {"int4-128", {DType::i4, 128}}, {"int8", {DType::u8, 128}}};
+  const auto it = grouped.find(name);
+  if (it == grouped.end())
+    throw_error(ErrorCode::invalid_argument, "--weights {}: expected auto (as --dtype), fp8, mxfp4, int4, int4-128 or int8", name);
+  const int64_t block = std::max(kF4Block, it->second.group);
   for (const Shape& s : shapes) {
-    if (s.hidden % kF4Block != 0 || s.width % kF4Block != 0)
-      throw_error(ErrorCode::invalid_argument, "--shape {}: {} has blocks of {}", s.name, name, kF4Block);
+    if (s.hidden % block != 0 || s.width % block != 0)
+      throw_error(ErrorCode::invalid_argument, "--shape {}: {} has blocks of {}", s.name, name, block);
   }
-  return name == "int4" ? DType::i4 : DType::f4;
+  return it->second;
 }
 
-// MXFP4 has its scales between its codes: every byte becomes one that a scale may be, near 2^-7, and is two codes too.
-void make_scales(MappedMemory& memory, ThreadPool& pool) {
+// Some formats have their scales between their codes: every byte becomes one that both may be made of. In MXFP4 a scale near 2^-7; in FP8 a number,
+// and no small one, with codes the like of which fill real weights, and as the highest of a float one from 2^-63 to 1.
+void make_scales(MappedMemory& memory, std::byte keep, std::byte set, ThreadPool& pool) {
   constexpr size_t kBlock = 1 << 20;
   pool.parallel_for(static_cast<int64_t>(ceil_div(memory.size(), kBlock)), [&](int64_t block, int) {
     const size_t begin = static_cast<size_t>(block) * kBlock;
-    for (size_t i = begin; i < std::min(memory.size(), begin + kBlock); ++i) memory.data()[i] = std::byte{0x70} | (memory.data()[i] & std::byte{15});
+    for (size_t i = begin; i < std::min(memory.size(), begin + kBlock); ++i) memory.data()[i] = set | (memory.data()[i] & keep);
   });
 }
 
@@ -62,16 +73,17 @@ void bench_gemm(const GemmBench& options, std::ostream& out) {
   const std::vector<int64_t> tokens = options.tokens.empty() ? std::vector<int64_t>{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024} : options.tokens;
   BenchSetup setup(options, options.dtype);
   nlohmann::ordered_json about = about_bench("gemm", setup.kernels.name, setup.pool.size());
-  const DType weights = choose_weights(options.weights, setup.dtype, shapes);
+  const Weights weights = choose_weights(options.weights, setup.dtype, shapes);
   about["dtype"] = options.dtype;
-  about["weights"] = name_of(weights);
+  about["weights"] = options.weights == "auto" ? std::string(name_of(weights.dtype)) : options.weights;
   Report report(out, options.json, std::move(about), measured_columns({{"shape", "shape"}, {"op", "op"}, {"tokens", "tokens"}}));
   const int64_t most = *std::max_element(tokens.begin(), tokens.end());
   for (const Shape& shape : shapes) {
     const auto expert_bytes = 3 * static_cast<uint64_t>(shape.hidden) * static_cast<uint64_t>(shape.width) * bytes_of(setup.dtype);
     MappedMemory memory = random_memory(std::max(setup.memory_bytes, 2 * expert_bytes), setup.pool);
-    if (weights == DType::f4) make_scales(memory, setup.pool);
-    const Workbench bench{setup.kernels, setup.pool, setup.dtype, weights, memory};
+    if (weights.dtype == DType::f4) make_scales(memory, std::byte{15}, std::byte{0x70}, setup.pool);
+    if (weights.dtype == DType::f8_e4m3) make_scales(memory, std::byte{0x9f}, std::byte{0x20}, setup.pool);
+    const Workbench bench{setup.kernels, setup.pool, setup.dtype, weights.dtype, memory, weights.group};
     const Roofs roofs(bench);
     MlpWork experts(shape.hidden, shape.width, most, bench);
     LinearWork up(shape.width, shape.hidden, most, bench);

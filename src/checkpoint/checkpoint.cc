@@ -68,30 +68,20 @@ std::string text_of(const std::vector<int64_t>& shape) { return fmt::format("[{}
 
 bool is_plain(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
 
-bool is_mxfp4(DType dtype) { return dtype == DType::f4 || dtype == DType::f8_e8m0; }
-
-// Of tensors that safetensors knows as others.
-DType file_dtype(DType dtype) {
-  if (is_mxfp4(dtype)) return DType::u8;
-  return dtype == DType::i4 ? DType::i32 : dtype;
-}
-
 // Why a tensor of the right shape cannot be used, or "".
 std::string wrong_dtype(const TensorSpec& want, DType have) {
-  if (want.quantised && want.quantised != DType::f8_e4m3) {
-    const DType expected = file_dtype(*want.quantised);
-    return have == expected
-               ? ""
-               : fmt::format("dtype {}, expected {}, as {} has it", name_of(have), name_of(expected), is_mxfp4(*want.quantised) ? "MXFP4" : "int4");
+  if (want.file_dtype) {
+    if (have == *want.file_dtype) return "";
+    return fmt::format("dtype {}, expected {}, as quantization_config has it", name_of(have), name_of(*want.file_dtype));
   }
-  if (is_plain(have) || (have == DType::f8_e4m3 && want.quantised)) return "";
+  if (is_plain(have) || (have == DType::f8_e4m3 && want.quantised == DType::f8_e4m3)) return "";
   if (have == DType::f8_e4m3) return "dtype F8_E4M3, but config.json has no quantization_config that says so of it (BF16, F16, F32 need none)";
-  return fmt::format("dtype {} is not supported here (BF16, F16, F32 are{})", name_of(have), want.quantised ? ", and F8_E4M3" : "");
+  return fmt::format("dtype {} is not supported here (BF16, F16, F32 are{})", name_of(have), want.quantised == DType::f8_e4m3 ? ", and F8_E4M3" : "");
 }
 
-// What of a tensor of the right shape is the spec's. MXFP4 is U8 in the file, int4 I32.
+// What of a tensor of the right shape is the spec's, in the type in which it is used.
 TensorInfo part_of(const TensorSpec& spec, TensorInfo tensor) {
-  if (spec.quantised && spec.quantised != DType::f8_e4m3) tensor.dtype = *spec.quantised;
+  if (spec.file_dtype) tensor.dtype = *spec.quantised;
   if (spec.slice < 0) return tensor;
   tensor.bytes /= static_cast<uint64_t>(spec.file_shape[0]);
   tensor.offset += static_cast<uint64_t>(spec.slice) * tensor.bytes;
@@ -106,17 +96,32 @@ std::string misfit(const TensorSpec& want, const TensorInfo& have) {
   return wrong_dtype(want, have.dtype);
 }
 
-// The scales of a tensor in F8_E4M3, found or not.
+// The scales of a tensor in F8_E4M3, found or not: a grid of blocks, or one for each row or for all.
 const TensorInfo* bind_scales(const TensorSpec& want, const Checkpoint& checkpoint, Binding& out) {
-  const std::string name = want.name + "_scale_inv";
-  const std::vector<int64_t> shape{ceil_div(want.shape[0], kF8Block), ceil_div(want.shape[1], kF8Block)};
-  const TensorInfo* have = checkpoint.find(name);
+  const bool blocks = want.block_rows > 1;
+  const TensorInfo* have = blocks ? checkpoint.find(want.name + "_scale_inv") : nullptr;
+  if (have == nullptr) have = checkpoint.find(want.name + "_scale");
+  const std::vector<int64_t> shape{ceil_div(want.shape[0], want.block_rows), ceil_div(want.shape[1], want.group)};
   if (have == nullptr) {
-    out.missing.push_back(fmt::format("{} {}, the scales of {}, which is F8_E4M3", name, text_of(shape), want.name));
-  } else if (have->shape != shape) {
-    out.misshapen.push_back(fmt::format("{}: expected {}, found {}", name, text_of(shape), text_of(have->shape)));
+    out.missing.push_back(
+        fmt::format("{}{} {}, the scales of {}, which is F8_E4M3", want.name, blocks ? "_scale_inv" : "_scale", text_of(shape), want.name));
+    return have;
+  }
+  const bool flat = !blocks && (have->shape.empty() || have->shape == std::vector<int64_t>{1} || have->shape == std::vector<int64_t>{shape[0]});
+  if (have->shape != shape && !flat) {
+    out.misshapen.push_back(fmt::format("{}: expected {}, found {}", have->name, text_of(shape), text_of(have->shape)));
   } else if (!is_plain(have->dtype)) {
-    out.misshapen.push_back(fmt::format("{}: dtype {} is not supported for scales (F32, BF16, F16 are)", name, name_of(have->dtype)));
+    out.misshapen.push_back(fmt::format("{}: dtype {} is not supported for scales (F32, BF16, F16 are)", have->name, name_of(have->dtype)));
+  }
+  return have;
+}
+
+// The group of each input of a matrix, which is to be that of its neighbours; null where there is none.
+const TensorInfo* bind_order(const TensorSpec& want, const Checkpoint& checkpoint, Binding& out) {
+  if (!want.order_beside) return nullptr;
+  const TensorInfo* have = checkpoint.find(want.name.substr(0, want.name.rfind('.')) + ".g_idx");
+  if (have != nullptr && (have->dtype != DType::i32 || have->shape != std::vector<int64_t>{want.shape[1]})) {
+    out.misshapen.push_back(fmt::format("{}: expected I32 [{}], found {} {}", have->name, want.shape[1], name_of(have->dtype), text_of(have->shape)));
   }
   return have;
 }
@@ -198,12 +203,16 @@ namespace {
 
 // Experts in one tensor, or each in its own where that is what the checkpoint has.
 std::vector<TensorSpec> table_for(const ModelSpec& spec, const Checkpoint& checkpoint) {
-  std::vector<TensorSpec> table = tensor_table(spec);
+  const auto find = [&](const std::string& name) {
+    const TensorInfo* info = checkpoint.find(name);
+    return info == nullptr ? std::nullopt : std::optional(info->dtype);
+  };
+  std::vector<TensorSpec> table = tensor_table(spec, false, find);
   const auto sliced = std::find_if(table.begin(), table.end(), [](const TensorSpec& t) { return t.slice >= 0; });
-  if (sliced == table.end() || spec.quantisation != Quantisation::none || spec.layers[static_cast<size_t>(sliced->layer)].mlp.bias ||
+  if (sliced == table.end() || !spec.quantisation.none() || spec.layers[static_cast<size_t>(sliced->layer)].mlp.bias ||
       checkpoint.find(sliced->name) != nullptr)
     return table;
-  std::vector<TensorSpec> split = tensor_table(spec, true);
+  std::vector<TensorSpec> split = tensor_table(spec, true, find);
   const bool there =
       std::any_of(split.begin(), split.end(), [&](const TensorSpec& t) { return t.expert == 0 && checkpoint.find(t.name) != nullptr; });
   return there ? split : table;
@@ -223,9 +232,12 @@ Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
     const TensorInfo* scales = nullptr;
     if (have == nullptr && want.slice <= 0) out.missing.push_back(fmt::format("{} {}", want.name, text_of(want.file_shape)));
     if (!wrong.empty() && want.slice <= 0) out.misshapen.push_back(want.name + ": " + wrong);
-    if (have != nullptr && have->dtype == DType::f8_e4m3 && want.quantised) scales = bind_scales(want, checkpoint, out);
+    if (have != nullptr && have->dtype == DType::f8_e4m3 && want.quantised == DType::f8_e4m3) scales = bind_scales(want, checkpoint, out);
+    const TensorInfo* order = bind_order(want, checkpoint, out);
     if (scales != nullptr) wanted.insert(scales->name);
+    if (order != nullptr) wanted.insert(order->name);
     out.scales.push_back(scales);
+    out.orders.push_back(order);
   }
   for (const TensorInfo& have : checkpoint.tensors()) {
     if (wanted.contains(have.name)) continue;
@@ -237,6 +249,8 @@ Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
   }
   return out;
 }
+
+uint64_t bytes_in_memory(const TensorSpec& spec, const TensorInfo& tensor) { return bytes_of(tensor.dtype, elements_of(spec)); }
 
 void check_fits(const Binding& binding, const fs::path& dir) {
   if (binding.fits()) return;

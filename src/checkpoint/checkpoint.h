@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/thread_pool.h"
 #include "checkpoint/safetensors.h"
 #include "spec/model_spec.h"
 #include "spec/tensor_table.h"
@@ -50,6 +51,7 @@ struct Binding {
   std::vector<TensorSpec> table;
   std::vector<std::optional<TensorInfo>> tensors;            ///< beside `table`: of a tensor that has several the part; empty where missing
   std::vector<const TensorInfo*> scales;                     ///< beside `table`: of tensors in F8_E4M3, else null
+  std::vector<const TensorInfo*> orders;                     ///< beside `table`: X.g_idx of what has one, else null
   std::vector<std::pair<std::string, std::string>> skipped;  ///< name, why
   std::vector<std::string> missing, superfluous, misshapen;  ///< a line each
 
@@ -57,6 +59,10 @@ struct Binding {
 };
 
 [[nodiscard]] Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint);
+/// Reads the orders of a binding that fits. Throws Error(unsupported) where groups are not of neighbours, Error(io).
+void check_orders(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool);
+/// Bytes that a tensor of a binding is used in, of a tensor that fits.
+[[nodiscard]] uint64_t bytes_in_memory(const TensorSpec& spec, const TensorInfo& tensor);
 /// Throws Error(corrupt) with all that is missing, superfluous or misshapen, in one message.
 void check_fits(const Binding& binding, const std::filesystem::path& dir);
 

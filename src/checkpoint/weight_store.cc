@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <exception>
 #include <mutex>
 
 #include "base/checked.h"
-#include "checkpoint/turn.h"
+#include "checkpoint/arrange.h"
 
 namespace moegen {
 namespace {
@@ -35,8 +36,13 @@ uint64_t mix(uint64_t x) {
 
 constexpr float kDummyScale = 0x1p-12F;  // of what is quantised: the largest value is 0.07
 
-constexpr float kDummyGroupScale = 0x1p-8F;  // of int4: a deviation of 0.018
-constexpr f8_e8m0 kDummyBlockScale{120};     // 2^-7: with any code as likely as any other the deviation is 0.023
+// Of codes from -8 to 7, or from -128 to 127: a deviation of 0.018.
+float dummy_scale(const std::vector<TensorSpec>& table, size_t i) { return table[i - 1].code_bits == 8 ? 0x1p-12F : 0x1p-8F; }
+
+// Of a power of two that is a normal number there.
+f16 to_f16_power(float x) { return {static_cast<uint16_t>((std::bit_cast<uint32_t>(x) >> 13) - (112U << 10))}; }
+
+constexpr f8_e8m0 kDummyBlockScale{120};  // 2^-7: with any code as likely as any other the deviation is 0.023
 
 // The sum of four 16-bit uniforms is close enough to a normal variable.
 float dummy_value(uint64_t index) {
@@ -45,35 +51,56 @@ float dummy_value(uint64_t index) {
   return (sum / 65535.0F - 2.0F) * 0.02F * 1.7320508F;
 }
 
+// Of a tensor in f8_e4m3.
 uint64_t scale_count(const TensorSpec& spec) {
-  return static_cast<uint64_t>(ceil_div(spec.shape[0], kF8Block)) * static_cast<uint64_t>(ceil_div(spec.shape[1], kF8Block));
+  return static_cast<uint64_t>(ceil_div(spec.shape[0], spec.block_rows)) * static_cast<uint64_t>(ceil_div(spec.shape[1], spec.group));
 }
 
 uint64_t scale_bytes(const TensorSpec& spec) { return WeightStore::bytes_of_tensor(scale_count(spec) * sizeof(float)); }
 
-// Absorbed attention wants kv_b turned (model/latent_attention.h), which blocks of scales do not survive: it is kept in float32.
-bool is_expanded(const TensorSpec& spec, DType dtype) { return dtype == DType::f8_e4m3 && spec.role == Role::kv_b; }
-
-uint64_t room_for(const TensorSpec& spec, DType dtype, uint64_t bytes) {
-  return is_expanded(spec, dtype) ? elements_of(spec) * sizeof(float) : bytes;
+// Absorbed attention wants kv_b turned (model/latent_attention.h), which groups with a scale do not survive: it is kept in float32.
+bool is_expanded(const TensorSpec& spec, DType dtype) {
+  return spec.role == Role::kv_b && spec.part == Part::values && (dtype == DType::f8_e4m3 || dtype == DType::i4 || dtype == DType::u8);
 }
 
-// Codes lie in the last quarter of the room.
-void expand_in_place(const TensorSpec& spec, const float* scales, void* room) {
-  const auto rows = spec.shape[0];
-  const auto cols = spec.shape[1];
-  const auto* codes = static_cast<const f8_e4m3*>(room) + 3 * rows * cols;
-  auto* out = static_cast<float*>(room);
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* scale = scales + r / kF8Block * ceil_div(cols, kF8Block);
-    for (int64_t c = 0; c < cols; ++c) out[r * cols + c] = to_float(codes[r * cols + c]) * scale[c / kF8Block];
+uint64_t room_for(const TensorSpec& spec, DType dtype, uint64_t file_bytes) {
+  if (is_expanded(spec, dtype)) return elements_of(spec) * sizeof(float);
+  return std::max(file_bytes, bytes_of(dtype, elements_of(spec)));
+}
+
+float plain_value(const void* data, DType dtype, int64_t i) {
+  if (dtype == DType::f32) return static_cast<const float*>(data)[i];
+  return dtype == DType::f16 ? to_float(static_cast<const f16*>(data)[i]) : to_float(static_cast<const bf16*>(data)[i]);
+}
+
+// What `w` has as codes, at the begin of the room of its floats.
+void expand_in_place(TensorView& w) {
+  const auto* data = static_cast<const std::byte*>(w.data);
+  const std::vector<std::byte> codes(data, data + bytes_of(w.dtype, static_cast<uint64_t>(w.rows * w.cols)));
+  auto* out = static_cast<float*>(const_cast<void*>(w.data));
+  for (int64_t i = 0; i < w.rows * w.cols; ++i) {
+    const int64_t row = i / w.cols, group = i % w.cols / w.group;
+    if (w.dtype == DType::f8_e4m3) {
+      const float scale = static_cast<const float*>(w.scales)[row / w.block_rows * ceil_div(w.cols, w.group) + group];
+      out[i] = to_float(std::bit_cast<f8_e4m3>(codes[static_cast<size_t>(i)])) * scale;
+      continue;
+    }
+    const int64_t at = row * (w.cols / w.group) + group;
+    const bool half = w.dtype == DType::i4;
+    const auto byte = std::to_integer<int>(codes[static_cast<size_t>(half ? i / 2 : i)]);
+    const int code = half ? byte >> (i % 2 * 4) & 15 : byte;
+    const int zero = w.zeros != nullptr ? w.zeros[at] : half ? 8 : 128;
+    out[i] = static_cast<float>(code - zero) * plain_value(w.scales, w.scale_dtype, at);
   }
+  w.dtype = DType::f32;
+  w.scales = nullptr;
 }
 
 struct Scales {
   DType dtype;  // in the file
   float* room;
   uint64_t count;
+  bool one;  // it has one for all
 };
 
 // Widens what lies in the upper half of the room for its floats.
@@ -83,22 +110,47 @@ void widen_in_place(float* room, uint64_t count) {
   for (uint64_t i = 0; i < count; ++i) room[i] = to_float(halves[i]);
 }
 
-// What lies turned in its room, through a copy of one tensor after the other.
-void turn_in_place(const Binding& binding, const std::vector<TensorView>& views, ThreadPool& pool) {
+// What lies otherwise in its room, through a copy of one tensor after the other.
+void arrange_all(const Binding& binding, const std::vector<TensorView>& views, ThreadPool& pool) {
   std::vector<std::byte> copy;
   for (size_t i = 0; i < views.size(); ++i) {
-    if (!binding.table[i].turned || views[i].data == nullptr) continue;
+    if (views[i].data == nullptr) continue;
     auto* data = static_cast<std::byte*>(const_cast<void*>(views[i].data));
-    copy.assign(data, data + binding.tensors[i]->bytes);
-    const Turn op{copy.data(), data, views[i].rows, views[i].cols, bytes_of(views[i].dtype)};
+    Arrangement op = arrangement_of(binding.table[i], views[i].dtype);
+    if (op.form == Form::rows) continue;
+    op.from = op.to = data;
+    if (!is_in_place(op.form)) {
+      copy.assign(data, data + binding.tensors[i]->bytes);
+      op.from = copy.data();
+    }
     constexpr int64_t kRows = 64;
-    pool.parallel_for(ceil_div(op.rows, kRows), [&](int64_t block, int) { turn(op, block * kRows, std::min(op.rows, (block + 1) * kRows)); });
+    pool.parallel_for(ceil_div(op.rows, kRows), [&](int64_t block, int) { arrange(op, block * kRows, std::min(op.rows, (block + 1) * kRows)); });
   }
+}
+
+// Of what is expanded, which has its scales and zero points behind it in the table.
+void expand_all(const Binding& binding, std::vector<TensorView>& views, ThreadPool& pool) {
+  pool.parallel_for(static_cast<int64_t>(views.size()), [&](int64_t i, int) {
+    const auto idx = static_cast<size_t>(i);
+    TensorView& view = views[idx];
+    if (view.data == nullptr || !is_expanded(binding.table[idx], view.dtype)) return;
+    for (size_t j = idx + 1; j < views.size() && binding.table[j].part != Part::values; ++j) {
+      if (binding.table[j].part == Part::zeros) {
+        view.zeros = static_cast<const uint8_t*>(views[j].data);
+      } else {
+        view.scales = views[j].data;
+        view.scale_dtype = views[j].dtype;
+        view.group = view.cols / views[j].cols;
+      }
+    }
+    expand_in_place(view);
+  });
 }
 
 uint64_t kept_bytes(const Binding& binding, const std::vector<bool>& left_out) {
   uint64_t sum = 0;
-  for (size_t i = 0; i < left_out.size(); ++i) sum += left_out[i] ? WeightStore::bytes_of_tensor(binding.tensors[i]->bytes) : 0;
+  for (size_t i = 0; i < left_out.size(); ++i)
+    sum += left_out[i] ? WeightStore::bytes_of_tensor(room_for(binding.table[i], binding.tensors[i]->dtype, binding.tensors[i]->bytes)) : 0;
   return WeightStore::bytes_needed(binding) - sum;
 }
 
@@ -145,14 +197,16 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     TensorView& view = views_.emplace_back(view_of(binding.table[i], stays ? at : nullptr, tensor->dtype));
     if (stays) {
       const uint64_t room = room_for(binding.table[i], tensor->dtype, tensor->bytes);
-      place(tensor, at + room - tensor->bytes);
+      place(tensor, at);
       at += bytes_of_tensor(room);
     }
     if (const TensorInfo* own = binding.scales[i]; own != nullptr) {
       const uint64_t count = scale_count(binding.table[i]);
-      scales.push_back({own->dtype, reinterpret_cast<float*>(at), count});
+      scales.push_back({own->dtype, reinterpret_cast<float*>(at), count, own->bytes == bytes_of(own->dtype)});
       view.scales = scales.back().room;
-      place(own, at + count * sizeof(float) - own->bytes);
+      view.block_rows = binding.table[i].block_rows;
+      view.group = binding.table[i].group;
+      place(own, scales.back().one ? at : at + count * sizeof(float) - own->bytes);
       at += scale_bytes(binding.table[i]);
     }
   }
@@ -170,18 +224,12 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
   });
   if (failure) std::rethrow_exception(failure);
   for (const Scales& s : scales) {
-    if (s.dtype == DType::bf16) widen_in_place<bf16>(s.room, s.count);
-    if (s.dtype == DType::f16) widen_in_place<f16>(s.room, s.count);
+    if (s.one) std::fill_n(s.room, s.count, plain_value(s.room, s.dtype, 0));
+    if (!s.one && s.dtype == DType::bf16) widen_in_place<bf16>(s.room, s.count);
+    if (!s.one && s.dtype == DType::f16) widen_in_place<f16>(s.room, s.count);
   }
-  turn_in_place(binding, views_, pool);
-  pool.parallel_for(static_cast<int64_t>(views_.size()), [&](int64_t i, int) {
-    const auto idx = static_cast<size_t>(i);
-    TensorView& view = views_[idx];
-    if (view.data == nullptr || !is_expanded(binding.table[idx], view.dtype)) return;
-    expand_in_place(binding.table[idx], static_cast<const float*>(view.scales), const_cast<void*>(view.data));
-    view.dtype = DType::f32;
-    view.scales = nullptr;
-  });
+  arrange_all(binding, views_, pool);
+  expand_all(binding, views_, pool);
 }
 
 WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, ThreadPool& pool) : memory_(bytes_needed(table, dtype), "weights") {
@@ -202,13 +250,23 @@ WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, Thre
           if (j % 2 == 0) reinterpret_cast<i4_pair*>(at)[j / 2].bits = static_cast<uint8_t>(mix(i << 40 | static_cast<uint64_t>(j)));
           continue;
         }
+        if (stored == DType::u8) {
+          const int half = 1 << (table[i].code_bits - 1);
+          const auto any = static_cast<uint8_t>(mix(i << 40 | static_cast<uint64_t>(j)));
+          reinterpret_cast<uint8_t*>(at)[j] = table[i].part == Part::zeros ? static_cast<uint8_t>(half) : any;
+          continue;
+        }
         if (stored == DType::f8_e8m0) {
           reinterpret_cast<f8_e8m0*>(at)[j] = kDummyBlockScale;
           continue;
         }
-        const float x = is_norm(table[i].role) ? 1.0F : is_scales(table[i].role) ? kDummyGroupScale : dummy_value(i << 40 | static_cast<uint64_t>(j));
+        const float x = is_norm(table[i].role)          ? 1.0F
+                        : table[i].part == Part::scales ? dummy_scale(table, i)
+                                                        : dummy_value(i << 40 | static_cast<uint64_t>(j));
         if (stored == DType::f32) {
           reinterpret_cast<float*>(at)[j] = x;
+        } else if (stored == DType::f16) {
+          reinterpret_cast<f16*>(at)[j] = to_f16_power(x);
         } else if (stored == DType::f8_e4m3) {
           reinterpret_cast<f8_e4m3*>(at)[j] = to_f8_e4m3(x / kDummyScale);
         } else {
@@ -219,6 +277,8 @@ WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, Thre
     at += bytes_of_tensor(bytes_of(stored, elements_of(table[i])));
     if (stored != DType::f8_e4m3) continue;
     view.scales = reinterpret_cast<const float*>(at);
+    view.block_rows = table[i].block_rows;
+    view.group = table[i].group;
     std::fill_n(reinterpret_cast<float*>(at), scale_count(table[i]), kDummyScale);
     at += scale_bytes(table[i]);
   }

@@ -11,8 +11,8 @@ namespace {
 constexpr uint64_t kElementAlignment = 4;  // of any dtype
 
 bool is_mlp(Role r) {
-  return r == Role::gate || r == Role::up || r == Role::down || r == Role::gate_up || is_scales(r) || r == Role::gate_up_bias ||
-         r == Role::gate_bias || r == Role::down_bias;
+  return r == Role::gate || r == Role::up || r == Role::down || r == Role::gate_up || r == Role::gate_up_bias || r == Role::gate_bias ||
+         r == Role::down_bias;
 }
 
 // The ranges of a unit and where its tensors lie. Tensors whose aligned surroundings touch share a range.
@@ -34,7 +34,7 @@ void lay_out(WeightUnit& unit, const Binding& binding) {
     WeightUnit::Range& range = unit.ranges.back();
     t->read_at = range.at + (tensor.offset - range.begin);
     t->used_at = t->read_at;
-    moved = moved || (!t->turned && t->read_at % std::max<size_t>(bytes_of(tensor.dtype), 1) != 0);
+    moved = moved || (is_in_place(t->arrangement.form) && t->read_at % std::max<size_t>(bytes_of(tensor.dtype), 1) != 0);
     range.end = tensor.offset + tensor.bytes;
     unit.slot_bytes = range.at + round_up(range.end, kReadAlignment) - range.begin;
   }
@@ -48,9 +48,9 @@ void lay_out(WeightUnit& unit, const Binding& binding) {
     unit.slot_bytes += kReadAlignment;
   }
   for (WeightUnit::Tensor* t : by_offset) {
-    if (!t->turned) continue;
+    if (is_in_place(t->arrangement.form)) continue;
     t->used_at = unit.slot_bytes;
-    unit.slot_bytes += round_up(t->bytes, kReadAlignment);
+    unit.slot_bytes += round_up(t->used_bytes, kReadAlignment);
   }
 }
 
@@ -68,8 +68,10 @@ std::vector<WeightUnit> weight_units(const Binding& binding) {
       units.back().expert = t.expert;
     }
     WeightUnit& unit = units.back();
-    unit.tensors.push_back({i, t.role, binding.tensors[i]->bytes, 0, 0, t.turned});
-    unit.resident_bytes += WeightStore::bytes_of_tensor(binding.tensors[i]->bytes);
+    const TensorInfo& info = *binding.tensors[i];
+    const uint64_t used = bytes_in_memory(t, info);
+    unit.tensors.push_back({i, t.role, t.part, info.bytes, used, 0, 0, arrangement_of(t, info.dtype)});
+    unit.resident_bytes += WeightStore::bytes_of_tensor(std::max(used, info.bytes));
   }
   for (WeightUnit& unit : units) lay_out(unit, binding);
   return units;
@@ -80,7 +82,7 @@ std::vector<WeightUnit> weight_units(const std::vector<TensorSpec>& table, DType
   binding.table = table;
   uint64_t offset = 0;
   for (const TensorSpec& t : table) {
-    if (t.role == Role::gate || t.role == Role::gate_up) offset = round_up(offset, kReadAlignment);
+    if (t.part == Part::values && (t.role == Role::gate || t.role == Role::gate_up)) offset = round_up(offset, kReadAlignment);
     TensorInfo& info = binding.tensors.emplace_back().emplace();
     info.dtype = expected_dtype(t, dtype);
     info.offset = offset;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "checkpoint/arrange.h"
 #include "checkpoint/checkpoint.h"
 
 namespace moegen {
@@ -13,10 +14,12 @@ struct WeightUnit {
   struct Tensor {
     size_t table_idx = 0;
     Role role = Role::gate;
-    uint64_t bytes = 0;
+    Part part = Part::values;
+    uint64_t bytes = 0;  ///< in the file
+    uint64_t used_bytes = 0;
     uint64_t read_at = 0;  ///< where its bytes come to lie, from the slot's begin
-    uint64_t used_at = 0;  ///< elsewhere only where it is turned, or the file has it at an offset that is no multiple of its elements
-    bool turned = false;   ///< on its way from `read_at` to `used_at` (TensorSpec::turned)
+    uint64_t used_at = 0;  ///< elsewhere only where `arrangement` needs it, or the file has it at an offset that is no multiple of its elements
+    Arrangement arrangement = {};  ///< on its way from `read_at` to `used_at`; without addresses
   };
   struct Range {
     size_t file_idx = 0;

@@ -19,18 +19,21 @@ struct Range {
 };
 
 /// y[i, n] (+)= scale * (sum_k x[row(i), k] * w[n, k] + bias[n]). row(i) is rows[i], or i where rows is null.
-/// Weights are used as the checkpoint has them: row-major [n, k], rows k elements apart. Those in f8_e4m3, f4 and i4 are expanded where
-/// they are loaded: a weight is code * scale in float, rounded to x's type.
+/// Weights are row-major [n, k], rows k elements apart. Those in f8_e4m3, f4, i4 and u8 are expanded where they are loaded: a weight is
+/// code * scale, or (code - zero) * scale, in float, rounded to x's type.
 struct Gemm {
   const void* x = nullptr;  ///< [*, k], float or bf16
   DType x_dtype = DType::f32;
   int64_t x_stride = 0;           ///< elements
   const int32_t* rows = nullptr;  ///< gather, or null
-  const void* w = nullptr;        ///< [w_first + (n - 1) * w_step + 1, k], float, bf16, f16, f8_e4m3, f4 or i4
+  const void* w = nullptr;        ///< [w_first + (n - 1) * w_step + 1, k], float, bf16, f16, f8_e4m3, f4, i4 or u8
   DType w_dtype = DType::bf16;
-  const void* w_scales = nullptr;  ///< TensorView::scales
-  int64_t w_group = 0;             ///< TensorView::group
-  int64_t w_first = 0;             ///< column n of y is row w_first + n * w_step of w
+  const void* w_scales = nullptr;
+  DType w_scale_dtype = DType::bf16;
+  const uint8_t* w_zeros = nullptr;
+  int64_t w_group = 0;
+  int64_t w_block_rows = 1;  ///< all of TensorView
+  int64_t w_first = 0;       ///< column n of y is row w_first + n * w_step of w
   int64_t w_step = 1;
   const void* bias = nullptr;  ///< [n] in w's dtype, or null
   DType bias_dtype = DType::bf16;
@@ -39,7 +42,7 @@ struct Gemm {
   int64_t y_stride = 0;     ///< elements
   bool add = false;         ///< y += instead of y =
   float scale = 1;          ///< of what is stored or added
-  int64_t k = 0;            ///< with f4 a multiple of kF4Block, with i4 of w_group
+  int64_t k = 0;            ///< with f4 a multiple of kF4Block, with i4 and u8 of w_group, which is one of kGroupUnit
   void* scratch = nullptr;  ///< kGemmScratchBytes, aligned to 64
 };
 

@@ -112,10 +112,6 @@ MlpWeights* mlp_of(ModelWeights& model, const TensorSpec& t) {
     case Role::up:
     case Role::down:
     case Role::gate_up:
-    case Role::gate_scales:
-    case Role::up_scales:
-    case Role::gate_up_scales:
-    case Role::down_scales:
     case Role::gate_up_bias:
     case Role::gate_bias:
     case Role::down_bias: {
@@ -127,38 +123,36 @@ MlpWeights* mlp_of(ModelWeights& model, const TensorSpec& t) {
   }
 }
 
-void set_scales(TensorView& codes, const TensorView& scales) {
-  codes.scales = scales.data;
-  codes.group = codes.cols / scales.cols;
+void set_part(TensorView& codes, Part part, const TensorView& view) {
+  if (part == Part::zeros) {
+    codes.zeros = static_cast<const uint8_t*>(view.data);
+    return;
+  }
+  codes.scales = view.data;
+  codes.scale_dtype = view.dtype;
+  codes.group = codes.cols / view.cols;
+}
+
+void set(TensorView& place, Part part, const TensorView& view) {
+  if (part != Part::values) return set_part(place, part, view);
+  place = view;
 }
 
 }  // namespace
 
-void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& view) {
+void place(MlpWeights& mlp, const MlpSpec& spec, Role role, Part part, const TensorView& view) {
   mlp.clamp = spec.clamp;
   mlp.activation = spec.activation;
   switch (role) {
     case Role::gate:
     case Role::shared_gate:
-      mlp.gate = view;
-      return;
+      return set(mlp.gate, part, view);
     case Role::up:
     case Role::shared_up:
-      mlp.up = view;
-      return;
+      return set(mlp.up, part, view);
     case Role::down:
     case Role::shared_down:
-      mlp.down = view;
-      return;
-    case Role::gate_scales:
-      return set_scales(mlp.gate, view);
-    case Role::up_scales:
-      return set_scales(mlp.up, view);
-    case Role::down_scales:
-      return set_scales(mlp.down, view);
-    case Role::gate_up_scales:
-      mlp.gate.scales = mlp.up.scales = view.data;
-      return;
+      return set(mlp.down, part, view);
     case Role::gate_bias:
       mlp.gate_bias = view;
       return;
@@ -173,6 +167,10 @@ void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& vi
       return;
     default:
       MOEGEN_CHECK(role == Role::gate_up);
+      if (part != Part::values) {
+        set_part(mlp.gate, part, view);
+        return set_part(mlp.up, part, view);
+      }
       mlp.gate = view;
       mlp.gate.rows = view.rows / 2;
       mlp.gate.step = spec.interleaved ? 2 : 1;
@@ -188,9 +186,9 @@ ModelWeights assign_weights(const ModelSpec& spec, std::span<const TensorSpec> t
   for (size_t l = 0; l < spec.layers.size(); ++l) model.layers[l].experts.resize(static_cast<size_t>(spec.layers[l].mlp.num_experts));
   for (size_t i = 0; i < table.size(); ++i) {
     if (MlpWeights* mlp = mlp_of(model, table[i]); mlp != nullptr) {
-      place(*mlp, spec.layers[static_cast<size_t>(table[i].layer)].mlp, table[i].role, views[i]);
+      place(*mlp, spec.layers[static_cast<size_t>(table[i].layer)].mlp, table[i].role, table[i].part, views[i]);
     } else {
-      place_of(model, table[i]) = views[i];
+      set(place_of(model, table[i]), table[i].part, views[i]);
     }
   }
   if (!model.lm_head) model.lm_head = model.embedding;

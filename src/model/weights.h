@@ -27,9 +27,8 @@ struct DeltaWeights {
   TensorView norm;          ///< [value_dim]
 };
 
-/// Puts a tensor where it belongs: one of an expert, a shared expert or a dense MLP, scales behind what they
-/// are for.
-void place(MlpWeights& mlp, const MlpSpec& spec, Role role, const TensorView& view);
+/// Puts a tensor where it belongs: one of an expert, a shared expert or a dense MLP, scales and zero points behind what they are for.
+void place(MlpWeights& mlp, const MlpSpec& spec, Role role, Part part, const TensorView& view);
 
 /// Absent tensors have a null view.
 struct LayerWeights {

@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/checked.h"
-#include "checkpoint/turn.h"
+#include "checkpoint/arrange.h"
 
 namespace moegen {
 namespace {
@@ -202,24 +202,24 @@ void WeightStream::ended(std::span<const int> slots) {
   counters_.read_seconds = reader_.busy_seconds();
 }
 
-// Makes the views of a unit that is all there, moves what its file has at an odd place, and turns what it has turned.
+// Makes the views of a unit that is all there, moves what its file has at an odd place, and rearranges what it has otherwise.
 void WeightStream::settle(Slot& slot) const {
   const WeightUnit& unit = unit_at(slot.position);
   std::byte* data = slot_data(static_cast<int>(&slot - slots_.data()));
   for (auto idx = unit.order.rbegin(); idx != unit.order.rend(); ++idx) {
     const WeightUnit::Tensor& t = unit.tensors[*idx];
-    const TensorView& view = views_[t.table_idx];
-    if (t.turned) {
-      turn({data + t.read_at, data + t.used_at, view.rows, view.cols, bytes_of(view.dtype)}, 0, view.rows);
-    } else if (t.used_at != t.read_at) {
-      std::memmove(data + t.used_at, data + t.read_at, t.bytes);
-    }
+    Arrangement op = t.arrangement;
+    if (is_in_place(op.form) && t.used_at != t.read_at) std::memmove(data + t.used_at, data + t.read_at, t.bytes);
+    if (op.form == Form::rows) continue;
+    op.to = data + t.used_at;
+    op.from = is_in_place(op.form) ? op.to : data + t.read_at;
+    arrange(op, 0, op.rows);
   }
   if (trace_ != nullptr) trace_->add_read(slot.position, unit.layer, unit.expert, unit.resident_bytes, slot.begun, Trace::Clock::now());
   for (const WeightUnit::Tensor& t : unit.tensors) {
     TensorView view = views_[t.table_idx];
     view.data = data + t.used_at;
-    place(slot.weights, spec_.layers[static_cast<size_t>(unit.layer)].mlp, t.role, view);
+    place(slot.weights, spec_.layers[static_cast<size_t>(unit.layer)].mlp, t.role, t.part, view);
   }
 }
 

@@ -8,7 +8,7 @@ namespace moegen {
 namespace {
 
 // Of those with two dimensions.
-bool is_matrix(const TensorSpec& t) { return t.shape.size() == 2 && !is_scales(t.role) && t.role != Role::gate_up_bias; }
+bool is_matrix(const TensorSpec& t) { return t.shape.size() == 2 && t.part == Part::values && t.role != Role::gate_up_bias; }
 
 }  // namespace
 

@@ -11,9 +11,9 @@
 namespace moegen {
 namespace {
 
-// A float for a block of FP8 is nothing beside its codes.
+// A float for a block, or a row, of FP8 is nothing beside its codes.
 double bytes_of_weight(const Workbench& bench) {
-  const double scales = bench.weights == DType::f4 ? 1.0 / kF4Block : bench.weights == DType::i4 ? 2.0 / kI4Block : 0;
+  const double scales = bench.weights == DType::f4 ? 1.0 / kF4Block : bench.group > 0 ? 2.0 / static_cast<double>(bench.group) : 0;
   return bits_of(bench.weights) / 8.0 + scales;
 }
 

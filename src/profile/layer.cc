@@ -69,7 +69,7 @@ size_t code_bytes(const Workbench& bench, int64_t rows, int64_t cols) {
 // Of TensorView::scales.
 size_t scale_bytes(const Workbench& bench, int64_t rows, int64_t cols) {
   if (bench.weights == DType::f8_e4m3) return static_cast<size_t>(ceil_div(rows, kF8Block) * ceil_div(cols, kF8Block)) * sizeof(float);
-  if (bench.weights == DType::i4) return static_cast<size_t>(rows * cols / kI4Block) * sizeof(bf16);
+  if (bench.group > 0) return static_cast<size_t>(rows * cols / bench.group) * sizeof(bf16);
   return bench.weights == DType::f4 ? static_cast<size_t>(rows * cols / kF4Block) : 0;
 }
 
@@ -86,7 +86,8 @@ TensorView view_at(const Workbench& bench, size_t offset, int64_t rows, int64_t 
                 format_bytes(end));
   }
   TensorView view{.data = bench.memory.data() + offset, .dtype = bench.weights, .rows = rows, .cols = cols};
-  if (bench.weights == DType::i4) view.group = kI4Block;
+  view.group = bench.weights == DType::f8_e4m3 ? kF8Block : bench.group;
+  if (bench.weights == DType::f8_e4m3) view.block_rows = kF8Block;
   if (scale_bytes(bench, rows, cols) > 0) view.scales = bench.memory.data() + offset + code_bytes(bench, rows, cols);
   return view;
 }

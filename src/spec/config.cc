@@ -116,6 +116,14 @@ std::optional<Config> Config::object(std::string_view field) const {
   return Config(*value, fmt::format("{}: {}", where_, field));
 }
 
+std::vector<std::string> Config::fields() const {
+  std::vector<std::string> out;
+  for (const auto& [name, value] : json_.items()) {
+    if (!value.is_null()) out.push_back(name);
+  }
+  return out;
+}
+
 Config Config::with(std::string_view field) const {
   const std::optional<Config> inner = object(field);
   if (!inner) return *this;

@@ -32,6 +32,8 @@ class Config {
   [[nodiscard]] std::vector<std::string> texts(std::string_view field) const;
   /// A nested object; empty where absent.
   [[nodiscard]] std::optional<Config> object(std::string_view field) const;
+  /// The names of its fields that are not null.
+  [[nodiscard]] std::vector<std::string> fields() const;
   /// This one, with the fields of a nested object in place of its own; itself where that is absent.
   [[nodiscard]] Config with(std::string_view field) const;
   /// This one, with the fields of a JSON object that it does not mention.

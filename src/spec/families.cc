@@ -186,57 +186,6 @@ AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, con
   return a;
 }
 
-// FP8 in blocks is known, and MXFP4 where a family has its experts so. Activations are not quantised, whatever their scheme is: what is computed is
-// closer to the model that was quantised.
-// Experts as compressed-tensors packs them: int4, a scale for each group. All else is plain.
-void read_int4(const Config& c, const Config& q, ModelSpec& s) {
-  const auto refuse = [&](const std::string& what) { unsupported(c, "quantization_config " + what); };
-  if (const std::string format = q.text("format", "?"); format != "pack-quantized") refuse("format \"" + format + "\"");
-  const std::optional<Config> groups = q.object("config_groups");
-  const std::optional<Config> group = groups ? groups->object("group_0") : std::nullopt;
-  const std::optional<Config> weights = group ? group->object("weights") : std::nullopt;
-  if (!weights || groups->has("group_1")) refuse("config_groups (one group_0 with weights is)");
-  if (group->has("input_activations") || group->has("output_activations")) refuse("of activations");
-  if (const int64_t bits = weights->integer("num_bits", 1, 64); bits != 4) refuse(fmt::format("num_bits {} (4 is)", bits));
-  if (weights->text("type", "int") != "int") refuse("type \"" + weights->text("type", "int") + "\"");
-  if (!weights->flag("symmetric", true)) refuse("symmetric false");
-  if (const std::string strategy = weights->text("strategy", "group"); strategy != "group") refuse("strategy \"" + strategy + "\"");
-  if (weights->has("actorder")) refuse("actorder");
-  s.quantisation = Quantisation::int4_experts;
-  s.int4_group = weights->integer("group_size", 1, kMaxWidth);
-  if (s.int4_group % kI4Block != 0) refuse(fmt::format("group_size {} (multiples of {} are)", s.int4_group, kI4Block));
-}
-
-void check_int4(const Config& c, const ModelSpec& s) {
-  for (const LayerSpec& layer : s.layers) {
-    if (layer.mlp.dense() || (s.hidden % s.int4_group == 0 && layer.mlp.width % s.int4_group == 0)) continue;
-    throw_error(ErrorCode::corrupt, "{}: experts of {} x {} are not whole groups of {}, as quantization_config has them", c.where(), layer.mlp.width,
-                s.hidden, s.int4_group);
-  }
-}
-
-Quantisation read_quantisation(const Config& c, const Family& family, ModelSpec& s) {
-  const std::optional<Config> q = c.object("quantization_config");
-  if (!q) return Quantisation::none;
-  const std::string method = q->text("quant_method", "?");
-  if (method == "mxfp4" && family.traits.mxfp4) return Quantisation::mxfp4_experts;
-  if (method == "compressed-tensors" && !has_fused_experts(family)) {
-    read_int4(c, *q, s);
-    return Quantisation::int4_experts;
-  }
-  if (method != "fp8" || has_fused_experts(family)) unsupported(c, "quantization_config (quant_method \"" + method + "\")");
-  if (const std::string format = q->text("fmt", "e4m3"); format != "e4m3" && format != "float8_e4m3fn")
-    unsupported(c, "quantization_config fmt \"" + format + "\"");
-  if (const std::string scheme = q->text("activation_scheme", "dynamic"); scheme != "dynamic") {
-    unsupported(c, "quantization_config activation_scheme \"" + scheme + "\"");
-  }
-  const std::vector<int64_t> block = q->integers("weight_block_size", 1, kMaxWidth);
-  if (block != std::vector<int64_t>{128, 128}) {
-    unsupported(c, fmt::format("quantization_config weight_block_size [{}] (only [128, 128] is)", fmt::join(block, ", ")));
-  }
-  return Quantisation::f8_blocks;
-}
-
 // The parts that all families share; each layer gets the same attention and a dense MLP.
 ModelSpec read_common(const Config& c, const Family& family) {
   ModelSpec s;
@@ -249,7 +198,7 @@ ModelSpec read_common(const Config& c, const Family& family) {
   s.dtype = dtype == "float32" ? DType::f32 : dtype == "float16" ? DType::f16 : DType::bf16;
   for (const int64_t id : c.integers("eos_token_id", 0, kMaxVocab)) s.eos_ids.push_back(static_cast<int32_t>(id));
   if (const std::string act = c.text("hidden_act", "silu"); act != "silu" && act != "swish") unsupported(c, "hidden_act \"" + act + "\"");
-  s.quantisation = read_quantisation(c, family, s);
+  s.quantisation = read_quantisation(c, family.traits.mxfp4);
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
   LayerSpec layer;
   layer.attention =
@@ -804,6 +753,9 @@ constexpr std::array kLlama4Names{
     TensorName{Role::down, false, "model.layers.{L}.feed_forward.down_proj.weight"},
     TensorName{Role::gate_up, true, "model.layers.{L}.feed_forward.experts.gate_up_proj", true},
     TensorName{Role::down, true, "model.layers.{L}.feed_forward.experts.down_proj", true},
+    TensorName{Role::gate, true, "model.layers.{L}.feed_forward.experts.{E}.gate_proj.weight"},
+    TensorName{Role::up, true, "model.layers.{L}.feed_forward.experts.{E}.up_proj.weight"},
+    TensorName{Role::down, true, "model.layers.{L}.feed_forward.experts.{E}.down_proj.weight"},
     TensorName{Role::shared_gate, false, "model.layers.{L}.feed_forward.shared_expert.gate_proj.weight"},
     TensorName{Role::shared_up, false, "model.layers.{L}.feed_forward.shared_expert.up_proj.weight"},
     TensorName{Role::shared_down, false, "model.layers.{L}.feed_forward.shared_expert.down_proj.weight"},
@@ -822,8 +774,8 @@ constexpr std::array kFamilies{
            "Qwen3_5MoeForConditionalGeneration",
            read_qwen3_5_moe,
            kQwen35Names,
-           {.partial_rope = true, .prefix = "model.language_model."}},
-    Family{"qwen3_5_moe_text", "Qwen3_5MoeForCausalLM", read_qwen3_5_moe, kQwen35Names, {.partial_rope = true, .same_as = "qwen3_5_moe"}},
+           {.partial_rope = true, .prefix = "model.language_model.", .splits = true}},
+    Family{"qwen3_5_moe_text", "Qwen3_5MoeForCausalLM", read_qwen3_5_moe, kQwen35Names, {.partial_rope = true, .splits = true, .same_as = "qwen3_5_moe"}},
     Family{"olmoe", "OlmoeForCausalLM", read_olmoe, {}},
     Family{"deepseek_v2", "DeepseekV2ForCausalLM", read_deepseek_v2, kSharedExpertsNames, {.latent_attention = true}},
     Family{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3, kSharedExpertsNames, {.latent_attention = true}},
@@ -835,8 +787,8 @@ constexpr std::array kFamilies{
     Family{"granitemoe", "GraniteMoeForCausalLM", read_granitemoe, kGraniteNames},
     Family{"hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", read_hunyuan_v1_moe, kHunyuanNames, {.own_rope = "dynamic"}},
     Family{"phimoe", "PhimoeForCausalLM", read_phimoe, kMixtralNames, {.own_rope = "longrope", .also = "PhiMoEForCausalLM"}},
-    Family{"llama4_text", "Llama4ForCausalLM", read_llama4, kLlama4Names},
-    Family{"llama4", "Llama4ForConditionalGeneration", read_llama4, kLlama4Names, {.prefix = "language_model.model.", .same_as = "llama4_text"}},
+    Family{"llama4_text", "Llama4ForCausalLM", read_llama4, kLlama4Names, {.splits = true}},
+    Family{"llama4", "Llama4ForConditionalGeneration", read_llama4, kLlama4Names, {.prefix = "language_model.model.", .splits = true, .same_as = "llama4_text"}},
     Family{
         "gemma4", "Gemma4ForConditionalGeneration", read_gemma4, kGemma4Names, {.rope_of = "sliding_attention", .prefix = "model.language_model."}},
     Family{"gemma4_text", "Gemma4ForCausalLM", read_gemma4, kGemma4Names, {.rope_of = "sliding_attention", .same_as = "gemma4"}},
@@ -850,8 +802,10 @@ bool has_fused_experts(const Family& family) {
   return std::any_of(family.names.begin(), family.names.end(), [](const TensorName& n) { return n.role == Role::gate_up && n.expert; });
 }
 
+bool takes_quantised(const Family& family) { return !has_fused_experts(family) || family.traits.splits; }
+
 std::string formats_of(const Family& family) {
-  return fmt::format("F32 F16 BF16{}{}", has_fused_experts(family) ? "" : " FP8 INT4", family.traits.mxfp4 ? " MXFP4" : "");
+  return fmt::format("F32 F16 BF16{}{}", takes_quantised(family) ? " FP8 INT8 INT4" : "", family.traits.mxfp4 ? " MXFP4" : "");
 }
 
 std::string_view original(const Family& family) { return family.traits.same_as.empty() ? family.model_type : family.traits.same_as; }
@@ -876,8 +830,9 @@ ModelSpec read_spec(const Config& whole) {
   ModelSpec spec = read_common(config, family);
   spec.family = family.model_type;
   family.read(config, spec);
-  if (spec.quantisation == Quantisation::int4_experts) check_int4(config, spec);
-  if (spec.quantisation == Quantisation::mxfp4_experts) {
+  if (!spec.quantisation.none() && !spec.quantisation.is(WeightFormat::mxfp4) && !takes_quantised(family))
+    unsupported(config, "quantization_config (quant_method \"" + config.object("quantization_config")->text("quant_method", "?") + "\")");
+  if (spec.quantisation.is(WeightFormat::mxfp4)) {
     for (const LayerSpec& layer : spec.layers) {
       if (spec.hidden % kF4Block == 0 && layer.mlp.width % kF4Block == 0) continue;
       throw_error(ErrorCode::corrupt, "{}: experts of {} x {} are not whole blocks of {}, as MXFP4 has them", config.where(), layer.mlp.width,

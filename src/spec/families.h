@@ -19,6 +19,7 @@ struct FamilyTraits {
   std::string_view prefix = "";    ///< of tensors that are called "model." in the common names; the model is in config.json's text_config
   std::string_view also = "";      ///< another name of the architecture
   bool mxfp4 = false;              ///< its experts may be so
+  bool splits = false;             ///< experts are one tensor, but each its own, under the common names, where they are quantised otherwise
   std::string_view same_as = "";   ///< the family that this one is but for names, and by whose golden outputs it is tested
 };
 
@@ -35,7 +36,9 @@ struct Family {
 
 /// Whether gate and up of a routed expert are one tensor.
 [[nodiscard]] bool has_fused_experts(const Family& family);
-/// In which it reads weights: "F32 F16 BF16 FP8 INT4".
+/// Whether its linear layers may be quantised, other than in MXFP4.
+[[nodiscard]] bool takes_quantised(const Family& family);
+/// In which it reads weights: "F32 F16 BF16 FP8 INT8 INT4".
 [[nodiscard]] std::string formats_of(const Family& family);
 
 /// The model_type by whose golden outputs and defaults it goes: its own, or that of the family that it is but for names.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "spec/quantisation.h"
 
 namespace moegen {
 
@@ -159,12 +160,6 @@ struct LayerSpec {
   bool operator==(const LayerSpec&) const = default;
 };
 
-/// How a checkpoint has its linear layers, but for those of routers and of the head: as numbers, or as e4m3 in blocks of 128 x 128 with a
-/// float each (`weight_scale_inv`), by which they are multiplied; or those of routed experts in MXFP4, as e2m1 (`_blocks`) with an e8m0
-/// (`_scales`) for 32 neighbours in a row, or in int4 (`_packed`) with a
-/// bfloat16 (`_scale`) for each group of neighbours.
-enum class Quantisation : uint8_t { none, f8_blocks, mxfp4_experts, int4_experts };
-
 /// A model as data: everything the engine knows about an architecture, from config.json.
 struct ModelSpec {
   std::string family;  ///< "qwen3_moe"
@@ -184,8 +179,7 @@ struct ModelSpec {
   bool tied_embeddings = false;
   int64_t max_positions = 0;
   DType dtype = DType::bf16;  ///< what the checkpoint calls its own
-  Quantisation quantisation = Quantisation::none;
-  int64_t int4_group = 0;  ///< neighbours in a row that share a scale
+  Quantisation quantisation;
   std::vector<LayerSpec> layers;
   int prediction_layers = 0;     ///< behind them in the checkpoint, not used: they predict further tokens (MTP)
   std::vector<int32_t> eos_ids;  ///< of config.json; generation_config.json may say otherwise

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "base/check.h"
+#include "spec/coded_tensors.h"
 #include "spec/families.h"
 
 namespace moegen {
@@ -61,7 +62,7 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 62> kRoleNames{
+constexpr std::array<std::string_view, 58> kRoleNames{
     "embedding",
     "positions",
     "final norm",
@@ -108,10 +109,6 @@ constexpr std::array<std::string_view, 62> kRoleNames{
     "up",
     "down",
     "gate and up",
-    "gate scales",
-    "up scales",
-    "gate and up scales",
-    "down scales",
     "gate and up bias",
     "gate bias",
     "down bias",
@@ -132,13 +129,17 @@ std::string fill(std::string_view pattern, std::string_view mark, int number) {
   return out;
 }
 
-// Matrices that no quantisation touches.
-bool is_always_plain(Role role) {
-  return role == Role::embedding || role == Role::positions || role == Role::lm_head || role == Role::router || role == Role::shared_router;
-}
+// Matrices that quantisations leave alone, unless a checkpoint shows otherwise.
+bool is_rarely_quantised(Role role) { return role == Role::lm_head || role == Role::router || role == Role::shared_router; }
 
-const TensorName* find_name(std::span<const TensorName> names, Role role, bool expert) {
-  const auto it = std::find_if(names.begin(), names.end(), [&](const TensorName& n) { return n.role == role && n.expert == expert; });
+// Whether codes have the name of the plain matrix.
+bool is_in_place(WeightFormat f) { return f == WeightFormat::f8_blocks || f == WeightFormat::f8_rows || f == WeightFormat::bytes; }
+
+// `split`: of an expert, a tensor of its own.
+const TensorName* find_name(std::span<const TensorName> names, Role role, bool expert, bool split = false) {
+  const auto it = std::find_if(names.begin(), names.end(), [&](const TensorName& n) {
+    return n.role == role && n.expert == expert && !(split && expert && n.pattern.find("{E}") == std::string_view::npos);
+  });
   return it == names.end() ? nullptr : &*it;
 }
 
@@ -156,14 +157,16 @@ constexpr std::array<std::string_view, 2> kAudioPrefixes{"model.audio_tower.", "
 
 class Table {
  public:
-  Table(const ModelSpec& spec, const Family* family, bool split) : spec_(spec), split_(split) {
+  Table(const ModelSpec& spec, const Family* family, bool split, const FindTensor& find)
+      : spec_(spec), split_(split), find_(find), schemes_(spec.quantisation) {
     if (family == nullptr) return;
     own_ = family->names;
     prefix_ = family->traits.prefix;
+    split_ = split_ || (family->traits.splits && !spec.quantisation.none());
   }
 
   void add(Role role, int layer, int expert, std::vector<int64_t> shape) {
-    const TensorName* name = split_ && expert >= 0 ? nullptr : find_name(own_, role, expert >= 0);
+    const TensorName* name = find_name(own_, role, expert >= 0, split_);
     if (name == nullptr) name = find_name(kCommonNames, role, expert >= 0);
     MOEGEN_CHECK(name != nullptr);
     TensorSpec& t = out_.emplace_back();
@@ -177,49 +180,59 @@ class Table {
       t.name.insert(0, prefix_.substr(0, prefix_.size() - kModelPrefix.size()));
     }
     t.shape = shape;
-    t.turned = name->turned;
-    if (t.turned) std::reverse(shape.begin(), shape.end());
+    if (name->turned) t.form = Form::turned;
+    if (name->turned) std::reverse(shape.begin(), shape.end());
     if (role == Role::gate_up_bias) shape = {shape[0] * shape[1]};
     if (expert >= 0 && name->pattern.find("{E}") == std::string_view::npos) {
       t.slice = expert;
       shape.insert(shape.begin(), spec_.layers[static_cast<size_t>(layer)].mlp.num_experts);
     }
-    if (spec_.quantisation == Quantisation::f8_blocks && shape.size() == 2 && !is_always_plain(role)) t.quantised = DType::f8_e4m3;
     t.file_shape = std::move(shape);
+    if (t.shape.size() == 2 && role != Role::gate_up_bias) quantise();
   }
 
-  // A matrix of a routed expert.
-  void add_expert(Role role, Role scales, int layer, int expert, const std::vector<int64_t>& shape) {
-    add(role, layer, expert, shape);
-    if (expert >= 0 && spec_.quantisation == Quantisation::int4_experts) make_int4(scales);
-    if (expert < 0 || spec_.quantisation != Quantisation::mxfp4_experts) return;
-    TensorSpec& codes = out_.back();
-    const int64_t blocks = shape[1] / kF4Block;
-    codes.turned = false;
-    codes.quantised = DType::f4;
-    codes.file_shape = {spec_.layers[static_cast<size_t>(layer)].mlp.num_experts, shape[0], blocks, kF4Block / 2};
-    TensorSpec beside = codes;
-    codes.name += "_blocks";
-    beside.role = scales;
-    beside.name += "_scales";
-    beside.quantised = DType::f8_e8m0;
-    beside.shape = {shape[0], blocks};
-    beside.file_shape.pop_back();
-    out_.push_back(std::move(beside));
+  // The last tensor, where a scheme applies to it.
+  void quantise() {
+    const WeightScheme* scheme = scheme_of(out_.back());
+    if (scheme == nullptr) return;
+    TensorSpec& t = out_.back();
+    switch (scheme->format) {
+      case WeightFormat::f8_blocks:
+      case WeightFormat::f8_rows: {
+        const bool blocks = scheme->format == WeightFormat::f8_blocks;
+        t.quantised = DType::f8_e4m3;
+        t.block_rows = blocks ? kF8Block : 1;
+        t.group = blocks ? kF8Block : t.shape[1];
+        return;
+      }
+      default: {
+        const TensorSpec whole = std::move(t);
+        out_.pop_back();
+        const bool bytes = find_ && find_(whole.name + "_zero_point") == DType::i8;
+        for (TensorSpec& part : coded_tensors(whole, *scheme, bytes)) {
+          if (part.part == Part::scales && !part.quantised) part.quantised = spec_.dtype;
+          out_.push_back(std::move(part));
+        }
+      }
+    }
   }
 
-  // The last tensor, [rows, cols]: codes, eight in an integer, and their scales.
-  void make_int4(Role scales) {
-    TensorSpec& codes = out_.back();
-    TensorSpec beside = codes;
-    codes.name += "_packed";
-    codes.quantised = DType::i4;
-    codes.file_shape = {codes.shape[0], codes.shape[1] / 8};
-    beside.role = scales;
-    beside.name += "_scale";
-    beside.quantised = DType::bf16;
-    beside.shape = beside.file_shape = {codes.shape[0], codes.shape[1] / spec_.int4_group};
-    out_.push_back(std::move(beside));
+  // Where there are files, what they have decides.
+  const WeightScheme* scheme_of(const TensorSpec& t) {
+    if (spec_.quantisation.none()) return nullptr;
+    if (spec_.quantisation.is(WeightFormat::mxfp4)) return t.expert >= 0 ? spec_.quantisation.schemes.data() : nullptr;
+    constexpr std::string_view kWeight = ".weight";
+    if (!t.name.ends_with(kWeight) || t.slice >= 0 || t.role == Role::embedding || t.role == Role::positions) return nullptr;
+    const std::string module = t.name.substr(0, t.name.size() - kWeight.size());
+    const WeightScheme* expected = is_rarely_quantised(t.role) ? nullptr : schemes_.find(module);
+    if (!find_) return expected;
+    if (const std::optional<DType> dtype = find_(t.name)) {  // codes may be called so, too
+      const bool coded = dtype == DType::i8 || dtype == DType::f8_e4m3;
+      const WeightScheme* target = !coded ? nullptr : expected != nullptr ? expected : schemes_.find_target(module);
+      return target != nullptr && is_in_place(target->format) ? target : nullptr;
+    }
+    const bool packed = find_(module + ".weight_packed") || find_(module + ".qweight");
+    return expected == nullptr && packed ? schemes_.find_target(module) : expected;
   }
 
   void add_norm(Role weight, Role bias, int layer) {
@@ -308,12 +321,12 @@ class Table {
     for (int e = m.dense() ? -1 : 0; e < m.num_experts; ++e) {
       if (e < 0 && !m.dense()) continue;
       if (find_name(own_, Role::gate_up, e >= 0) != nullptr && !split_) {
-        add_expert(Role::gate_up, Role::gate_up_scales, l, e, {2 * m.width, h});
+        add(Role::gate_up, l, e, {2 * m.width, h});
       } else {
-        add_expert(Role::gate, Role::gate_scales, l, e, {m.width, h});
-        if (m.has_up()) add_expert(Role::up, Role::up_scales, l, e, {m.width, h});
+        add(Role::gate, l, e, {m.width, h});
+        if (m.has_up()) add(Role::up, l, e, {m.width, h});
       }
-      add_expert(Role::down, Role::down_scales, l, e, {h, m.width});
+      add(Role::down, l, e, {h, m.width});
       if (m.bias) {
         if (m.has_up()) {
           add(Role::gate_up_bias, l, e, {2, m.width});
@@ -337,6 +350,8 @@ class Table {
  private:
   const ModelSpec& spec_;
   bool split_;
+  const FindTensor& find_;
+  SchemeFinder schemes_;
   std::span<const TensorName> own_;
   std::string_view prefix_;
   std::vector<TensorSpec> out_;
@@ -352,8 +367,8 @@ uint64_t elements_of(const TensorSpec& spec) {
   return n;
 }
 
-std::vector<TensorSpec> tensor_table(const ModelSpec& spec, bool split) {
-  Table table(spec, family_of(spec), split);
+std::vector<TensorSpec> tensor_table(const ModelSpec& spec, bool split, const FindTensor& find) {
+  Table table(spec, family_of(spec), split, find);
   table.add(Role::embedding, -1, -1, {spec.vocab, spec.hidden});
   if (spec.positions > 0) table.add(Role::positions, -1, -1, {spec.positions, spec.hidden});
   for (int l = 0; l < static_cast<int>(spec.layers.size()); ++l) {
@@ -369,7 +384,13 @@ std::vector<TensorSpec> tensor_table(const ModelSpec& spec, bool split) {
 std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) {
   if (tensor.ends_with(".rotary_emb.inv_freq")) return "computed from config.json";
   if (spec.tied_embeddings && tensor == "lm_head.weight") return "tied to the embedding";
-  if (spec.quantisation == Quantisation::int4_experts && tensor.ends_with(".weight_shape")) return "follows from config.json";
+  if (!spec.quantisation.none() && tensor.ends_with(".weight_shape")) return "follows from config.json";
+  for (const std::string_view end : {".input_scale", ".input_zero_point", ".output_scale"}) {
+    if (!spec.quantisation.none() && tensor.ends_with(end)) return "activations are not quantised";
+  }
+  for (const std::string_view end : {".k_scale", ".v_scale", ".k_zero_point", ".v_zero_point"}) {
+    if (!spec.quantisation.none() && tensor.ends_with(end)) return "of another cache than this one's";
+  }
   for (int i = 0; i < spec.prediction_layers; ++i) {
     if (tensor.starts_with(fmt::format("model.layers.{}.", spec.layers.size() + static_cast<size_t>(i)))) return "predicts further tokens";
   }

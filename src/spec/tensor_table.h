@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -55,16 +56,12 @@ enum class Role : uint8_t {
   expert_scales,      ///< [experts]: of the weights
   router_bias,        ///< [experts]: what corrects the choice
   gate,
-  up,       ///< [width, hidden], of an expert or of the dense MLP
-  down,     ///< [hidden, width]
-  gate_up,  ///< [2 width, hidden]: gate and up in one, their rows one after the other or in turn (MlpSpec::interleaved)
-  gate_scales,
-  up_scales,       ///< [width, hidden / group]
-  gate_up_scales,  ///< [2 width, hidden / kF4Block]
-  down_scales,     ///< [hidden, width / kF4Block, or / group]
-  gate_up_bias,    ///< [2, width]: gate's, up's; a vector in the file, interleaved as the matrix
-  gate_bias,       ///< [width]
-  down_bias,       ///< [hidden]
+  up,            ///< [width, hidden], of an expert or of the dense MLP
+  down,          ///< [hidden, width]
+  gate_up,       ///< [2 width, hidden]: gate and up in one, their rows one after the other or in turn (MlpSpec::interleaved)
+  gate_up_bias,  ///< [2, width]: gate's, up's; a vector in the file, interleaved as the matrix
+  gate_bias,     ///< [width]
+  down_bias,     ///< [hidden]
   shared_gate,
   shared_up,
   shared_down,
@@ -77,10 +74,24 @@ enum class Role : uint8_t {
 };
 
 [[nodiscard]] std::string_view name_of(Role role);
-/// Of codes of a matrix, a tensor of their own.
-[[nodiscard]] constexpr bool is_scales(Role role) {
-  return role == Role::gate_scales || role == Role::up_scales || role == Role::gate_up_scales || role == Role::down_scales;
-}
+/// A quantised matrix [rows, cols] is several tensors, one behind the other in the table.
+enum class Part : uint8_t {
+  values,  ///< all of a plain tensor; or codes
+  scales,  ///< [rows, groups]
+  zeros,   ///< [rows, groups] zero points, as codes are
+};
+
+/// How a file has what is used as rows of [rows, cols].
+enum class Form : uint8_t {
+  rows,            ///< so
+  turned,          ///< [cols, rows]
+  words,           ///< [cols, rows / c] integers of c codes: of c neighbouring rows
+  words_less_one,  ///< likewise, each code less one
+  awq_words,       ///< likewise: of rows 0 2 4 6 1 3 5 7 of eight
+  words_down,      ///< [rows / c, cols], of c neighbouring rows
+  words_along,     ///< [cols / c, rows], of c neighbours in a row
+  signed_bytes,    ///< [rows, cols], each byte less half of the codes
+};
 
 /// How a family calls a role; {L} and {E} stand for layer and expert. Of routed experts without {E} one tensor has all, [experts, ...].
 struct TensorName {
@@ -99,10 +110,16 @@ struct TensorSpec {
   std::vector<int64_t> shape;
   std::vector<int64_t> file_shape;  ///< of the tensor called `name`
   int slice = -1;                   ///< which of the equal parts of that it is: experts may lie in one tensor; -1: all of it
-  bool turned = false;              ///< the file has its columns as rows
-  /// What the model's quantisation has it in: f8_e4m3, where a checkpoint may still have it plain, or f4 and the f8_e8m0 of its scales, or i4 and
-  /// the bf16 of them.
+  Part part = Part::values;
+  Form form = Form::rows;
+  int code_bits = 0;  ///< of what `form` packs
+  /// What it is used in where it is quantised: f8_e4m3, where a checkpoint may still have it plain, or f4 and its scales' f8_e8m0, or i4 or u8; of
+  /// scales in a plain type the one that is expected.
   std::optional<DType> quantised = std::nullopt;
+  std::optional<DType> file_dtype = std::nullopt;  ///< the only one that is right, as safetensors knows it
+  int64_t block_rows = 0;                          ///< f8_e4m3: so many rows,
+  int64_t group = 0;                               ///< and so many neighbours in them share a scale
+  bool order_beside = false;                       ///< X.g_idx is beside it, and has to be that of neighbouring groups
 };
 
 /// In its shape.
@@ -110,9 +127,13 @@ struct TensorSpec {
 /// What a checkpoint has it in as far as config.json tells, where `plain` is what is not quantised.
 [[nodiscard]] inline DType expected_dtype(const TensorSpec& spec, DType plain) { return spec.quantised.value_or(plain); }
 
-/// All tensors of a model, in the order of computation. `split`: experts that the family has in one tensor are tensors of their own, under the
-/// common names: checkpoints of either kind are about.
-[[nodiscard]] std::vector<TensorSpec> tensor_table(const ModelSpec& spec, bool split = false);
+/// The type of a tensor of a checkpoint, if it has it.
+using FindTensor = std::function<std::optional<DType>(const std::string& name)>;
+
+/// All tensors of a model, in the order of computation. `split`: experts that the family has in one tensor are tensors of their own: checkpoints
+/// of either kind are about. Which layers are quantised `find` decides, where it is given; else config.json says what is expected.
+/// Throws Error(corrupt | unsupported) for a shape that cannot be quantised as config.json has it.
+[[nodiscard]] std::vector<TensorSpec> tensor_table(const ModelSpec& spec, bool split = false, const FindTensor& find = nullptr);
 
 /// Why a tensor that is in the checkpoint but not in the table may be passed over, or "" where it may not:
 /// inverse frequencies that older checkpoints saved, an lm_head beside tied embeddings, layers that predict further tokens.

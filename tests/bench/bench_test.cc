@@ -102,8 +102,8 @@ TEST(Bench, GemmMeasuresExpertsAndProjections) {
   auto options = tiny<GemmBench>();
   options.shapes = {"64x96"};
   options.tokens = {1, 5};
-  for (const auto& [dtype, weights] :
-       {std::pair("bfloat16", "auto"), std::pair("float32", "auto"), std::pair("bfloat16", "fp8"), std::pair("bfloat16", "mxfp4")}) {
+  for (const auto& [dtype, weights] : {std::pair("bfloat16", "auto"), std::pair("float32", "auto"), std::pair("bfloat16", "fp8"),
+                                       std::pair("bfloat16", "mxfp4"), std::pair("bfloat16", "int4")}) {
     options.dtype = dtype;
     options.weights = weights;
     const Json rows = run(bench_gemm, options).at("rows");
@@ -188,7 +188,7 @@ TEST(Bench, RefusesWhatMakesNoSense) {
   EXPECT_ERROR(gemm([](GemmBench& o) { o.tokens = {0}; }), ErrorCode::invalid_argument, "--tokens 0: expected 1 to");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.dtype = "int8"; }), ErrorCode::invalid_argument, "--dtype int8");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.weights = "fp4"; }), ErrorCode::invalid_argument,
-               "--weights fp4: expected auto (as --dtype), fp8, mxfp4 or int4");
+               "--weights fp4: expected auto (as --dtype), fp8, mxfp4, int4, int4-128 or int8");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.cpu_path = "mmx"; }), ErrorCode::invalid_argument, "mmx");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.samples = 0; }), ErrorCode::invalid_argument, "--samples 0");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.memory = 1; }), ErrorCode::invalid_argument, "--memory 1");

@@ -239,7 +239,7 @@ TEST(Bind, SlicesThatDoNotFitAreNamedOnce) {
     if (t.layer == 0 && name == "down_proj_blocks") continue;
     if (t.layer == 0 && name == "down_proj_scales") t.file_shape[0] -= 1;
     if (t.layer == 0 && name == "gate_up_proj_bias") t.file_shape = {t.file_shape[0], 2, t.file_shape[1] / 2};
-    if (t.layer == 0 && name == "gate_up_proj_blocks") t.quantised = {};
+    if (t.layer == 0 && name == "gate_up_proj_blocks") t.file_dtype = {};
     add_tensor(w, t, DType::bf16);
   }
   dir.write("model.safetensors", w.file());
@@ -247,9 +247,10 @@ TEST(Bind, SlicesThatDoNotFitAreNamedOnce) {
   const Binding binding = bind(spec, checkpoint);
   const std::string layer = "model.layers.0.mlp.experts.";
   EXPECT_THAT(binding.missing, ::testing::ElementsAre(layer + "down_proj_blocks [6,64,3,16]"));
-  EXPECT_THAT(binding.misshapen, ::testing::UnorderedElementsAre(layer + "down_proj_scales: expected [6,64,3], found [5,64,3]",
-                                                                 layer + "gate_up_proj_bias: expected [6,192], found [6,2,96]",
-                                                                 layer + "gate_up_proj_blocks: dtype BF16, expected U8, as MXFP4 has it"));
+  EXPECT_THAT(binding.misshapen,
+              ::testing::UnorderedElementsAre(layer + "down_proj_scales: expected [6,64,3], found [5,64,3]",
+                                              layer + "gate_up_proj_bias: expected [6,192], found [6,2,96]",
+                                              layer + "gate_up_proj_blocks: dtype BF16, expected U8, as quantization_config has it"));
   EXPECT_TRUE(binding.superfluous.empty());
 }
 
@@ -283,7 +284,7 @@ TEST(Bind, WrongScalesAreNamed) {
   SafetensorsWriter w;
   for (const TensorSpec& t : tensor_table(spec)) {
     if (t.layer != 0 || !t.quantised) {
-      w.add(t.name, t.role == Role::lm_head ? DType::f8_e4m3 : DType::bf16, t.shape);
+      w.add(t.name, t.role == Role::lm_head || t.role == Role::embedding ? DType::f8_e4m3 : DType::bf16, t.shape);
       if (t.layer == 1 && t.role == Role::q) w.add(t.name + "_scale_inv", DType::f32, {1, 1});
       continue;
     }
@@ -300,7 +301,8 @@ TEST(Bind, WrongScalesAreNamed) {
               HasSubstr(layer + "self_attn.q_proj.weight_scale_inv [1,1], the scales of " + layer + "self_attn.q_proj.weight, which is F8_E4M3"));
   EXPECT_THAT(text, HasSubstr(layer + "self_attn.k_proj.weight_scale_inv: dtype I32"));
   EXPECT_THAT(text, HasSubstr(layer + "mlp.up_proj.weight_scale_inv: expected [1,1], found [1,2]"));
-  EXPECT_THAT(text, HasSubstr("lm_head.weight: dtype F8_E4M3, but config.json has no quantization_config that says so of it"));
+  EXPECT_THAT(text, HasSubstr("lm_head.weight_scale_inv [3,1], the scales of lm_head.weight"));
+  EXPECT_THAT(text, HasSubstr("model.embed_tokens.weight: dtype F8_E4M3, but config.json has no quantization_config that says so of it"));
   EXPECT_THAT(text, HasSubstr("1 superfluous:\n  model.layers.1.self_attn.q_proj.weight_scale_inv"));
 }
 
@@ -345,6 +347,71 @@ TEST(GenerationDefaults, NonsenseIsRefusedWithItsField) {
     const TempDir dir;
     dir.write("generation_config.json", text);
     EXPECT_ERROR(load_generation_defaults(dir.path()), ErrorCode::corrupt, "generation_config.json");
+  }
+}
+
+json gptq_config() {
+  json config = llama_config();
+  config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 32}};
+  return config;
+}
+
+// What does not fit what config.json says of codes, scales, zero points and groups is named.
+TEST(Bind, CodesThatDoNotFitAreNamed) {
+  const TempDir dir;
+  dir.write("config.json", gptq_config().dump());
+  const ModelSpec spec = load_spec(dir.path());
+  SafetensorsWriter w;
+  const std::string layer = "model.layers.0.self_attn.";
+  for (const TensorSpec& t : tensor_table(spec)) {
+    const DType dtype = t.file_dtype.value_or(t.quantised.value_or(DType::bf16));
+    std::vector<int64_t> shape = t.file_shape;
+    if (t.name == layer + "q_proj.scales" || t.name == layer + "k_proj.qzeros") continue;
+    if (t.name == layer + "v_proj.qweight") shape[0] *= 2;
+    if (t.name == layer + "v_proj.qzeros") shape = {shape[1], shape[0]};
+    w.add(t.name, t.name == layer + "o_proj.qweight" ? DType::u8 : t.name == layer + "o_proj.scales" ? DType::i16 : dtype, shape);
+  }
+  w.add(layer + "q_proj.g_idx", DType::i32, {63});
+  w.add(layer + "k_proj.g_idx", DType::i64, {64});
+  dir.write("model.safetensors", w.file());
+  const Checkpoint checkpoint = Checkpoint::open(dir.path());
+  const Binding binding = bind(spec, checkpoint);
+  EXPECT_THAT(binding.missing, ::testing::UnorderedElementsAre(layer + "q_proj.scales [2,64]", layer + "k_proj.qzeros [2,4]"));
+  EXPECT_THAT(binding.misshapen, ::testing::UnorderedElementsAre(layer + "v_proj.qweight: expected [8,32], found [16,32]",
+                                                                 layer + "v_proj.qzeros: expected [2,4], found [4,2]",
+                                                                 layer + "o_proj.qweight: dtype U8, expected I32, as quantization_config has it",
+                                                                 layer + "o_proj.scales: dtype I16 is not supported here (BF16, F16, F32 are)",
+                                                                 layer + "q_proj.g_idx: expected I32 [64], found I32 [63]",
+                                                                 layer + "k_proj.g_idx: expected I32 [64], found I64 [64]"));
+  EXPECT_TRUE(binding.superfluous.empty());
+}
+
+TEST(Bind, GroupsOfInputsThatAreNoNeighboursAreRefused) {
+  ThreadPool pool(2);
+  for (const int32_t changed : {0, 1}) {
+    const TempDir dir;
+    dir.write("config.json", gptq_config().dump());
+    const ModelSpec spec = load_spec(dir.path());
+    SafetensorsWriter w;
+    for (const TensorSpec& t : tensor_table(spec)) {
+      w.add(t.name, t.file_dtype.value_or(t.quantised.value_or(DType::bf16)), t.file_shape);
+      if (!t.order_beside) continue;
+      std::string order;
+      for (int32_t i = 0; i < t.shape[1]; ++i) {
+        const int32_t group = i / 32 ^ (t.layer == 1 && t.role == Role::o && i == 40 ? changed : 0);
+        order.append(reinterpret_cast<const char*>(&group), sizeof(group));
+      }
+      w.add(t.name.substr(0, t.name.rfind('.')) + ".g_idx", DType::i32, {t.shape[1]}, order);
+    }
+    dir.write("model.safetensors", w.file());
+    const Checkpoint checkpoint = Checkpoint::open(dir.path());
+    const Binding binding = bind(spec, checkpoint);
+    EXPECT_NO_THROW(check_fits(binding, dir.path()));
+    if (changed == 0) {
+      EXPECT_NO_THROW(check_orders(binding, checkpoint, pool));
+    } else {
+      EXPECT_ERROR(check_orders(binding, checkpoint, pool), ErrorCode::unsupported, "model.layers.1.self_attn.o_proj.g_idx: input 40 is in group 0");
+    }
   }
 }
 

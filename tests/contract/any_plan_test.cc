@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 
@@ -200,22 +202,66 @@ TEST(AnyPlanSplit, ExpertsEachInTheirOwnTensorAreTheSameModel) {
   EXPECT_TRUE(run(options, requests()) == want) << "from storage";
 }
 
-TEST(AnyPlanInt4, SameBitsAsTheExpansion) {
-  for (const int64_t group : {32, 64}) {
+// Every format that is not tested above, its layers of attention included.
+std::map<std::string, nlohmann::json> coded_formats() {
+  const auto packed = [](int bits, int64_t group, bool symmetric) {
+    return compressed_config("pack-quantized", int_weights(bits, group, symmetric));
+  };
+  auto mixed = packed(4, 32, true);
+  mixed["config_groups"]["group_0"]["targets"] = {"re:.*experts.*"};
+  mixed["config_groups"]["group_1"] = {{"targets", {"re:.*self_attn.*"}}, {"weights", int_weights(8, 0, true)}, {"format", "int-quantized"}};
+  const nlohmann::json f8 = {{"num_bits", 8}, {"type", "float"}, {"symmetric", true}, {"strategy", "channel"}, {"dynamic", false}};
+  const auto gptq = [](int bits, int64_t group, const char* format) -> nlohmann::json {
+    return {{"quant_method", "gptq"}, {"bits", bits}, {"group_size", group}, {"desc_act", false}, {"sym", true}, {"checkpoint_format", format}};
+  };
+  return {{"int4_32", packed(4, 32, true)},
+          {"int4_64_zeros", packed(4, 64, false)},
+          {"int4_rows", packed(4, 0, true)},
+          {"int8_64", packed(8, 64, true)},
+          {"int8_rows_zeros", packed(8, 0, false)},
+          {"bytes_rows", compressed_config("int-quantized", int_weights(8, 0, true))},
+          {"bytes_32_zeros", compressed_config("naive-quantized", int_weights(8, 32, false))},
+          {"f8_rows", compressed_config("float-quantized", f8)},
+          {"mixed", mixed},
+          {"gptq_4", gptq(4, 64, "gptq")},
+          {"gptq_4_v2", gptq(4, 32, "gptq_v2")},
+          {"gptq_8_rows", gptq(8, -1, "gptq")},
+          {"awq", {{"quant_method", "awq"}, {"bits", 4}, {"group_size", 32}, {"zero_point", true}, {"version", "gemm"}}}};
+}
+
+class AnyPlanCoded : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Formats, AnyPlanCoded, ::testing::ValuesIn([] {
+                           std::vector<std::string> names;
+                           for (const auto& [name, config] : coded_formats()) names.push_back(name);
+                           return names;
+                         }()),
+                         [](const auto& name) { return name.param; });
+
+// What is coded in the files is computed with as if they had its expansion: in memory and from storage, in both precisions. Of latent attention
+// what is taken apart by heads is itself expanded.
+TEST_P(AnyPlanCoded, SameBitsAsTheExpansion) {
+  auto qwen = qwen3_moe_config();
+  qwen.update({{"hidden_size", 192}, {"moe_intermediate_size", 64}, {"intermediate_size", 128}, {"num_hidden_layers", 2}});
+  auto deepseek = nlohmann::json::parse(read_text_file(kModels / "deepseek_v3" / "config.json", 1 << 20));
+  deepseek.update({{"hidden_size", 128},
+                   {"intermediate_size", 192},
+                   {"moe_intermediate_size", 64},
+                   {"q_lora_rank", 64},
+                   {"kv_lora_rank", 64},
+                   {"num_nextn_predict_layers", 0}});
+  for (const nlohmann::json& config : {qwen, deepseek}) {
     const TempDir dir;
-    auto config = qwen3_moe_config();
-    config.update({{"hidden_size", 192}, {"moe_intermediate_size", 64}});
-    write_int4_models(dir.path(), config, group);
+    const CodedModels models(dir.path(), config, coded_formats()[GetParam()]);
     for (const std::string dtype : {"bfloat16", "float32"}) {
       EngineOptions options = ids_only(dir.path() / dtype);
       options.dtype = dtype;
       const Answers want = run(options, requests());
-      options.model = dir.path() / "int4";
-      EXPECT_TRUE(run(options, requests()) == want) << dtype << group;
+      options.model = dir.path() / "coded";
+      EXPECT_TRUE(run(options, requests()) == want) << dtype;
       options.weight_memory = least_weight_memory(options);
       options.max_pass_tokens = 40;
       Progress progress;
-      EXPECT_TRUE(run(options, requests(), &progress) == want) << dtype << group << " from storage";
+      EXPECT_TRUE(run(options, requests(), &progress) == want) << dtype << " from storage";
       EXPECT_GT(progress.weight_bytes_read, 0);
     }
   }

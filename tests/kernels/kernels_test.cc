@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -57,7 +59,10 @@ class Values {
 
 class KernelsTest : public testing::TestWithParam<std::string> {
  protected:
-  const Kernels& fast() const { return GetParam() == plain_tiles_kernels().name ? plain_tiles_kernels() : select_kernels(GetParam()); }
+  const Kernels& fast() const {
+    if (GetParam() == emulated_bf16_kernels().name) return emulated_bf16_kernels();
+    return GetParam() == plain_tiles_kernels().name ? plain_tiles_kernels() : select_kernels(GetParam());
+  }
   const Kernels& plain() const { return reference_kernels(); }
   std::mt19937 rng{42};
   void* gemm_scratch() { return &scratch_; }
@@ -74,6 +79,7 @@ std::vector<std::string> vector_paths() {
     if (kernels != &reference_kernels()) names.emplace_back(kernels->name);
   }
   if (!names.empty()) names.emplace_back(plain_tiles_kernels().name);
+  if (std::find(names.begin(), names.end(), "avx512") != names.end()) names.emplace_back(emulated_bf16_kernels().name);
   return names;
 }
 
@@ -178,18 +184,17 @@ TEST_P(KernelsTest, GemmBitsDoNotDependOnTheRange) {
 
 // e4m3 codes with a scale for each block, and their values.
 struct F8Weights {
-  F8Weights(int64_t rows, int64_t cols, std::mt19937& rng)
-      : scale_cols(ceil_div(cols, kF8Block)),
-        codes(static_cast<size_t>(rows * cols)),
-        scales(static_cast<size_t>(ceil_div(rows, kF8Block) * scale_cols)) {
-    for (float& s : scales) s = std::exp2(static_cast<float>(rng() % 1000) / 250 - 8);
+  F8Weights(int64_t rows, int64_t cols, int64_t block_rows, int64_t group, std::mt19937& rng)
+      : codes(static_cast<size_t>(rows * cols)), scales(static_cast<size_t>(ceil_div(rows, block_rows) * ceil_div(cols, group))) {
+    std::normal_distribution<float> normal;
+    for (float& s : scales) s = std::exp2(-8 + 3 * normal(rng));   // far apart: a value with its neighbour's scale is seen
+    if (rng() % 3 == 0) scales[rng() % scales.size()] = 0x1p110F;  // what is not plain
     for (int64_t i = 0; i < rows * cols; ++i) {
       auto& code = codes[static_cast<size_t>(i)] = {static_cast<uint8_t>(rng())};
       if ((code.bits & 0x7f) == 0x7f) code.bits = 0;
-      values.push_back(to_float(code) * scales[static_cast<size_t>(i / cols / kF8Block * scale_cols + i % cols / kF8Block)]);
+      values.push_back(to_float(code) * scales[static_cast<size_t>(i / cols / block_rows * ceil_div(cols, group) + i % cols / group)]);
     }
   }
-  int64_t scale_cols;
   std::vector<f8_e4m3> codes;
   std::vector<float> scales;
   std::vector<float> values;
@@ -203,7 +208,8 @@ TEST_P(KernelsTest, GemmOfF8IsThatOfItsExpansion) {
     const DType x_type = trial % 2 == 0 ? DType::bf16 : DType::f32;
     const int64_t m = any(trial % 3 == 0 ? 8 : trial % 3 == 1 ? 30 : 150), n = any(300), k = any(trial % 10 == 0 ? 9000 : 700), first = any(140) - 1;
     const int64_t step = any(2);
-    const F8Weights w(first + n * step, k, rng);
+    const bool rows_apart = trial % 4 == 3;
+    const F8Weights w(first + n * step, k, rows_apart ? 1 : kF8Block, rows_apart ? k : kF8Block, rng);
     const Values expanded(x_type, w.values);
     const Values x(x_type, static_cast<size_t>(m * k), rng);
     std::vector<float> want(static_cast<size_t>(m * n)), have(want.size()), plain_have(want.size());
@@ -222,6 +228,8 @@ TEST_P(KernelsTest, GemmOfF8IsThatOfItsExpansion) {
     op.w = w.codes.data();
     op.w_dtype = DType::f8_e4m3;
     op.w_scales = w.scales.data();
+    op.w_group = rows_apart ? k : kF8Block;
+    op.w_block_rows = rows_apart ? 1 : kF8Block;
     op.y = have.data();
     const int64_t row = any(m), col = any(n);
     for (const Range r : {Range{0, row}, Range{row, m}}) {
@@ -291,22 +299,42 @@ TEST_P(KernelsTest, GemmOfF4IsThatOfItsExpansion) {
   }
 }
 
-TEST_P(KernelsTest, GemmOfI4IsThatOfItsExpansion) {
+// Codes of `bits`, their scales in any type and zero points, or none, and their values. Some groups have scales that are not plain, or zero.
+struct CodeWeights {
+  CodeWeights(int64_t rows, int64_t cols, int bits, int64_t group, bool with_zeros, DType scale_dtype, std::mt19937& rng)
+      : codes(static_cast<size_t>(rows * cols * bits / 8)), scales(scale_dtype, random_scales(static_cast<size_t>(rows * cols / group), rng)) {
+    for (uint8_t& c : codes) c = static_cast<uint8_t>(rng());
+    for (int64_t i = 0; with_zeros && i < rows * cols / group; ++i) zeros.push_back(static_cast<uint8_t>(rng() % (1U << bits)));
+    for (size_t i = 0; i < static_cast<size_t>(rows * cols); ++i) {
+      const auto at = static_cast<size_t>(group);
+      const int code = bits == 8 ? codes[i] : codes[i / 2] >> (i % 2 * 4) & 15;
+      values.push_back(static_cast<float>(code - (with_zeros ? zeros[i / at] : 1 << (bits - 1))) * scales[i / at]);
+    }
+  }
+  static std::vector<float> random_scales(size_t count, std::mt19937& rng) {
+    std::vector<float> out(count);
+    for (float& s : out) s = static_cast<float>(rng() % 1000) * 1e-4F - 0.03F;
+    if (rng() % 3 == 0) out[rng() % count] = 0x1p-110F;
+    if (rng() % 3 == 0) out[rng() % count] = 0;
+    return out;
+  }
+  std::vector<uint8_t> codes, zeros;
+  Values scales;
+  std::vector<float> values;
+};
+
+TEST_P(KernelsTest, GemmOfCodesIsThatOfTheirExpansion) {
   const auto any = [&](int64_t most) { return 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(most)); };
-  for (int trial = 0; trial < 60; ++trial) {
+  for (int trial = 0; trial < 120; ++trial) {
     const DType x_type = trial % 2 == 0 ? DType::bf16 : DType::f32;
-    const int64_t group = kI4Block << trial % 3;
-    const int64_t m = any(trial % 3 == 0 ? 8 : trial % 3 == 1 ? 30 : 150), n = any(300), k = any(trial % 10 == 0 ? 70 : 12) * group;
+    const int bits = trial / 2 % 2 == 0 ? 4 : 8;
+    const int64_t units = trial % 5 == 4 ? any(12) : 1 << trial % 3;
+    const int64_t group = kGroupUnit * units;
+    const int64_t m = any(trial % 3 == 0 ? 8 : trial % 3 == 1 ? 30 : 150), n = any(300), k = any(trial % 10 == 0 ? 200 / units : 30 / units) * group;
     const int64_t first = any(40) - 1, step = any(2);
-    const auto elements = static_cast<size_t>((first + n * step) * k);
-    std::vector<i4_pair> codes(elements / 2);
-    std::vector<bf16> scales(elements / static_cast<size_t>(group));
-    for (auto& pair : codes) pair.bits = static_cast<uint8_t>(rng());
-    for (auto& s : scales) s = to_bf16(static_cast<float>(rng() % 1000) * 1e-4F - 0.03F);
-    std::vector<float> values(elements);
-    for (size_t i = 0; i < elements; ++i)
-      values[i] = static_cast<float>(static_cast<int>(codes[i / 2].bits >> (i % 2 * 4) & 15U) - 8) * to_float(scales[i / static_cast<size_t>(group)]);
-    const Values expanded(x_type, values);
+    const DType scale_dtype = std::array{DType::bf16, DType::f16, DType::f32}[rng() % 3];
+    const CodeWeights w(first + n * step, k, bits, group, rng() % 2 == 0, scale_dtype, rng);
+    const Values expanded(x_type, w.values);
     const Values x(x_type, static_cast<size_t>(m * k), rng);
     std::vector<float> want(static_cast<size_t>(m * n)), have(want.size()), plain_have(want.size());
     Gemm op{.x = x.data(),
@@ -321,20 +349,71 @@ TEST_P(KernelsTest, GemmOfI4IsThatOfItsExpansion) {
             .k = k,
             .scratch = gemm_scratch()};
     fast().gemm(op, {0, m}, {0, n});
-    op.w = codes.data();
-    op.w_dtype = DType::i4;
-    op.w_scales = scales.data();
+    op.w = w.codes.data();
+    op.w_dtype = bits == 4 ? DType::i4 : DType::u8;
+    op.w_scales = w.scales.data();
+    op.w_scale_dtype = scale_dtype;
+    op.w_zeros = w.zeros.empty() ? nullptr : w.zeros.data();
     op.w_group = group;
     op.y = have.data();
     const int64_t row = any(m), col = any(n);
     for (const Range r : {Range{0, row}, Range{row, m}}) {
       for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, r, c);
     }
-    ASSERT_EQ(std::memcmp(have.data(), want.data(), want.size() * sizeof(float)), 0) << "m n k first " << m << " " << n << " " << k << " " << first;
+    ASSERT_EQ(std::memcmp(have.data(), want.data(), want.size() * sizeof(float)), 0)
+        << "m n k first group bits " << m << " " << n << " " << k << " " << first << " " << group << " " << bits;
     if (trial % 5 != 1) continue;
     op.y = plain_have.data();
     plain().gemm(op, {0, m}, {0, n});
-    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(have[i], plain_have[i], 4 * kFloatEps * static_cast<double>(k + 4) * 0.6);
+    double largest = 0;
+    for (const float value : w.values) largest = std::max(largest, std::abs(static_cast<double>(value)));
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(have[i], plain_have[i], 4 * kFloatEps * static_cast<double>(k + 4) * largest);
+  }
+}
+
+// Every code times every significand of a bfloat16 and of a half: where a product lies between two bfloat16, or just in the middle, it is rounded as
+// one that was expanded before. One row takes the codes as they are turned, 60 in place.
+TEST_P(KernelsTest, CodesAreRoundedAsExpandedWeightsAre) {
+  for (const DType scale_dtype : {DType::bf16, DType::f16}) {
+    std::vector<float> scales;
+    const int steps = scale_dtype == DType::bf16 ? 128 : 1024;
+    for (int i = 0; i < steps; ++i) scales.push_back((i % 3 == 0 ? -0.25F : 0.25F) * (1 + static_cast<float>(i) / static_cast<float>(steps)));
+    const Values stored(scale_dtype, scales);
+    constexpr int64_t k = 256;
+    const auto n = static_cast<int64_t>(scales.size());
+    std::vector<uint8_t> codes(static_cast<size_t>(n * k)), zeros(scales.size());
+    for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i);
+    for (size_t i = 0; i < zeros.size(); ++i) zeros[i] = static_cast<uint8_t>(i * 7);
+    for (const int64_t m : {1, 60}) {
+      std::vector<float> ones(static_cast<size_t>(m * k));
+      std::vector<float> y(static_cast<size_t>(m * n));
+      for (int64_t at = 0; at < k; ++at) {
+        for (int64_t i = 0; i < m; ++i) {
+          if (at > 0) ones[static_cast<size_t>(i * k + at - 1)] = 0;
+          ones[static_cast<size_t>(i * k + at)] = 1;
+        }
+        const Values x(DType::bf16, ones);
+        fast().gemm({.x = x.data(),
+                     .x_dtype = DType::bf16,
+                     .x_stride = k,
+                     .w = codes.data(),
+                     .w_dtype = DType::u8,
+                     .w_scales = stored.data(),
+                     .w_scale_dtype = scale_dtype,
+                     .w_zeros = zeros.data(),
+                     .w_group = k,
+                     .y = y.data(),
+                     .y_stride = n,
+                     .k = k,
+                     .scratch = gemm_scratch()},
+                    {0, m}, {0, n});
+        for (size_t i = 0; i < y.size(); ++i) {
+          const size_t col = i % scales.size();
+          const float value = static_cast<float>(at - zeros[col]) * stored[col];
+          ASSERT_EQ(y[i], to_float(to_bf16(value))) << at << " - " << int{zeros[col]} << " * " << stored[col];
+        }
+      }
+    }
   }
 }
 
@@ -393,6 +472,8 @@ TEST_P(KernelsTest, EveryF8CodeIsItsValue) {
                  .w = w.data(),
                  .w_dtype = DType::f8_e4m3,
                  .w_scales = scales,
+                 .w_group = kF8Block,
+                 .w_block_rows = kF8Block,
                  .y = y.data(),
                  .y_stride = kCodes,
                  .k = kRoom,

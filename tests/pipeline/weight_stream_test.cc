@@ -77,9 +77,8 @@ class WeightStreamTest : public ::testing::Test {
   }
 
   void check(const WeightUnit& unit, const MlpWeights& weights) const {
-    const auto there = [&](Role role) -> std::pair<const void*, const TensorView*> {
-      if (role == Role::gate_up_scales) return {weights.up.scales, nullptr};
-      if (role == Role::down_scales) return {weights.down.scales, nullptr};
+    const auto there = [&](Role role, Part part) -> std::pair<const void*, const TensorView*> {
+      if (part == Part::scales) return {role == Role::down ? weights.down.scales : weights.up.scales, nullptr};
       const TensorView* view = role == Role::up             ? &weights.up
                                : role == Role::down         ? &weights.down
                                : role == Role::gate_up_bias ? &weights.up_bias
@@ -89,10 +88,10 @@ class WeightStreamTest : public ::testing::Test {
     };
     for (const WeightUnit::Tensor& tensor : unit.tensors) {
       const TensorSpec& t = binding_.table[tensor.table_idx];
-      const auto [data, view] = there(t.role);
+      const auto [data, view] = there(t.role, t.part);
       const DType dtype = binding_.tensors[tensor.table_idx]->dtype;
       ASSERT_TRUE(view == nullptr || view->cols == t.shape.back());
-      ASSERT_TRUE((t.role != Role::gate && t.role != Role::up && t.role != Role::down) || view->rows == t.shape[0]);
+      ASSERT_TRUE(view == nullptr || (t.role != Role::gate && t.role != Role::up && t.role != Role::down) || view->rows == t.shape[0]);
       ASSERT_TRUE(dtype == DType::f4 || reinterpret_cast<uintptr_t>(data) % moegen::bytes_of(dtype) == 0);
       const std::string want = bytes_in_memory(t, dtype);
       ASSERT_TRUE(std::string(static_cast<const char*>(data), want.size()) == want) << t.name;

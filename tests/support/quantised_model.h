@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -65,54 +66,147 @@ inline void write_quantised_models(const std::filesystem::path& dir, nlohmann::j
   std::ofstream(dir / "float32" / "model.safetensors", std::ios::binary) << floats.file();
 }
 
-inline nlohmann::json int4_config(nlohmann::json config, int64_t group) {
-  const nlohmann::json weights = {{"num_bits", 4},       {"type", "int"},       {"symmetric", true},
-                                  {"strategy", "group"}, {"group_size", group}, {"actorder", nullptr}};
-  const nlohmann::json group_0 = {{"targets", {"Linear"}}, {"weights", weights}, {"input_activations", nullptr}, {"output_activations", nullptr}};
-  config["quantization_config"] = {
-      {"quant_method", "compressed-tensors"}, {"format", "pack-quantized"}, {"config_groups", {{"group_0", group_0}}}, {"ignore", {"lm_head"}}};
-  return config;
+/// A quantization_config of compressed-tensors: all linear layers, but those of routers and of the head.
+inline nlohmann::json compressed_config(const char* format, nlohmann::json weights) {
+  const nlohmann::json group_0 = {{"targets", {"Linear"}}, {"weights", std::move(weights)}, {"input_activations", nullptr}};
+  return {{"quant_method", "compressed-tensors"},
+          {"format", format},
+          {"config_groups", {{"group_0", group_0}}},
+          {"ignore", {"lm_head", "re:.*mlp\\.gate$"}}};
+}
+/// `group` 0: a scale for each row.
+inline nlohmann::json int_weights(int bits, int64_t group, bool symmetric) {
+  nlohmann::json out = {{"num_bits", bits}, {"type", "int"}, {"symmetric", symmetric}, {"strategy", group > 0 ? "group" : "channel"}};
+  if (group > 0) out["group_size"] = group;
+  return out;
 }
 
-/// Three random checkpoints of the same values: `int4` with experts as compressed-tensors packs them, and what they expand to in `bfloat16`
-/// and in `float32`.
-inline void write_int4_models(const std::filesystem::path& dir, const nlohmann::json& config, int64_t group) {
-  for (const char* name : {"int4", "bfloat16", "float32"}) std::filesystem::create_directories(dir / name);
-  for (const char* name : {"bfloat16", "float32"}) std::ofstream(dir / name / "config.json") << config.dump();
-  std::ofstream(dir / "int4" / "config.json") << int4_config(config, group).dump();
-  SafetensorsWriter packed, halves, floats;
-  std::mt19937 rng(7);
-  std::normal_distribution<float> normal;
-  const auto table = tensor_table(load_spec(dir / "int4"));
-  for (const TensorSpec& t : table) {
-    if (is_scales(t.role)) continue;
-    const auto count = static_cast<size_t>(elements_of(t));
-    if (t.quantised != DType::i4) {
-      std::vector<bf16> values(count);
-      for (bf16& x : values) x = to_bf16(t.shape.size() == 1 && t.name.ends_with("norm.weight") ? 1 : 0.2F * normal(rng));
-      for (SafetensorsWriter* w : {&packed, &halves, &floats}) w->add(t.name, DType::bf16, t.file_shape, bytes_of_all(values));
-      continue;
-    }
-    std::vector<uint8_t> pairs(count / 2);
-    std::vector<bf16> scales(count / static_cast<size_t>(group)), rounded(count);
-    std::vector<float> values(count);
-    for (uint8_t& x : pairs) x = static_cast<uint8_t>(rng());
-    for (bf16& s : scales) s = to_bf16(0.02F + 0.01F * normal(rng));
-    for (size_t i = 0; i < count; ++i) {
-      values[i] = static_cast<float>(static_cast<int>(pairs[i / 2] >> (i % 2 * 4) & 15U) - 8) * to_float(scales[i / static_cast<size_t>(group)]);
-      rounded[i] = to_bf16(values[i]);
-    }
-    const std::string plain = t.name.substr(0, t.name.size() - std::string("_packed").size());
-    packed.add(t.name, DType::i32, t.file_shape, bytes_of_all(pairs));
-    packed.add(plain + "_scale", DType::bf16, {t.shape[0], t.shape[1] / group}, bytes_of_all(scales));
-    packed.add(plain + "_shape", DType::i64, {2}, bytes_of_all(t.shape));
-    halves.add(plain, DType::bf16, t.shape, bytes_of_all(rounded));
-    floats.add(plain, DType::f32, t.shape, bytes_of_all(values));
+/// Codes of a tensor of the table as the files have them, independent of what reads them. Zero points likewise.
+inline std::string packed_codes(const TensorSpec& t, const std::vector<uint8_t>& codes) {
+  const auto rows = static_cast<size_t>(t.shape[0]), cols = static_cast<size_t>(t.shape[1]);
+  const size_t bits = t.part == Part::values && t.quantised == DType::u8 ? 8 : static_cast<size_t>(t.code_bits), in_word = 32 / bits;
+  const size_t half = size_t{1} << (bits - 1), mask = 2 * half - 1;
+  size_t words = 1;
+  for (const int64_t dim : t.file_shape) words *= static_cast<size_t>(dim);
+  if (t.file_dtype == DType::i8) {
+    std::string out;
+    for (const uint8_t code : codes) out += static_cast<char>(code - half);
+    return out;
   }
-  std::ofstream(dir / "int4" / "model.safetensors", std::ios::binary) << packed.file();
-  std::ofstream(dir / "bfloat16" / "model.safetensors", std::ios::binary) << halves.file();
-  std::ofstream(dir / "float32" / "model.safetensors", std::ios::binary) << floats.file();
+  std::vector<uint32_t> out(words);
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t c = 0; c < cols; ++c) {
+      size_t word = 0, place = r % in_word, code = codes[r * cols + c];
+      if (t.form == Form::rows) word = (r * cols + c) / in_word, place = c % in_word;
+      if (t.form == Form::words_along) word = c / in_word * rows + r, place = c % in_word;
+      if (t.form == Form::words_down) word = r / in_word * cols + c;
+      if (t.form == Form::words || t.form == Form::words_less_one || t.form == Form::awq_words) word = c * (rows / in_word) + r / in_word;
+      if (t.form == Form::words_less_one) code = (code - 1) & mask;
+      if (t.form == Form::awq_words) place = std::string_view("04152637")[place] - '0';
+      out[word] |= static_cast<uint32_t>(code << place * bits);
+    }
+  }
+  return bytes_of_all(out);
 }
+
+/// Three random checkpoints of the same values: `coded` as `quantization` has them, and what they expand to in `bfloat16` and in `float32`.
+class CodedModels {
+ public:
+  CodedModels(const std::filesystem::path& dir, const nlohmann::json& config, const nlohmann::json& quantization) {
+    for (const char* name : {"coded", "bfloat16", "float32"}) std::filesystem::create_directories(dir / name);
+    for (const char* name : {"bfloat16", "float32"}) std::ofstream(dir / name / "config.json") << config.dump();
+    nlohmann::json quantised = config;
+    quantised["quantization_config"] = quantization;
+    std::ofstream(dir / "coded" / "config.json") << quantised.dump();
+    const auto table = tensor_table(load_spec(dir / "coded"));
+    for (size_t i = 0; i < table.size(); ++i) {
+      const TensorSpec& t = table[i];
+      if (t.part != Part::values) continue;
+      if (t.quantised == DType::f8_e4m3) {
+        add_f8(t);
+      } else if (t.quantised) {
+        const bool zeros = i + 2 < table.size() && table[i + 2].part == Part::zeros;
+        add_codes(t, table[i + 1], zeros ? &table[i + 2] : nullptr);
+      } else {
+        std::vector<bf16> values(static_cast<size_t>(elements_of(t)));
+        for (bf16& x : values) x = to_bf16(t.shape.size() == 1 && t.name.ends_with("norm.weight") ? 1 : 0.2F * normal_(rng_));
+        for (SafetensorsWriter* w : {&coded_, &halves_, &floats_}) w->add(t.name, DType::bf16, t.file_shape, bytes_of_all(values));
+      }
+    }
+    std::ofstream(dir / "coded" / "model.safetensors", std::ios::binary) << coded_.file();
+    std::ofstream(dir / "bfloat16" / "model.safetensors", std::ios::binary) << halves_.file();
+    std::ofstream(dir / "float32" / "model.safetensors", std::ios::binary) << floats_.file();
+  }
+
+ private:
+  void add_values(const std::string& name, const TensorSpec& t, const std::vector<float>& values) {
+    std::vector<bf16> rounded;
+    for (const float x : values) rounded.push_back(to_bf16(x));
+    const bool wide = t.role == Role::kv_b;  // is expanded before it is used
+    halves_.add(name, wide ? DType::f32 : DType::bf16, t.shape, wide ? bytes_of_all(values) : bytes_of_all(rounded));
+    floats_.add(name, DType::f32, t.shape, bytes_of_all(values));
+  }
+
+  // A scale for each row, or every other time one for all.
+  void add_f8(const TensorSpec& t) {
+    const auto rows = static_cast<size_t>(t.shape[0]), cols = static_cast<size_t>(t.shape[1]);
+    std::vector<f8_e4m3> codes(rows * cols);
+    std::vector<bf16> scales(index_++ % 2 == 0 ? rows : 1);
+    for (f8_e4m3& c : codes) c = to_f8_e4m3(normal_(rng_) * 100);
+    for (bf16& s : scales) s = to_bf16(std::exp2(-9 + normal_(rng_)));
+    std::vector<float> values;
+    for (size_t i = 0; i < codes.size(); ++i) values.push_back(to_float(codes[i]) * to_float(scales[i / cols % scales.size()]));
+    coded_.add(t.name, DType::f8_e4m3, t.shape, bytes_of_all(codes));
+    const auto count = static_cast<int64_t>(scales.size());
+    coded_.add(t.name + "_scale", DType::bf16, count == 1 ? std::vector<int64_t>{1} : std::vector{count, int64_t{1}}, bytes_of_all(scales));
+    add_values(t.name, t, values);
+  }
+
+  void add_codes(const TensorSpec& t, const TensorSpec& s, const TensorSpec* z) {
+    const auto rows = static_cast<size_t>(t.shape[0]), cols = static_cast<size_t>(t.shape[1]), groups = static_cast<size_t>(s.shape[1]);
+    const unsigned codes_there = t.quantised == DType::i4 ? 16 : 256;
+    std::vector<uint8_t> codes(rows * cols), zeros(rows * groups, static_cast<uint8_t>(codes_there / 2));
+    for (uint8_t& x : codes) x = static_cast<uint8_t>(rng_() % codes_there);
+    for (uint8_t& x : zeros) x = z != nullptr ? static_cast<uint8_t>(rng_() % codes_there) : x;
+    std::vector<uint16_t> scales(rows * groups);
+    std::vector<float> wide(scales.size()), values(codes.size());
+    for (size_t i = 0; i < scales.size(); ++i) {
+      const float scale = (0.02F + 0.01F * normal_(rng_)) * 16 / static_cast<float>(codes_there);
+      const bool half = s.quantised == DType::f16;
+      scales[i] = half ? to_f16(scale) : to_bf16(scale).bits;
+      wide[i] = half ? to_float(f16{scales[i]}) : to_float(bf16{scales[i]});
+    }
+    for (size_t i = 0; i < codes.size(); ++i) {
+      const size_t at = i / cols * groups + i % cols / (cols / groups);
+      values[i] = static_cast<float>(codes[i] - zeros[at]) * wide[at];
+    }
+    coded_.add(t.name, *t.file_dtype, t.file_shape, packed_codes(t, codes));
+    std::vector<uint16_t> turned;
+    for (size_t i = 0; i < scales.size(); ++i) turned.push_back(scales[i % rows * groups + i / rows]);
+    coded_.add(s.name, *s.quantised, s.file_shape, bytes_of_all(s.form == Form::turned ? turned : scales));
+    if (z != nullptr) coded_.add(z->name, *z->file_dtype, z->file_shape, packed_codes(*z, zeros));
+    const std::string module = s.name.substr(0, s.name.rfind('.'));
+    if (t.name.ends_with("_packed")) coded_.add(module + ".weight_shape", DType::i64, {2}, bytes_of_all(t.shape));
+    if (t.order_beside) {
+      std::vector<int32_t> order(cols);
+      for (size_t i = 0; i < cols; ++i) order[i] = static_cast<int32_t>(i / (cols / groups));
+      coded_.add(module + ".g_idx", DType::i32, {t.shape[1]}, bytes_of_all(order));
+    }
+    add_values(module + ".weight", t, values);
+  }
+
+  // Of a number whose half is normal; cut off.
+  static uint16_t to_f16(float x) {
+    const auto u = std::bit_cast<uint32_t>(x);
+    const int exponent = static_cast<int>(u >> 23 & 0xff) - 112;
+    return exponent <= 0 ? 0x1000 : static_cast<uint16_t>((u >> 16 & 0x8000) | static_cast<uint32_t>(exponent) << 10 | (u >> 13 & 0x3ff));
+  }
+
+  SafetensorsWriter coded_, halves_, floats_;
+  std::mt19937 rng_{7};
+  std::normal_distribution<float> normal_;
+  size_t index_ = 0;
+};
 
 /// Two random checkpoints of the same values: `mxfp4` with experts in MXFP4, and what they expand to in `bfloat16`, [experts, in, out].
 inline void write_mxfp4_models(const std::filesystem::path& dir, nlohmann::json config) {
@@ -125,7 +219,7 @@ inline void write_mxfp4_models(const std::filesystem::path& dir, nlohmann::json 
   std::normal_distribution<float> normal;
   const auto table = tensor_table(load_spec(dir / "mxfp4"));
   for (const TensorSpec& t : table) {
-    if (t.slice > 0 || t.quantised == DType::f8_e8m0) continue;
+    if (t.slice > 0 || t.part == Part::scales) continue;
     size_t count = 1;
     for (const int64_t dim : t.file_shape) count *= static_cast<size_t>(dim);
     if (t.quantised != DType::f4) {

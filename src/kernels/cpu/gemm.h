@@ -6,6 +6,8 @@
 #include <type_traits>
 
 #include "base/checked.h"
+#include "kernels/cpu/coded_rows.h"
+#include "kernels/cpu/turner.h"
 #include "kernels/cpu/vectors.h"
 #include "kernels/functions.h"
 
@@ -45,50 +47,6 @@ template <typename X>
 const X* row_of(const Gemm& op, int64_t i) {
   return static_cast<const X*>(op.x) + (op.rows != nullptr ? op.rows[i] : i) * op.x_stride;
 }
-
-// A row of weights: a pointer, or what expands them. `Lines` are what a vector of them holds as it is loaded, `Stored` what lies in memory.
-template <typename Row>
-struct RowOf {
-  using Stored = std::remove_cv_t<std::remove_pointer_t<Row>>;
-  using Lines = std::conditional_t<std::is_same_v<Stored, bf16>, bf16, float>;
-  static Row of(const Gemm& op, int64_t n) { return static_cast<Row>(op.w) + n * op.k; }
-  static const void* address(Row row) { return row; }
-};
-template <typename E>
-struct RowOf<F8Row<E>> {
-  using Stored = f8_e4m3;
-  using Lines = E;
-  static F8Row<E> of(const Gemm& op, int64_t n) {
-    return {static_cast<const f8_e4m3*>(op.w) + n * op.k, static_cast<const float*>(op.w_scales) + n / kF8Block * ceil_div(op.k, kF8Block), 0};
-  }
-  static const void* address(F8Row<E> row) { return row.codes + row.at; }
-};
-template <typename E>
-struct RowOf<F4Row<E>> {
-  using Stored = f4_pair;
-  using Lines = E;
-  static F4Row<E> of(const Gemm& op, int64_t n) {
-    return {static_cast<const f4_pair*>(op.w) + n * op.k / 2, static_cast<const f8_e8m0*>(op.w_scales) + n * op.k / kF4Block, 0};
-  }
-  static const void* address(F4Row<E> row) { return row.codes + row.at / 2; }
-};
-template <typename E>
-struct RowOf<I4Row<E>> {
-  using Stored = i4_pair;
-  using Lines = E;
-  static I4Row<E> of(const Gemm& op, int64_t n) {
-    return {static_cast<const i4_pair*>(op.w) + n * op.k / 2, static_cast<const bf16*>(op.w_scales) + n * (op.k / op.w_group), op.w_group, 0};
-  }
-  static const void* address(I4Row<E> row) { return row.codes + row.at / 2; }
-};
-// Of n elements in memory.
-template <typename Row>
-constexpr int64_t stored_bytes(int64_t n) {
-  using Stored = typename RowOf<Row>::Stored;
-  return n * static_cast<int64_t>(sizeof(Stored)) / (std::is_same_v<Stored, f4_pair> || std::is_same_v<Stored, i4_pair> ? 2 : 1);
-}
-template <typename Row>
-constexpr int64_t kRowLine = kLineElements<typename RowOf<Row>::Lines>;  // elements that load_line() takes
 
 // Row j of the weights of some columns; behind them the last one again.
 template <typename Row>
@@ -287,6 +245,65 @@ void few_tile(const typename P::Scalar* const* x, const Row* w, int64_t length, 
   for (int i = 0; i < kRows; ++i) Simd::store(total + i * kStreamedCols, acc[i]);
 }
 
+// total[i][0 .. kW) += x[i] . `count` lines, from element k of x on.
+template <typename P, int kRows>
+void add_lines(const typename P::Scalar* const* x, int64_t k, const float* lines, int64_t count, float* total) {
+  V acc[kRows];
+  for (int i = 0; i < kRows; ++i) acc[i] = Simd::load(total + i * kStreamedCols);
+  const typename P::Scalar* row[kRows];
+  for (int i = 0; i < kRows; ++i) row[i] = x[i] + k;
+#pragma GCC unroll 4
+  for (int64_t s = 0; s < count; ++s) {
+    const V line = Simd::load(lines + s * kW);
+    for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(row[i] + s * P::kStep), line);
+  }
+  for (int i = 0; i < kRows; ++i) Simd::store(total + i * kStreamedCols, acc[i]);
+}
+
+// Of `codes` rows x kW lines: those of Turner::kElements codes.
+template <typename Row>
+[[gnu::noinline]] void expand_block(Turner<Row>& turner, const Row* w, int64_t k, float* out) {
+  if (turner.load(w, k)) {
+    turner.expand([&](auto i, V line) __attribute__((always_inline)) { Simd::store(out + i * kW, line); });
+  } else {
+    for (int64_t at = 0; at < Turner<Row>::kElements; at += kRowLine<Row>) turn_block(w, k + at, out + at / kRowLine<Row> * kW * kW);
+  }
+}
+
+// few_tile() of codes and any rows of x: a block of codes is expanded into L1, once for all rows.
+template <typename P, typename Row>
+void code_tile(const typename P::Scalar* const* x, int64_t rows, const Row* w, int64_t length, Ahead& ahead, float* total, bool first) {
+  constexpr int64_t kElements = kRowLine<Row>;
+  constexpr int64_t kCodes = Turner<Row>::kElements;
+  static_assert(kElements / kW == P::kStep && kCodes % kElements == 0);
+  alignas(64) float lines[2][kCodes / P::kStep * kW];
+  for (int64_t i = 0; first && i < rows; ++i) Simd::store(total + i * kStreamedCols, Simd::zero());
+  const int64_t turns = ceil_div<int64_t>(rows, Simd::kFewRows);
+  const auto add = [&](int64_t k, const float* from, int64_t count) {
+    for (int64_t turn = 0, row = 0; turn < turns; ++turn) {
+      const int64_t end = rows * (turn + 1) / turns;
+      with_count<Simd::kFewRows>(end - row, [&](auto n) { add_lines<P, n>(x + row, k, from, count, total + row * kStreamedCols); });
+      row = end;
+    }
+  };
+  Turner<Row> turner;
+  int64_t k = 0;
+  for (; k + kCodes <= length; k += kCodes) {
+    float* to = lines[k / kCodes % 2];
+    ahead.fetch(stored_bytes<Row>(kW * kCodes));
+    expand_block(turner, w, k, to);
+    add(k, to, kCodes / P::kStep);
+  }
+  for (; k < length; k += kElements) {
+    V last[kW];
+    const int64_t some = std::min(kElements, length - k);
+    for (int64_t j = 0; j < kW; ++j) last[j] = some < kElements ? load_line(w[j] + k, some) : load_line(w[j] + k);
+    Simd::transpose(last);
+    for (int64_t j = 0; j < kW; ++j) Simd::store(lines[0] + j * kW, last[j]);
+    add(k, lines[0], ceil_div(some, P::kStep));
+  }
+}
+
 // Calls total(store): store(row, column, vector) adds what op says and writes to y.
 template <typename Total>
 void store_outputs(const Gemm& op, Range rows, Range cols, const Total& total) {
@@ -388,6 +405,10 @@ void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
       for (int64_t j = 0; j < kW; ++j) w[j] = weight_row<Row>(op, cols, col + j) + k;
       const bool last = col + kW >= cols.size();
       ahead = weights_ahead<Row>(op, cols, last ? 0 : col + kW, last ? k + length : k, stretch, kW);
+      if constexpr (Turner<Row>::kElements > 0) {
+        code_tile<P>(scalars, rows.size(), w, length, ahead, scratch.total + col, k == 0);
+        continue;
+      }
       for (int64_t turn = 0, row = 0; turn < turns; ++turn) {
         const int64_t end = rows.size() * (turn + 1) / turns;
         with_count<Simd::kFewRows>(
@@ -399,16 +420,9 @@ void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   store_rows(op, rows, cols, scratch.total);
 }
 
-template <typename W>
-constexpr bool is_coded = std::is_same_v<W, f8_e4m3> || std::is_same_v<W, f4_pair> || std::is_same_v<W, i4_pair>;
-
 template <typename X, typename W>
 void gemm_of(const Gemm& op, Range rows, Range cols) {
-  // What is broadcast is a float, unless pairs of bf16 can be multiplied as they are.
-  // MXFP4 is exact in bf16: floats, unless these are.
-  using F4 = F4Row<std::conditional_t<Simd::kMultipliesPairs, X, float>>;
-  using Coded = std::conditional_t<std::is_same_v<W, f8_e4m3>, F8Row<X>, std::conditional_t<std::is_same_v<W, i4_pair>, I4Row<X>, F4>>;
-  using Row = std::conditional_t<is_coded<W>, Coded, const W*>;
+  using Row = typename RowFor<X, W>::Row;
   using Lines = typename RowOf<Row>::Lines;
   constexpr bool kPairs = Simd::kMultipliesPairs && std::is_same_v<X, bf16> && std::is_same_v<Lines, bf16>;
   using Scalar = std::conditional_t<kPairs, bf16, float>;

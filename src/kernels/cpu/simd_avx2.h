@@ -64,15 +64,66 @@ struct Simd {
     const __m128i codes = split_codes(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
     return {load_codes(codes), load_codes(_mm_unpackhi_epi64(codes, codes))};
   }
-  static V load_i4(__m128i codes) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_sub_epi8(codes, _mm_set1_epi8(8)))); }
+  static V load_bytes(__m128i codes) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(codes)); }
+  static V load(const u8_code* p) { return load_bytes(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+  static Two load_two(const u8_code* p) { return {load(p), load(p + 8)}; }
   static V load(const i4_pair* p) {
     int pairs;
     __builtin_memcpy(&pairs, p, sizeof(pairs));
-    return load_i4(split_codes(_mm_cvtsi32_si128(pairs)));
+    return load_bytes(split_codes(_mm_cvtsi32_si128(pairs)));
   }
   static Two load_two(const i4_pair* p) {
     const __m128i codes = split_codes(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-    return {load_i4(codes), load_i4(_mm_unpackhi_epi64(codes, codes))};
+    return {load_bytes(codes), load_bytes(_mm_unpackhi_epi64(codes, codes))};
+  }
+  using Ints = __m256i;
+  // 16 bytes of 8 rows: words[i] has the i-th word of each.
+  [[gnu::always_inline]] static void turn_words(const void* const* rows, Ints* words) {
+    Ints two[4], four[4];
+    for (int i = 0; i < 4; ++i) {
+      two[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(rows[i]))),
+                                       _mm_loadu_si128(static_cast<const __m128i*>(rows[i + 4])), 1);
+    }
+    for (int i = 0; i < 4; i += 2) {
+      four[i] = _mm256_unpacklo_epi32(two[i], two[i + 1]);
+      four[i + 1] = _mm256_unpackhi_epi32(two[i], two[i + 1]);
+    }
+    for (int i = 0; i < 2; ++i) {
+      words[2 * i] = _mm256_unpacklo_epi64(four[i], four[i + 2]);
+      words[2 * i + 1] = _mm256_unpackhi_epi64(four[i], four[i + 2]);
+    }
+  }
+  // Codes of kBits from words, with 2^23 added.
+  template <int kBits>
+  struct Codes {
+    static constexpr int kInWord = 32 / kBits;
+    template <int kPlace>
+    static V one(Ints words) {
+      const Ints code = _mm256_and_si256(kPlace == 0 ? words : _mm256_srli_epi32(words, kPlace * kBits), _mm256_set1_epi32((1 << kBits) - 1));
+      return _mm256_castsi256_ps(_mm256_or_si256(code, _mm256_set1_epi32(0x4b000000)));
+    }
+  };
+  // e4m3 from words, over 2^120: the bits have to be moved.
+  struct F8Codes {
+    static constexpr int kInWord = 4;
+    template <int kPlace>
+    static V one(Ints words) {
+      const Ints top = kPlace == 3 ? words : _mm256_slli_epi32(words, 24 - 8 * kPlace);
+      return _mm256_castsi256_ps(_mm256_and_si256(_mm256_srai_epi32(top, 4), _mm256_set1_epi32(static_cast<int>(0x87f00000U))));
+    }
+  };
+  // Whether one of the bytes is 0x7f, but for its sign.
+  static bool any_nan(const Ints* words) {
+    const Ints nan = _mm256_set1_epi8(0x7f);
+    Ints any = _mm256_setzero_si256();
+    for (int i = 0; i < 4; ++i) any = _mm256_or_si256(any, _mm256_cmpeq_epi8(_mm256_and_si256(words[i], nan), nan));
+    return _mm256_testz_si256(any, any) == 0;
+  }
+  // Whether all are 0, or their magnitude is from `least` to `most`.
+  static bool all_plain(V x, float least, float most) {
+    const V magnitude = _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
+    const V within = _mm256_and_ps(_mm256_cmp_ps(magnitude, set(least), _CMP_GE_OQ), _mm256_cmp_ps(magnitude, set(most), _CMP_LE_OQ));
+    return _mm256_movemask_ps(_mm256_or_ps(within, _mm256_cmp_ps(x, zero(), _CMP_EQ_OQ))) == 0xff;
   }
   static __m256i mask(int64_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
   static V load(const float* p, int64_t n) { return _mm256_maskload_ps(p, mask(n)); }

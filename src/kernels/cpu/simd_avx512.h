@@ -56,6 +56,89 @@ struct Simd {
   static Two load_two(const f8_e4m3* p, int64_t n) {
     return load_two_codes(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
   }
+  using Ints = __m512i;
+  // 16 bytes of 16 rows: words[i] has the i-th word of each.
+  [[gnu::always_inline]] static void turn_words(const void* const* rows, Ints* words) {
+    const auto load = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i])); };
+    __m512i four[4], eight[4];
+    for (int i = 0; i < 4; ++i) {
+      const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(i + 4), 1);
+      const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i + 8)), load(i + 12), 1);
+      four[i] = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(low), high, 1);
+    }
+    for (int i = 0; i < 4; i += 2) {
+      eight[i] = _mm512_maskz_unpacklo_epi32(kAll, four[i], four[i + 1]);
+      eight[i + 1] = _mm512_maskz_unpackhi_epi32(kAll, four[i], four[i + 1]);
+    }
+    for (int i = 0; i < 2; ++i) {
+      words[2 * i] = _mm512_maskz_unpacklo_epi64(0xff, eight[i], eight[i + 2]);
+      words[2 * i + 1] = _mm512_maskz_unpackhi_epi64(0xff, eight[i], eight[i + 2]);
+    }
+  }
+  // Codes of kBits from words, with 2^23 added.
+  template <int kBits>
+  struct Codes {
+    static constexpr int kInWord = 32 / kBits;
+    static V above(Ints x) {  // (x & mask) | 2^23
+      return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(x, _mm512_set1_epi32((1 << kBits) - 1), _mm512_set1_epi32(0x4b000000), 0xea));
+    }
+    template <int kPlace>
+    static V one(Ints words) {
+      return above(kPlace == 0 ? words : _mm512_maskz_srli_epi32(kAll, words, kPlace * kBits));
+    }
+    // Neighbours of words that are there twice.
+    template <int kPair>
+    static V pair(Ints words) {
+      return above(_mm512_maskz_srlv_epi32(kAll, words, alternating(2 * kPair * kBits, (2 * kPair + 1) * kBits)));
+    }
+  };
+  // e4m3 from words, over 2^120: the bits have to be moved.
+  struct F8Codes {
+    static constexpr int kInWord = 4;
+    static V moved(Ints top) {
+      return _mm512_castsi512_ps(_mm512_and_si512(_mm512_maskz_srai_epi32(kAll, top, 4), _mm512_set1_epi32(static_cast<int>(0x87f00000U))));
+    }
+    template <int kPlace>
+    static V one(Ints words) {
+      return moved(kPlace == 3 ? words : _mm512_maskz_slli_epi32(kAll, words, 24 - 8 * kPlace));
+    }
+    template <int kPair>
+    static V pair(Ints words) {
+      return moved(_mm512_maskz_sllv_epi32(kAll, words, alternating(24 - 16 * kPair, 16 - 16 * kPair)));
+    }
+  };
+  // e2m1 from words, doubled: an index has four bits.
+  struct F4Codes {
+    static constexpr int kInWord = 8;
+    template <int kPlace>
+    static V one(Ints words) {
+      return _mm512_maskz_permutexvar_ps(kAll, kPlace == 0 ? words : _mm512_maskz_srli_epi32(kAll, words, kPlace * 4), e2m1_doubled());
+    }
+  };
+  static Ints alternating(int even, int odd) { return _mm512_set1_epi64(static_cast<int64_t>(odd) << 32 | even); }
+  // Whether one of the bytes is 0x7f, but for its sign.
+  static bool any_nan(const Ints* words) {
+    const Ints nan = _mm512_set1_epi8(0x7f);
+    __mmask64 any = 0;
+    for (int i = 0; i < 4; ++i) any |= _mm512_cmpeq_epi8_mask(_mm512_and_si512(words[i], nan), nan);
+    return any != 0;
+  }
+  // Whether all are 0, or their magnitude is from `least` to `most`.
+  static bool all_plain(V x, float least, float most) {
+    const V magnitude = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)));
+    const __mmask16 within = _mm512_cmp_ps_mask(magnitude, set(least), _CMP_GE_OQ) & _mm512_cmp_ps_mask(magnitude, set(most), _CMP_LE_OQ);
+    return (within | _mm512_cmp_ps_mask(x, zero(), _CMP_EQ_OQ)) == kAll;
+  }
+  // Each lane of the first, or of the second, half twice, side by side.
+  template <int kHalf>
+  static Ints twice(Ints x) {
+    const Ints lanes = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return _mm512_maskz_permutexvar_epi32(kAll, _mm512_add_epi32(lanes, _mm512_set1_epi32(8 * kHalf)), x);
+  }
+  template <int kHalf>
+  static V twice(V x) {
+    return _mm512_castsi512_ps(twice<kHalf>(_mm512_castps_si512(x)));
+  }
   // e2m1, doubled: whole numbers. A byte has two codes, low first.
 #ifdef __AVX512BF16__
   // As bf16, by a table that has them twice: an index has five bits.
@@ -78,7 +161,7 @@ struct Simd {
   }
   // A block of 16 rows turned: line i has elements 2i and 2i + 1 of each row, as bf16. Codes are turned before they are expanded, since they are a
   // quarter. False, and nothing done, where one of them is not plain.
-  [[gnu::always_inline]] static bool load_turned_bf16(const f4_pair* const* rows, const f8_e8m0* const* scales, V* lines) {
+  [[gnu::always_inline]] static bool load_turned_bf16(const void* const* rows, const f8_e8m0* const* scales, V* lines) {
     // Inserted byte by byte, in two chains: what was stored in bytes cannot be loaded as a vector without waiting.
     const auto eight_scales = [](const f8_e8m0* const* p) {
       __m128i x = _mm_cvtsi32_si128(p[0]->bits);
@@ -94,21 +177,8 @@ struct Simd {
     if (_mm512_cmpgt_epu32_mask(_mm512_sub_epi32(exponents, _mm512_set1_epi32(2)), _mm512_set1_epi32(250)) != 0) return false;
     const __m512i moved = _mm512_maskz_slli_epi32(kAll, _mm512_sub_epi32(exponents, _mm512_set1_epi32(127)), 7);
     const __m512i scale = _mm512_mask_blend_epi16(0xaaaaaaaa, moved, _mm512_maskz_slli_epi32(kAll, moved, 16));
-    const auto load = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i])); };
-    __m512i four[4], eight[4], words[4];
-    for (int i = 0; i < 4; ++i) {
-      const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(i + 4), 1);
-      const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i + 8)), load(i + 12), 1);
-      four[i] = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(low), high, 1);
-    }
-    for (int i = 0; i < 4; i += 2) {
-      eight[i] = _mm512_maskz_unpacklo_epi32(kAll, four[i], four[i + 1]);
-      eight[i + 1] = _mm512_maskz_unpackhi_epi32(kAll, four[i], four[i + 1]);
-    }
-    for (int i = 0; i < 2; ++i) {
-      words[2 * i] = _mm512_maskz_unpacklo_epi64(0xff, eight[i], eight[i + 2]);
-      words[2 * i + 1] = _mm512_maskz_unpackhi_epi64(0xff, eight[i], eight[i + 2]);
-    }
+    __m512i words[4];
+    turn_words(rows, words);
     const __m512i values = bf16_codes();
     const auto expand = [&](__m512i even, __m512i odd) {
       const __m512i codes = _mm512_mask_blend_epi16(0xaaaaaaaa, even, odd);
@@ -125,10 +195,8 @@ struct Simd {
     return true;
   }
 #endif
-  static V load_e2m1(__m128i codes) {
-    const __m512 doubled = _mm512_setr_ps(0, 1, 2, 3, 4, 6, 8, 12, -0.0F, -1, -2, -3, -4, -6, -8, -12);
-    return _mm512_maskz_permutexvar_ps(kAll, _mm512_maskz_cvtepu8_epi32(kAll, codes), doubled);
-  }
+  static V e2m1_doubled() { return _mm512_setr_ps(0, 1, 2, 3, 4, 6, 8, 12, -0.0F, -1, -2, -3, -4, -6, -8, -12); }
+  static V load_e2m1(__m128i codes) { return _mm512_maskz_permutexvar_ps(kAll, _mm512_maskz_cvtepu8_epi32(kAll, codes), e2m1_doubled()); }
   static V load(const f4_pair* p) { return load_two_e2m1(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))).low; }
   static Two load_two(const f4_pair* p) { return load_two_e2m1(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static Two load_two_e2m1(__m128i pairs) {
@@ -136,13 +204,15 @@ struct Simd {
     const __m128i high = _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15));
     return {load_e2m1(_mm_unpacklo_epi8(low, high)), load_e2m1(_mm_unpackhi_epi8(low, high))};
   }
-  static V load_i4(__m128i codes) { return _mm512_maskz_cvtepi32_ps(kAll, _mm512_maskz_cvtepi8_epi32(kAll, _mm_sub_epi8(codes, _mm_set1_epi8(8)))); }
+  static V load_bytes(__m128i codes) { return _mm512_maskz_cvtepi32_ps(kAll, _mm512_maskz_cvtepu8_epi32(kAll, codes)); }
+  static V load(const u8_code* p) { return load_bytes(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static Two load_two(const u8_code* p) { return {load(p), load(p + 16)}; }
   static V load(const i4_pair* p) { return load_two_i4(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))).low; }
   static Two load_two(const i4_pair* p) { return load_two_i4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static Two load_two_i4(__m128i pairs) {
     const __m128i low = _mm_and_si128(pairs, _mm_set1_epi8(15));
     const __m128i high = _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15));
-    return {load_i4(_mm_unpacklo_epi8(low, high)), load_i4(_mm_unpackhi_epi8(low, high))};
+    return {load_bytes(_mm_unpacklo_epi8(low, high)), load_bytes(_mm_unpackhi_epi8(low, high))};
   }
   static V load(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static V load(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(mask(n), p)); }

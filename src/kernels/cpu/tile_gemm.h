@@ -78,8 +78,7 @@ void tile_block(const Gemm& op, Range rows, Range cols, TileScratch& scratch) {
 
 template <typename Tiles>
 void tile_gemm(const Gemm& op, Range rows, Range cols) {
-  if (op.x_dtype != DType::bf16 || (op.w_dtype != DType::bf16 && op.w_dtype != DType::f8_e4m3 && op.w_dtype != DType::f4 && op.w_dtype != DType::i4))
-    return gemm(op, rows, cols);
+  if (op.x_dtype != DType::bf16 || op.w_dtype == DType::f32 || op.w_dtype == DType::f16) return gemm(op, rows, cols);
   [[maybe_unused]] const Tiles tiles;  // the unit is set up as long as it is there
   auto& scratch = *static_cast<TileScratch*>(op.scratch);
   for (int64_t row = rows.begin; row < rows.end; row += kBlockRows) {
@@ -91,9 +90,11 @@ void tile_gemm(const Gemm& op, Range rows, Range cols) {
       } else if (op.w_dtype == DType::f4) {
         tile_block<Tiles, F4Row<bf16>>(op, block, part, scratch);
       } else if (op.w_dtype == DType::i4) {
-        tile_block<Tiles, I4Row<bf16>>(op, block, part, scratch);
+        tile_block<Tiles, CodeRow<bf16, bf16, i4_pair>>(op, block, part, scratch);
+      } else if (op.w_dtype == DType::u8) {
+        tile_block<Tiles, CodeRow<bf16, bf16, u8_code>>(op, block, part, scratch);
       } else {
-        tile_block<Tiles, F8Row<bf16>>(op, block, part, scratch);
+        tile_block<Tiles, F8Row<bf16, bf16>>(op, block, part, scratch);
       }
     }
   }

@@ -32,23 +32,32 @@ void write(void* p, DType dtype, int64_t i, double value) {
   }
 }
 
+// Element k of row n of what is expanded.
+float expanded(const Gemm& op, int64_t n, int64_t k) {
+  const int64_t at = n * op.k + k;
+  if (op.w_dtype == DType::f4) {
+    const uint32_t pair = static_cast<const f4_pair*>(op.w)[at / 2].bits;
+    return f4_to_float(at % 2 == 0 ? pair & 15U : pair >> 4) * to_float(static_cast<const f8_e8m0*>(op.w_scales)[at / kF4Block]);
+  }
+  if (op.w_dtype == DType::f8_e4m3) {
+    const float* scales = static_cast<const float*>(op.w_scales) + n / op.w_block_rows * ceil_div(op.k, op.w_group);
+    return to_float(static_cast<const f8_e4m3*>(op.w)[at]) * scales[k / op.w_group];
+  }
+  const bool half = op.w_dtype == DType::i4;
+  MOEGEN_CHECK(half || op.w_dtype == DType::u8);
+  const uint32_t byte = static_cast<const uint8_t*>(op.w)[half ? at / 2 : at];
+  const int code = static_cast<int>(!half ? byte : at % 2 == 0 ? byte & 15U : byte >> 4);
+  const int64_t group = at / op.w_group;
+  const int zero = op.w_zeros != nullptr ? op.w_zeros[group] : half ? 8 : 128;
+  return static_cast<float>(code - zero) * static_cast<float>(read(op.w_scales, op.w_scale_dtype, group));
+}
+
 // Element k of row n of the weights, as x's type has it where it is expanded.
 double weight(const Gemm& op, int64_t n, int64_t k) {
   n = op.w_first + n * op.w_step;
-  const int64_t at = n * op.k + k;
-  if (op.w_dtype != DType::f8_e4m3 && op.w_dtype != DType::f4 && op.w_dtype != DType::i4) return read(op.w, op.w_dtype, at);
-  float value = 0;
-  if (op.w_dtype == DType::f4) {
-    const uint32_t pair = static_cast<const f4_pair*>(op.w)[at / 2].bits;
-    value = f4_to_float(at % 2 == 0 ? pair & 15U : pair >> 4) * to_float(static_cast<const f8_e8m0*>(op.w_scales)[at / kF4Block]);
-  } else if (op.w_dtype == DType::i4) {
-    const uint32_t pair = static_cast<const i4_pair*>(op.w)[at / 2].bits;
-    const int code = static_cast<int>(at % 2 == 0 ? pair & 15U : pair >> 4) - 8;
-    value = static_cast<float>(code) * to_float(static_cast<const bf16*>(op.w_scales)[at / op.w_group]);
-  } else {
-    const float* scales = static_cast<const float*>(op.w_scales) + n / kF8Block * ceil_div(op.k, kF8Block);
-    value = to_float(static_cast<const f8_e4m3*>(op.w)[at]) * scales[k / kF8Block];
-  }
+  const bool plain = op.w_dtype == DType::f32 || op.w_dtype == DType::bf16 || op.w_dtype == DType::f16;
+  if (plain) return read(op.w, op.w_dtype, n * op.k + k);
+  const float value = expanded(op, n, k);
   return static_cast<double>(op.x_dtype == DType::bf16 ? to_float(to_bf16(value)) : value);
 }
 

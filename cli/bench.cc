@@ -87,6 +87,7 @@ void BenchCommand::add_attention() {
   add_counts(*c, "--prompts", attention_.prompts, "of prefill [512,1024,2048,4096]");
   c->add_option("--head-dim", attention_.head_dim, "width of a head")->capture_default_str()->type_name("N");
   c->add_option("--window", attention_.window, "keys that a query sees, its own included; 0: all")->capture_default_str()->type_name("N");
+  c->add_option("--latent", attention_.latent, "latent attention of these widths, as 512:128:64:128; --heads Q:1")->type_name("RANK:PLAIN:ROPE:V");
   add_kernels(*c, attention_, attention_.dtype);
   c->add_option("--kv-dtype", attention_.kv_dtype, "auto (as --dtype) | int8")->capture_default_str()->type_name("TYPE");
   add_common(*c, attention_);

@@ -44,6 +44,7 @@ struct AttentionBench : BenchOptions {
   std::vector<int64_t> prompts;    ///< of prefill; empty: 512, 1024, 2048, 4096
   int64_t head_dim = 128;
   int64_t window = 0;              ///< keys that a query sees; 0: all
+  std::string latent;              ///< latent attention: RANK:PLAIN:ROPE:VALUE widths, one KV head instead of head_dim; empty: not
   std::string dtype = "bfloat16";  ///< bfloat16 | float32: queries, keys and values
   std::string kv_dtype = "auto";   ///< auto (as dtype) | int8
 };

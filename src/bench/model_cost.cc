@@ -33,7 +33,9 @@ Work model_work(const ModelSpec& spec, DType kv_dtype, const Sweeps& s) {
     const double expert = 3.0 * spec.hidden * layer.mlp.width;
     const double always = always_used(spec, layer);
     const double chosen = layer.mlp.dense() ? 0 : layer.mlp.top_k;
-    work.flops += 2 * s.tokens * (always + chosen * expert) + (layer.attention.is_linear() ? 0 : s.keys * AttentionShape(layer.attention).flops());
+    const AttentionShape shape(layer.attention);
+    work.flops += 2 * s.tokens * (always + chosen * expert);
+    if (!layer.attention.is_linear()) work.flops += s.keys * shape.flops() + s.prompt_keys * shape.prompt_flops();
     work.bytes += s.passes * value_bytes * (always + experts_used(layer.mlp, s.tokens / s.passes) * expert);
     work.bytes += s.kv_reads * static_cast<double>(layer_page_bytes(layer.attention, kv_dtype)) / kPageTokens;
   }

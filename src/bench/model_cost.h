@@ -7,12 +7,13 @@
 
 namespace moegen {
 
-/// What runs through a model: `passes` sweeps over its layers carry `tokens` in all, which see `keys` keys in all (of each layer), and
-/// sample `samples` tokens.
+/// What runs through a model: `passes` sweeps over its layers carry `tokens` in all, of which generated ones see `keys` keys in all (of each layer)
+/// and those of prompts `prompt_keys`, and sample `samples` tokens.
 struct Sweeps {
   double passes = 0;
   double tokens = 0;
   double keys = 0;
+  double prompt_keys = 0;
   double samples = 0;
   double kv_reads = 0;  ///< tokens whose K and V are read: those of every sequence, once a pass
 };

@@ -81,11 +81,11 @@ std::vector<Lengths> prompts_only(std::vector<Lengths> lengths) {
 
 // Prompts in so many passes. How often a pass reads a prompt's earlier K and V is left out: nearly nothing.
 Sweeps prefill_sweeps(const std::vector<Lengths>& lengths, int64_t passes) {
-  Sweeps s{.passes = static_cast<double>(passes), .tokens = 0, .keys = 0, .samples = static_cast<double>(lengths.size()), .kv_reads = 0};
+  Sweeps s{.passes = static_cast<double>(passes), .samples = static_cast<double>(lengths.size())};
   for (const Lengths& l : lengths) {
     const auto prompt = static_cast<double>(l.prompt);
     s.tokens += prompt;
-    s.keys += prompt * (prompt + 1) / 2;
+    s.prompt_keys += prompt * (prompt + 1) / 2;
     s.kv_reads += prompt;
   }
   return s;

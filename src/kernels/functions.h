@@ -124,9 +124,45 @@ struct Attention {
   float scale = 0;
   const float* sinks = nullptr;  ///< [kv_heads, heads] one more logit in the softmax of each head, whose weight goes nowhere; or null
   float* scratch = nullptr;      ///< attention_scratch() floats
+  int value_width = 0;  ///< of values beside keys; 0: head_dim. Not with int8.
+  /// Where num_keys > 0 only the keys of positions [first_key, first_key + num_keys) are there, both multiples of kPageTokens, and page_table
+  /// begins with the page of first_key; no query is before it. What a query that saw keys before has of its softmax comes from `carry`, and of one that
+  /// sees keys behind it stays there: calls over one range of keys after the other have the bits of one call.
+  int64_t first_key = 0;
+  int64_t num_keys = 0;
+  float* carry = nullptr;  ///< [queries, kv_heads, heads] of attention_carry() floats; may be null where no query sees keys beyond the range
+  int64_t carry_stride = 0;  ///< floats from one query to the next
 
-  [[nodiscard]] int value_dim() const { return latent_dim > 0 ? latent_dim : head_dim; }
+  [[nodiscard]] int value_dim() const { return latent_dim > 0 ? latent_dim : value_width > 0 ? value_width : head_dim; }
 };
+
+/// Keys and values of one head, as attention over pages wants them, from what latent attention keeps of tokens: a key is
+/// [w[0 .. plain_dim) latent | rotated key], a value w[plain_dim ..) latent.
+struct LatentExpansion {
+  const std::byte* const* pages = nullptr;  ///< [num_pages] latents and rotated keys: keys of width kv_rank + rope_dim, as kv_page.h has them
+  const int32_t* tokens = nullptr;          ///< [num_pages] that are there, from the first slot of a page on; at most kExpandedTokens together
+  int64_t num_pages = 0;
+  DType dtype = DType::f32;  ///< of everything here, f32 or bf16
+  const void* w = nullptr;   ///< [plain_dim + v_dim, kv_rank]
+  int kv_rank = 0;           ///< even
+  int plain_dim = 0;
+  int rope_dim = 0;  ///< even
+  int v_dim = 0;
+  std::byte* out = nullptr;  ///< [num_pages] of page_bytes() each: keys of width key_dim(), then values; what is not there is not written
+  void* scratch = nullptr;   ///< scratch_bytes(), aligned to 64
+
+  [[nodiscard]] int key_dim() const { return key_dim(plain_dim, rope_dim); }
+  /// Keys have an even width: behind an odd number of plain elements is a zero.
+  [[nodiscard]] static constexpr int key_dim(int plain, int rope) { return plain + plain % 2 + rope; }
+  [[nodiscard]] size_t page_bytes() const { return static_cast<size_t>(kPageTokens) * static_cast<size_t>(key_dim() + v_dim) * bytes_of(dtype); }
+  [[nodiscard]] size_t scratch_bytes() const;
+};
+constexpr int64_t kExpandedTokens = kGemmBlockRows;
+/// Latents as rows, keys with tokens in columns (a page more than there are), values, a GEMM's own.
+inline size_t LatentExpansion::scratch_bytes() const {
+  const int64_t elements = kExpandedTokens * (int64_t{kv_rank} + v_dim) + (kExpandedTokens + kPageTokens) * int64_t{plain_dim};
+  return (static_cast<size_t>(elements) * bytes_of(dtype) + 255) / 64 * 64 + kGemmScratchBytes;
+}
 
 constexpr float kSwigluSlope = 1.702F;
 /// gelu in its tanh form: x / 2 (1 + tanh(s / 2 (x + c x^3))) = x sigmoid(s (x + c x^3)), s = sqrt(8 / pi).
@@ -136,6 +172,9 @@ constexpr float kGeluCubic = 0.044715F;
 /// Rows, (query, head), of a generated token that go through the pages together; those of a prompt are fewer at a time.
 constexpr int kAttentionRowsInFlight = 128;
 [[nodiscard]] constexpr int64_t attention_row_scratch(int64_t head_dim) { return 2 * (head_dim + 16) + kPageTokens; }
+/// What a row has between calls: sums by lanes, the largest score, what was summed of values.
+constexpr int64_t kCarryTop = 16, kCarrySum = 32;
+[[nodiscard]] constexpr int64_t attention_carry(int64_t value_dim) { return kCarrySum + (value_dim + 15) / 16 * 16; }
 /// The rows, and a page of values.
 [[nodiscard]] constexpr int64_t attention_scratch(int64_t head_dim) {
   return kAttentionRowsInFlight * attention_row_scratch(head_dim) + kPageTokens * head_dim;
@@ -150,6 +189,7 @@ struct Kernels {
   /// Pairs (i, i + dim/2) of head[0, dim) turn by the angles whose cosines and sines are given: [dim/2] each.
   void (*rotate)(float* head, const float* cos, const float* sin, int64_t dim);
   void (*attention)(const Attention& op);
+  void (*expand_latents)(const LatentExpansion& op);
   void (*delta_tokens)(const DeltaTokens& op);
   /// gate[i] = silu(gate[i]) * up[i], in the dtype given. `up` may be null: ones.
   void (*silu_mul)(void* gate, const void* up, DType dtype, int64_t count);

@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "model/delta_attention.h"
+#include "model/expanded_attention.h"
 #include "model/latent_attention.h"
 #include "model/linear.h"
 #include "model/rope.h"
@@ -42,8 +43,10 @@ void fill_query_blocks(const StepContext& c, const Pass& pass) {
       const int64_t row = seq.first_row + t;
       if (row == waves * wave_tokens) b.wave_begin[waves++] = blocks;
       const int64_t room = std::min(kPageTokens - (seq.first_position + t) % kPageTokens, waves * wave_tokens - row);
-      const int64_t count = std::min(room, seq.num_tokens - t);
-      b.query_blocks[blocks++] = {static_cast<int32_t>(s), static_cast<int32_t>(t), static_cast<int32_t>(count)};
+      const int64_t prompt_left = seq.prompt_len - seq.first_position - t;
+      const bool prompt = prompt_left > 0;
+      const int64_t count = std::min({room, seq.num_tokens - t, prompt ? prompt_left : room});
+      b.query_blocks[blocks++] = {static_cast<int32_t>(s), static_cast<int32_t>(t), static_cast<int32_t>(count), prompt};
       t += count;
     }
   }
@@ -223,9 +226,9 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
     const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
     const int64_t row = seq.first_row + block.first - wave.rows.begin;
     const int group = a.num_heads / a.num_kv_heads;
-    const int out_width = a.num_heads * a.value_dim();
-    c.kernels.attention({.q = act_at(c, b.q, row * a.q_width() + int64_t{head} * a.head_dim),
-                         .q_stride = a.q_width(),
+    const int64_t out_width = attended_stride(a, c.act);
+    c.kernels.attention({.q = act_at(c, b.q, row * query_stride(a) + int64_t{head} * a.head_dim),
+                         .q_stride = query_stride(a),
                          .out = act_at(c, b.attended, row * out_width + int64_t{head} * a.value_dim()),
                          .out_stride = out_width,
                          .dtype = c.act,
@@ -250,15 +253,20 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
   };
   // A generated token goes through all KV heads of a page as they lie there, unless threads would be left without work. All heads of latent
   // attention share their pages: few of them would turn each one again and again.
-  const int64_t blocks = std::min(b.block_begin[last], wave.blocks.end) - begin;
-  const bool few = blocks < 4 * c.pool.size();
+  const int64_t end = std::min(b.block_begin[last], wave.blocks.end);
+  const int64_t blocks = end - begin;
+  const auto here = [&](const QueryBlock& block) { return !a.is_latent() || !block.prompt; };
+  const int64_t counted = std::count_if(b.query_blocks + begin, b.query_blocks + end, here);
+  if (counted < blocks) attend_prompts(c, pass, layer, wave, {begin, end});
+  if (counted == 0) return;
+  const bool few = counted < 4 * c.pool.size();
   const int group = a.num_heads / a.num_kv_heads;
   const int latent_heads = few ? static_cast<int>(ceil_div(a.num_heads, 2 * c.pool.size())) : a.num_heads;
   const int together = a.is_latent() ? latent_heads : group * (few ? 1 : std::clamp(kAttentionRowsInFlight / group, 1, a.num_kv_heads));
   const int64_t parts = ceil_div(a.num_heads, together);
   c.pool.parallel_for(blocks * parts, [&](int64_t i, int worker) {
     const int first_head = static_cast<int>(i % parts) * together;
-    run(b.query_blocks[begin + i / parts], first_head, std::min(together, a.num_heads - first_head), worker);
+    if (here(b.query_blocks[begin + i / parts])) run(b.query_blocks[begin + i / parts], first_head, std::min(together, a.num_heads - first_head), worker);
   });
 }
 

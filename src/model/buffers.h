@@ -26,7 +26,27 @@ struct QueryBlock {
   int32_t sequence = 0;  ///< of the pass
   int32_t first = 0;     ///< query within the sequence's tokens of this pass
   int32_t count = 0;
+  bool prompt = false;  ///< all of them are tokens of a prompt, else all are generated ones
 };
+
+/// Consecutive tokens of a prompt in one wave, whose latent attention is computed in the expanded form by one task for each head.
+struct PromptPart {
+  int32_t sequence = 0;  ///< of the pass
+  int32_t first = 0;     ///< query within the sequence's tokens of this pass
+  int32_t count = 0;
+  int32_t group = 0;  ///< parts of a group follow one another, and are one task
+};
+
+/// Prompts are taken apart where there are fewer tasks than so many for each thread.
+constexpr int kPiecesPerThread = 4;
+/// Pages that a task of the expanded form has at a time, beside their tokens' bound, kExpandedTokens.
+constexpr int kExpandedPages = 8;
+
+/// Of a head's key in the expanded form of latent attention.
+[[nodiscard]] int64_t expanded_key_dim(const AttentionSpec& spec);
+/// Elements of a token in the buffers `q` and `attended`.
+[[nodiscard]] int64_t query_stride(const AttentionSpec& spec);
+[[nodiscard]] int64_t attended_stride(const AttentionSpec& spec, DType act);
 
 /// Tokens that go through one MLP together.
 struct MlpRows {
@@ -55,11 +75,15 @@ struct Buffers {
                                            ///< of linear attention [W, projected_width()]
   void* q_latent = nullptr;                ///< [W, q_rank] act
   void* heads = nullptr;                   ///< latent attention: [W, heads * (plain_dim + rope_dim)] act, before keys are absorbed; then [W, o_width]
-  void* q = nullptr;                       ///< [W, q_width] act
+  void* q = nullptr;                       ///< [W, query_stride()] act, of which [heads, head_dim] are used, or [heads, expanded_key_dim()] by a
+                                           ///< prompt's tokens in latent attention
   float* sinks = nullptr;                  ///< [heads]
-  void* attended = nullptr;                ///< [W, heads * value_dim] act
+  void* attended = nullptr;                ///< [W, heads * value_dim] act; of latent attention [W, attended_stride()], which a prompt's tokens
+                                           ///< have for [heads] attention_carry() floats
+  void* kv_b = nullptr;                    ///< [heads, plain_dim + v_dim, kv_rank] act, of latent attention
+  PromptPart* prompt_parts = nullptr;      ///< [sequences + 2 * kPiecesPerThread * threads] of an attention micro-batch
   std::vector<float*> rope_cos, rope_sin;  ///< for each distinct RopeSpec [T, dim/2]
-  QueryBlock* query_blocks = nullptr;      ///< [2 * sequences + T / kPageTokens + T / W]
+  QueryBlock* query_blocks = nullptr;      ///< [3 * sequences + T / kPageTokens + T / W]
   int64_t* block_begin = nullptr;          ///< [sequences + 1]: query blocks of each sequence
   int64_t* wave_begin = nullptr;           ///< [ceil(T / W) + 1]: query blocks of each wave
   float* router_logits = nullptr;          ///< [T, E]

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "kernels/kv_page.h"
+#include "model/expanded_attention.h"
 #include "model/linear.h"
 #include "model/rope.h"
 
@@ -13,7 +14,13 @@ namespace {
 
 constexpr float kNormEps = 1e-6F;  // of latents, whatever config.json has
 
-// Of each head, over m rows: y = x w^T with the [outputs, k] block of kv_b that lies `row` rows of kv_rank behind the head's first.
+struct Row {
+  int64_t token;    // of the pass
+  int64_t in_wave;  // of it
+  bool prompt;
+};
+
+// Of each head, over some rows: y = x w^T with the [outputs, k] block of kv_b that lies `row` rows of kv_rank behind the head's first.
 struct HeadLinear {
   const void* x;
   int64_t x_stride, x_head;  // elements from one row, and from one head, to the next
@@ -22,14 +29,35 @@ struct HeadLinear {
   int64_t y_stride, y_head;
 };
 
-void head_linear(const StepContext& c, size_t layer, const HeadLinear& op, int64_t m) {
+// Calls f with the rows of generated tokens of a wave, some that follow one another at a time.
+template <typename F>
+void for_generated(const StepContext& c, const Wave& wave, const F& f) {
+  Range rows;
+  for (int64_t i = wave.blocks.begin; i < wave.blocks.end; ++i) {
+    const QueryBlock& block = c.buffers.query_blocks[i];
+    if (!block.prompt) {
+      rows.end += block.count;
+      continue;
+    }
+    if (rows.size() > 0) f(rows);
+    rows = {rows.end + block.count, rows.end + block.count};
+  }
+  if (rows.size() > 0) f(rows);
+}
+
+bool has_prompts(const StepContext& c, const Wave& wave) {
+  const QueryBlock* blocks = c.buffers.query_blocks;
+  return std::any_of(blocks + wave.blocks.begin, blocks + wave.blocks.end, [](const QueryBlock& b) { return b.prompt; });
+}
+
+void head_linear(const StepContext& c, size_t layer, const HeadLinear& op, Range rows) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const TensorView& w = c.weights.layers[layer].kv_b;
-  const int64_t width = col_block(m);
-  const int64_t row_tiles = ceil_div(m, kRowBlock);
+  const int64_t width = col_block(rows.size());
+  const int64_t row_tiles = ceil_div(rows.size(), kRowBlock);
   const int64_t col_tiles = ceil_div(op.outputs, width);
   c.pool.parallel_for(a.num_heads * row_tiles * col_tiles, [&](int64_t tile, int worker) {
-    const int64_t row = tile % row_tiles * kRowBlock;
+    const int64_t row = rows.begin + tile % row_tiles * kRowBlock;
     const int64_t col = tile / row_tiles % col_tiles * width;
     const int64_t head = tile / row_tiles / col_tiles;
     const int64_t first = (head * (a.latent.plain_dim + a.latent.v_dim) + op.row) * a.latent.kv_rank;
@@ -43,7 +71,7 @@ void head_linear(const StepContext& c, size_t layer, const HeadLinear& op, int64
                     .y_stride = op.y_stride,
                     .k = op.k,
                     .scratch = scratch_of(c, worker)},
-                   {row, std::min(m, row + kRowBlock)}, {col, std::min(op.outputs, col + width)});
+                   {row, std::min(rows.end, row + kRowBlock)}, {col, std::min(op.outputs, col + width)});
   });
 }
 
@@ -61,6 +89,22 @@ void project_queries(const StepContext& c, size_t layer, const void* normed, int
   linear(c, {.x = normed, .x_dtype = c.act, .x_stride = c.spec.hidden, .y = b.qkv, .y_dtype = DType::f32, .y_stride = rank}, w.q_a, {}, m);
   norm(c, {.x = b.qkv, .x_dtype = DType::f32, .x_stride = rank, .y = b.q_latent, .y_dtype = c.act, .y_stride = rank, .eps = kNormEps}, w.q_a_norm, m);
   project(b.q_latent, w.q_b);
+}
+
+// The query of one token and head, [plain | not yet turned], to its place in q, in the form of its kind.
+void place_query(const StepContext& c, const AttentionSpec& a, const Row& row, int64_t head, float* turned) {
+  const LatentSpec& dims = a.latent;
+  const Buffers& b = c.buffers;
+  const int64_t from = (row.in_wave * a.num_heads + head) * (dims.plain_dim + dims.rope_dim);
+  c.kernels.convert(act_at(c, b.heads, from + dims.plain_dim), c.act, turned, DType::f32, dims.rope_dim);
+  rotate(c, a.rope, rope_index(b, a.rope), row.token, turned);
+  const int64_t width = row.prompt ? expanded_key_dim(a) : a.head_dim;
+  const int64_t at = row.in_wave * query_stride(a) + head * width;
+  if (row.prompt) {
+    std::memset(act_at(c, b.q, at), 0, static_cast<size_t>(width - dims.rope_dim) * bytes_of(c.act));
+    std::memcpy(act_at(c, b.q, at), act_at(c, b.heads, from), static_cast<size_t>(dims.plain_dim) * bytes_of(c.act));
+  }
+  c.kernels.convert(turned, DType::f32, act_at(c, b.q, at + width - dims.rope_dim), c.act, dims.rope_dim);
 }
 
 template <typename T>
@@ -82,17 +126,17 @@ void project_latent(const StepContext& c, const Pass& pass, size_t layer, const 
   project_queries(c, layer, normed, m);
   linear(c, {.x = normed, .x_dtype = c.act, .x_stride = hidden, .y = b.qkv, .y_dtype = DType::f32, .y_stride = a.head_dim}, w.kv_a, {}, m);
   const int64_t query_width = dims.plain_dim + dims.rope_dim;
-  head_linear(c, layer,
-              {.x = b.heads,
-               .x_stride = a.num_heads * query_width,
-               .x_head = query_width,
-               .row = 0,
-               .outputs = dims.kv_rank,
-               .k = dims.plain_dim,
-               .y = b.q,
-               .y_stride = a.q_width(),
-               .y_head = a.head_dim},
-              m);
+  const HeadLinear absorb{.x = b.heads,
+                          .x_stride = a.num_heads * query_width,
+                          .x_head = query_width,
+                          .row = 0,
+                          .outputs = dims.kv_rank,
+                          .k = dims.plain_dim,
+                          .y = b.q,
+                          .y_stride = query_stride(a),
+                          .y_head = a.head_dim};
+  for_generated(c, wave, [&](Range rows) { head_linear(c, layer, absorb, rows); });
+  if (has_prompts(c, wave)) prepare_expansion(c, layer);
   const size_t rope = rope_index(b, a.rope);
   c.pool.parallel_for(wave.blocks.size(), [&](int64_t i, int worker) {
     const QueryBlock& block = b.query_blocks[wave.blocks.begin + i];
@@ -106,12 +150,7 @@ void project_latent(const StepContext& c, const Pass& pass, size_t layer, const 
       rotate(c, a.rope, rope, t, key + dims.kv_rank);
       c.kernels.convert(key, DType::f32, key, c.act, a.head_dim);  // in place: an element never moves up
       c.act == DType::f32 ? store<float>(c, layer, sequence, b.positions[t], key) : store<bf16>(c, layer, sequence, b.positions[t], key);
-      for (int64_t head = 0; head < a.num_heads; ++head) {
-        const void* plain = act_at(c, b.heads, (row * a.num_heads + head) * query_width + dims.plain_dim);
-        c.kernels.convert(plain, c.act, turned, DType::f32, dims.rope_dim);
-        rotate(c, a.rope, rope, t, turned);
-        c.kernels.convert(turned, DType::f32, act_at(c, b.q, row * a.q_width() + head * a.head_dim + dims.kv_rank), c.act, dims.rope_dim);
-      }
+      for (int64_t head = 0; head < a.num_heads; ++head) place_query(c, a, {t, row, block.prompt}, head, turned);
     }
   });
 }
@@ -119,17 +158,16 @@ void project_latent(const StepContext& c, const Pass& pass, size_t layer, const 
 void expand_values(const StepContext& c, size_t layer, const Wave& wave) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const LatentSpec& dims = a.latent;
-  head_linear(c, layer,
-              {.x = c.buffers.attended,
-               .x_stride = int64_t{a.num_heads} * dims.kv_rank,
-               .x_head = dims.kv_rank,
-               .row = dims.plain_dim,
-               .outputs = dims.v_dim,
-               .k = dims.kv_rank,
-               .y = c.buffers.heads,
-               .y_stride = a.o_width(),
-               .y_head = dims.v_dim},
-              wave.rows.size());
+  const HeadLinear op{.x = c.buffers.attended,
+                      .x_stride = attended_stride(a, c.act),
+                      .x_head = dims.kv_rank,
+                      .row = dims.plain_dim,
+                      .outputs = dims.v_dim,
+                      .k = dims.kv_rank,
+                      .y = c.buffers.heads,
+                      .y_stride = a.o_width(),
+                      .y_head = dims.v_dim};
+  for_generated(c, wave, [&](Range rows) { head_linear(c, layer, op, rows); });
 }
 
 void turn_key_heads(void* kv_b, DType dtype, const AttentionSpec& spec) {

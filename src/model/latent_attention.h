@@ -4,13 +4,14 @@
 
 namespace moegen {
 
-/// The parts of latent attention's steps that are its own (absorbed form; see AttentionSpec). They are called by those of steps.h.
+/// The parts of latent attention's steps that are its own (see AttentionSpec). They are called by those of steps.h. Generated tokens take the absorbed
+/// form, those of a prompt the expanded one (expanded_attention.h), also when they are computed again.
 /// @{
 
-/// normed -> q (absorbed); latents and rotated keys -> their pages.
+/// normed -> q; latents and rotated keys -> their pages.
 void project_latent(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave);
 
-/// attended (latents) -> heads (values of the heads).
+/// attended (latents) -> heads (values of the heads), of generated tokens.
 void expand_values(const StepContext& c, size_t layer, const Wave& wave);
 /// @}
 

@@ -12,6 +12,7 @@ struct PassSequence {
   int64_t first_position = 0;
   const int32_t* page_table = nullptr;  ///< [positions / kPageTokens, KvLayout::groups] up to the last position here; a page that no query from
                                         ///< the first position on sees may be gone
+  int64_t prompt_len = 0;               ///< positions before it have the prompt's tokens, those from it on generated ones
   int32_t state = 0;                    ///< number of its recurrent state, which no other sequence in flight has
 };
 

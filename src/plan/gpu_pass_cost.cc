@@ -150,7 +150,8 @@ void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host,
   products.read_bytes = w.fixed_bytes * fixed_stored_;
   products.copy_bytes = w.fixed_bytes * (1 - fixed_on_device_) + (l == 0 ? tokens * spec_.hidden * kElementBytes : 0);
   const double product = product_seconds(tokens * w.fixed_flops, w.fixed_bytes) + kStepSeconds;
-  const double prompts = prompt_keys * w.key_flops / rate;
+  const double prompt_flops = prompt_keys * w.prompt_key_flops + std::max(0.0, load.chunk_ends - load.prompt_tokens) * w.expansion_flops;
+  const double prompts = prompt_flops / rate;
   products.gpu_seconds = product;
   products.parts = parts_of(products);
   products.back_bytes = in_host * tokens * w.kv_bytes + on_cpu * load.decodes * w.query_bytes;
@@ -166,7 +167,7 @@ void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host,
   pieces.push_back(attend);
   cost.projections += product;
   cost.attention += prompts + decodes;
-  cost.flops += (tokens * w.fixed_flops + (prompt_keys + (1 - on_cpu) * decode_keys) * w.key_flops) / machine_.gpu->bf16_flops;
+  cost.flops += (tokens * w.fixed_flops + prompt_flops + (1 - on_cpu) * decode_keys * w.key_flops) / machine_.gpu->bf16_flops;
 }
 
 // Experts that stay first, while the others come.

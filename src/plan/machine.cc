@@ -59,9 +59,9 @@ double Machine::decode_seconds(const AttentionShape& shape, double sequences, do
   return std::max(kv_bytes / dram.bandwidth, shape.flops() * sequences * context / cpu.attention_flops);
 }
 
-double Machine::prefill_seconds(const AttentionShape& shape, double context, double keys) const {
+double Machine::prefill_seconds(const AttentionShape& shape, double context, double keys, double chunk_ends) const {
   const auto* like = attention_like(*this, shape);
-  return shape.flops() * keys / (like != nullptr ? like->prefill.at(context) : cpu.attention_flops);
+  return (shape.prompt_flops() * keys + shape.expansion_flops() * chunk_ends) / (like != nullptr ? like->prefill.at(context) : cpu.attention_flops);
 }
 
 double delta_decode_bytes(const DeltaSpec& d) {

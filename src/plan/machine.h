@@ -16,13 +16,20 @@ struct AttentionShape {
   int kv_heads = 0;
   int head_dim = 0;
   int latent_dim = 0;  ///< as the kernels' Attention has it
+  int plain_dim = 0;   ///< of latent attention: LatentSpec
+  int v_dim = 0;       ///< likewise
 
   AttentionShape() = default;
-  AttentionShape(int num_heads, int num_kv_heads, int dim, int latent = 0)
-      : heads(num_heads), kv_heads(num_kv_heads), head_dim(dim), latent_dim(latent) {}
-  explicit AttentionShape(const AttentionSpec& a) : AttentionShape(a.num_heads, a.num_kv_heads, a.head_dim, a.latent.kv_rank) {}
-  /// Of the products of a query's heads with a key and its value.
+  AttentionShape(int num_heads, int num_kv_heads, int dim, int latent = 0, int plain = 0, int v = 0)
+      : heads(num_heads), kv_heads(num_kv_heads), head_dim(dim), latent_dim(latent), plain_dim(plain), v_dim(v) {}
+  explicit AttentionShape(const AttentionSpec& a)
+      : AttentionShape(a.num_heads, a.num_kv_heads, a.head_dim, a.latent.kv_rank, a.latent.plain_dim, a.latent.v_dim) {}
+  /// Of the products of a generated token's heads with a key and its value.
   [[nodiscard]] double flops() const { return 2.0 * heads * (head_dim + (latent_dim > 0 ? latent_dim : head_dim)); }
+  /// Likewise of a prompt's token, which has the expanded form in latent attention,
+  [[nodiscard]] double prompt_flops() const { return latent_dim > 0 ? 2.0 * heads * (plain_dim + head_dim - latent_dim + v_dim) : flops(); }
+  /// where a key and its value are made of the latent for all queries of a chunk.
+  [[nodiscard]] double expansion_flops() const { return 2.0 * heads * latent_dim * (plain_dim + v_dim); }
   bool operator==(const AttentionShape&) const = default;
 };
 
@@ -48,7 +55,7 @@ struct StepRates {
   struct Attention {
     AttentionShape shape;
     Surface decode;  ///< bytes/s of K and V over the context, for numbers of sequences
-    Curve prefill;   ///< FLOP/s (AttentionShape::flops() a query and key) over the context, where a prompt ends
+    Curve prefill;   ///< FLOP/s (prompt_flops() a query and key, expansion_flops() a key) over the context, where a prompt ends
     bool operator==(const Attention&) const = default;
   };
   /// What goes row by row: elements/s over rows, in parentheses the elements of a row.
@@ -147,10 +154,10 @@ struct Machine {
   [[nodiscard]] double linear_seconds(int64_t outputs, int64_t k, double rows, DType weights) const;
   /// One generated token each of `sequences`, which have `kv_bytes` of K and V in this layer together, `context` tokens each.
   [[nodiscard]] double decode_seconds(const AttentionShape& shape, double sequences, double context, double kv_bytes) const;
-  /// Queries of prompts that end at `context` and see `keys` keys in all.
   /// Of linear attention, over tokens of which `decodes` are generated ones, each with its own state; estimated, not measured.
   [[nodiscard]] double delta_seconds(const DeltaSpec& d, double tokens, double decodes) const;
-  [[nodiscard]] double prefill_seconds(const AttentionShape& shape, double context, double keys) const;
+  /// Queries of prompts that end at `context` and see `keys` keys in all; `chunk_ends`: positions up to the end of each chunk, together.
+  [[nodiscard]] double prefill_seconds(const AttentionShape& shape, double context, double keys, double chunk_ends) const;
   /// `rows` rows of `width` elements.
   [[nodiscard]] double row_seconds(Curve StepRates::Rows::*step, double rows, double width) const;
   /// @}

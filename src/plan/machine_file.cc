@@ -167,10 +167,11 @@ Machine::Ssd parse_ssd(const Json& json, const std::string& where) {
 }
 
 StepRates::Attention parse_attention(const Json& json, const std::string& where) {
-  const Config c = fields(json, where, {"heads", "kv_heads", "head_dim", "latent_dim", "decode", "prefill"});
+  const Config c = fields(json, where, {"heads", "kv_heads", "head_dim", "latent_dim", "plain_dim", "v_dim", "decode", "prefill"});
   const auto size = [&](std::string_view field) { return static_cast<int>(c.integer(field, 1, 1 << 20)); };
+  const auto latent = [&](std::string_view field) { return static_cast<int>(c.integer(field, 0, 1 << 20, 0)); };
   static_cast<void>(needed(json, "decode", where));
-  return {{size("heads"), size("kv_heads"), size("head_dim"), static_cast<int>(c.integer("latent_dim", 0, 1 << 20, 0))},
+  return {{size("heads"), size("kv_heads"), size("head_dim"), latent("latent_dim"), latent("plain_dim"), latent("v_dim")},
           parse_surface(json, "decode", "sequences", "bandwidth", where),
           needed_curve(json, "prefill", where)};
 }
@@ -254,6 +255,8 @@ OrderedJson to_json(const StepRates& s) {
                        {"kv_heads", a.shape.kv_heads},
                        {"head_dim", a.shape.head_dim},
                        {"latent_dim", a.shape.latent_dim},
+                       {"plain_dim", a.shape.plain_dim},
+                       {"v_dim", a.shape.v_dim},
                        {"decode", to_json(a.decode, "sequences", "bandwidth")},
                        {"prefill", to_json(a.prefill)}};
   });

@@ -32,7 +32,12 @@ ModelWork model_work(const ModelSpec& spec, std::span<const TensorSpec> table, D
   for (size_t l = 0; l < out.layers.size(); ++l) {
     const AttentionSpec& a = spec.layers[l].attention;
     out.layers[l].kv_bytes = static_cast<double>(layer_page_bytes(a, kv)) / kPageTokens;
-    if (!a.is_linear()) out.layers[l].key_flops = AttentionShape(a).flops();
+    if (!a.is_linear()) {
+      const AttentionShape shape(a);
+      out.layers[l].key_flops = shape.flops();
+      out.layers[l].prompt_key_flops = shape.prompt_flops();
+      out.layers[l].expansion_flops = shape.expansion_flops();
+    }
     out.layers[l].query_bytes = static_cast<double>(a.q_width()) * static_cast<double>(bytes_of(DType::bf16));
   }
   return out;

@@ -14,7 +14,9 @@ struct LayerWork {
   double expert_bytes = 0;  ///< of all routed experts
   double expert_flops = 0;  ///< of a token in one of them
   double kv_bytes = 0;      ///< of a token
-  double key_flops = 0;     ///< of a query and a key, all heads
+  double key_flops = 0;     ///< of a generated token's query and a key, all heads
+  double prompt_key_flops = 0;  ///< of a prompt's
+  double expansion_flops = 0;   ///< of a key that was there before a chunk of a prompt: latent attention makes it and its value again
   double query_bytes = 0;   ///< of a token's q, and of what attention makes of it
 };
 

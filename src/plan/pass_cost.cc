@@ -29,6 +29,7 @@ PassLoad load_of(const Pass& pass) {
     const double keys = tokens * (static_cast<double>(s.first_position) + (tokens + 1) / 2);
     (s.num_tokens == 1 ? load.decodes : load.prompt_tokens) += tokens;
     (s.num_tokens == 1 ? load.decode_keys : load.prompt_keys) += keys;
+    if (s.num_tokens > 1) load.chunk_ends += static_cast<double>(s.first_position) + tokens;
   }
   return load;
 }
@@ -69,13 +70,14 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
   };
   double products = 0;  // multiply-adds
   double bytes = 0;     // of weights and KV
-  const auto linear = [&](int64_t outputs, int64_t k) {
-    add(&PassCost::projections, machine_.linear_seconds(outputs, k, tokens, spec_.dtype));
-    products += static_cast<double>(outputs) * static_cast<double>(k) * tokens;
+  const auto linear = [&](int64_t outputs, int64_t k, double rows) {
+    if (rows <= 0) return;
+    add(&PassCost::projections, machine_.linear_seconds(outputs, k, rows, spec_.dtype));
+    products += static_cast<double>(outputs) * static_cast<double>(k) * rows;
     bytes += static_cast<double>(outputs) * static_cast<double>(k) * element;
   };
   add(&PassCost::rows, 2 * machine_.row_seconds(&StepRates::Rows::norm, tokens, hidden));
-  for (const LinearShape& l : linears_of(a, spec_.hidden)) linear(l.outputs, l.k);
+  for (const LinearShape& l : linears_of(a, spec_.hidden)) linear(l.outputs, l.k, l.of_generated ? load.decodes : tokens);
   const double turned = a.is_latent()   ? a.num_heads * a.latent.rope_dim + a.head_dim
                         : a.is_linear() ? a.delta.channels()
                                         : a.q_width() + 2 * a.kv_width();
@@ -95,12 +97,12 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
   if (load.prompt_tokens > 0 && !a.is_linear()) {
     const double mean = load.prompt_keys / load.prompt_tokens;
     const double keys = load.prompt_tokens * keys_within(a.mean_window(), mean);
-    add(&PassCost::attention, machine_.prefill_seconds(shape, std::max(1.0, 2 * mean), keys));
-    products += keys * shape.flops() / 2;
+    add(&PassCost::attention, machine_.prefill_seconds(shape, std::max(1.0, 2 * mean), keys, load.chunk_ends));
+    products += (keys * shape.prompt_flops() + load.chunk_ends * shape.expansion_flops()) / 2;
   }
   Layer out;
   if (!mlp.dense()) {
-    linear(mlp.num_experts, spec_.hidden);
+    linear(mlp.num_experts, spec_.hidden, tokens);
     add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::route, tokens, mlp.num_experts));
   }
   out.before = cost.cpu - before_cpu;

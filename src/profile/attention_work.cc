@@ -5,6 +5,7 @@
 #include <random>
 
 #include "base/checked.h"
+#include "model/expanded_attention.h"
 
 namespace moegen {
 namespace {
@@ -34,13 +35,26 @@ Work work_of(const ModelSpec& spec, const AttentionLoad& load, DType kv_dtype) {
   for (int64_t p = load.context - load.queries; p < load.context; ++p) keys += static_cast<double>(p + 1 - first_seen(p, load.window, 0));
   const auto count = static_cast<double>(load.sequences);
   const double kv_bytes = static_cast<double>(layer_page_bytes(a, kv_dtype)) / kPageTokens;
-  return {count * keys * AttentionShape(a).flops(), count * static_cast<double>(load.context - first_seen_of(load)) * kv_bytes};
+  const AttentionShape shape(a);
+  const bool prompt = load.queries > 1;
+  const double flops = prompt ? shape.prompt_flops() * keys + shape.expansion_flops() * static_cast<double>(load.context) : shape.flops() * keys;
+  return {count * flops, count * static_cast<double>(load.context - first_seen_of(load)) * kv_bytes};
+}
+
+// What the expanded form makes keys and values of.
+ModelWeights weights_of(const AttentionShape& shape, const AttentionLoad& load, const Workbench& bench) {
+  ModelWeights weights;
+  weights.layers.resize(1);
+  if (shape.latent_dim > 0 && load.queries > 1) {
+    weights.layers[0].kv_b = view_at(bench, 0, int64_t{shape.heads} * (shape.plain_dim + shape.v_dim), shape.latent_dim);
+  }
+  return weights;
 }
 
 }  // namespace
 
 AttentionWork::AttentionWork(const AttentionShape& shape, const AttentionLoad& load, DType kv_dtype, const Workbench& bench)
-    : layer_(spec_of(shape, load.window), sizes_of(load, bench), kv_dtype, bench),
+    : layer_(spec_of(shape, load.window), sizes_of(load, bench), kv_dtype, bench, weights_of(shape, load, bench)),
       work_(work_of(layer_.spec(), load, kv_dtype)),
       tokens_(static_cast<size_t>(load.sequences * load.queries)),
       seen_pages_(ceil_div<int64_t>(load.context, kPageTokens) - first_seen_of(load) / kPageTokens),
@@ -49,8 +63,8 @@ AttentionWork::AttentionWork(const AttentionShape& shape, const AttentionLoad& l
   std::shuffle(page_tables_.begin(), page_tables_.end(), std::mt19937(0));
   for (int64_t i = 0; i < ceil_div<int64_t>(load.context, kPageTokens); ++i) page_tables_.push_back(page_tables_[static_cast<size_t>(i)]);
   for (int64_t s = 0; s < load.sequences; ++s) {
-    sequences_.push_back(
-        {static_cast<int32_t>(s * load.queries), static_cast<int32_t>(load.queries), load.context - load.queries, page_tables_.data()});
+    sequences_.push_back({static_cast<int32_t>(s * load.queries), static_cast<int32_t>(load.queries), load.context - load.queries,
+                          page_tables_.data(), load.queries > 1 ? load.context : 0});
   }
   pass_ = {tokens_, sequences_, {}};
   begin_pass(layer_.context(), pass_);
@@ -62,6 +76,7 @@ Work AttentionWork::run() {
     next_page_ = (next_page_ + seen_pages_) % layer_.kv_pages();
   }
   const Wave wave = wave_of(layer_.context(), static_cast<int64_t>(tokens_.size()), 0);
+  if (layer_.context().weights.layers[0].kv_b) prepare_expansion(layer_.context(), 0);
   attend(layer_.context(), pass_, 0, wave, 0, static_cast<int64_t>(sequences_.size()));
   return work_;
 }

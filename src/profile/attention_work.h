@@ -10,7 +10,8 @@
 
 namespace moegen {
 
-/// Sequences of equal lengths in one pass. Each brings `queries` tokens, the last of its `context`: 1 is decode, `context` a whole prompt.
+/// Sequences of equal lengths in one pass. Each brings `queries` tokens, the last of its `context`: 1 is decode, more are of a prompt,
+/// `context` all of it.
 struct AttentionLoad {
   int64_t sequences = 1;
   int64_t queries = 1;

@@ -37,7 +37,8 @@ ModelSpec bench_spec(int64_t hidden, int64_t width, const AttentionShape& shape)
   layer.attention.num_heads = shape.heads;
   layer.attention.num_kv_heads = shape.kv_heads;
   layer.attention.head_dim = shape.head_dim;
-  layer.attention.latent.kv_rank = shape.latent_dim;
+  const int rope_dim = shape.latent_dim > 0 ? shape.head_dim - shape.latent_dim : 0;
+  layer.attention.latent = {.kv_rank = shape.latent_dim, .plain_dim = shape.plain_dim, .rope_dim = rope_dim, .v_dim = shape.v_dim};
   layer.attention.scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));
   layer.attention.rope.dim = shape.head_dim;
   layer.mlp.width = static_cast<int>(width);
@@ -104,7 +105,7 @@ BenchLayer::BenchLayer(ModelSpec spec, const PassSizes& sizes, DType kv_dtype, c
       context_{spec_, weights_, bench.kernels, bench.pool, kv_, bench.memory.data(), nullptr, buffers_, sizes_, frequencies_, bench.act} {
   fill_random(buffers_.hidden, DType::f32, sizes_.pass_tokens * spec_.hidden, bench.pool);
   fill_random(buffers_.normed, bench.act, sizes_.pass_tokens * spec_.hidden, bench.pool);
-  fill_random(buffers_.q, bench.act, sizes_.pass_tokens * spec_.layers[0].attention.q_width(), bench.pool);
+  fill_random(buffers_.q, bench.act, sizes_.pass_tokens * query_stride(spec_.layers[0].attention), bench.pool);
 }
 
 }  // namespace moegen

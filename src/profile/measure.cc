@@ -147,8 +147,8 @@ StepRates measure_steps(const ModelShapes& shapes, DType kv_dtype, const Workben
   const auto share = [&](double of_all, size_t count) { return effort.part(of_all / static_cast<double>(count)); };
   for (const auto& [hidden, width] : shapes.mlps)
     s.mlps.push_back({hidden, width, measure_mlp(hidden, width, bench, share(kMlps, shapes.mlps.size()))});
-  for (const auto& [outputs, k] : shapes.linears) {
-    s.linears.push_back({outputs, k, measure_linear(outputs, k, bench, share(kLinears, shapes.linears.size()))});
+  for (const LinearShape& l : shapes.linears) {
+    s.linears.push_back({l.outputs, l.k, measure_linear(l.outputs, l.k, bench, share(kLinears, shapes.linears.size()))});
   }
   const size_t attentions = shapes.attentions.size();
   for (const AttentionShape& shape : shapes.attentions) {

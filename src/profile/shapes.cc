@@ -52,7 +52,9 @@ std::string ModelShapes::text() const {
   std::string out = fmt::format("mlps {} linears", mlps);
   for (const LinearShape& l : linears) out += fmt::format(" {}x{}", l.outputs, l.k);
   out += " attentions";
-  for (const AttentionShape& a : attentions) out += fmt::format(" {}:{}x{}/{}", a.heads, a.kv_heads, a.head_dim, a.latent_dim);
+  for (const AttentionShape& a : attentions) {
+    out += fmt::format(" {}:{}x{}/{}/{}/{}", a.heads, a.kv_heads, a.head_dim, a.latent_dim, a.plain_dim, a.v_dim);
+  }
   const LayerSpec& layer = spec.layers[0];
   return out + fmt::format(" hidden {} vocab {} experts {} of {} rope {} qk_norm {} bias {}", spec.hidden, spec.vocab, layer.mlp.top_k,
                            layer.mlp.num_experts, layer.attention.rope.dim, static_cast<int>(layer.attention.qk_norm), layer.attention.qkv_bias);

@@ -373,6 +373,7 @@ void set_experts_from(const Config& c, ModelSpec& s, const MlpSpec& experts, int
 void read_deepseek_v2(const Config& c, ModelSpec& s) {
   if (c.flag("attention_bias", false)) unsupported(c, "attention_bias");
   MlpSpec experts = read_deepseek_experts(c, false);
+  if (const std::string scores = c.text("scoring_func", "softmax"); scores != "softmax") unsupported(c, "scoring_func \"" + scores + "\"");
   if (experts.router.renormalize) unsupported(c, "norm_topk_prob");  // transformers ignores it, the model's own code does not
   experts.router.scores = RouterSpec::Scores::softmax;
   experts.router.correction_bias = false;
@@ -779,6 +780,12 @@ constexpr std::array kFamilies{
     Family{"olmoe", "OlmoeForCausalLM", read_olmoe, {}},
     Family{"deepseek_v2", "DeepseekV2ForCausalLM", read_deepseek_v2, kSharedExpertsNames, {.latent_attention = true}},
     Family{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3, kSharedExpertsNames, {.latent_attention = true}},
+    Family{"kimi_k2", "KimiK2ForCausalLM", read_deepseek_v3, kSharedExpertsNames, {.latent_attention = true, .same_as = "deepseek_v3"}},
+    Family{"kimi_k25",
+           "KimiK25ForConditionalGeneration",
+           read_deepseek_v3,
+           kSharedExpertsNames,
+           {.latent_attention = true, .prefix = "language_model.model.", .same_as = "deepseek_v3"}},
     Family{"dots1", "Dots1ForCausalLM", read_dots1, kSharedExpertsNames},
     Family{"glm4_moe", "Glm4MoeForCausalLM", read_glm4_moe, kSharedExpertsNames, {.partial_rope = true}},
     Family{"minimax_m2", "MiniMaxM2ForCausalLM", read_minimax_m2, kMixtralNames, {.partial_rope = true}},

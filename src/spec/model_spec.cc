@@ -19,8 +19,8 @@ std::vector<LinearShape> linears_of(const AttentionSpec& spec, int64_t hidden) {
   if (m.q_rank > 0) out.push_back({m.q_rank, hidden});
   out.push_back({heads * (m.plain_dim + m.rope_dim), m.q_rank > 0 ? m.q_rank : hidden});
   out.push_back({m.kv_rank + m.rope_dim, hidden});
-  out.push_back({heads * m.kv_rank, m.plain_dim});
-  out.push_back({heads * m.v_dim, m.kv_rank});
+  out.push_back({heads * m.kv_rank, m.plain_dim, true});
+  out.push_back({heads * m.v_dim, m.kv_rank, true});
   out.push_back({hidden, spec.o_width()});
   return out;
 }

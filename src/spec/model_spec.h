@@ -145,6 +145,7 @@ struct MlpSpec {
 struct LinearShape {
   int64_t outputs = 0;
   int64_t k = 0;
+  bool of_generated = false;  ///< tokens alone: latent attention expands keys and values for those of prompts
   bool operator==(const LinearShape&) const = default;
 };
 /// Those of a layer's attention, in their order. What latent attention does for each head is one of all heads together; neighbours of linear

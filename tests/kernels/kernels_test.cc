@@ -933,5 +933,148 @@ TEST_P(KernelsTest, AttentionBitsDoNotDependOnTheChunk) {
   }
 }
 
+// Attention over keys that come a range at a time has the bits of attention over all of them, and values may have a width of their own.
+TEST_P(KernelsTest, AttentionOverRangesOfKeysHasTheSameBits) {
+  struct Case {
+    int head_dim, value_width;
+    int64_t queries, first_position, window;
+    DType dtype;
+    bool sinks;
+  };
+  for (const Case& c : {Case{192, 128, 70, 60, 0, DType::bf16, false}, Case{34, 20, 40, 90, 0, DType::f32, false},
+                        Case{6, 33, 9, 100, 0, DType::bf16, false}, Case{16, 48, 50, 80, 41, DType::f32, true}}) {
+    const int64_t positions = c.first_position + c.queries;
+    const auto num_pages = static_cast<size_t>(ceil_div<int64_t>(positions, kPageTokens));
+    const size_t page_bytes = static_cast<size_t>(kPageTokens * (c.head_dim + c.value_width)) * bytes_of(c.dtype);
+    std::vector<std::byte> memory(num_pages * page_bytes);
+    for (size_t i = 0; i < num_pages; ++i) {
+      const Values numbers(c.dtype, page_bytes / bytes_of(c.dtype), rng);
+      std::memcpy(memory.data() + i * page_bytes, numbers.data(), page_bytes);
+    }
+    std::vector<int32_t> table;
+    for (size_t i = num_pages; i-- > 0;) table.push_back(static_cast<int32_t>(i));
+    const Values q(c.dtype, static_cast<size_t>(c.queries * c.head_dim), rng, 2);
+    const float sink = 1;
+    const int64_t carry_stride = attention_carry(c.value_width) + 3;
+    std::vector<float> scratch(static_cast<size_t>(attention_scratch(std::max(c.head_dim, c.value_width)))),
+        carry(static_cast<size_t>(c.queries * carry_stride), std::nanf(""));
+    const auto run = [&](const Kernels& kernels, const std::vector<Range>& ranges) {
+      Values out(c.dtype, static_cast<size_t>(c.queries * c.value_width), rng);
+      for (const Range& keys : ranges) {
+        const int64_t before = std::max<int64_t>(0, keys.begin - c.first_position);
+        Attention op{.q = static_cast<const std::byte*>(q.data()) + static_cast<size_t>(before * c.head_dim) * bytes_of(c.dtype),
+                     .q_stride = c.head_dim,
+                     .out = static_cast<std::byte*>(out.data()) + static_cast<size_t>(before * c.value_width) * bytes_of(c.dtype),
+                     .out_stride = c.value_width,
+                     .dtype = c.dtype,
+                     .kv_dtype = c.dtype,
+                     .kv_heads = 1,
+                     .heads = 1,
+                     .head_dim = c.head_dim,
+                     .num_queries = c.queries - before,
+                     .first_position = c.first_position + before,
+                     .pages = memory.data(),
+                     .page_bytes = page_bytes,
+                     .page_table = table.data() + keys.begin / kPageTokens,
+                     .window = c.window,
+                     .scale = 1 / std::sqrt(static_cast<float>(c.head_dim)),
+                     .sinks = c.sinks ? &sink : nullptr,
+                     .scratch = scratch.data(),
+                     .value_width = c.value_width,
+                     .first_key = keys.begin,
+                     .num_keys = keys.size(),
+                     .carry = carry.data() + before * carry_stride,
+                     .carry_stride = carry_stride};
+        if (keys.size() == 0) op.carry = nullptr;  // all at once
+        kernels.attention(op);
+      }
+      return out;
+    };
+    const int64_t end = round_up<int64_t>(positions, kPageTokens);
+    const Values whole = run(fast(), {{0, 0}});
+    const Values want = run(plain(), {{0, 0}});
+    const Values plain_ranges = run(plain(), {{0, 64}, {64, end}});
+    for (const auto& ranges : std::vector<std::vector<Range>>{{{0, end}}, {{0, 64}, {64, end}}, {{0, 32}, {32, 64}, {64, 96}, {96, end}}}) {
+      const Values have = run(fast(), ranges);
+      const Values plain_have = run(plain(), ranges);
+      for (size_t i = 0; i < static_cast<size_t>(c.queries * c.value_width); ++i) {
+        ASSERT_EQ(have[i], whole[i]) << c.head_dim << " " << ranges.size() << " " << i;
+        ASSERT_EQ(plain_have[i], plain_ranges[i]) << c.head_dim << " " << ranges.size() << " " << i;
+        ASSERT_NEAR(plain_have[i], want[i], c.dtype == DType::bf16 ? 2 * kBf16Eps * (1 + std::abs(want[i])) : 1e-5);
+        ASSERT_NEAR(have[i], want[i], c.dtype == DType::bf16 ? 2 * kBf16Eps * (1 + std::abs(want[i])) : 1e-5);
+      }
+    }
+  }
+}
+
+// Pages of latents with NaN where no token is, expanded by `kernels` from page `first` on; the result's pages are as large as `op` says.
+struct Latents {
+  Latents(DType type, int rank, int plain, int rope, int v, std::vector<int32_t> counts, std::mt19937& rng)
+      : tokens(std::move(counts)), weights(type, static_cast<size_t>((plain + v) * rank), rng, 0.2F) {
+    op = {.dtype = type, .w = weights.data(), .kv_rank = rank, .plain_dim = plain, .rope_dim = rope, .v_dim = v};
+    const int64_t width = rank + rope;
+    const size_t bytes = latent_page_bytes(type, width);
+    memory.assign(tokens.size() * bytes, std::byte{0xff});
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      pages.push_back(memory.data() + i * bytes);
+      for (int64_t t = 0; t < tokens[i]; ++t) {
+        const Values key(type, static_cast<size_t>(width), rng);
+        if (type == DType::f32) store_latent(static_cast<const float*>(key.data()), width, t, memory.data() + i * bytes);
+        if (type == DType::bf16) store_latent(static_cast<const bf16*>(key.data()), width, t, memory.data() + i * bytes);
+      }
+    }
+  }
+  std::vector<std::byte> expand(const Kernels& kernels, size_t first, size_t count) {
+    std::vector<std::byte> out(count * op.page_bytes(), std::byte{0});
+    std::vector<float> room(op.scratch_bytes() / sizeof(float) + 16);
+    op.scratch = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(room.data()) + 63) / 64 * 64);
+    op.pages = pages.data() + first;
+    op.tokens = tokens.data() + first;
+    op.num_pages = static_cast<int64_t>(count);
+    op.out = out.data();
+    kernels.expand_latents(op);
+    return out;
+  }
+  // Element d of the key of a token, or of its value.
+  [[nodiscard]] float element(const std::vector<std::byte>& out, size_t page, bool value, int64_t t, int64_t d) const {
+    const int64_t at = value ? kPageTokens * op.key_dim() + value_index(op.dtype, op.v_dim, t, d) : key_index(op.dtype, t, d);
+    const std::byte* from = out.data() + page * op.page_bytes();
+    return op.dtype == DType::f32 ? reinterpret_cast<const float*>(from)[at] : to_float(reinterpret_cast<const bf16*>(from)[at]);
+  }
+  std::vector<int32_t> tokens;
+  Values weights;
+  LatentExpansion op;
+  std::vector<std::byte> memory;
+  std::vector<const std::byte*> pages;
+};
+
+TEST_P(KernelsTest, ExpandedLatentsAreTheReference) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const auto& [rank, plain, rope, v] : std::vector<std::array<int, 4>>{{512, 128, 64, 128}, {34, 7, 2, 9}, {16, 40, 8, 3}, {64, 1, 16, 50}}) {
+      Latents latents(dtype, rank, plain, rope, v, {32, 31, 17, 1, 20, 27}, rng);
+      const size_t pages = latents.tokens.size();
+      const auto want = latents.expand(reference_kernels(), 0, pages);
+      const auto have = latents.expand(fast(), 0, pages);
+      const double tolerance = (dtype == DType::bf16 ? 2 * kBf16Eps : 0) + rank * kFloatEps;
+      for (size_t i = 0; i < pages; ++i) {
+        const auto alone = latents.expand(fast(), i, 1);
+        for (int64_t t = 0; t < latents.tokens[i]; ++t) {
+          for (const bool value : {false, true}) {
+            for (int64_t d = 0; d < (value ? v : latents.op.key_dim()); ++d) {
+              const float x = latents.element(want, i, value, t, d);
+              ASSERT_NEAR(latents.element(have, i, value, t, d), x, tolerance * (1 + std::abs(x))) << rank << " " << i << " " << t << " " << d;
+              ASSERT_EQ(latents.element(alone, 0, value, t, d), latents.element(have, i, value, t, d)) << "bits depend on what is beside it";
+            }
+          }
+          const bool odd_end = dtype == DType::bf16 && t % 2 == 0 && t + 1 == latents.tokens[i];
+          if (odd_end) {
+            ASSERT_EQ(latents.element(have, i, true, t + 1, 0), 0);
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace moegen

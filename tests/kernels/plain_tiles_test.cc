@@ -32,7 +32,7 @@ struct PlainTiles {
   }
 };
 
-constexpr Kernels kTable{"plain_tiles", tile_gemm<PlainTiles>, rms_norm, rotate, attention, delta_tokens,
+constexpr Kernels kTable{"plain_tiles", tile_gemm<PlainTiles>, rms_norm, rotate, attention, expand_latents<tile_gemm<PlainTiles>>, delta_tokens,
                          silu_mul,      clamped_swiglu,        gelu_mul, axpy,   convert,   maximum,
                          exp_sum,       multiply_only};
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -60,6 +61,23 @@ ModelSpec small_spec() {
   return s;
 }
 
+// Latent attention: queries from a latent or not, an odd width of keys.
+ModelSpec latent_spec() {
+  ModelSpec s = small_spec();
+  s.family = "deepseek_v3";
+  for (LayerSpec& layer : s.layers) {
+    AttentionSpec& a = layer.attention;
+    a.latent = {20, 24, 9, 6, 14};
+    a.num_kv_heads = 1;
+    a.head_dim = 30;
+    a.qkv_bias = false;
+    a.rope.dim = 6;
+    a.scale = 0.4F;
+  }
+  s.layers[0].attention.latent.q_rank = 0;
+  return s;
+}
+
 class Nothing : public LogitsConsumer {
  public:
   void take(int64_t, int64_t count, const float* logits) override {
@@ -82,7 +100,7 @@ int run_counted(Executor& executor) {
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i);
   const std::vector<int32_t> first_pages{3, 0};
   const std::vector<int32_t> second_pages{1};
-  const std::vector<PassSequence> sequences{{0, 35, 0, first_pages.data()}, {35, 5, 0, second_pages.data()}};
+  const std::vector<PassSequence> sequences{{0, 35, 0, first_pages.data(), 33}, {35, 5, 0, second_pages.data(), 5}};
   const std::vector<int32_t> rows{34, 39};
   Nothing consumer;
   const Pass pass{tokens, sequences, rows};
@@ -104,7 +122,7 @@ int64_t elements(const TensorSpec& t) {
 // A model with weights that all stay.
 class ExecutorTest : public ::testing::Test {
  protected:
-  ExecutorTest() {
+  explicit ExecutorTest(const ModelSpec& spec = small_spec()) : spec_(spec) {
     input_.spec = &spec_;
     input_.host_memory = 256 << 20;
     input_.threads = 2;
@@ -112,7 +130,7 @@ class ExecutorTest : public ::testing::Test {
 
   Executor executor(const Plan& plan) { return {spec_, weights_, nullptr, select_kernels("auto"), pool_, plan, DType::bf16}; }
 
-  const ModelSpec spec_ = small_spec();
+  const ModelSpec spec_;
   ThreadPool pool_{2};
   const std::vector<TensorSpec> table_ = tensor_table(spec_);
   const WeightStore store_{table_, DType::bf16, pool_};
@@ -156,6 +174,86 @@ TEST_F(ExecutorTest, WavesOfAttentionGiveTheSameBits) {
   for (const int64_t wave : {1, 2, 31, 32, 33, 71, 149, 150}) {
     for (const int64_t sequences : {1, 2, 1024}) EXPECT_EQ(logits(wave, sequences), want) << wave << " " << sequences;
   }
+}
+
+class LatentExecutorTest : public ExecutorTest {
+ protected:
+  LatentExecutorTest() : ExecutorTest(latent_spec()) { input_.max_pass_tokens = 400; }
+
+  // Logits of all tokens, [vocab] each: those of the sequences in turn, which come in chunks, of sequence i of at most chunks[i], in passes
+  // together. The first prompt_len[i] tokens of a sequence are its prompt.
+  std::vector<float> logits(const Plan& plan, const std::vector<int32_t>& lengths, const std::vector<int64_t>& prompt_len,
+                            const std::vector<int32_t>& chunks) {
+    Executor executor = this->executor(plan);
+    std::vector<std::vector<int32_t>> pages(lengths.size());
+    std::vector<std::vector<float>> found(lengths.size());
+    std::vector<int32_t> done(lengths.size());
+    int32_t page = 0;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      for (int32_t at = 0; at < lengths[i]; at += kPageTokens) pages[i].push_back(page++);
+      std::reverse(pages[i].begin(), pages[i].end());
+    }
+    for (;;) {
+      std::vector<int32_t> tokens;
+      std::vector<PassSequence> parts;
+      std::vector<size_t> which;
+      for (size_t i = 0; i < lengths.size(); ++i) {
+        const int32_t count = std::min(chunks[i], lengths[i] - done[i]);
+        if (count == 0) continue;
+        parts.push_back({static_cast<int32_t>(tokens.size()), count, done[i], pages[i].data(), prompt_len[i]});
+        which.push_back(i);
+        for (int32_t t = done[i]; t < done[i] + count; ++t) tokens.push_back((t * 7 + static_cast<int32_t>(i) * 31) % 100);
+        done[i] += count;
+      }
+      if (parts.empty()) break;
+      std::vector<int32_t> rows(tokens.size());
+      std::iota(rows.begin(), rows.end(), 0);
+      All all;
+      executor.run({tokens, parts, rows}, all);
+      for (size_t p = 0; p < parts.size(); ++p) {
+        const auto* from = all.logits.data() + parts[p].first_row * 100;
+        found[which[p]].insert(found[which[p]].end(), from, from + parts[p].num_tokens * 100);
+      }
+    }
+    std::vector<float> out;
+    for (const auto& f : found) out.insert(out.end(), f.begin(), f.end());
+    return out;
+  }
+};
+
+// Short prompts share a range of pages, a long one goes through several; generated tokens follow, one by one or recomputed at once.
+TEST_F(LatentExecutorTest, ChunksWavesAndRecomputationGiveTheSameBits) {
+  Plan plan = make_plan(input_);
+  const std::vector<int32_t> lengths{3, 200, 40, 1, 70, 20, 33};
+  const std::vector<int64_t> prompts{2, 170, 39, 1, 64, 20, 5};
+  const auto want = logits(plan, lengths, prompts, lengths);
+  EXPECT_EQ(want.size(), 367U * 100);
+  EXPECT_EQ(logits(plan, lengths, prompts, {1, 1, 1, 1, 1, 1, 1}), want) << "token by token";
+  EXPECT_EQ(logits(plan, lengths, prompts, {3, 31, 7, 1, 33, 19, 5}), want);
+  for (const int64_t wave : {1, 33, 100, 367}) {
+    for (const int64_t sequences : {1, 3, 400}) {
+      plan.sizes.wave_tokens = wave;
+      plan.sizes.attention_micro_batch = sequences;
+      EXPECT_EQ(logits(plan, lengths, prompts, lengths), want) << wave << " " << sequences;
+      EXPECT_EQ(logits(plan, lengths, prompts, {2, 90, 40, 1, 64, 2, 6}), want) << wave << " " << sequences;
+    }
+  }
+}
+
+// The form of a token is that of its kind: the bits of generated tokens and of a prompt's differ, by rounding alone.
+TEST_F(LatentExecutorTest, FormsDifferByRoundingAlone) {
+  const Plan plan = make_plan(input_);
+  const auto expanded = logits(plan, {60}, {60}, {60});
+  const auto absorbed = logits(plan, {60}, {0}, {60});
+  EXPECT_NE(expanded, absorbed);
+  for (size_t i = 0; i < expanded.size(); ++i) ASSERT_NEAR(expanded[i], absorbed[i], 0.02) << i;
+  const auto both = logits(plan, {60}, {30}, {60});
+  EXPECT_TRUE(std::equal(both.begin(), both.begin() + 30 * 100, expanded.begin())) << "a prompt's tokens";
+}
+
+TEST_F(LatentExecutorTest, APassAllocatesNothing) {
+  Executor executor = this->executor(make_plan(input_));
+  EXPECT_EQ(run_counted(executor), 0);
 }
 
 // The same spec's weights from a file, its experts through two slots.

@@ -84,7 +84,7 @@ TEST(Machine, StepsTakeTheirCurvesOfTheNearestShape) {
   EXPECT_DOUBLE_EQ(m.mlp_seconds(2048, 5000, 1, DType::bf16), 6.0 * 2048 * 5000 / 2e9);
   EXPECT_DOUBLE_EQ(m.linear_seconds(512, 2048, 1, DType::bf16), 2.0 * 512 * 2048 / 3e9);
   EXPECT_DOUBLE_EQ(m.decode_seconds({32, 8, 128}, 64, 8192, 6e10), 2);
-  EXPECT_DOUBLE_EQ(m.prefill_seconds({32, 4, 128}, 128, 1000), 4.0 * 32 * 128 * 1000 / 1e11);
+  EXPECT_DOUBLE_EQ(m.prefill_seconds({32, 4, 128}, 128, 1000, 128), 4.0 * 32 * 128 * 1000 / 1e11);
   EXPECT_DOUBLE_EQ(m.row_seconds(&StepRates::Rows::norm, 9, 2048), 9 * 2048 / 4e6);
 }
 
@@ -94,7 +94,7 @@ TEST(Machine, WithoutCurvesRatesComeFromPeakAndBandwidth) {
   EXPECT_DOUBLE_EQ(m.mlp_seconds(4096, 14336, 1e6, DType::bf16), 6.0 * 4096 * 14336 * 1e6 / 1.5e12);  // the peak
   EXPECT_DOUBLE_EQ(m.linear_seconds(4096, 4096, 1e6, DType::f32), 2.0 * 4096 * 4096 * 1e6 / 0.75e12);
   EXPECT_DOUBLE_EQ(m.decode_seconds({32, 8, 128}, 8, 512, 150e9), 1);
-  EXPECT_DOUBLE_EQ(m.prefill_seconds({32, 8, 128}, 512, 1e6), 4.0 * 32 * 128 * 1e6 / 5e11);
+  EXPECT_DOUBLE_EQ(m.prefill_seconds({32, 8, 128}, 512, 1e6, 512), 4.0 * 32 * 128 * 1e6 / 5e11);
   EXPECT_GT(m.row_seconds(&StepRates::Rows::norm, 9, 2048), 0);
 }
 

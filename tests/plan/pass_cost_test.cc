@@ -130,6 +130,7 @@ TEST(PassLoad, CountsKeysOfPromptsAndGeneratedTokens) {
   EXPECT_EQ(load.decode_keys, 8);
   EXPECT_EQ(load.prompt_tokens, 13);
   EXPECT_EQ(load.prompt_keys, 1 + 2 + 3 + 10 * 20 + 55);
+  EXPECT_EQ(load.chunk_ends, 3 + 30);
   EXPECT_EQ(load.logit_rows, 3);
 }
 

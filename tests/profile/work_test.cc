@@ -62,6 +62,8 @@ TEST_F(WorkTest, AttentionCountsKeysSeenAndBytesOnce) {
   AttentionWork latent({4, 1, 24, 16}, {3, 1, 33}, DType::bf16, bench_);
   EXPECT_EQ(latent.run().flops, 3 * 33 * 2 * 4 * (24 + 16));
   EXPECT_EQ(latent.run().bytes, 3 * 33 * 24 * 2) << "keys alone";
+  AttentionWork prompt({4, 1, 24, 16, 12, 10}, {2, 40, 70}, DType::bf16, bench_);
+  EXPECT_EQ(prompt.run().flops, 2 * (40 * 70 - 40 * 39 / 2) * 2.0 * 4 * (12 + 8 + 10) + 2 * 70 * 2.0 * 4 * 16 * (12 + 10)) << "in the expanded form";
   AttentionWork longer({4, 2, 16}, {1, 1, 1 << 18}, DType::bf16, bench_);  // than there are pages
   longer.run();
 }

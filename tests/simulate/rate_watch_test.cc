@@ -33,7 +33,7 @@ TEST(RateWatch, ACorrectedMachineTakesAsMuchLonger) {
   const Machine before = round_machine();
   const Machine after = corrected(before, {2, 3});
   EXPECT_NEAR(after.mlp_seconds(64, 64, 10, DType::bf16), 2 * before.mlp_seconds(64, 64, 10, DType::bf16), 1e-12);
-  EXPECT_NEAR(after.prefill_seconds({8, 2, 64}, 100, 1000), 2 * before.prefill_seconds({8, 2, 64}, 100, 1000), 1e-12);
+  EXPECT_NEAR(after.prefill_seconds({8, 2, 64}, 100, 1000, 100), 2 * before.prefill_seconds({8, 2, 64}, 100, 1000, 100), 1e-12);
   EXPECT_NEAR(*after.ssd->read_bandwidth * 3, *before.ssd->read_bandwidth, 1);
 }
 

@@ -309,7 +309,29 @@ TEST(DeepseekV3, SaysWhatItDoesNotHave) {
   EXPECT_ERROR(spec_of(with(c, {{"scoring_func", "softmax"}})), ErrorCode::unsupported, "scoring_func");
   EXPECT_ERROR(spec_of(with(c, {{"moe_layer_freq", 2}})), ErrorCode::unsupported, "moe_layer_freq");
   EXPECT_ERROR(spec_of(with(golden_config("deepseek_v2"), {{"norm_topk_prob", true}})), ErrorCode::unsupported, "norm_topk_prob");
+  EXPECT_ERROR(spec_of(with(golden_config("deepseek_v2"), {{"scoring_func", "sigmoid"}})), ErrorCode::unsupported, "scoring_func \"sigmoid\"");
   EXPECT_ERROR(spec_of(with(golden_config("deepseek_v2"), {{"topk_method", "hash"}})), ErrorCode::unsupported, "topk_method \"hash\"");
+}
+
+// Kimi-K2 is DeepSeek-V3 with other numbers: its own names in config.json, and K2.5 has the text model beside what reads images.
+TEST(KimiK2, IsDeepseekV3UnderItsOwnNames) {
+  json c = golden_config("moonlight");
+  c.update({{"num_attention_heads", 64}, {"n_routed_experts", 384}, {"num_experts_per_tok", 8}, {"routed_scaling_factor", 2.827}});
+  const ModelSpec v3 = spec_of(c);
+  EXPECT_EQ(v3.layers[1].mlp.router, (RouterSpec{RouterSpec::Scores::sigmoid, true, 1, 1, 2, true, 2.827F}));
+  c["model_type"] = "kimi_k2";
+  EXPECT_EQ(spec_of(c).layers, v3.layers) << "as moonshotai/Kimi-K2-Instruct has it";
+  c.erase("architectures");
+  EXPECT_EQ(spec_of(c).layers, v3.layers);
+  c["architectures"] = {"KimiK2ForCausalLM"};
+  EXPECT_EQ(spec_of(c).layers, v3.layers);
+  const json nested = {{"architectures", {"KimiK25ForConditionalGeneration"}}, {"model_type", "kimi_k25"}, {"text_config", c}};
+  const ModelSpec k25 = spec_of(nested);
+  EXPECT_EQ(k25.layers, v3.layers);
+  EXPECT_EQ(tensor_table(k25)[0].name, "language_model.model.embed_tokens.weight");
+  EXPECT_EQ(tensor_table(k25).back().name, "language_model.lm_head.weight");
+  EXPECT_EQ(reason_to_skip(k25, "mm_projector.proj.0.weight"), "for images, which this version does not read");
+  EXPECT_EQ(reason_to_skip(k25, "vision_tower.patch_embed.proj.weight"), "for images, which this version does not read");
 }
 
 TEST(GptOss, SinksWindowsBiasesAndTheClampedActivation) {

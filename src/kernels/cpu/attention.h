@@ -25,6 +25,7 @@ struct AttentionRows {
   using Coefficient = typename Groups<T, S>::Coefficient;
   int64_t count;
   T* out[Simd::kAttentionRows];
+  float* left[Simd::kAttentionRows];           // of `carry`, where the row sees keys behind the range; else null
   const Coefficient* q[Simd::kAttentionRows];  // [head_dim]
   int64_t begin[Simd::kAttentionRows];         // positions that the row sees: [begin, end)
   int64_t end[Simd::kAttentionRows];
@@ -161,8 +162,21 @@ void attend_page(const Attention& op, AttentionRows<T, S>& rows, const PageParts
   for (; d < dim; d += kW) page_values<kRows, 1>(rows, page.values, tokens, dim, d, stride, shrink, ahead);
 }
 
+// The range of positions whose keys are there.
+Range key_range(const Attention& op) {
+  if (op.num_keys == 0) return {0, std::numeric_limits<int64_t>::max()};
+  return {op.first_key, op.first_key + op.num_keys};
+}
+
+template <typename T, typename S>
+void resume_row(const float* carry, int64_t r, int64_t stride, AttentionRows<T, S>& rows) {
+  rows.total[r] = Simd::load(carry);
+  rows.top[r] = carry[kCarryTop];
+  for (int64_t i = 0; i < stride; i += kW) Simd::store(rows.acc + r * stride + i, Simd::load(carry + kCarrySum + i));
+}
+
 // Rows [row, row + count) of queries x heads of a KV head; `scratch` has attention_row_scratch() floats for each. Returns [begin, end) of
-// the positions that any of them sees.
+// the positions that any of them sees, of those that are there.
 template <typename T, typename S>
 Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, float* scratch, AttentionRows<T, S>& rows) {
   const int64_t stride = round_up<int64_t>(op.value_dim(), kW);
@@ -172,6 +186,8 @@ Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, f
   rows.p = reinterpret_cast<typename Groups<T, S>::Coefficient*>(scratch + count * stride);
   float* converted = scratch + count * (stride + kPageTokens);
   Range seen{std::numeric_limits<int64_t>::max(), 0};
+  const Range keys = key_range(op);
+  for (int64_t i = 0; i < count * stride; i += kW) Simd::store(rows.acc + i, Simd::zero());
   for (int64_t r = 0; r < count; ++r) {
     const int64_t query = (row + r) / op.heads;
     const int64_t head = kv_head * op.heads + (row + r) % op.heads;
@@ -182,10 +198,21 @@ Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, f
     rows.begin[r] = first_seen(rows.end[r] - 1, op.window, op.chunk);
     rows.top[r] = op.sinks != nullptr ? op.sinks[head] : kNone;
     rows.total[r] = op.sinks != nullptr ? Simd::keep(Simd::set(1.0F), 1, Simd::zero()) : Simd::zero();
+    float* carry = op.carry == nullptr ? nullptr : op.carry + query * op.carry_stride + head * attention_carry(op.value_dim());
+    if (rows.begin[r] < keys.begin) resume_row(carry, r, stride, rows);
+    rows.left[r] = rows.end[r] > keys.end ? carry : nullptr;
+    rows.begin[r] = std::max(rows.begin[r], keys.begin);
+    rows.end[r] = std::min(rows.end[r], keys.end);
     seen = {std::min(seen.begin, rows.begin[r]), std::max(seen.end, rows.end[r])};
   }
-  for (int64_t i = 0; i < count * stride; i += kW) Simd::store(rows.acc + i, Simd::zero());
   return seen;
+}
+
+template <typename T, typename S>
+void leave_row(int64_t r, int64_t stride, const AttentionRows<T, S>& rows) {
+  Simd::store(rows.left[r], rows.total[r]);
+  rows.left[r][kCarryTop] = rows.top[r];
+  for (int64_t i = 0; i < stride; i += kW) Simd::store(rows.left[r] + kCarrySum + i, Simd::load(rows.acc + r * stride + i));
 }
 
 template <typename T, typename S>
@@ -193,13 +220,17 @@ void finish_rows(const Attention& op, const AttentionRows<T, S>& rows) {
   const int64_t dim = op.value_dim();
   const int64_t stride = round_up<int64_t>(dim, kW);
   for (int64_t r = 0; r < rows.count; ++r) {
+    if (rows.left[r] != nullptr) {
+      leave_row(r, stride, rows);
+      continue;
+    }
     const V factor = Simd::set(1.0F / Simd::sum(rows.total[r]));
     for (int64_t d = 0; d < dim; d += kW) store_some(rows.out[r] + d, Simd::mul(Simd::load(rows.acc + r * stride + d), factor), dim - d);
   }
 }
 
 const std::byte* kv_of(const Attention& op, int kv_head, int64_t position) {
-  return op.pages + static_cast<size_t>(op.page_table[position / kPageTokens * op.table_stride]) * op.page_bytes + op.kv_offset +
+  return op.pages + static_cast<size_t>(op.page_table[(position - op.first_key) / kPageTokens * op.table_stride]) * op.page_bytes + op.kv_offset +
          static_cast<size_t>(kv_head) * op.kv_head_bytes;
 }
 
@@ -328,7 +359,7 @@ void attention(const Attention& op) {
     return;
   }
   const auto attend = [&]<typename T, typename S>(T*, S*) {
-    if (op.num_queries == 1 && op.kv_heads * op.heads <= kAttentionRowsInFlight) {
+    if (op.num_keys == 0 && op.num_queries == 1 && op.kv_heads * op.heads <= kAttentionRowsInFlight) {
       attend_by_pages<T, S>(op);
     } else {
       attend_by_heads<T, S>(op);

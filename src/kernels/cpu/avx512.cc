@@ -4,7 +4,7 @@
 namespace moegen {
 namespace {
 
-constexpr Kernels kTable{"avx512",       gemm,     rms_norm, rotate,  attention, delta_tokens, silu_mul,
+constexpr Kernels kTable{"avx512",       gemm,     rms_norm, rotate,  attention, expand_latents<gemm>, delta_tokens, silu_mul,
                          clamped_swiglu, gelu_mul, axpy,     convert, maximum,   exp_sum,      multiply_only};
 
 }  // namespace

@@ -100,46 +100,118 @@ void rotate(float* head, const float* cos, const float* sin, int64_t dim) {
   }
 }
 
-// One query, one of its heads: softmax(scale * q k^T) v over the keys it sees, in one piece.
+// The keys and values that a query's head sees in an Attention.
+struct Kv {
+  const Attention& op;
+  int head;
+  [[nodiscard]] const std::byte* at(int64_t p) const {
+    return op.pages + static_cast<size_t>(op.page_table[(p - op.first_key) / kPageTokens * op.table_stride]) * op.page_bytes + op.kv_offset +
+           static_cast<size_t>(head / op.heads) * op.kv_head_bytes;
+  }
+  [[nodiscard]] double element(int64_t p, int64_t index, int64_t scale) const {
+    if (op.kv_dtype != DType::i8) return read(at(p), op.kv_dtype, index);
+    return static_cast<double>(static_cast<int8_t>(at(p)[index])) * read(at(p) + kv_scale_offset(op.head_dim), DType::f32, scale);
+  }
+  [[nodiscard]] double key(int64_t p, int64_t d) const { return element(p, key_index(op.kv_dtype, p % kPageTokens, d), p % kPageTokens); }
+  [[nodiscard]] double value(int64_t p, int64_t d) const {
+    if (op.latent_dim > 0) return key(p, d);
+    return element(p, kPageTokens * op.head_dim + value_index(op.kv_dtype, op.value_dim(), p % kPageTokens, d), kPageTokens + p % kPageTokens);
+  }
+};
+
+// softmax(scale * q k^T) v over some keys: what is left of it is a sum, and the largest score, from which on it is counted.
+struct Softmax {
+  double top = -std::numeric_limits<double>::infinity();
+  double total = 0;
+  std::vector<double> sum;
+
+  void add(const Kv& kv, int64_t q_at, Range keys) {
+    const Attention& op = kv.op;
+    std::vector<double> scores;
+    double highest = top;
+    for (int64_t p = keys.begin; p < keys.end; ++p) {
+      double dot = 0;
+      for (int d = 0; d < op.head_dim; ++d) dot += read(op.q, op.dtype, q_at + d) * kv.key(p, d);
+      scores.push_back(dot * static_cast<double>(op.scale));
+      highest = std::max(highest, scores.back());
+    }
+    const double shrink = total == 0 ? 0 : std::exp(top - highest);
+    top = highest;
+    total *= shrink;
+    for (double& s : scores) total += s = std::exp(s - top);
+    for (int d = 0; d < op.value_dim(); ++d) {
+      double& value = sum[static_cast<size_t>(d)];
+      value *= shrink;
+      for (int64_t p = keys.begin; p < keys.end; ++p) value += scores[static_cast<size_t>(p - keys.begin)] * kv.value(p, d);
+    }
+  }
+  void read_from(const float* carry) {
+    total = carry[0];
+    top = carry[kCarryTop];
+    for (size_t d = 0; d < sum.size(); ++d) sum[d] = carry[kCarrySum + static_cast<int64_t>(d)];
+  }
+  void write_to(float* carry) const {
+    carry[0] = static_cast<float>(total);
+    carry[kCarryTop] = static_cast<float>(top);
+    for (size_t d = 0; d < sum.size(); ++d) carry[kCarrySum + static_cast<int64_t>(d)] = static_cast<float>(sum[d]);
+  }
+};
+
+// One query, one of its heads. In one piece, but where keys come in ranges: then a page at a time, with floats between, so that its bits do not
+// depend on the ranges.
 void attend(const Attention& op, int64_t query, int head) {
   const int64_t q_at = query * op.q_stride + static_cast<int64_t>(head) * op.head_dim;
   const int64_t out_at = query * op.out_stride + static_cast<int64_t>(head) * op.value_dim();
   const int64_t last = op.first_position + query;
   const int64_t first = first_seen(last, op.window, op.chunk);
-  const auto kv = [&](int64_t p) {
-    return op.pages + static_cast<size_t>(op.page_table[p / kPageTokens * op.table_stride]) * op.page_bytes + op.kv_offset +
-           static_cast<size_t>(head / op.heads) * op.kv_head_bytes;
-  };
-  const auto element = [&](int64_t p, int64_t index, int64_t scale) {
-    if (op.kv_dtype != DType::i8) return read(kv(p), op.kv_dtype, index);
-    return static_cast<double>(static_cast<int8_t>(kv(p)[index])) * read(kv(p) + kv_scale_offset(op.head_dim), DType::f32, scale);
-  };
-  const auto key = [&](int64_t p, int64_t d) { return element(p, key_index(op.kv_dtype, p % kPageTokens, d), p % kPageTokens); };
-  const auto value_of = [&](int64_t p, int64_t d) {
-    if (op.latent_dim > 0) return key(p, d);
-    return element(p, kPageTokens * op.head_dim + value_index(op.kv_dtype, op.head_dim, p % kPageTokens, d), kPageTokens + p % kPageTokens);
-  };
-  std::vector<double> scores;
-  double top = -std::numeric_limits<double>::infinity();
-  for (int64_t p = first; p <= last; ++p) {
-    double dot = 0;
-    for (int d = 0; d < op.head_dim; ++d) dot += read(op.q, op.dtype, q_at + d) * key(p, d);
-    scores.push_back(dot * static_cast<double>(op.scale));
-    top = std::max(top, scores.back());
+  Softmax softmax;
+  softmax.sum.resize(static_cast<size_t>(op.value_dim()));
+  if (op.sinks != nullptr) softmax.top = op.sinks[head];
+  if (op.sinks != nullptr) softmax.total = 1;
+  const Kv kv{op, head};
+  if (op.num_keys == 0) {
+    softmax.add(kv, q_at, {first, last + 1});
+  } else {
+    const int64_t end = std::min(last + 1, op.first_key + op.num_keys);
+    std::vector<float> between(static_cast<size_t>(attention_carry(op.value_dim())));
+    float* carry = op.carry != nullptr ? op.carry + query * op.carry_stride + head * attention_carry(op.value_dim()) : between.data();
+    if (first < op.first_key) softmax.read_from(carry);
+    for (int64_t p = std::max(first, op.first_key); p < end; p = (p / kPageTokens + 1) * kPageTokens) {
+      softmax.add(kv, q_at, {p, std::min(end, (p / kPageTokens + 1) * kPageTokens)});
+      softmax.write_to(carry);
+      softmax.read_from(carry);
+    }
+    if (end < last + 1) return;
   }
-  if (op.sinks != nullptr) top = std::max(top, static_cast<double>(op.sinks[head]));
-  double sum = op.sinks != nullptr ? std::exp(static_cast<double>(op.sinks[head]) - top) : 0;
-  for (double& s : scores) sum += s = std::exp(s - top);
-  for (int d = 0; d < op.value_dim(); ++d) {
-    double value = 0;
-    for (int64_t p = first; p <= last; ++p) value += scores[static_cast<size_t>(p - first)] * value_of(p, d);
-    write(op.out, op.dtype, out_at + d, value / sum);
-  }
+  for (int d = 0; d < op.value_dim(); ++d) write(op.out, op.dtype, out_at + d, softmax.sum[static_cast<size_t>(d)] / softmax.total);
 }
 
 void attention(const Attention& op) {
   for (int64_t query = 0; query < op.num_queries; ++query) {
     for (int head = 0; head < op.kv_heads * op.heads; ++head) attend(op, query, head);
+  }
+}
+
+void expand_latents(const LatentExpansion& op) {
+  const int64_t width = int64_t{op.kv_rank} + op.rope_dim;
+  for (int64_t i = 0; i < op.num_pages; ++i) {
+    std::byte* keys = op.out + static_cast<size_t>(i) * op.page_bytes();
+    std::byte* values = keys + static_cast<size_t>(kPageTokens * op.key_dim()) * bytes_of(op.dtype);
+    const auto latent = [&](int64_t t, int64_t d) { return read(op.pages[i], op.dtype, key_index(op.dtype, t, d)); };
+    const auto product = [&](int64_t t, int64_t row) {
+      double sum = 0;
+      for (int64_t d = 0; d < op.kv_rank; ++d) sum += latent(t, d) * read(op.w, op.dtype, row * op.kv_rank + d);
+      return sum;
+    };
+    const int64_t plain = op.key_dim() - op.rope_dim;
+    for (int64_t t = 0; t < op.tokens[i]; ++t) {
+      for (int64_t d = 0; d < plain; ++d) write(keys, op.dtype, key_index(op.dtype, t, d), d < op.plain_dim ? product(t, d) : 0);
+      for (int64_t d = op.kv_rank; d < width; ++d) write(keys, op.dtype, key_index(op.dtype, t, plain + d - op.kv_rank), latent(t, d));
+      for (int64_t d = 0; d < op.v_dim; ++d) {
+        write(values, op.dtype, value_index(op.dtype, op.v_dim, t, d), product(t, op.plain_dim + d));
+        if (op.dtype == DType::bf16 && t % 2 == 0) write(values, op.dtype, value_index(op.dtype, op.v_dim, t + 1, d), 0);
+      }
+    }
   }
 }
 
@@ -247,7 +319,7 @@ double multiply_only(DType, int64_t rounds) {
   return 64.0 * static_cast<double>(rounds);
 }
 
-constexpr Kernels kReference{"reference",    gemm,     rms_norm, rotate,  attention, delta_tokens, silu_mul,
+constexpr Kernels kReference{"reference",    gemm,     rms_norm, rotate,  attention, expand_latents, delta_tokens, silu_mul,
                              clamped_swiglu, gelu_mul, axpy,     convert, maximum,   exp_sum,      multiply_only};
 
 }  // namespace

@@ -124,13 +124,13 @@ struct Attention {
   float scale = 0;
   const float* sinks = nullptr;  ///< [kv_heads, heads] one more logit in the softmax of each head, whose weight goes nowhere; or null
   float* scratch = nullptr;      ///< attention_scratch() floats
-  int value_width = 0;  ///< of values beside keys; 0: head_dim. Not with int8.
+  int value_width = 0;           ///< of values beside keys; 0: head_dim. Not with int8.
   /// Where num_keys > 0 only the keys of positions [first_key, first_key + num_keys) are there, both multiples of kPageTokens, and page_table
-  /// begins with the page of first_key; no query is before it. What a query that saw keys before has of its softmax comes from `carry`, and of one that
-  /// sees keys behind it stays there: calls over one range of keys after the other have the bits of one call.
+  /// begins with the page of first_key; no query is before it. What a query that saw keys before has of its softmax comes from `carry`, and of one
+  /// that sees keys behind it stays there: calls over one range of keys after the other have the bits of one call.
   int64_t first_key = 0;
   int64_t num_keys = 0;
-  float* carry = nullptr;  ///< [queries, kv_heads, heads] of attention_carry() floats; may be null where no query sees keys beyond the range
+  float* carry = nullptr;    ///< [queries, kv_heads, heads] of attention_carry() floats; may be null where no query sees keys beyond the range
   int64_t carry_stride = 0;  ///< floats from one query to the next
 
   [[nodiscard]] int value_dim() const { return latent_dim > 0 ? latent_dim : value_width > 0 ? value_width : head_dim; }

@@ -266,7 +266,8 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
   const int64_t parts = ceil_div(a.num_heads, together);
   c.pool.parallel_for(blocks * parts, [&](int64_t i, int worker) {
     const int first_head = static_cast<int>(i % parts) * together;
-    if (here(b.query_blocks[begin + i / parts])) run(b.query_blocks[begin + i / parts], first_head, std::min(together, a.num_heads - first_head), worker);
+    if (here(b.query_blocks[begin + i / parts]))
+      run(b.query_blocks[begin + i / parts], first_head, std::min(together, a.num_heads - first_head), worker);
   });
 }
 

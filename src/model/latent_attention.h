@@ -4,8 +4,8 @@
 
 namespace moegen {
 
-/// The parts of latent attention's steps that are its own (see AttentionSpec). They are called by those of steps.h. Generated tokens take the absorbed
-/// form, those of a prompt the expanded one (expanded_attention.h), also when they are computed again.
+/// The parts of latent attention's steps that are its own (see AttentionSpec). They are called by those of steps.h. Generated tokens take the
+/// absorbed form, those of a prompt the expanded one (expanded_attention.h), also when they are computed again.
 /// @{
 
 /// normed -> q; latents and rotated keys -> their pages.

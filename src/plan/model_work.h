@@ -9,15 +9,15 @@ namespace moegen {
 
 /// What a layer weighs and computes. Bytes, FLOPs.
 struct LayerWork {
-  double fixed_bytes = 0;   ///< weights that every token meets: attention, norms, router, shared expert, or the MLP of a layer without experts
-  double fixed_flops = 0;   ///< of a token with them
-  double expert_bytes = 0;  ///< of all routed experts
-  double expert_flops = 0;  ///< of a token in one of them
-  double kv_bytes = 0;      ///< of a token
-  double key_flops = 0;     ///< of a generated token's query and a key, all heads
+  double fixed_bytes = 0;       ///< weights that every token meets: attention, norms, router, shared expert, or the MLP of a layer without experts
+  double fixed_flops = 0;       ///< of a token with them
+  double expert_bytes = 0;      ///< of all routed experts
+  double expert_flops = 0;      ///< of a token in one of them
+  double kv_bytes = 0;          ///< of a token
+  double key_flops = 0;         ///< of a generated token's query and a key, all heads
   double prompt_key_flops = 0;  ///< of a prompt's
   double expansion_flops = 0;   ///< of a key that was there before a chunk of a prompt: latent attention makes it and its value again
-  double query_bytes = 0;   ///< of a token's q, and of what attention makes of it
+  double query_bytes = 0;       ///< of a token's q, and of what attention makes of it
 };
 
 /// A model as far as the time of its passes depends on it, from its own tensor table: two FLOPs for every element of a matrix and token.

@@ -151,8 +151,8 @@ const Family* family_of(const ModelSpec& spec) {
 
 constexpr std::string_view kModelPrefix = "model.";
 constexpr std::string_view kInner = ".model.";  // a prefix that ends so is that of a whole text model, with its head
-constexpr std::array<std::string_view, 7> kImagePrefixes{"model.visual.",       "vision_model.",       "multi_modal_projector.", "model.vision_tower.",
-                                                         "model.embed_vision.", "vision_tower.",       "mm_projector."};
+constexpr std::array<std::string_view, 7> kImagePrefixes{"model.visual.",       "vision_model.", "multi_modal_projector.", "model.vision_tower.",
+                                                         "model.embed_vision.", "vision_tower.", "mm_projector."};
 constexpr std::array<std::string_view, 2> kAudioPrefixes{"model.audio_tower.", "model.embed_audio."};
 
 class Table {

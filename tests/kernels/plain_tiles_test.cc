@@ -32,9 +32,14 @@ struct PlainTiles {
   }
 };
 
-constexpr Kernels kTable{"plain_tiles", tile_gemm<PlainTiles>, rms_norm, rotate, attention, expand_latents<tile_gemm<PlainTiles>>, delta_tokens,
-                         silu_mul,      clamped_swiglu,        gelu_mul, axpy,   convert,   maximum,
-                         exp_sum,       multiply_only};
+constexpr Kernels kTable{"plain_tiles",  tile_gemm<PlainTiles>,
+                         rms_norm,       rotate,
+                         attention,      expand_latents<tile_gemm<PlainTiles>>,
+                         delta_tokens,   silu_mul,
+                         clamped_swiglu, gelu_mul,
+                         axpy,           convert,
+                         maximum,        exp_sum,
+                         multiply_only};
 
 }  // namespace
 

@@ -78,9 +78,14 @@ double multiply_tiles(DType dtype, int64_t rounds) {
   return 2.0 * 4 * kTileRows * kTileRows * kTileElements * static_cast<double>(rounds);
 }
 
-constexpr Kernels kTable{"amx",    tile_gemm<AmxTiles>, rms_norm, rotate, attention, expand_latents<tile_gemm<AmxTiles>>, delta_tokens,
-                         silu_mul, clamped_swiglu,      gelu_mul, axpy,   convert,   maximum,
-                         exp_sum,  multiply_tiles};
+constexpr Kernels kTable{"amx",          tile_gemm<AmxTiles>,
+                         rms_norm,       rotate,
+                         attention,      expand_latents<tile_gemm<AmxTiles>>,
+                         delta_tokens,   silu_mul,
+                         clamped_swiglu, gelu_mul,
+                         axpy,           convert,
+                         maximum,        exp_sum,
+                         multiply_tiles};
 
 }  // namespace
 

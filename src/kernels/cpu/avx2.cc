@@ -4,8 +4,8 @@
 namespace moegen {
 namespace {
 
-constexpr Kernels kTable{"avx2",         gemm,     rms_norm, rotate,  attention, expand_latents<gemm>, delta_tokens, silu_mul,
-                         clamped_swiglu, gelu_mul, axpy,     convert, maximum,   exp_sum,      multiply_only};
+constexpr Kernels kTable{"avx2",   gemm, rms_norm, rotate,  attention, expand_latents<gemm>, delta_tokens, silu_mul, clamped_swiglu,
+                         gelu_mul, axpy, convert,  maximum, exp_sum,   multiply_only};
 
 }  // namespace
 

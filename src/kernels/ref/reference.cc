@@ -320,7 +320,7 @@ double multiply_only(DType, int64_t rounds) {
 }
 
 constexpr Kernels kReference{"reference",    gemm,     rms_norm, rotate,  attention, expand_latents, delta_tokens, silu_mul,
-                             clamped_swiglu, gelu_mul, axpy,     convert, maximum,   exp_sum,      multiply_only};
+                             clamped_swiglu, gelu_mul, axpy,     convert, maximum,   exp_sum,        multiply_only};
 
 }  // namespace
 

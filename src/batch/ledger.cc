@@ -42,6 +42,7 @@ bool Ledger::enter_answer(std::string_view line) {
     return false;
   }
   if (!answer.is_object() || !answer.contains("custom_id") || (!answer.contains("response") && !answer.contains("error"))) return false;
+  ++answers_;
   const Json& custom_id = answer["custom_id"];
   if (custom_id.is_string() && !custom_id.get_ref<const std::string&>().empty() && !is_duplicate_error(answer)) {
     entries_.add(make_key('c', 0, custom_id.get_ref<const std::string&>()), {.answered = true});

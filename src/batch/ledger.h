@@ -32,9 +32,12 @@ class Ledger {
 
   /// Takes a line that a former run wrote; false if it is no answer.
   bool enter_answer(std::string_view line);
+  /// Lines that were taken so.
+  [[nodiscard]] int64_t answers() const { return answers_; }
 
  private:
   KeyTable entries_;
+  int64_t answers_ = 0;
 };
 
 /// `id` of the answer to the line with this key.

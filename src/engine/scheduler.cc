@@ -121,7 +121,7 @@ void Scheduler::admit() {
     s.state = states_.reserve();
     running_.push_back(std::move(queue.front()));
     queue.pop_front();
-    const int64_t n = std::min(room(), length);
+    const int64_t n = std::min(room(), length - s.computed);
     prefill_tokens_ += n;
     place(s, n);
   }

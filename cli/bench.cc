@@ -22,11 +22,11 @@ void add_common(CLI::App& app, moegen::BenchOptions& o, const std::string& sampl
   app.add_flag("--json", o.json, "one JSON object, in bytes/s and FLOP/s");
 }
 
-void add_kernels(CLI::App& app, moegen::BenchOptions& o, std::string& dtype, const std::string& dtypes = "bfloat16 | float32") {
-  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | amx | avx512_bf16 | avx512 | avx2 | reference (slow)")
+void add_kernels(CLI::App& app, moegen::BenchOptions& o, std::string& dtype, const std::string& dtypes = "bfloat16|float32") {
+  app.add_option("--cpu-path", o.cpu_path, "kernels; auto: the best this CPU runs; reference: slow")
       ->capture_default_str()
-      ->type_name("NAME");
-  app.add_option("--dtype", dtype, dtypes)->capture_default_str()->type_name("TYPE");
+      ->type_name("auto|amx|avx512_bf16|avx512|avx2|reference");
+  app.add_option("--dtype", dtype, "of activations and weights; auto: as the model")->capture_default_str()->type_name(dtypes);
 }
 
 }  // namespace
@@ -49,8 +49,8 @@ void BenchCommand::add_machine() {
   c->add_option("-m,--model", machine_.directory, "the shapes and the dtype of this model, on its file system [those of Qwen3-30B-A3B, here]")
       ->type_name("DIR");
   c->add_flag("--refresh", machine_.refresh, "measures, whatever is kept from before");
-  add_kernels(*c, machine_, machine_.dtype, "auto (as the model) | bfloat16 | float32");
-  c->add_option("--kv-dtype", machine_.kv_dtype, "auto (as --dtype) | int8")->capture_default_str()->type_name("TYPE");
+  add_kernels(*c, machine_, machine_.dtype, "auto|bfloat16|float32");
+  c->add_option("--kv-dtype", machine_.kv_dtype, "auto: as --dtype")->capture_default_str()->type_name("auto|int8");
   add_size(*c, "--file-size", machine_.file_bytes, "of a temporary file that is read where the model's shards have less [512MiB]");
   add_common(*c, machine_, "of every figure, at least");
   c->footer(
@@ -68,9 +68,9 @@ void BenchCommand::add_gemm() {
       ->type_name("NAME,NAME");
   add_counts(*c, "--tokens", gemm_.tokens, "tokens per expert [1,2,4..1024]");
   add_kernels(*c, gemm_, gemm_.dtype);
-  c->add_option("--weights", gemm_.weights, "auto (as --dtype) | fp8 | mxfp4 | int4 (groups of 32) | int4-128 | int8 (groups of 128)")
+  c->add_option("--weights", gemm_.weights, "auto: as --dtype; int4 in groups of 32, int8 of 128")
       ->capture_default_str()
-      ->type_name("TYPE");
+      ->type_name("auto|fp8|mxfp4|int4|int4-128|int8");
   add_common(*c, gemm_);
   c->footer(
       "experts: micro-batches of whole experts, gate and up with the activation, then down; linear: one projection at a time.\n"
@@ -89,14 +89,14 @@ void BenchCommand::add_attention() {
   c->add_option("--window", attention_.window, "keys that a query sees, its own included; 0: all")->capture_default_str()->type_name("N");
   c->add_option("--latent", attention_.latent, "latent attention of these widths, as 512:128:64:128; --heads Q:1")->type_name("RANK:PLAIN:ROPE:V");
   add_kernels(*c, attention_, attention_.dtype);
-  c->add_option("--kv-dtype", attention_.kv_dtype, "auto (as --dtype) | int8")->capture_default_str()->type_name("TYPE");
+  c->add_option("--kv-dtype", attention_.kv_dtype, "auto: as --dtype")->capture_default_str()->type_name("auto|int8");
   add_common(*c, attention_);
   c->footer("As many sequences decode as fill the memory with K and V; prompts come in passes of 4096 tokens.");
 }
 
 void BenchCommand::add_copy() {
   CLI::App* c = command_->add_subcommand("copy", "memcpy from DRAM to DRAM, by threads");
-  c->add_option("--direction", copy_.direction, "h2h: host memory; h2d, d2h: not in this version")->capture_default_str()->type_name("NAME");
+  c->add_option("--direction", copy_.direction, "h2h: host memory; h2d, d2h: not in this version")->capture_default_str()->type_name("h2h|h2d|d2h");
   add_common(*c, copy_);
   c->footer("The roof: half of the rate at which the same threads read, for every byte crosses twice.");
 }

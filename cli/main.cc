@@ -3,10 +3,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iomanip>
 #include <iostream>
 #include <sstream>
 
 #include "bench.h"
+#include "inform.h"
 #include "moegen/batch.h"
 #include "moegen/engine.h"
 #include "moegen/error.h"
@@ -44,15 +46,14 @@ CLI::Validator silent(const CLI::Validator& validator) {
 // The options that every command with a model has.
 void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("-m,--model", o.model, "Hugging Face checkpoint directory, read in place, never the network")->required()->type_name("DIR");
-  app.add_option("--device", o.device, "auto | cpu | cuda[:N]; this version computes on the CPU [auto]")->type_name("NAME");
-  app.add_option("--cpu-path", o.cpu_path, "kernels: auto (the best this CPU runs) | amx | avx512_bf16 | avx512 | avx2 | reference (slow) [auto]")
-      ->type_name("NAME");
-  app.add_option("--dtype", o.dtype, "compute type of activations and KV: auto | bfloat16 | float32 [auto: float32 for a float32 checkpoint]")
-      ->type_name("TYPE");
-  app.add_option("--kv-dtype", o.kv_dtype,
-                 "how KV pages are stored: auto | bfloat16 | int8, which takes half the memory and rounds keys and values [auto: as computed]")
-      ->type_name("TYPE");
-  app.add_option("--load-format", o.load_format, "auto | dummy: random weights of the right shape from config.json [auto]")->type_name("NAME");
+  app.add_option("--device", o.device, "cuda:N is one of several GPUs; this version computes on the CPU [auto]")->type_name("auto|cpu|cuda");
+  app.add_option("--cpu-path", o.cpu_path, "kernels; auto: the best this CPU runs; reference: slow [auto]")
+      ->type_name("auto|amx|avx512_bf16|avx512|avx2|reference");
+  app.add_option("--dtype", o.dtype, "compute type of activations and KV [auto: float32 for a float32 checkpoint]")
+      ->type_name("auto|bfloat16|float32");
+  app.add_option("--kv-dtype", o.kv_dtype, "how KV pages are stored; int8 takes half the memory and rounds keys and values [auto: as computed]")
+      ->type_name("auto|bfloat16|int8");
+  app.add_option("--load-format", o.load_format, "dummy: random weights of the right shape from config.json [auto]")->type_name("auto|dummy");
   app.add_option_function<std::string>(
          "--cpu-attention-share",
          [](const std::string&) { throw CLI::ValidationError("--cpu-attention-share", "is for GPU runs; this version computes on the CPU"); },
@@ -83,10 +84,8 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_flag("--skip-tokenizer-init", o.skip_tokenizer_init, "token ids in, token ids out");
   app.add_option("--seed", o.seed, "used where a request has no seed of its own [0]")->type_name("N");
   app.add_option("--trace", o.trace_file, "a Chrome trace of what computed and what was read when: open it in Perfetto")->type_name("F");
-  auto* parser = app.add_option("--parser", o.parser,
-                                "how reasoning and tool calls of conversations are read: auto (by the chat template) | none | qwen3 | qwen3_coder | "
-                                "deepseek_r1 | deepseek_v3 | deepseek_v31 | openai | glm45 | minimax_m2 | kimi_k2 | mistral [auto]")
-                     ->type_name("NAME");
+  auto* parser = app.add_option("--parser", o.parser, "how reasoning and tool calls of conversations are read [auto: by the chat template]")
+                     ->type_name("auto|none|qwen3|qwen3_coder|deepseek_r1|deepseek_v3|deepseek_v31|openai|glm45|minimax_m2|kimi_k2|mistral");
   app.add_flag_callback(
          "--no-parse", [&o] { o.parser = "none"; }, "leave them in the text: --parser none")
       ->excludes(parser);
@@ -97,9 +96,9 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
       ->type_name("auto|none");
 }
 
-void print_plan(const moegen::EngineInfo& info) {
-  std::cerr << info.model_name << ": " << info.family << ", " << info.dtype << ", " << info.threads << " threads, " << info.cpu_path << " kernels\n";
-  for (const std::string& line : info.plan) std::cerr << "  " << line << "\n";
+// What is to be known before weights are read, which may take minutes.
+void print_start(const moegen::EngineInfo& info) {
+  for (const auto& [label, text] : info.screen) std::cerr << std::left << std::setw(9) << label << text << "\n";
 }
 
 struct GenerateOptions {
@@ -209,10 +208,10 @@ void add_simulate_options(CLI::App& app, EngineOptions& engine, PlanOptions& o) 
       ->check(between(0, 1))
       ->type_name("X");
   app.add_option("--policy", o.policy,
-                 "planned: what moegen does | static: as the published MoE-Gen, padded batches that begin and end together, every expert copied in "
+                 "planned: what moegen does; static: as the published MoE-Gen, padded batches that begin and end together, every expert copied in "
                  "every pass (machines with a GPU) [planned]")
       ->check(silent(CLI::IsMember({"planned", "static"})))
-      ->type_name("NAME");
+      ->type_name("planned|static");
 }
 
 moegen::Workload workload_of(const PlanOptions& o, const EngineOptions& engine) {
@@ -245,9 +244,11 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
       ->type_name("WHAT");
   app.add_flag("--ordered", o.ordered, "answers in the order of the input");
   app.add_option("--metrics", o.metrics_file, "JSON lines, one a pass and a summary")->type_name("F");
-  app.add_option("--progress", o.progress, "auto | bar | plain (a line every 10 s) | none [auto: a bar on a terminal, else plain]")
+  app.add_option("--prometheus", o.prometheus_file, "the state of the run for node_exporter's textfile collector, kept up to date")
+      ->type_name("FILE.prom");
+  app.add_option("--progress", o.progress, "a bar, or a plain line every 10 s [auto: a bar on a terminal, else plain]")
       ->check(silent(CLI::IsMember({"auto", "bar", "plain", "none"})))
-      ->type_name("KIND");
+      ->type_name("auto|bar|plain|none");
   app.add_option("--limit", o.limit, "only the first N requests")->check(between(1, 1e18))->type_name("N");
   app.add_option("--served-model-name", o.served_model_names, "a further name that requests may call the model; repeatable")
       ->allow_extra_args(false)
@@ -261,8 +262,8 @@ int run_batch(const EngineOptions& engine_options, moegen::BatchOptions o) {
   EngineOptions planned = engine_options;
   planned.measure_from = uint64_t{4} << 30;  // smaller models are soon done
   planned.workload = moegen::sample_requests(o, std::filesystem::weakly_canonical(engine_options.model).filename().string());
+  if (o.progress != "none") planned.ready = print_start;
   moegen::Engine engine(planned);
-  if (o.progress != "none") print_plan(engine.info());
   return job.run(engine);
 }
 
@@ -306,6 +307,7 @@ int main(int argc, char** argv) {
   one->footer("Example: moegen generate -m DIR --chat -p \"Why is the sky blue?\" --max-tokens 200");
   tokenize->footer("Example: echo '{\"text\":\"Hello\"}' | moegen tokenize -m DIR");
   const BenchCommand bench(app, add_engine_options);
+  const InformCommands inform(app);
   PlanOptions plan_options;
   CLI::App* plan = app.add_subcommand("plan", "says what would go where, which sizes, how long, and why; runs nothing");
   add_engine_options(*plan, engine_options);
@@ -329,6 +331,7 @@ int main(int argc, char** argv) {
         moegen::show_simulation(engine_options, plan_options.policy == "static", plan_options.json, std::cout);
     }
     if (bench.parsed()) bench.run();
+    if (inform.parsed()) inform.run();
     if (tokenize->parsed()) {
       std::ios::sync_with_stdio(false);  // cin then knows what is there already
       moegen::run_tokenize(model, std::cin, std::cout);

@@ -15,6 +15,7 @@ struct BatchOptions {
   std::string output;                           ///< a file, or "-": stdout
   std::string error_file;                       ///< where failed requests go; empty: to output
   std::string metrics_file;                     ///< JSON lines, one a pass and a summary; empty: none
+  std::string prometheus_file;                  ///< the state in Prometheus' text format, every 10 s; empty: none
   std::string progress = "auto";                ///< auto | bar | plain | none
   std::string trace_file;                       ///< the engine's, which may be none of these files; empty: none
   std::optional<bool> resume;                   ///< empty: refuse to touch an existing output; false: overwrite it

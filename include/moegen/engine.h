@@ -21,6 +21,8 @@ class RequestSource {
   virtual std::optional<Request> next() = 0;
   /// False if next() would have to wait, for a pipe that has nothing to give. Asked only while there is other work.
   virtual bool ready() { return true; }
+  /// Requests that next() will still give, as far as that is known: for the time that is left.
+  virtual std::optional<int64_t> left() { return std::nullopt; }
 };
 
 /// Seconds of passes, by resource.
@@ -29,12 +31,14 @@ struct ResourceSeconds {
   double cpu = 0;      ///< the cores compute
   double storage = 0;  ///< reads are under way
   double wait = 0;     ///< the cores wait for weights
+  double dram = 0;     ///< that DRAM would take alone for the bytes; predicted only
 
   ResourceSeconds& operator+=(const ResourceSeconds& more) {
     passes += more.passes;
     cpu += more.cpu;
     storage += more.storage;
     wait += more.wait;
+    dram += more.dram;
     return *this;
   }
 };
@@ -63,10 +67,16 @@ struct Progress {
   double pass_read_seconds = 0;    ///< of the last pass: storage was idle in the rest of it
   double pass_wait_seconds = 0;    ///< of the last pass
   int64_t pass_weight_bytes_read = 0;
+  double pass_tokens_per_expert = 0;   ///< of the last pass, of those that have any, over all layers; 0 without experts
+  double pass_experts_used = 0;        ///< share that have any
+  int64_t pass_most_of_an_expert = 0;  ///< tokens of the one that has the most
 
   ResourceSeconds measured;           ///< of all passes
   ResourceSeconds predicted;          ///< of all passes; all 0 where no rates of the machine are known
   double pass_predicted_seconds = 0;  ///< of the last pass
+
+  std::optional<double> seconds_left;  ///< until all is answered, as it looked `seconds_left_at` seconds after the start; empty: not known
+  double seconds_left_at = 0;
 };
 
 /// Takes what a run gives; called on the thread of Engine::run.
@@ -79,17 +89,11 @@ class CompletionSink {
   virtual void pass(const Progress& /*progress*/) {}
 };
 
-/// What a caller may want to know about a loaded model.
-struct EngineInfo {
-  std::string model_name;  ///< base name of the directory
-  std::string family;
-  std::string dtype;
-  std::string cpu_path;
-  int64_t vocab_size = 0;
-  int64_t max_model_len = 0;
-  int threads = 0;
-  uint64_t answer_memory = 0;     ///< bytes of host_memory that requests and answers in flight may take
-  std::vector<std::string> plan;  ///< what was decided and why, a line each
+/// What the engine does just now.
+struct Activity {
+  bool in_pass = false;
+  int layer = 0;                   ///< that is computed
+  bool waits_for_storage = false;  ///< for weights that stream
 };
 
 /// What the tokens of answers depend on beside the request, by name: the files of the model, the options that decide bits or lengths.
@@ -114,6 +118,8 @@ class Engine {
 
   /// Ends run() after the pass that is under way. May be called from any thread and from a signal handler.
   void request_stop() noexcept;
+  /// Any thread.
+  [[nodiscard]] Activity activity() const noexcept;
 
  private:
   class Impl;

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace moegen {
@@ -18,6 +20,27 @@ struct RequestLength {
 struct Workload {
   std::string name;  ///< where it comes from, for people
   std::vector<RequestLength> requests;
+};
+
+/// What was decided about a run, and where its model lies.
+struct EngineInfo {
+  std::string model_name;  ///< base name of the directory
+  std::string family;
+  std::string dtype;
+  std::string cpu_path;
+  int64_t vocab_size = 0;
+  int64_t max_model_len = 0;
+  int num_layers = 0;
+  int threads = 0;
+  uint64_t answer_memory = 0;               ///< bytes of host_memory that requests and answers in flight may take
+  uint64_t host_memory = 0;                 ///< bytes that the run may take
+  uint64_t planned_memory = 0;              ///< and what it will
+  int64_t pass_tokens = 0;                  ///< of a pass, at most
+  int64_t sequences = 0;                    ///< in flight, at most
+  std::optional<double> predicted_seconds;  ///< of the whole workload; empty where it or the machine's rates are not known
+  std::string bottleneck;                   ///< then: what bounds it
+  /// For people: "model", "weights", "KV", "plan", "memory", "time", and what there is to say.
+  std::vector<std::pair<std::string, std::string>> screen;
 };
 
 /// Everything that decides how an Engine is set up. Sizes in bytes; an empty optional means "the plan decides".
@@ -48,6 +71,7 @@ struct EngineOptions {
   std::optional<uint64_t> measure_from;          ///< weights for which rates are measured where none are kept: half a minute; empty: never
   Workload workload;                             ///< that sizes are chosen for; empty: none is known
   bool use_generation_config = true;             ///< defaults of generation_config.json
+  std::function<void(const EngineInfo&)> ready;  ///< called when all is decided, before weights are read; may be empty
 };
 
 }  // namespace moegen

@@ -6,6 +6,8 @@
 #include <unordered_map>
 
 #include "api/admission.h"
+#include "api/engine_info.h"
+#include "api/job_watch.h"
 #include "api/model.h"
 #include "api/output_text.h"
 #include "api/pass_watch.h"
@@ -25,6 +27,13 @@ struct Pending {
   size_t sequences_left = 0;  // to finish
 };
 
+// What is not read yet is expected to be as these: memory is planned, and jobs may have many millions.
+Workload first_of(const Workload& workload) {
+  constexpr size_t kMost = 1 << 16;
+  const size_t count = std::min(workload.requests.size(), kMost);
+  return {workload.name, {workload.requests.begin(), workload.requests.begin() + static_cast<ptrdiff_t>(count)}};
+}
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -40,17 +49,15 @@ class Engine::Impl {
                   model_.trace ? &*model_.trace : nullptr),
         sampler_(model_.kernels, model_.spec.vocab, model_.pool.size()),
         loop_(scheduler_, executor_, sampler_, model_.pool, model_.spec.vocab),
-        admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()) {
-    info_.model_name = std::filesystem::weakly_canonical(options.model).filename().string();
-    info_.family = model_.spec.family;
-    info_.dtype = model_.act == DType::bf16 ? "bfloat16" : "float32";
-    info_.cpu_path = model_.kernels.name;
-    info_.vocab_size = model_.spec.vocab;
-    info_.max_model_len = model_.plan.max_model_len;
-    info_.threads = model_.pool.size();
-    info_.answer_memory = model_.plan.answer_bytes;
-    info_.plan = model_.plan.describe();
+        admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()),
+        workload_(first_of(options.workload)) {
+    info_ = engine_info(model_, options);
     if (model_.machine) watch_.emplace(model_, options.workload);
+  }
+
+  [[nodiscard]] Activity activity() const noexcept {
+    const int layer = executor_.layer();
+    return {layer >= 0, layer, model_.stream && model_.stream->waiting()};
   }
 
   [[nodiscard]] const EngineInfo& info() const { return info_; }
@@ -65,6 +72,7 @@ class Engine::Impl {
     progress_ = {};
     stream_start_ = model_.stream ? model_.stream->counters() : StreamCounters{};
     progress_.kv_pages = model_.plan.kv_pages;
+    job_.emplace(model_, workload_);
     const auto start = std::chrono::steady_clock::now();
     std::vector<std::unique_ptr<Sequence>> finished;
     while (!stop_.load()) {
@@ -72,9 +80,13 @@ class Engine::Impl {
       if (scheduler_.idle() && !next_) return true;
       const auto pass_start = std::chrono::steady_clock::now();
       const Loop::PassCounts counts = loop_.step(finished);
-      for (auto& sequence : finished) finish(*sequence);
+      const double pass_seconds = seconds_since(pass_start);
+      for (auto& sequence : finished) {
+        job_->ended(*sequence);
+        finish(*sequence);
+      }
       finished.clear();
-      report(counts, seconds_since(pass_start), seconds_since(start));
+      report(counts, pass_seconds, seconds_since(start), source);
       ended_early_ = 0;
     }
     return false;
@@ -105,6 +117,7 @@ class Engine::Impl {
       } else if (!source_ended_ && (scheduler_.idle() || source.ready())) {
         std::optional<Request> request = source.next();
         source_ended_ = !request.has_value();
+        if (request) job_->taken();
         if (request) admit(std::move(*request));
       } else {
         return;
@@ -147,6 +160,7 @@ class Engine::Impl {
     auto sequence = admission_.make_sequence(pending.admitted, pending.completion.prompts[choice / per_prompt].token_ids, static_cast<int>(choice));
     sequence->request = growing_;
     if (model_.tokenizer) sequence->stop_rule = make_text(pending, *sequence);
+    job_->made(*sequence);
     scheduler_.add(std::move(sequence));
     if (pending.sequences_made == pending.completion.choices.size()) growing_ = -1;
   }
@@ -229,7 +243,7 @@ class Engine::Impl {
 
   std::string token_text(TokenId id) const { return model_.tokenizer ? model_.tokenizer->token_bytes(id) : "token_id:" + std::to_string(id); }
 
-  void report(const Loop::PassCounts& counts, double pass_seconds, double seconds) {
+  void report(const Loop::PassCounts& counts, double pass_seconds, double seconds, RequestSource& source) {
     ++progress_.passes;
     progress_.seconds = seconds;
     progress_.pass_seconds = pass_seconds;
@@ -245,8 +259,8 @@ class Engine::Impl {
     progress_.generated_tokens += counts.sampled;
     progress_.kv_pages_used = scheduler_.pages_used();
     if (model_.stream) report_stream(model_.stream->counters());
-    const ResourceSeconds measured{pass_seconds, pass_seconds - progress_.pass_wait_seconds, progress_.pass_read_seconds,
-                                   progress_.pass_wait_seconds};
+    const ResourceSeconds measured{pass_seconds, pass_seconds - progress_.pass_wait_seconds, progress_.pass_read_seconds, progress_.pass_wait_seconds,
+                                   0};
     progress_.measured += measured;
     if (watch_) {
       const ResourceSeconds predicted = watch_->predict(counts.load);
@@ -254,6 +268,15 @@ class Engine::Impl {
       progress_.predicted += predicted;
       const auto sizes = watch_->compare({counts.load, measured, counts.sampled, ended_early_, sequences_finished_});
       if (sizes) scheduler_.limit(sizes->pass_tokens, sizes->sequences);
+    }
+    const Executor::ExpertLoad& experts = executor_.expert_load();
+    progress_.pass_tokens_per_expert = experts.used > 0 ? static_cast<double>(experts.tokens) / static_cast<double>(experts.used) : 0;
+    progress_.pass_experts_used = experts.experts > 0 ? static_cast<double>(experts.used) / static_cast<double>(experts.experts) : 0;
+    progress_.pass_most_of_an_expert = experts.most;
+    job_->passed(counts.load, pass_seconds);
+    if (job_->due(seconds)) {
+      progress_.seconds_left = job_->seconds_left(scheduler_, source_ended_ ? 0 : source.left(), seconds);
+      progress_.seconds_left_at = seconds;
     }
     sink_->pass(progress_);
   }
@@ -275,6 +298,8 @@ class Engine::Impl {
   Loop loop_;
   Admission admission_;
   std::optional<PassWatch> watch_;  // where rates of the machine are known
+  std::optional<JobWatch> job_;     // of the run
+  Workload workload_;               // what is expected, from its begin
   EngineInfo info_;
   std::unordered_map<int64_t, Pending> pending_;
   int64_t next_key_ = 0;
@@ -301,5 +326,6 @@ Engine::~Engine() = default;
 const EngineInfo& Engine::info() const { return impl_->info(); }
 bool Engine::run(RequestSource& source, CompletionSink& sink) { return impl_->run(source, sink); }
 void Engine::request_stop() noexcept { impl_->request_stop(); }
+Activity Engine::activity() const noexcept { return impl_->activity(); }
 
 }  // namespace moegen

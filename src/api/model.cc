@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "api/engine_info.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/size.h"
@@ -177,6 +178,7 @@ ModelSetup::ModelSetup(const EngineOptions& options)
 }
 
 LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
+  if (options.ready) options.ready(engine_info(*this, options));
   if (!options.trace_file.empty()) trace.emplace(options.trace_file);
   if (checkpoint) {
     check_orders(binding, *checkpoint, pool);

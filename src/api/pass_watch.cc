@@ -15,7 +15,7 @@ double mean_output(const Workload& workload) {
   return static_cast<double>(output_tokens(workload)) / static_cast<double>(std::max<size_t>(1, workload.requests.size()));
 }
 
-ResourceSeconds by_resource(const PassCost& cost) { return {cost.seconds, cost.cpu, cost.storage, cost.wait}; }
+ResourceSeconds by_resource(const PassCost& cost) { return {cost.seconds, cost.cpu, cost.storage, cost.wait, cost.dram}; }
 
 }  // namespace
 

@@ -9,20 +9,10 @@
 #include "simulate/workload.h"
 
 namespace moegen {
+
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// "1,234,567"
-std::string grouped(double number) {
-  const std::string digits = fmt::format("{:.0f}", number);
-  std::string text;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
-    text += digits[i];
-  }
-  return text;
-}
 
 double per_second(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
 
@@ -76,6 +66,18 @@ Json memory_by_tier(const Plan& plan) {
 }
 
 }  // namespace
+
+std::string grouped(double number) {
+  const std::string digits = fmt::format("{:.0f}", number);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+std::string bottleneck_words(const PlannedJob& job) { return in_words(bottleneck(job.job.sum), job.plan.gpu.has_value()); }
 
 std::string duration(double seconds) {
   if (seconds < 120) return fmt::format("{:.{}f} s", seconds, seconds < 10 ? 2 : 1);
@@ -171,7 +173,7 @@ void PlanReport::print(std::ostream& out) const {
   share("SSD", sum.storage, "reads");
   share("waiting", sum.wait, plan.gpu ? "the GPU waits for them" : "cores wait for it");
   share("DRAM", sum.dram, "would take alone for the bytes that it gives");
-  line("bottleneck", in_words(bottleneck(sum), plan.gpu.has_value()));
+  line("bottleneck", bottleneck_words(decision.best));
   line("the job",
        fmt::format("{}: {} prompt and {} generated tokens/s; {:.1f} % of it in the tail{}", duration(job.seconds),
                    grouped(per_second(static_cast<double>(job.prompt_tokens), job.seconds)),

@@ -24,6 +24,10 @@ struct PlanReport {
 
 /// "12.3 s", "2 h 5 min".
 [[nodiscard]] std::string duration(double seconds);
+/// What a job waits for most of all, in words.
+[[nodiscard]] std::string bottleneck_words(const PlannedJob& job);
+/// "1,234,567".
+[[nodiscard]] std::string grouped(double number);
 /// The sizes of a plan in half a line.
 [[nodiscard]] std::string size_words(const Plan& plan);
 

@@ -62,9 +62,11 @@ void trace_passes(const GpuPassCosts& costs, const Plan& plan, const EngineOptio
     }));
     return ++pass < kTracedGpuPasses;
   };
-  const auto simulate = plan.gpu->static_batches ? simulate_static_batches : simulate_job;
-  static_cast<void>(simulate(
-      plan, [&](const PassLoad& load) { return costs.of(load); }, engine.workload, look));
+  const CostOf cost = [&](const PassLoad& load) { return costs.of(load); };
+  if (plan.gpu->static_batches)
+    static_cast<void>(simulate_static_batches(plan, cost, engine.workload, look));
+  else
+    static_cast<void>(simulate_job(plan, cost, engine.workload, look));
 }
 
 std::string more_memory(const char* what, const Decision& now, const Decision& then) {

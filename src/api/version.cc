@@ -6,6 +6,7 @@
 #include "base/size.h"
 #include "device/gpu.h"
 #include "kernels/functions.h"
+#include "kernels/paths.h"
 
 namespace moegen {
 
@@ -23,8 +24,8 @@ std::string backends_text() {
 std::string version_text() {
   std::string found;
   for (const Kernels* kernels : usable_kernels()) found += fmt::format(" {}", kernels->name);
-  return fmt::format("moegen {} (commit {})\n{}\nCPU paths compiled in: amx avx512_bf16 avx512 avx2 reference\nCPU paths found:{}\nCPU: {} ({})",
-                     MOEGEN_VERSION, MOEGEN_COMMIT, backends_text(), found, cpu_name(), to_string(cpu_features()));
+  return fmt::format("moegen {} (commit {})\n{}\nCPU paths compiled in: {}\nCPU paths found:{}\nCPU: {} ({})", MOEGEN_VERSION, MOEGEN_COMMIT,
+                     backends_text(), kKernelPaths, found, cpu_name(), to_string(cpu_features()));
 }
 
 }  // namespace moegen

@@ -17,6 +17,7 @@
 #include "batch/answer.h"
 #include "batch/metrics.h"
 #include "batch/refusal.h"
+#include "batch/summary.h"
 #include "moegen/version.h"
 
 namespace moegen {
@@ -52,8 +53,21 @@ Job::Job(const BatchOptions& options) : options_(options), input_name_(options.i
   source_ = descriptor_source(fd, input_name_, stopping_);
   if (::fstat(fd, &input_stat_) == 0 && S_ISDIR(input_stat_.st_mode)) throw_error(ErrorCode::invalid_argument, "{}: is a directory", input_name_);
   open_outputs();
+  if (!options_.prometheus_file.empty()) claim_prometheus();
   ledger_.emplace(folder_of(options_.output));
   if (keeps()) look_back();
+}
+
+// It is replaced, not appended to: it must be no other file of the job, and its place one that can be written.
+void Job::claim_prometheus() const {
+  const std::string name = "--prometheus " + options_.prometheus_file;
+  struct stat there {};
+  if (::stat(options_.prometheus_file.c_str(), &there) == 0) {
+    if (is_same_file(there, input_stat_))
+      throw_error(ErrorCode::invalid_argument, "{} and the input {} are the same file", name, input_name_);
+    for (const AnswerFile* file : opened_) file->refuse_same(there, name);
+  }
+  write_prometheus(options_.prometheus_file, "");
 }
 
 void Job::open_outputs() {
@@ -135,15 +149,37 @@ void Job::start(const std::string& model_name, uint64_t answer_memory) {
                                         std::min<uint64_t>(share / kParsedBytes, LineReader::kMaxLineBytes));
   start_time_ = std::chrono::steady_clock::now();
   sync_time_ = start_time_;
-  report_ = std::make_unique<ProgressReport>(
-      ProgressReport::Options{.style = progress_style(options_.progress), .input = options_.input, .limit = options_.limit});
+  report_ = std::make_unique<ProgressReport>(ProgressReport::Options{.style = progress_style(options_.progress),
+                                                                     .input = options_.input,
+                                                                     .output = options_.output,
+                                                                     .limit = options_.limit,
+                                                                     .info = info_,
+                                                                     .activity = activity_,
+                                                                     .prometheus_file = options_.prometheus_file});
+}
+
+void Job::describe(const EngineInfo& info, std::function<Activity()> activity) {
+  info_ = info;
+  activity_ = std::move(activity);
+}
+
+// Lines that are left, less those that a former run has answered, as far as lines so far became requests.
+std::optional<int64_t> Job::left() {
+  const auto total = report_->total();
+  if (ended_ || !total) return ended_ ? std::optional<int64_t>(0) : std::nullopt;
+  const int64_t to_skip = std::max<int64_t>(0, ledger_->answers() - status_.skipped);
+  const int64_t lines = std::max<int64_t>(0, *total - lines_taken_ - to_skip);
+  const int64_t new_lines = lines_taken_ - status_.skipped;
+  return new_lines > 0 ? lines * requests_given_ / new_lines : lines;
 }
 
 std::optional<Request> Job::next() {
-  for (Line line; read_line(line);) {
-    if (std::optional<Request> request = take(line)) return request;
-  }
-  return std::nullopt;
+  std::optional<Request> request;
+  report_->at(Step::reading);
+  for (Line line; !request && read_line(line);) request = take(line);
+  report_->at(Step::engine);
+  if (request) ++requests_given_;
+  return request;
 }
 
 // False at the end, and when stopped: a pipe may then be left within a line, or within compressed data.
@@ -169,6 +205,7 @@ std::optional<Request> Job::take(const Line& line) {
     refusal = unreadable;
   }
   Place place;
+  place.line = line.number;
   if (request) place.custom_id = request->custom_id();
   const Ledger::Place entry = ledger_->enter(place.custom_id.value_or(""), line);
   if (former_) former_->check_line(entry, line, input_name_);
@@ -191,6 +228,7 @@ std::optional<Request> Job::take(const Line& line) {
     pending_.emplace(parsed.request.id, Pending{std::move(place), std::move(parsed.answer)});
     return std::move(parsed.request);
   } catch (const Refusal& refused) {
+    count_error(place, refused.error.code);
     answer(place, {refusal_line(place.key, place.custom_id, refused.error), true});
     return std::nullopt;
   }
@@ -201,6 +239,7 @@ void Job::done(Completion completion) {
   MOEGEN_CHECK(!found.empty());
   const auto& [place, plan] = found.mapped();
   if (completion.error) {
+    count_error(place, completion.error->code);
     answer(place, {refusal_line(place.key, place.custom_id, *completion.error), true});
   } else {
     MOEGEN_CHECK(!completion.prompts.empty() && completion.choices.size() % completion.prompts.size() == 0);
@@ -220,19 +259,34 @@ void Job::answer(const Place& place, AnswerText text) {
   update_status();
 }
 
+void Job::count_error(const Place& place, const std::string& code) {
+  const auto same = [&](const ErrorCount& e) { return e.code == code; };
+  const auto at = std::find_if(status_.errors.begin(), status_.errors.end(), same);
+  if (at != status_.errors.end()) {
+    ++at->count;
+  } else {
+    status_.errors.push_back({code, 1, place.custom_id.value_or(""), place.line});
+  }
+}
+
 void Job::write(const AnswerText& text) {
+  report_->at(Step::writing);
   AnswerFile& file = text.failed && errors_ ? *errors_ : *output_;
   file.check_there();
   if (journal_) journal_->add(text.key, text.request);  // first: an answer always has its record
   file.append(text.line);
+  report_->at(Step::engine);
   ++status_.answered;
   if (text.failed) ++status_.failed;
 }
 
 void Job::pass(const Progress& progress) {
   status_.engine = progress;
-  if (metrics_) metrics_->append(pass_metrics(progress));
   update_status();
+  if (metrics_) {
+    status_.memory = resident_memory();
+    metrics_->append(pass_metrics(status_));
+  }
   if (std::chrono::steady_clock::now() - sync_time_ >= kSyncInterval) sync();
 }
 
@@ -255,12 +309,16 @@ void Job::update_status() {
 int Job::finish(bool finished) {
   const bool complete = finished && ended_;
   MOEGEN_CHECK(!complete || (pending_.empty() && (!waiting_ || waiting_->empty())));
-  report_.reset();  // before the last words
   status_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_time_).count();
-  if (metrics_) metrics_->append(summary_metrics(status_, complete));
+  status_.total = report_->total();
+  status_.memory = resident_memory();
+  report_->finish(status_, complete);  // before the last words
+  if (metrics_) metrics_->append(summary_metrics(status_, info_, complete));
   sync();
   if (metrics_) metrics_->flush();
-  if (options_.progress != "none") log_line("{}", summary_text(status_, complete, output_->name()));
+  if (options_.progress != "none") {
+    for (const std::string& line : summary_lines(status_, info_, complete, output_->name())) log_line("{}", line);
+  }
   return complete ? 0 : 130;
 }
 

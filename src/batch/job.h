@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,7 +34,10 @@ class Job : public RequestSource, public CompletionSink {
   /// Makes the outputs ready. `answer_memory`: bytes for requests and answers in flight, of
   /// which the engine takes half, answers that wait for their turn a quarter, and the line that is read a quarter. Throws Error.
   void start(const std::string& model_name, uint64_t answer_memory = uint64_t{1} << 30);
+  /// Before start(): what is told about the run, and what the engine does just now.
+  void describe(const EngineInfo& info, std::function<Activity()> activity);
   std::optional<Request> next() override;
+  std::optional<int64_t> left() override;
   bool ready() override { return ended_ || stopping_ || input_->ready(); }
   void done(Completion completion) override;
   void pass(const Progress& progress) override;
@@ -48,6 +52,7 @@ class Job : public RequestSource, public CompletionSink {
     Key key{};
     uint64_t request = 0;  // request_hash
     std::optional<std::string> custom_id{};
+    int64_t line = 0;  // of the input, from 1
   };
   struct Pending {
     Place place;
@@ -64,7 +69,9 @@ class Job : public RequestSource, public CompletionSink {
   void answer(const Place& place, AnswerText text);
   void write(const AnswerText& text);
   void sync();
+  void count_error(const Place& place, const std::string& code);
   void update_status();
+  void claim_prometheus() const;
   [[nodiscard]] std::unique_ptr<AnswerFile> open_output(const std::string& path, std::optional<bool> resume);
   void refuse_others(const AnswerFile& file) const;
 
@@ -88,10 +95,13 @@ class Job : public RequestSource, public CompletionSink {
   std::unique_ptr<WaitingAnswers> waiting_;           // null: answers go out as they come
   int64_t turns_given_ = 0;
   int64_t lines_taken_ = 0;
+  int64_t requests_given_ = 0;
   bool ended_ = false;  // nothing more in the input
   JobStatus status_;
   Time start_time_;
   Time sync_time_;
+  EngineInfo info_;
+  std::function<Activity()> activity_;
 };
 
 }  // namespace moegen

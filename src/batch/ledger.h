@@ -50,17 +50,23 @@ class Ledger {
 
   /// There is an answer to the line of this key, `request` is what the journal has last for it, and the answer is to be made again.
   /// @{
-  void set_answered(const Key& key) { entries_.add(key, {.answered = true}); }
+  void set_answered(const Key& key) {
+    entries_.add(key, {.answered = true});
+    ++answers_;
+  }
   void set_request(const Key& key, uint64_t request) { entries_.add(key, {.request = request}); }
   void set_changed(const Key& key) { entries_.add(key, {.changed = true}); }
   /// @}
   [[nodiscard]] KeyTable::Entry find(const Key& key) const { return entries_.find(key); }
+  /// How often set_answered() was called.
+  [[nodiscard]] int64_t answers() const { return answers_; }
 
  private:
   static Place place_in(KeyTable& lines, const std::string& custom_id, const Line& line);
   [[nodiscard]] Place complete(Place place) const;
 
   KeyTable entries_;
+  int64_t answers_ = 0;
 };
 
 /// `id` of the answer to the line with this key.

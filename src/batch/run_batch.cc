@@ -16,6 +16,7 @@ int BatchJob::run(Engine& engine) {
     impl_->stop();
     engine.request_stop();
   });
+  impl_->describe(engine.info(), [&engine] { return engine.activity(); });
   impl_->start(engine.info().model_name, engine.info().answer_memory);
   return impl_->finish(engine.run(*impl_, *impl_));
 }

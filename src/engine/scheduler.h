@@ -30,6 +30,8 @@ class Scheduler {
   Scheduler(const PassSizes& sizes, const std::vector<KvGroup>& groups, int32_t kv_pages);
 
   void add(std::unique_ptr<Sequence> sequence);
+  /// A sequence that ran before goes on in front of all that wait, from what it has computed. For jobs that are simulated from their middle on.
+  void add_begun(std::unique_ptr<Sequence> sequence) { preempted_.push_back(std::move(sequence)); }
   [[nodiscard]] bool idle() const { return num_waiting() + num_running() == 0; }
   /// Whether it is worth having more sequences waiting: as many as run, to choose from.
   [[nodiscard]] bool wants_more() const { return num_waiting() + num_running() < sizes_.sequences + std::max(kLeastAhead, sizes_.sequences); }
@@ -47,6 +49,14 @@ class Scheduler {
   /// Drops everything.
   void clear();
 
+  [[nodiscard]] const PassSizes& sizes() const { return sizes_; }
+  [[nodiscard]] const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
+  /// Calls f(sequence) for all that wait, those first that will go on first.
+  template <typename F>
+  void for_each_waiting(const F& f) const {
+    for (const auto& s : preempted_) f(*s);
+    for (const auto& s : waiting_) f(*s);
+  }
   [[nodiscard]] int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   [[nodiscard]] int64_t num_waiting() const { return static_cast<int64_t>(preempted_.size() + waiting_.size()); }
   [[nodiscard]] int64_t num_preemptions() const { return preemptions_; }

@@ -37,7 +37,9 @@ void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
   MOEGEN_CHECK(num_tokens > 0 && num_tokens <= sizes_.pass_tokens && num_sequences <= sizes_.sequences);
   if (stream_ != nullptr) stream_->begin_pass(num_tokens);
   begin_pass(context_, pass);
+  expert_load_ = {};
   for (size_t layer = 0; layer < context_.spec.layers.size(); ++layer) {
+    layer_.store(static_cast<int>(layer), std::memory_order_relaxed);
     for (int64_t i = 0; i < ceil_div(num_tokens, sizes_.wave_tokens); ++i) run_attention(pass, layer, wave_of(context_, num_tokens, i));
     run_mlp(num_tokens, layer);
   }
@@ -46,6 +48,7 @@ void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
     compute_logits(context_, pass.logit_rows.data() + first, last - first);
     consumer.take(first, last - first, buffers_.logits);
   });
+  layer_.store(-1, std::memory_order_relaxed);
 }
 
 void Executor::run_attention(const Pass& pass, size_t layer, const Wave& wave) {
@@ -82,6 +85,13 @@ void Executor::run_experts(size_t layer) {
   const auto& experts = context_.weights.layers[layer].experts;
   const int most = stream_ == nullptr ? std::numeric_limits<int>::max() : stream_->units_at_once();
   ExpertBatch batch(context_, trace_, layer);
+  expert_load_.experts += static_cast<int64_t>(experts.size());
+  for (size_t e = 0; e < experts.size(); ++e) {
+    const int64_t rows = batch.rows_of(e);
+    expert_load_.tokens += rows;
+    expert_load_.used += rows > 0 ? 1 : 0;
+    expert_load_.most = std::max(expert_load_.most, rows);
+  }
   size_t resident = 0;
   const auto run_streamed = [&] {
     if (batch.num_experts() == 0) return;

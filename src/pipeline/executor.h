@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <vector>
 
 #include "base/trace.h"
@@ -37,6 +38,17 @@ class Executor {
   /// What a KV page holds: KvLayout::page_bytes.
   [[nodiscard]] std::span<std::byte> kv_page(int32_t page) { return {kv_pages_.data() + static_cast<size_t>(page) * kv_.page_bytes, kv_.page_bytes}; }
 
+  /// How the tokens of the last pass met the experts, over all layers.
+  struct ExpertLoad {
+    int64_t tokens = 0;   ///< a token counts once for each of its experts
+    int64_t used = 0;     ///< experts that have any
+    int64_t experts = 0;  ///< all
+    int64_t most = 0;     ///< tokens of the one that has the most
+  };
+  [[nodiscard]] const ExpertLoad& expert_load() const { return expert_load_; }
+  /// The layer that is computed just now; -1 between passes. Any thread.
+  [[nodiscard]] int layer() const noexcept { return layer_.load(std::memory_order_relaxed); }
+
  private:
   void run_attention(const Pass& pass, size_t layer, const Wave& wave);
   void run_mlp(int64_t num_tokens, size_t layer);
@@ -53,6 +65,8 @@ class Executor {
   Buffers buffers_;
   std::vector<std::vector<float>> frequencies_;
   StepContext context_;
+  ExpertLoad expert_load_;
+  std::atomic<int> layer_{-1};
 };
 
 }  // namespace moegen

@@ -97,7 +97,9 @@ const MlpWeights& WeightStream::take(size_t layer, int expert) {
   if (!front_is_there()) {
     const Trace::Span span(trace_, "wait for weights", static_cast<int64_t>(layer), expert);
     const auto start = Clock::now();
+    waiting_.store(true, std::memory_order_relaxed);
     to_compute_.wait(lock, [&] { return front_is_there(); });
+    waiting_.store(false, std::memory_order_relaxed);
     counters_.wait_seconds += std::chrono::duration<double>(Clock::now() - start).count();
   }
   if (failure_) std::rethrow_exception(failure_);

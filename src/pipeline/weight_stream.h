@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -65,6 +66,8 @@ class WeightStream {
   [[nodiscard]] int units_at_once() const { return std::max(1, static_cast<int>(slots_.size()) / 4); }
 
   [[nodiscard]] StreamCounters counters() const;
+  /// Whether take() waits just now. Any thread.
+  [[nodiscard]] bool waiting() const noexcept { return waiting_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::string_view reader_name() const { return reader_name_; }
 
  private:
@@ -125,6 +128,7 @@ class WeightStream {
   bool end_ = false;
   std::exception_ptr failure_;
   StreamCounters counters_;
+  std::atomic<bool> waiting_{false};
 
   Trace* trace_;
   Cursor cursor_;  // the reading thread's own

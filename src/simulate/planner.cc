@@ -11,10 +11,7 @@
 namespace moegen {
 namespace {
 
-constexpr int64_t kPartRequests = 10;    // of a long job, times the sequences in flight, are simulated to know its rate
-constexpr int64_t kPartOfAlike = 4;      // where each of them stands for many
-constexpr int64_t kMostSimulated = 256;  // sequences in flight; of more, each stands for so many that are alike
-constexpr double kHair = 0.01;           // plans whose jobs differ by less are one and the same
+constexpr double kHair = 0.01;  // plans whose jobs differ by less are one and the same
 
 // What is varied. An empty optional: as make_plan does it.
 struct Sizes {
@@ -103,33 +100,11 @@ class Search {
     return [costs = PassCosts(*b.spec, *in_.machine, plan, b.units)](const PassLoad& load) { return costs.of(load); };
   }
 
-  // Many sequences are simulated as fewer that stand for `alike` each. Of a long job two parts, the second twice the first: what it took more
-  // is the rate at which the rest goes on.
   JobCost whole_job(const Plan& plan) {
     const CostOf one = costs_of(plan);
     if (plan.gpu && plan.gpu->static_batches) return simulate_static_batches(plan, one, *in_.workload);
-    const auto all = static_cast<int64_t>(in_.workload->requests.size());
-    const int64_t alike =
-        std::clamp<int64_t>(std::min(plan.sizes.sequences, all) / kMostSimulated, 1, std::max<int64_t>(1, plan.kv_pages / plan.kv.num_groups()));
-    Plan fewer = plan;
-    fewer.sizes.pass_tokens /= alike;
-    fewer.sizes.sequences /= alike;
-    fewer.kv_pages /= static_cast<int32_t>(alike);
-    const auto times = static_cast<double>(alike);
-    const CostOf cost = [&](const PassLoad& load) { return one(load.times(times)); };
-    const int64_t part = (alike > 1 ? kPartOfAlike : kPartRequests) * fewer.sizes.sequences;
-    const bool long_job = all / alike > 3 * part;
-    const Workload& simulated = part_of(long_job ? 2 * part : all / alike);
-    JobCost job = simulate_job(fewer, cost, simulated);
-    if (long_job) {
-      JobCost more = job;
-      more.add(simulate_job(fewer, cost, part_of(part)), -1);
-      job.add(more, (static_cast<double>(all) / times - static_cast<double>(2 * part)) / static_cast<double>(part));
-    }
-    for (int64_t JobCost::*count :
-         {&JobCost::prompt_tokens, &JobCost::generated_tokens, &JobCost::preemptions, &JobCost::most_sequences, &JobCost::most_pages})
-      job.*count *= alike;
-    return job;
+    return simulate_long_job(
+        plan, one, {static_cast<int64_t>(in_.workload->requests.size()), [this](int64_t count) -> const Workload& { return part_of(count); }});
   }
 
   const Workload& part_of(int64_t count) {

@@ -10,6 +10,10 @@
 namespace moegen {
 namespace {
 
+constexpr int64_t kPartRequests = 10;    // of a long job, times the sequences in flight, are simulated to know its rate
+constexpr int64_t kPartOfAlike = 4;      // where each of them stands for many
+constexpr int64_t kMostSimulated = 256;  // sequences in flight; of more, each stands for so many that are alike
+
 // Sequences of the workload as the scheduler wants them: tokens of no meaning, and no end but their length.
 class Sequences {
  public:
@@ -17,10 +21,10 @@ class Sequences {
 
   [[nodiscard]] bool ended() const { return next_ == workload_.requests.size(); }
 
-  std::unique_ptr<Sequence> next() {
-    const RequestLength& request = workload_.requests[next_++];
+  std::unique_ptr<Sequence> next() { return make(workload_.requests[next_++]); }
+
+  std::unique_ptr<Sequence> make(const RequestLength& request) {
     auto s = std::make_unique<Sequence>();
-    s->request = static_cast<int64_t>(next_);
     s->prompt_len = std::min<int64_t>(request.prompt_tokens, max_len_ - 1);
     s->tokens.reserve(static_cast<size_t>(s->prompt_len + request.output_tokens));
     s->tokens.assign(static_cast<size_t>(s->prompt_len), 0);
@@ -55,10 +59,15 @@ void JobCost::add(const JobCost& other, double times) {
   sum.add(other.sum, times);
 }
 
-JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& workload, const LookAtPass& look) {
+JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& workload, const LookAtPass& look, std::span<const BegunRequest> begun) {
   JobCost job;
   Scheduler scheduler(plan.sizes, plan.kv.groups, plan.kv_pages);
   Sequences sequences(workload, plan.max_model_len);
+  for (const BegunRequest& b : begun) {
+    auto s = sequences.make(b.left);
+    s->computed = std::min(b.computed, s->prompt_len - 1);
+    scheduler.add_begun(std::move(s));
+  }
   std::vector<std::unique_ptr<Sequence>> finished;
   for (;;) {
     while (scheduler.wants_more() && !sequences.ended()) scheduler.add(sequences.next());
@@ -82,6 +91,31 @@ JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& wo
     finished.clear();
   }
   job.preemptions = scheduler.num_preemptions();
+  return job;
+}
+
+JobCost simulate_long_job(const Plan& plan, const CostOf& one, const Requests& requests, std::span<const BegunRequest> begun) {
+  const int64_t all = requests.count + static_cast<int64_t>(begun.size());
+  const int64_t alike = std::clamp<int64_t>(std::min(plan.sizes.sequences, all) / kMostSimulated, 1, std::max<int64_t>(1, plan.kv_pages / plan.kv.num_groups()));
+  Plan fewer = plan;
+  fewer.sizes.pass_tokens /= alike;
+  fewer.sizes.sequences /= alike;
+  fewer.kv_pages /= static_cast<int32_t>(alike);
+  const auto times = static_cast<double>(alike);
+  const CostOf cost = [&](const PassLoad& load) { return one(load.times(times)); };
+  std::vector<BegunRequest> first;
+  for (size_t i = 0; i < begun.size(); i += static_cast<size_t>(alike)) first.push_back(begun[i]);
+  const int64_t part = (alike > 1 ? kPartOfAlike : kPartRequests) * fewer.sizes.sequences;
+  const bool long_job = requests.count / alike > 3 * part;
+  JobCost job = simulate_job(fewer, cost, requests.some(long_job ? 2 * part : requests.count / alike), {}, first);
+  if (long_job) {
+    JobCost more = job;
+    more.add(simulate_job(fewer, cost, requests.some(part), {}, first), -1);
+    job.add(more, (static_cast<double>(requests.count) / times - static_cast<double>(2 * part)) / static_cast<double>(part));
+  }
+  for (int64_t JobCost::*count :
+       {&JobCost::prompt_tokens, &JobCost::generated_tokens, &JobCost::preemptions, &JobCost::most_sequences, &JobCost::most_pages})
+    job.*count *= alike;
   return job;
 }
 

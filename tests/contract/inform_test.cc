@@ -112,8 +112,12 @@ TEST_F(Inform, TheManualHasNoFaults) {
   for (const char* section : {".SH NAME", ".SH SYNOPSIS", ".SH COMMANDS", ".SS run\\-batch", ".SS bench gemm", ".SH EXIT STATUS"})
     EXPECT_THAT(page, HasSubstr(section));
   if (!have("groff") && !have("mandoc")) GTEST_SKIP() << "neither groff nor mandoc is here";
-  if (have("groff")) EXPECT_THAT(shell("groff -man -Tutf8 -ww", page), HasSubstr("throughput"));
-  if (have("mandoc")) EXPECT_EQ(shell("mandoc -Tlint -Wwarning", page), "");
+  if (have("groff")) {
+    EXPECT_THAT(shell("groff -man -Tutf8 -ww", page), HasSubstr("throughput"));
+  }
+  if (have("mandoc")) {
+    EXPECT_EQ(shell("mandoc -Tlint -Wwarning", page), "");
+  }
 }
 
 TEST_F(Inform, DoctorAndUsage) {

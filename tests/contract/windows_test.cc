@@ -12,14 +12,14 @@
 namespace moegen::testing {
 namespace {
 
-struct Run {
+struct Outcome {
   std::map<int64_t, std::vector<TokenId>> tokens;  // of each request, its prompt included
   int64_t most_pages = 0;
   int64_t preemptions = 0;
 };
 
 // Greedy answers to the prompts. Whatever is free between two passes is overwritten with what is not a number in any type.
-Run run(const LoadedModel& model, int32_t pages, const std::vector<std::vector<TokenId>>& prompts, int64_t max_tokens) {
+Outcome run(const LoadedModel& model, int32_t pages, const std::vector<std::vector<TokenId>>& prompts, int64_t max_tokens) {
   Plan plan = model.plan;
   plan.kv_pages = pages;
   Scheduler scheduler(plan.sizes, plan.kv.groups, pages);
@@ -39,7 +39,7 @@ Run run(const LoadedModel& model, int32_t pages, const std::vector<std::vector<T
     s->prompt_len = static_cast<int64_t>(prompts[i].size());
     scheduler.add(std::move(s));
   }
-  Run out;
+  Outcome out;
   std::vector<std::unique_ptr<Sequence>> finished;
   while (!scheduler.idle()) {
     for (int32_t page = 0; page < pages; ++page) {
@@ -88,7 +88,7 @@ TEST_P(Windows, GoldenTokensWhileFreePagesAreSpoilt) {
       const auto& groups = model.plan.kv.groups;
       all_windows = std::ranges::all_of(groups, &KvGroup::bounded);
       for (const int32_t pages : {100, 14, 10}) {
-        const Run have = run(model, pages * static_cast<int32_t>(groups.size()), prompts, 150);
+        const Outcome have = run(model, pages * static_cast<int32_t>(groups.size()), prompts, 150);
         preemptions += have.preemptions;
         if (want.empty()) want = have.tokens;
         EXPECT_EQ(have.tokens, want) << dtype << ", passes of " << pass_tokens << ", " << pages << " pages a group";
@@ -112,7 +112,7 @@ TEST_P(Windows, ALongSequenceHasPagesOfItsWindowsOnly) {
   const int64_t tokens = std::min<int64_t>(model.plan.max_model_len, 500);
   const int64_t full = std::count_if(groups.begin(), groups.end(), [](const KvGroup& g) { return !g.bounded(); });
   const int64_t rows = (tokens + kPageTokens - 1) / kPageTokens;
-  const Run have = run(model, static_cast<int32_t>(rows * model.plan.kv.num_groups()), {prompt_of(tokens - 100)}, 100);
+  const Outcome have = run(model, static_cast<int32_t>(rows * model.plan.kv.num_groups()), {prompt_of(tokens - 100)}, 100);
   EXPECT_EQ(have.tokens.at(0).size(), static_cast<size_t>(tokens));
   EXPECT_LE(have.most_pages, full * rows + (model.plan.kv.num_groups() - full) * 5) << "48 positions of a chunk, and a pass of 64";
   EXPECT_GE(have.most_pages, full * (rows - 1) + 1);

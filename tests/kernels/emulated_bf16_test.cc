@@ -52,8 +52,8 @@ inline __m512 emulated_dpbf16_ps(__m512 sum, __m512bh a, __m512bh b) {
 namespace moegen {
 namespace {
 
-constexpr Kernels kTable{"emulated_bf16", gemm,     rms_norm, rotate,  attention, delta_step, silu_mul,
-                         clamped_swiglu,  gelu_mul, axpy,     convert, maximum,   exp_sum,    multiply_only};
+constexpr Kernels kTable{"emulated_bf16", gemm, rms_norm, rotate,  attention, expand_latents<gemm>, delta_tokens, silu_mul, clamped_swiglu,
+                         gelu_mul,        axpy, convert,  maximum, exp_sum,   multiply_only};
 
 }  // namespace
 

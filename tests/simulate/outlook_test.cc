@@ -74,7 +74,7 @@ class OutlookTest : public ::testing::Test {
     Workload workload;
     for (const Real& r : requests) workload.requests.push_back(r.expected);
     Outlook outlook(plan_, cost_of, workload);
-    Scheduler scheduler(plan_.sizes, plan_.kv_pages);
+    Scheduler scheduler(plan_.sizes, plan_.kv.groups, plan_.kv_pages);
     std::vector<std::unique_ptr<Sequence>> finished;
     std::vector<Estimate> out;
     double now = 0;
@@ -180,7 +180,7 @@ TEST_F(OutlookTest, RightWithin15PercentFromTheFirstTenthOn) {
 TEST_F(OutlookTest, NothingIsSaidWhereNothingIsKnown) {
   const PassCosts costs(spec_, machine_, plan_, units_);
   Outlook outlook(plan_, [&](const PassLoad& load) { return costs.of(load); }, {});
-  const Scheduler scheduler(plan_.sizes, plan_.kv_pages);
+  const Scheduler scheduler(plan_.sizes, plan_.kv.groups, plan_.kv_pages);
   EXPECT_FALSE(outlook.seconds_left(scheduler, 0)) << "no pass yet";
   outlook.passed({4, 100, 0, 0, 4, 0}, 0.1);
   EXPECT_FALSE(outlook.seconds_left(scheduler, 5)) << "no lengths";

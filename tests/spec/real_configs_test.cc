@@ -21,7 +21,7 @@ ModelSpec published(const std::string& name) {
 int64_t parameters_of(const ModelSpec& spec) {
   int64_t sum = 0;
   for (const TensorSpec& t : tensor_table(spec)) {
-    if (!is_scales(t.role)) sum += static_cast<int64_t>(elements_of(t));
+    if (t.part == Part::values) sum += static_cast<int64_t>(elements_of(t));
   }
   return sum;
 }

@@ -12,6 +12,8 @@ std::string roff(const std::string& text, bool typed = false) {
     if (begins && (c == '.' || c == '\'')) out += "\\&";
     if (c == '\\') {
       out += "\\e";
+    } else if (c == '|' && typed) {
+      out += "|\\:";  // a line may end here
     } else if (c == '-' && typed) {
       out += "\\-";
     } else if (c == '\'') {

@@ -16,12 +16,12 @@ struct PassLoad {
   double decode_keys = 0;    ///< that they attend to, together
   double prompt_tokens = 0;  ///< in chunks of prompts
   double prompt_keys = 0;    ///< that they attend to, together
-  double chunk_ends = 0;     ///< positions up to the end of each chunk, together
   double logit_rows = 0;
   double drawn_rows = 0;  ///< of these, where a token is drawn, not the best one taken
+  double chunk_ends = 0;  ///< positions up to the end of each chunk of a prompt, together
 
   [[nodiscard]] PassLoad times(double n) const {
-    return {decodes * n, decode_keys * n, prompt_tokens * n, prompt_keys * n, chunk_ends * n, logit_rows * n, drawn_rows * n};
+    return {decodes * n, decode_keys * n, prompt_tokens * n, prompt_keys * n, logit_rows * n, drawn_rows * n, chunk_ends * n};
   }
 };
 /// Nothing is drawn as far as this knows.

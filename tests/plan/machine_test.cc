@@ -96,6 +96,8 @@ TEST(Machine, WithoutCurvesRatesComeFromPeakAndBandwidth) {
   EXPECT_DOUBLE_EQ(m.decode_seconds({32, 8, 128}, 8, 512, 150e9), 1);
   EXPECT_DOUBLE_EQ(m.prefill_seconds({32, 8, 128}, 512, 1e6, 512), 4.0 * 32 * 128 * 1e6 / 5e11);
   EXPECT_GT(m.row_seconds(&StepRates::Rows::norm, 9, 2048), 0);
+  // DeepSeek's heads: a prompt's queries in the expanded form, and the keys of its chunks made anew.
+  EXPECT_DOUBLE_EQ(m.prefill_seconds({16, 1, 576, 512, 128, 128}, 512, 1e6, 3000), 2.0 * 16 * (320 * 1e6 + 512.0 * 256 * 3000) / 5e11);
 }
 
 TEST(MachineFile, ReadsWhatItWrites) {

@@ -189,7 +189,8 @@ LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
   pool.parallel_for(static_cast<int64_t>(binding.table.size()), [&](int64_t i, int) {
     const auto idx = static_cast<size_t>(i);
     const TensorSpec& t = binding.table[idx];
-    if (t.role == Role::kv_b) turn_key_heads(store->data(idx), store->views()[idx].dtype, spec.layers[static_cast<size_t>(t.layer)].attention);
+    if (t.role == Role::kv_b && t.part == Part::values)
+      turn_key_heads(store->data(idx), store->views()[idx].dtype, spec.layers[static_cast<size_t>(t.layer)].attention);
   });
   weights = assign_weights(spec, binding.table, store->views());
   if (plan.weights.slots > 0) stream.emplace(spec, store->views(), *checkpoint, units, plan.weights, open_async_reader, trace ? &*trace : nullptr);

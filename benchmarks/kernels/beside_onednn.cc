@@ -2,12 +2,11 @@
 //   cmake --preset release -DMOEGEN_ONEDNN=ON && cmake --build --preset release --target beside_onednn   (Debian: libdnnl-dev)
 //   OMP_NUM_THREADS=1 build/release/beside_onednn [CPU_PATH [OUTPUTSxK [TOKENS..]]]
 // oneDNN gets its weights in whatever layout it likes best, made beforehand; moegen reads them as the checkpoint has them.
-#include <dnnl.hpp>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <dnnl.hpp>
 #include <random>
 #include <string>
 #include <vector>

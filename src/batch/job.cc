@@ -63,8 +63,7 @@ void Job::claim_prometheus() const {
   const std::string name = "--prometheus " + options_.prometheus_file;
   struct stat there {};
   if (::stat(options_.prometheus_file.c_str(), &there) == 0) {
-    if (is_same_file(there, input_stat_))
-      throw_error(ErrorCode::invalid_argument, "{} and the input {} are the same file", name, input_name_);
+    if (is_same_file(there, input_stat_)) throw_error(ErrorCode::invalid_argument, "{} and the input {} are the same file", name, input_name_);
     for (const AnswerFile* file : opened_) file->refuse_same(there, name);
   }
   write_prometheus(options_.prometheus_file, "");

@@ -96,7 +96,8 @@ JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& wo
 
 JobCost simulate_long_job(const Plan& plan, const CostOf& one, const Requests& requests, std::span<const BegunRequest> begun) {
   const int64_t all = requests.count + static_cast<int64_t>(begun.size());
-  const int64_t alike = std::clamp<int64_t>(std::min(plan.sizes.sequences, all) / kMostSimulated, 1, std::max<int64_t>(1, plan.kv_pages / plan.kv.num_groups()));
+  const int64_t alike =
+      std::clamp<int64_t>(std::min(plan.sizes.sequences, all) / kMostSimulated, 1, std::max<int64_t>(1, plan.kv_pages / plan.kv.num_groups()));
   Plan fewer = plan;
   fewer.sizes.pass_tokens /= alike;
   fewer.sizes.sequences /= alike;
@@ -148,7 +149,7 @@ JobCost simulate_static_batches(const Plan& plan, const CostOf& cost_of, const W
     const int64_t at_once = std::max<int64_t>(1, plan.sizes.pass_tokens / longest.prompt_tokens);
     for (int64_t i = 0; i < in_batch && goes_on; i += at_once) {
       const auto count = static_cast<double>(std::min(at_once, in_batch - i));
-      run({0, 0, count * prompt, count * prompt * (prompt + 1) / 2, count, 0}, true);
+      run({0, 0, count * prompt, count * prompt * (prompt + 1) / 2, count, 0, count * prompt}, true);
     }
     const auto count = static_cast<double>(in_batch);
     for (int32_t i = 1; i < longest.output_tokens && goes_on; ++i) run({count, count * (prompt + i), 0, 0, count, 0}, false);

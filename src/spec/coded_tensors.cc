@@ -73,8 +73,9 @@ std::vector<TensorSpec> coded_tensors(const TensorSpec& whole, const WeightSchem
   const int64_t group = s.group > 0 ? s.group : cols;
   const bool by_inputs = s.format == WeightFormat::gptq || s.format == WeightFormat::awq;
   if (group % kGroupUnit != 0 || cols % group != 0 || (by_inputs && rows % in_word != 0)) {
-    throw_error(ErrorCode::unsupported, "{} [{},{}]: quantization_config has it in groups of {}; rows of whole groups, multiples of {}, are supported{}",
-                whole.name, rows, cols, group, kGroupUnit, by_inputs ? fmt::format(", and multiples of {} rows", in_word) : "");
+    throw_error(ErrorCode::unsupported,
+                "{} [{},{}]: quantization_config has it in groups of {}; rows of whole groups, multiples of {}, are supported{}", whole.name, rows,
+                cols, group, kGroupUnit, by_inputs ? fmt::format(", and multiples of {} rows", in_word) : "");
   }
   Parts p{whole, whole, whole};
   p.codes.quantised = s.bits == 4 ? DType::i4 : DType::u8;

@@ -207,7 +207,7 @@ TEST_F(Requests, ConversationsGoThroughTheTemplate) {
   const Completion c = answer(r);
   EXPECT_EQ(c.prompts.at(0).text, "<|im_start|>user\nWho made the \"light\"?<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_EQ(std::count(c.prompts[0].token_ids.begin(), c.prompts[0].token_ids.end(), 1), 2);  // one id a special token
-  chat.messages = R"([{"role":"user"}])";
+  chat.messages = R"([{"content":"nobody says it"}])";
   r.prompts = {chat};
   EXPECT_EQ(error_code(r), "invalid_chat/messages");
 }

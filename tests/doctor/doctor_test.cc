@@ -22,9 +22,7 @@ using ::testing::HasSubstr;
 // A made-up /proc and /sys.
 class DoctorTest : public ::testing::Test {
  protected:
-  void put(const std::string& path, const std::string& text) {
-    temp_.write(path, text);
-  }
+  void put(const std::string& path, const std::string& text) { temp_.write(path, text); }
   TempDir temp_;
   const std::filesystem::path& dir = temp_.path();
 

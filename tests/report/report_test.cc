@@ -127,8 +127,8 @@ TEST(Report, HasEveryPartAndNothingFromElsewhere) {
   const TempDir dir;
   for (const int64_t passes : {1, 10, 100'000}) {
     const std::string page = page_of(dir, metrics_of(passes));
-    for (const char* part : {"Throughput", "Batch occupancy", "Tokens per expert", "Resource use", "Memory", "Predicted against measured", "Estimated end",
-                             "Errors by kind", "context_length_exceeded", "row-81", "finished"})
+    for (const char* part : {"Throughput", "Batch occupancy", "Tokens per expert", "Resource use", "Memory", "Predicted against measured",
+                             "Estimated end", "Errors by kind", "context_length_exceeded", "row-81", "finished"})
       EXPECT_THAT(page, HasSubstr(part)) << passes;
     EXPECT_LT(page.size(), 400'000U) << passes;
     EXPECT_FALSE(std::regex_search(page, std::regex("https?:|src=(?!x)|href=|url\\("))) << "loads nothing";
@@ -169,7 +169,8 @@ TEST(Report, ChromiumShowsIt) {
   dir.write("page.html", page_of(dir, metrics_of(3000)));
   const std::string at = dir.path().string();
   const std::string command = fmt::format(
-      "chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir={0}/profile --host-resolver-rules='MAP * ~NOTFOUND' --enable-logging=stderr "
+      "chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir={0}/profile --host-resolver-rules='MAP * ~NOTFOUND' "
+      "--enable-logging=stderr "
       "--window-size=1360,1900 --timeout=20000 {1} file://{0}/page.html > {0}/dom 2> {0}/log",
       at, "--dump-dom");
   ASSERT_EQ(std::system(command.c_str()), 0);

@@ -1,5 +1,4 @@
 // Requests and models from strangers, against the executable: memory and time are bounded, and everyone else is answered.
-#include <chrono>
 #include <functional>
 
 #include "tests/contract/process.h"
@@ -145,12 +144,10 @@ TEST_P(HostileRequests, AreBoundedInMemoryAndTime) {
       R"({"custom_id":"NAME","method":"POST","url":"/v1/completions","body":{"prompt":"And God said","max_tokens":4,"temperature":0}})";
   const auto named = [&](const char* name) { return std::string(neighbour).replace(neighbour.find("NAME"), 4, name) + "\n"; };
   std::ofstream(dir / "in.jsonl") << named("before") << GetParam().line() << "\n" << named("after");
-  const auto begin = std::chrono::steady_clock::now();
   const Result r =
       run({"run-batch", "-m", kDemo, "-i", dir / "in.jsonl", "-o", dir / "out", "--host-memory", std::to_string(kBudget), "--progress", "none"});
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   EXPECT_EQ(r.status, 0) << r.err;
-  EXPECT_LT(seconds, sanitized ? 300 : 60);
+  EXPECT_LT(r.cpu_seconds, sanitized ? 120 : 20);
   if (!sanitized) {
     EXPECT_LT(r.peak_bytes, kBudget + kReading);
   }
@@ -164,7 +161,7 @@ TEST_P(HostileRequests, AreBoundedInMemoryAndTime) {
   EXPECT_EQ(lines, 3);
   EXPECT_FALSE(answers["before"].empty());
   EXPECT_EQ(answers["before"], answers["after"]);
-  ::testing::Test::RecordProperty("seconds", std::to_string(seconds));
+  ::testing::Test::RecordProperty("seconds", std::to_string(r.cpu_seconds));
   ::testing::Test::RecordProperty("peak_bytes", std::to_string(r.peak_bytes));
 }
 
@@ -210,11 +207,10 @@ TEST_F(HostileModel, AHeaderOfAMillionTensorsIsRefusedInBoundedTime) {
   std::string length;
   for (int i = 0; i < 8; ++i) length += static_cast<char>(header.size() >> (8 * i) & 0xff);
   std::ofstream(model / "model.safetensors", std::ios::binary) << length << header;
-  const auto begin = std::chrono::steady_clock::now();
   const Result r = run({"run-batch", "-m", model, "-i", requests(1, 1), "-o", dir / "out", "--skip-tokenizer-init"});
   EXPECT_EQ(r.status, 1);
   EXPECT_NE(r.err.find("superfluous"), std::string::npos) << r.err.substr(0, 300);
-  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), 120);
+  EXPECT_LT(r.cpu_seconds, std::string_view(MOEGEN_SANITIZE).empty() ? 60 : 360);
   if (std::string_view(MOEGEN_SANITIZE).empty()) {
     EXPECT_LT(r.peak_bytes, int64_t{4} << 30);
   }

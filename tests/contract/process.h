@@ -24,6 +24,7 @@ struct Result {
   int status = -1;  // exit status, or 128 + signal
   std::string out, err;
   int64_t peak_bytes = 0;
+  double cpu_seconds = 0;  // of all its threads: does not depend on what else runs
 };
 
 inline std::string slurp(const std::filesystem::path& path) {
@@ -64,7 +65,9 @@ class Process : public ::testing::Test {
     int status = 0;
     rusage usage{};
     ::wait4(pid, &status, 0, &usage);
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(dir / "stdout"), slurp(dir / "stderr"), usage.ru_maxrss * 1024};
+    const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(dir / "stdout"), slurp(dir / "stderr"), usage.ru_maxrss * 1024,
+            seconds(usage.ru_utime) + seconds(usage.ru_stime)};
   }
 
   Result run(std::vector<std::string> args) { return wait(start(std::move(args))); }

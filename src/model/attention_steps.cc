@@ -32,6 +32,8 @@ void fill_angles(const StepContext& c, int64_t num_tokens) {
 
 void fill_query_blocks(const StepContext& c, const Pass& pass) {
   const Buffers& b = c.buffers;
+  // Latent attention has a form for each kind of token. Elsewhere a page's tokens stay together: a token's value is stored with its neighbour's.
+  const bool latent = std::any_of(c.spec.layers.begin(), c.spec.layers.end(), [](const LayerSpec& layer) { return layer.attention.is_latent(); });
   const int64_t wave_tokens = c.sizes.wave_tokens;
   int64_t blocks = 0;
   int64_t waves = 0;
@@ -43,7 +45,7 @@ void fill_query_blocks(const StepContext& c, const Pass& pass) {
       const int64_t row = seq.first_row + t;
       if (row == waves * wave_tokens) b.wave_begin[waves++] = blocks;
       const int64_t room = std::min(kPageTokens - (seq.first_position + t) % kPageTokens, waves * wave_tokens - row);
-      const int64_t prompt_left = seq.prompt_len - seq.first_position - t;
+      const int64_t prompt_left = latent ? seq.prompt_len - seq.first_position - t : 0;
       const bool prompt = prompt_left > 0;
       const int64_t count = std::min({room, seq.num_tokens - t, prompt ? prompt_left : room});
       b.query_blocks[blocks++] = {static_cast<int32_t>(s), static_cast<int32_t>(t), static_cast<int32_t>(count), prompt};

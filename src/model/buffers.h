@@ -26,7 +26,7 @@ struct QueryBlock {
   int32_t sequence = 0;  ///< of the pass
   int32_t first = 0;     ///< query within the sequence's tokens of this pass
   int32_t count = 0;
-  bool prompt = false;  ///< all of them are tokens of a prompt, else all are generated ones
+  bool prompt = false;  ///< of latent attention: all of them are tokens of a prompt, else all are generated ones
 };
 
 /// Consecutive tokens of a prompt in one wave, whose latent attention is computed in the expanded form by one task for each head.

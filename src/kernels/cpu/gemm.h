@@ -389,7 +389,8 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
 template <typename P, typename X, typename Row>
 void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   using Scalar = typename P::Scalar;
-  const bool in_place = std::is_same_v<X, Scalar> && op.k % P::kStep == 0;
+  constexpr int64_t kStep = std::max<int64_t>(P::kStep, kRowLine<Row> / kW);  // elements of k that are multiplied one after the other, there or not
+  const bool in_place = std::is_same_v<X, Scalar> && op.k % kStep == 0;
   const int64_t stretch = in_place && rows.size() <= Simd::kFewRows ? op.k : kFewStretch;
   const int64_t turns = ceil_div<int64_t>(rows.size(), Simd::kFewRows);
   Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, stretch, kW);
@@ -399,7 +400,7 @@ void few_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
     const X* x[kSomeRows];
     const Scalar* scalars[kSomeRows];
     for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i) + k;
-    rows_as<Scalar, P::kStep>(x, rows.size(), length, reinterpret_cast<Scalar*>(scratch.packed), scalars);
+    rows_as<Scalar, kStep>(x, rows.size(), length, reinterpret_cast<Scalar*>(scratch.packed), scalars);
     for (int64_t col = 0; col < cols.size(); col += kW) {
       Row w[kW];
       for (int64_t j = 0; j < kW; ++j) w[j] = weight_row<Row>(op, cols, col + j) + k;

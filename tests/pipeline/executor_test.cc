@@ -176,6 +176,27 @@ TEST_F(ExecutorTest, WavesOfAttentionGiveTheSameBits) {
   }
 }
 
+// A sequence that was preempted brings its answer's tokens behind its prompt's, in the same page: one of a pair of values.
+TEST_F(ExecutorTest, WhereAPromptEndsChangesNoBits) {
+  input_.max_pass_tokens = 256;
+  const Plan plan = make_plan(input_);
+  std::vector<int32_t> tokens(256);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 7 % 100);
+  std::vector<int32_t> rows(tokens.size());
+  std::iota(rows.begin(), rows.end(), 0);
+  const std::vector<int32_t> pages{0, 1, 2, 3, 4, 5, 6, 7};
+  Executor executor = this->executor(plan);
+  const auto logits = [&](int64_t prompt_len) {
+    std::vector<PassSequence> sequences;
+    for (int32_t i = 0; i < 8; ++i) sequences.push_back({32 * i, 32, 0, &pages[static_cast<size_t>(i)], prompt_len});
+    All all;
+    executor.run({tokens, sequences, rows}, all);
+    return all.logits;
+  };
+  const auto want = logits(32);
+  for (int i = 0; i < 60; ++i) EXPECT_EQ(logits(1 + i % 30), want) << i;
+}
+
 class LatentExecutorTest : public ExecutorTest {
  protected:
   LatentExecutorTest() : ExecutorTest(latent_spec()) { input_.max_pass_tokens = 400; }

@@ -87,7 +87,6 @@ class Engine::Impl {
       }
       finished.clear();
       report(counts, pass_seconds, seconds_since(start), source);
-      ended_early_ = 0;
     }
     return false;
   }
@@ -98,7 +97,6 @@ class Engine::Impl {
     source_ended_ = false;
     growing_ = -1;
     most_sequences_ = 0;
-    ended_early_ = 0;
     sequences_finished_ = 0;
     next_.reset();
     held_bytes_ = 0;
@@ -183,7 +181,6 @@ class Engine::Impl {
     const auto it = pending_.find(s.request);
     Pending& pending = it->second;
     ++sequences_finished_;
-    if (s.finish_reason == FinishReason::stop) ++ended_early_;
     if (!s.error.empty()) {
       pending.completion.error = failure(s, pending.request);
     } else {
@@ -266,7 +263,7 @@ class Engine::Impl {
       const ResourceSeconds predicted = watch_->predict(counts.load);
       progress_.pass_predicted_seconds = predicted.passes;
       progress_.predicted += predicted;
-      const auto sizes = watch_->compare({counts.load, measured, counts.sampled, ended_early_, sequences_finished_});
+      const auto sizes = watch_->compare({counts.load, measured, sequences_finished_}, [this] { return job_->lengths(scheduler_); });
       if (sizes) scheduler_.limit(sizes->pass_tokens, sizes->sequences);
     }
     const Executor::ExpertLoad& experts = executor_.expert_load();
@@ -305,8 +302,7 @@ class Engine::Impl {
   int64_t next_key_ = 0;
   int64_t most_sequences_ = 0;  // of a pass
   int64_t sequences_finished_ = 0;
-  int64_t ended_early_ = 0;  // of these, with the last pass, before their limit
-  int64_t growing_ = -1;     // key of the request whose sequences are being made, or -1
+  int64_t growing_ = -1;  // key of the request whose sequences are being made, or -1
   bool source_ended_ = false;
   std::optional<Pending> next_;  // admitted, waits until answers in flight leave room
   uint64_t held_bytes_ = 0;      // of all in pending_

@@ -23,6 +23,7 @@ class JobWatch {
   [[nodiscard]] bool due(double seconds) const { return seconds >= next_look_; }
   /// `requests_left`: of the source; empty: not known.
   [[nodiscard]] std::optional<double> seconds_left(const Scheduler& scheduler, std::optional<int64_t> requests_left, double now);
+  [[nodiscard]] AnswerLengths lengths(const Scheduler& scheduler) const { return outlook_.lengths(scheduler); }
 
  private:
   Machine machine_;

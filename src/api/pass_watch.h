@@ -1,12 +1,13 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 
 #include "api/model.h"
 #include "moegen/engine.h"
 #include "plan/pass_cost.h"
-#include "simulate/length_watch.h"
+#include "simulate/answer_lengths.h"
 #include "simulate/rate_watch.h"
 
 namespace moegen {
@@ -23,12 +24,11 @@ class PassWatch {
   struct Pass {
     PassLoad load;
     ResourceSeconds measured;
-    int64_t generated = 0;  ///< tokens
-    int64_t ended = 0;      ///< answers that ended before their limit
-    int64_t finished = 0;   ///< answers, since the start
+    int64_t finished = 0;  ///< answers, since the start
   };
   /// Where rates or lengths turn out to be others and the sizes were the planner's to choose: those chosen again, from what memory is there.
-  [[nodiscard]] std::optional<PassSizes> compare(const Pass& pass);
+  /// `lengths`: of answers as far as they tell now; asked only where sizes may change.
+  [[nodiscard]] std::optional<PassSizes> compare(const Pass& pass, const std::function<AnswerLengths()>& lengths);
 
  private:
   // A machine with the costs on it.
@@ -38,14 +38,13 @@ class PassWatch {
     Rates(const ModelSetup& model, Machine m) : machine(std::move(m)), costs(model.spec, machine, model.plan, model.units) {}
   };
 
-  [[nodiscard]] bool answers_differ();
+  [[nodiscard]] bool answers_differ(const std::function<AnswerLengths()>& lengths);
 
   const ModelSetup& model_;
   Workload workload_;
   std::unique_ptr<Rates> planned_;
   std::unique_ptr<Rates> now_;
   RateWatch rates_;
-  LengthWatch lengths_;
   int64_t passes_ = 0;
   int64_t next_look_ = 16;  // at the lengths, in passes
   double planned_tokens_;   // that a request of the workload generates

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "simulate/workload.h"
+
 namespace moegen {
 namespace {
 
@@ -37,13 +39,28 @@ int64_t AnswerLengths::length(int64_t tokens, int64_t limit, double luck) const 
   auto at = static_cast<double>(tokens);
   const auto next = std::upper_bound(begin_.begin(), begin_.end() - 1, tokens);
   for (auto i = static_cast<size_t>(next - begin_.begin()) - 1; i < intervals_.size() && at < static_cast<double>(limit); ++i) {
-    const double hazard = chance(intervals_[i]);
+    const double hazard = -std::log1p(-std::min(chance(intervals_[i]), 1 - 1e-9));
     const double end = i + 1 < intervals_.size() ? static_cast<double>(begin_[i + 1]) : std::numeric_limits<double>::infinity();
     if (left <= hazard * (end - at)) return std::clamp(static_cast<int64_t>(std::ceil(at + left / hazard)), tokens, limit);
     left -= hazard * (end - at);
     at = end;
   }
   return limit;
+}
+
+double spread(int64_t i) {
+  constexpr double kGolden = 0.61803398874989485;
+  double whole = 0;
+  return std::modf((static_cast<double>(i) + 0.5) * kGolden, &whole);
+}
+
+Workload rest_of(const Workload& workload, int64_t count, const AnswerLengths& lengths) {
+  Workload out = thinned(workload, count);
+  for (size_t i = 0; i < out.requests.size(); ++i) {
+    int32_t& tokens = out.requests[i].output_tokens;
+    tokens = static_cast<int32_t>(lengths.length(0, tokens, spread(static_cast<int64_t>(i))));
+  }
+  return out;
 }
 
 }  // namespace moegen

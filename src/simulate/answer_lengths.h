@@ -3,6 +3,8 @@
 #include <array>
 #include <cstdint>
 
+#include "moegen/options.h"
+
 namespace moegen {
 
 /// How long answers become that end by themselves, as far as those so far tell: the chance that a token is the last, by how many came before
@@ -31,5 +33,11 @@ class AnswerLengths {
   std::array<Interval, kIntervals> intervals_{};
   Interval all_;
 };
+
+/// Numbers in [0, 1) of which any so many that follow each other are spread evenly: the luck of the i-th answer.
+[[nodiscard]] double spread(int64_t i);
+
+/// `count` requests as those of a job, with answers as long as is expected now.
+[[nodiscard]] Workload rest_of(const Workload& workload, int64_t count, const AnswerLengths& lengths);
 
 }  // namespace moegen

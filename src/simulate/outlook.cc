@@ -13,13 +13,6 @@ double mean_output(const Workload& workload) {
   return workload.requests.empty() ? 512 : sum / static_cast<double>(workload.requests.size());
 }
 
-// Numbers in [0, 1) of which any so many that follow each other are spread evenly.
-double spread(int64_t i) {
-  constexpr double kGolden = 0.61803398874989485;
-  double whole = 0;
-  return std::modf((static_cast<double>(i) + 0.5) * kGolden, &whole);
-}
-
 int64_t limit_of(const Sequence& s) { return std::min(s.sampling->max_tokens, s.sampling->max_len - s.prompt_len); }
 
 int32_t narrow(int64_t tokens) { return static_cast<int32_t>(std::clamp<int64_t>(tokens, 0, int64_t{1} << 30)); }
@@ -43,10 +36,15 @@ void Outlook::passed(const PassLoad& load, double seconds) {
   if (load.decodes + load.prompt_tokens > 0) fit_.add(cost_of_(load).seconds, load, seconds);
 }
 
+AnswerLengths Outlook::lengths(const Scheduler& scheduler) const {
+  AnswerLengths out = lengths_;
+  for (const auto& s : scheduler.running()) out.add(s->num_generated(), false);
+  return out;
+}
+
 // `count` of those that wait and those to come, evenly over both: the scheduler's own first.
 Workload Outlook::sequences_to_come(const Scheduler& scheduler, int64_t waiting, int64_t to_come, int64_t count) const {
-  AnswerLengths lengths = lengths_;
-  for (const auto& s : scheduler.running()) lengths.add(s->num_generated(), false);
+  const AnswerLengths lengths = this->lengths(scheduler);
   Workload out;
   const int64_t all = waiting + to_come;
   const auto wanted = [&](int64_t i) { return (i + 1) * count / all > i * count / all; };
@@ -72,8 +70,7 @@ std::optional<double> Outlook::seconds_left(const Scheduler& scheduler, int64_t 
   if (fit_.empty() || (to_come > 0 && workload_.requests.empty())) return std::nullopt;
   fit_.solve();
   plan_.sizes = scheduler.sizes();
-  AnswerLengths lengths = lengths_;
-  for (const auto& s : scheduler.running()) lengths.add(s->num_generated(), false);
+  const AnswerLengths lengths = this->lengths(scheduler);
   std::vector<BegunRequest> begun;
   for (const auto& s : scheduler.running()) {
     const int64_t length = lengths.length(s->num_generated(), limit_of(*s), spread(static_cast<int64_t>(begun.size())));

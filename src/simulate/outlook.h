@@ -26,6 +26,8 @@ class Outlook {
   /// Seconds, where the scheduler has what it has and `to_come` further sequences are not made yet. Empty before the first pass, and where
   /// sequences will come of which nothing is known.
   [[nodiscard]] std::optional<double> seconds_left(const Scheduler& scheduler, int64_t to_come);
+  /// What answers tell of their lengths, with those that still run.
+  [[nodiscard]] AnswerLengths lengths(const Scheduler& scheduler) const;
 
  private:
   [[nodiscard]] Workload sequences_to_come(const Scheduler& scheduler, int64_t waiting, int64_t to_come, int64_t count) const;

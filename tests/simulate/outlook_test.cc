@@ -187,20 +187,6 @@ TEST_F(OutlookTest, NothingIsSaidWhereNothingIsKnown) {
   EXPECT_EQ(outlook.seconds_left(scheduler, 0), 0);
 }
 
-TEST(AnswerLengths, MedianOfAnExponentialWithManyCensored) {
-  AnswerLengths lengths(1000);
-  std::mt19937 random(3);
-  std::exponential_distribution<double> length(1.0 / 200);
-  for (int i = 0; i < 5000; ++i) {
-    const auto tokens = 1 + static_cast<int64_t>(length(random));
-    lengths.add(std::min<int64_t>(tokens, 150), tokens <= 150);  // nobody was seen beyond 150
-  }
-  EXPECT_NEAR(static_cast<double>(lengths.length(0, 100'000, 0.5)), 200 * std::log(2), 10);
-  EXPECT_NEAR(static_cast<double>(lengths.length(500, 100'000, 0.5)), 500 + 200 * std::log(2), 25) << "beyond what was seen: as on the average";
-  EXPECT_EQ(lengths.length(0, 64, 0.9), 64);
-  EXPECT_EQ(lengths.length(64, 64, 0), 64);
-}
-
 TEST(PassFit, TellsWhatTheShapeOfThePredictionLacks) {
   PassFit fit;
   const auto load = [](double decodes, double prompts) { return PassLoad{decodes, decodes * 100, prompts, prompts * 50, decodes, 0}; };

@@ -67,7 +67,8 @@ void add_job(const JobStatus& s, const EngineInfo& info, JobState state, Text& t
   t.counter("requests_skipped_total", s.skipped, "Requests that a former run had answered.");
   if (!s.errors.empty()) t.family("errors_total", "counter", "Requests answered with an error, by its code.");
   for (const ErrorCount& e : s.errors) t.sample(e.count, fmt::format("code=\"{}\"", label_value(e.code)));
-  if (const auto left = s.seconds_left()) t.gauge("seconds_left", state == JobState::running ? *left : 0, "Estimated time until all is answered.");
+  if (const auto left = s.seconds_left(); left && state != JobState::interrupted)
+    t.gauge("seconds_left", state == JobState::running ? *left : 0, "Estimated time until all is answered.");
 }
 
 void add_engine(const JobStatus& s, const EngineInfo& info, Text& t) {

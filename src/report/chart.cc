@@ -11,7 +11,7 @@ namespace moegen {
 namespace {
 
 constexpr double kWidth = 640, kHeight = 230;
-constexpr double kLeft = 58, kRight = 14, kTop = 12, kBottom = 26;
+constexpr double kLeft = 58, kRight = 14, kTop = 12, kBottom = 26, kLabelHeight = 13;
 constexpr size_t kFew = 40;  // points that are shown as such
 
 double nice_step(double range, int steps, Unit unit) {
@@ -64,11 +64,14 @@ class Picture {
     } else {
       for (const Chart::Series& s : shown_) out += line(s);
     }
+    double taken = -2 * kLabelHeight;  // where the label before is
     for (const auto& [name, value] : chart_.limits) {
       if (value > top_) continue;
       out += fmt::format("<line class=\"limit\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>", kLeft, kWidth - kRight, py(value));
-      out += fmt::format("<text class=\"limit\" x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>", kWidth - kRight - 4,
-                         py(value) + (py(value) < kTop + 14 ? 12 : -4), escaped(name));
+      double at = py(value) + (py(value) < kTop + 14 ? 12 : -4);
+      if (std::abs(at - taken) < kLabelHeight) at = taken + kLabelHeight;
+      taken = at;
+      out += fmt::format("<text class=\"limit\" x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>", kWidth - kRight - 4, at, escaped(name));
     }
     return out + fmt::format("<line class=\"cross\" y1=\"{}\" y2=\"{}\"/></svg>", kTop, kHeight - kBottom);
   }

@@ -33,6 +33,7 @@ svg text{font-size:11px;fill:var(--soft);font-variant-numeric:tabular-nums}
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}
 .area{stroke:none;opacity:.85}
 .dashed{stroke-dasharray:5 4}
+text.limit{paint-order:stroke;stroke:var(--card);stroke-width:3px}
 line.limit{stroke:var(--soft);stroke-dasharray:2 4}
 line.mark{stroke:var(--warn);stroke-dasharray:3 3}
 line.cross{stroke:var(--soft);visibility:hidden}

@@ -101,6 +101,13 @@ TEST(Prometheus, AStrictParserTakesEveryLine) {
   EXPECT_EQ(families.at("moegen_info").samples.size(), 1U);
 }
 
+TEST(Prometheus, TimeIsLeftOnlyWhereARunGoesOnOrEnded) {
+  const auto has = [](JobState state) { return prometheus_text(status(), EngineInfo(), state).find("moegen_seconds_left") != std::string::npos; };
+  EXPECT_TRUE(has(JobState::running));
+  EXPECT_TRUE(has(JobState::finished));
+  EXPECT_FALSE(has(JobState::interrupted));
+}
+
 TEST(Prometheus, TheParserOfThisTestIsStrict) {
   for (const char* bad :
        {"moegen_x 1\n", "# HELP x y\n# TYPE x gauge\nx 1", "# HELP x y\n# TYPE x gauge\nx 1 123\n", "# HELP x y\n# TYPE x counter\nx 1\n",

@@ -137,6 +137,8 @@ TEST_F(DoctorTest, WhatIsWrongIsSaidWithTheCommand) {
   EXPECT_THAT(find(f, "cores").value, HasSubstr("allows 2.0"));
   EXPECT_EQ(find(f, "file system").state, Finding::State::slow);
   EXPECT_EQ(find(f, "storage").state, Finding::State::note);
+  f.ssd->read_bandwidth = 1.7e9;
+  EXPECT_EQ(find(f, "file system").state, Finding::State::good) << "what was measured counts, not what a virtual disk says of itself";
   EXPECT_THAT(find(f, "rates").command, HasSubstr("moegen bench machine -m /m"));
   f.uring_disabled = 0;
   f.seccomp = true;

@@ -70,7 +70,10 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
              moegen::parse_count)
       ->type_name("N");
   add_parsed(app, "--kv-memory", o.kv_memory, "part of the above for KV pages [planned]", moegen::parse_size)->type_name("SIZE");
-  add_parsed(app, "--max-model-len", o.max_model_len, "context limit in tokens, 32k and 32K are fine [the model's]", moegen::parse_count)
+  add_parsed(
+      app, "--max-model-len", o.max_model_len,
+      "context limit in tokens, 32k and 32K are fine; with longrope (Phi-3.5) one beyond the first training's takes the long factors [the model's]",
+      moegen::parse_count)
       ->type_name("N");
   add_parsed(app, "--max-num-seqs", o.max_num_seqs, "sequences in flight [planned]", moegen::parse_count)->type_name("N");
   add_parsed(app, "--max-pass-tokens", o.max_pass_tokens, "tokens in one pass [planned]", moegen::parse_count)->type_name("N");

@@ -155,7 +155,7 @@ void set_sizes(PlanInput& budget, const EngineOptions& options) {
 }
 
 ModelSetup::ModelSetup(const EngineOptions& options)
-    : spec(load_spec(options.model)),
+    : spec(load_spec(options.model, options.max_model_len)),
       defaults(options.use_generation_config ? load_generation_defaults(options.model) : GenerationDefaults{}),
       kernels(select_kernels(options.cpu_path)),
       act(choose_act(options, spec)),

@@ -48,7 +48,7 @@ std::string weights_setting(const Checkpoint& checkpoint) {
 }  // namespace
 
 RunSettings run_settings(const EngineOptions& options) {
-  const ModelSpec spec = load_spec(options.model);
+  const ModelSpec spec = load_spec(options.model, options.max_model_len);
   const DType act = choose_act(options, spec);
   RunSettings out;
   out.emplace_back("config.json", text_setting(fs::is_directory(options.model) ? options.model / "config.json" : options.model));

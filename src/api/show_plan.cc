@@ -106,7 +106,7 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
   }
   if (engine.workload.requests.empty())
     throw_error(ErrorCode::invalid_argument, "a job is simulated for a workload: give --input, --lengths, or --num-requests with its lengths");
-  const ModelSpec spec = load_spec(engine.model);
+  const ModelSpec spec = load_spec(engine.model, engine.max_model_len);
   const auto table = tensor_table(spec);
   const auto units = weight_units(table, spec.dtype);
   const DType act = spec.dtype == DType::f32 || engine.dtype == "float32" ? DType::f32 : DType::bf16;

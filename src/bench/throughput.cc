@@ -216,7 +216,7 @@ void warm_up(Engine& engine, const ThroughputBench& o) {
 
 void bench_throughput(const ThroughputBench& options, std::ostream& out) {
   check_options(options);
-  const ModelSpec spec = load_spec(options.engine.model);
+  const ModelSpec spec = load_spec(options.engine.model, options.engine.max_model_len);
   Engine engine(engine_options(options));
   const EngineInfo& info = engine.info();
   nlohmann::ordered_json about = about_bench("throughput", info.cpu_path, info.threads);

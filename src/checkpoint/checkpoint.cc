@@ -128,10 +128,10 @@ const TensorInfo* bind_order(const TensorSpec& want, const Checkpoint& checkpoin
 
 }  // namespace
 
-ModelSpec load_spec(const fs::path& dir_or_config) {
-  if (fs::is_regular_file(dir_or_config)) return read_spec(load_config(dir_or_config));
+ModelSpec load_spec(const fs::path& dir_or_config, std::optional<int64_t> max_model_len) {
+  if (fs::is_regular_file(dir_or_config)) return read_spec(load_config(dir_or_config), max_model_len);
   check_directory(dir_or_config);
-  return read_spec(load_config(dir_or_config / "config.json"));
+  return read_spec(load_config(dir_or_config / "config.json"), max_model_len);
 }
 
 GenerationDefaults load_generation_defaults(const fs::path& dir) {

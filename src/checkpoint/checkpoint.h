@@ -22,8 +22,8 @@ struct GenerationDefaults {
   std::optional<int64_t> top_k, max_new_tokens;
 };
 
-/// Reads config.json of a checkpoint directory, or any such file. Throws Error.
-ModelSpec load_spec(const std::filesystem::path& dir_or_config);
+/// Reads config.json of a checkpoint directory, or any such file (read_spec). Throws Error.
+ModelSpec load_spec(const std::filesystem::path& dir_or_config, std::optional<int64_t> max_model_len = std::nullopt);
 /// All empty where there is no generation_config.json. Throws Error(corrupt).
 GenerationDefaults load_generation_defaults(const std::filesystem::path& dir);
 

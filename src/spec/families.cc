@@ -57,21 +57,25 @@ void read_llama3(const Config& r, RopeSpec& rope) {
   }
 }
 
-// With the factors of short contexts: one with others would give the same tokens other keys.
-void read_longrope(const Config& r, RopeSpec& rope) {
-  rope.divisors = r.numbers("short_factor", 1e-6, 1e6);
+// `kind`: "short" or "long". A sequence has those of one kind at all positions: others would give the same tokens other keys.
+void read_longrope(const Config& r, const std::string& kind, RopeSpec& rope) {
+  rope.divisors = r.numbers(kind + "_factor", 1e-6, 1e6);
   if (rope.divisors.size() != static_cast<size_t>(rope.dim / 2))
-    throw_error(ErrorCode::corrupt, "{}: short_factor has {} numbers for {} pairs", r.where(), rope.divisors.size(), rope.dim / 2);
-  rope.amplitude = r.number("short_mscale", 1e-6, 1e6);
+    throw_error(ErrorCode::corrupt, "{}: {}_factor has {} numbers for {} pairs", r.where(), kind, rope.divisors.size(), rope.dim / 2);
+  rope.amplitude = r.number(kind + "_mscale", 1e-6, 1e6);
 }
 
-// rope_theta + rope_scaling (transformers 4) or rope_parameters (5). Where both are, rope_scaling says how to scale, as there.
-RopeSpec read_rope(const Config& c, int rotated, int64_t positions, const Family& family) {
-  constexpr double kMinTheta = 2, kMaxTheta = 1e15;
+// rope_scaling (transformers 4) or rope_parameters (5). Where both are, rope_scaling says how to scale, as there.
+Config rope_fields(const Config& c) {
   const Config none(nlohmann::json::object(), c.where());
   const Config v4 = c.object("rope_scaling").value_or(none);
-  const Config v5 = c.object("rope_parameters").value_or(none);
-  const Config& all = v4.empty() ? v5 : v4;
+  return v4.empty() ? c.object("rope_parameters").value_or(none) : v4;
+}
+
+RopeSpec read_rope(const Config& c, int rotated, int64_t positions, const Family& family) {
+  constexpr double kMinTheta = 2, kMaxTheta = 1e15;
+  const Config v5 = c.object("rope_parameters").value_or(Config(nlohmann::json::object(), c.where()));
+  const Config all = rope_fields(c);
   const Config r = family.traits.rope_of.empty() ? all : all.object(family.traits.rope_of).value_or(all);
   for (const std::string_view type : {"full_attention", "sliding_attention", "chunked_attention"}) {
     if (r.has(type)) unsupported(r, "rope for each layer type (\"" + std::string(type) + "\")");
@@ -93,7 +97,7 @@ RopeSpec read_rope(const Config& c, int rotated, int64_t positions, const Family
     rope.original_len = from.number("original_max_position_embeddings", 1, static_cast<double>(kMaxPositions), rope.original_len);
   }
   if (rope.scaling == RopeSpec::Scaling::longrope) {
-    read_longrope(r, rope);
+    read_longrope(r, "short", rope);
     return rope;
   }
   const bool derived = rope.scaling == RopeSpec::Scaling::yarn && !r.has("factor");
@@ -839,12 +843,23 @@ const Family& find_family(const Config& config) {
               architectures.empty() ? type : architectures[0], known);
 }
 
-ModelSpec read_spec(const Config& whole) {
+namespace {
+
+// longrope beyond the context of the first training, as vLLM has it: chosen by how long a context may become, not by how long it is.
+void take_long_context(const Config& c, ModelSpec& spec) {
+  spec.max_positions = c.integer("max_position_embeddings", 1, kMaxPositions);
+  for (LayerSpec& layer : spec.layers) read_longrope(rope_fields(c), "long", layer.attention.rope);
+}
+
+}  // namespace
+
+ModelSpec read_spec(const Config& whole, std::optional<int64_t> max_model_len) {
   const Family& family = find_family(whole);
   const Config config = (family.traits.prefix.empty() ? whole : whole.with("text_config")).or_else(defaults_of(original(family)));
   ModelSpec spec = read_common(config, family);
   spec.family = family.model_type;
   family.read(config, spec);
+  if (max_model_len > spec.max_positions && spec.layers[0].attention.rope.scaling == RopeSpec::Scaling::longrope) take_long_context(config, spec);
   if (!spec.quantisation.none() && !spec.quantisation.is(WeightFormat::mxfp4) && !takes_quantised(family))
     unsupported(config, "quantization_config (quant_method \"" + config.object("quantization_config")->text("quant_method", "?") + "\")");
   if (spec.quantisation.is(WeightFormat::mxfp4)) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,7 +49,8 @@ struct Family {
 /// Throws Error(unsupported) naming the architecture and those that are supported.
 [[nodiscard]] const Family& find_family(const Config& config);
 
-/// Reads config.json. Throws Error(corrupt) for a field that is missing or out of range, Error(unsupported) for a feature.
-[[nodiscard]] ModelSpec read_spec(const Config& whole);
+/// Reads config.json, for contexts of up to `max_model_len` tokens: a model with longrope has other frequencies where they may be longer than those
+/// of its first training. Throws Error(corrupt) for a field that is missing or out of range, Error(unsupported) for a feature.
+[[nodiscard]] ModelSpec read_spec(const Config& whole, std::optional<int64_t> max_model_len = std::nullopt);
 
 }  // namespace moegen

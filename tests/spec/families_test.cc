@@ -424,6 +424,17 @@ TEST(Phimoe, FactorsOfShortContextsEndWithThem) {
   EXPECT_ERROR(spec_of(with(c, {{"num_experts_per_tok", 1}})), ErrorCode::unsupported, "num_experts_per_tok");
 }
 
+TEST(Phimoe, LongContextsHaveTheirOwnFactors) {
+  const Config c(golden_config("phimoe"), "config.json");
+  EXPECT_EQ(read_spec(c, 4096).layers, read_spec(c).layers) << "short ones do";
+  const ModelSpec s = read_spec(c, 4097);
+  EXPECT_EQ(s.max_positions, 131072);
+  for (const LayerSpec& layer : s.layers) {
+    EXPECT_EQ(layer.attention.rope.divisors.back(), 7.6);
+    EXPECT_DOUBLE_EQ(layer.attention.rope.amplitude, 1.31);
+  }
+}
+
 TEST(Llama4, LayersDiffer) {
   const json c = golden_config("llama4_text");
   const ModelSpec s = spec_of(c);

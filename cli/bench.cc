@@ -95,8 +95,11 @@ void BenchCommand::add_attention() {
 }
 
 void BenchCommand::add_copy() {
-  CLI::App* c = command_->add_subcommand("copy", "memcpy from DRAM to DRAM, by threads");
-  c->add_option("--direction", copy_.direction, "h2h: host memory; h2d, d2h: not in this version")->capture_default_str()->type_name("h2h|h2d|d2h");
+  CLI::App* c = command_->add_subcommand("copy", "memcpy from DRAM to DRAM, by threads; a GPU's link, by the bytes of a copy");
+  c->add_option("--direction", copy_.direction, "h2h: host memory; the others: the link of a GPU")
+      ->capture_default_str()
+      ->type_name("h2h|h2d|d2h|both");
+  c->add_option("--device", copy_.device, "of h2d, d2h and both")->capture_default_str()->type_name("cuda");
   add_common(*c, copy_);
   c->footer("The roof: half of the rate at which the same threads read, for every byte crosses twice.");
 }

@@ -46,7 +46,8 @@ CLI::Validator silent(const CLI::Validator& validator) {
 // The options that every command with a model has.
 void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("-m,--model", o.model, "Hugging Face checkpoint directory, read in place, never the network")->required()->type_name("DIR");
-  app.add_option("--device", o.device, "cuda:N is one of several GPUs; this version computes on the CPU [auto]")->type_name("auto|cpu|cuda");
+  app.add_option("--device", o.device, "cuda:N is one of several GPUs; emulated: the GPU's kernels on the CPU, slow, to test; auto is the CPU [auto]")
+      ->type_name("auto|cpu|cuda|emulated");
   app.add_option("--cpu-path", o.cpu_path, "kernels; auto: the best this CPU runs; reference: slow [auto]")
       ->type_name("auto|amx|avx512_bf16|avx512|avx2|reference");
   app.add_option("--dtype", o.dtype, "compute type of activations and KV [auto: float32 for a float32 checkpoint]")

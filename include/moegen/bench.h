@@ -50,7 +50,8 @@ struct AttentionBench : BenchOptions {
 };
 
 struct CopyBench : BenchOptions {
-  std::string direction = "h2h";  ///< h2h: within host memory; h2d and d2h want a GPU
+  std::string direction = "h2h";  ///< h2h: within host memory; to and from a GPU: h2d, d2h, both
+  std::string device = "cuda";    ///< as EngineOptions, of h2d, d2h and both
 };
 
 struct ThroughputBench {

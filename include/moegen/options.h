@@ -28,6 +28,7 @@ struct EngineInfo {
   std::string family;
   std::string dtype;
   std::string cpu_path;
+  std::string device;  ///< that computes: "cpu", or the GPU's name
   int64_t vocab_size = 0;
   int64_t max_model_len = 0;
   int num_layers = 0;
@@ -46,7 +47,7 @@ struct EngineInfo {
 /// Everything that decides how an Engine is set up. Sizes in bytes; an empty optional means "the plan decides".
 struct EngineOptions {
   std::filesystem::path model;                   ///< Hugging Face checkpoint directory, read in place
-  std::string device = "auto";                   ///< auto | cpu | cuda[:N]
+  std::string device = "auto";                   ///< auto (cpu) | cpu | cuda[:N] | emulated[:SEED]: the GPU's kernels run on the CPU
   std::string cpu_path = "auto";                 ///< auto | reference | avx2 | avx512: which kernels run
   std::string dtype = "auto";                    ///< auto | bfloat16 | float32: activations and KV
   std::string kv_dtype = "auto";                 ///< auto (as computed) | bfloat16 | float32 | int8: how KV pages are stored

@@ -45,10 +45,8 @@ class Engine::Impl {
   explicit Impl(const EngineOptions& options)
       : model_(options),
         scheduler_(model_.plan.sizes, model_.plan.kv.groups, model_.plan.kv_pages),
-        executor_(model_.spec, model_.weights, model_.stream ? &*model_.stream : nullptr, model_.kernels, model_.pool, model_.plan, model_.act,
-                  model_.trace ? &*model_.trace : nullptr),
         sampler_(model_.kernels, model_.spec.vocab, model_.pool.size()),
-        loop_(scheduler_, executor_, sampler_, model_.pool, model_.spec.vocab),
+        loop_(scheduler_, *model_.runner, sampler_, model_.pool, model_.spec.vocab),
         admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()),
         workload_(first_of(options.workload)) {
     info_ = engine_info(model_, options);
@@ -56,7 +54,7 @@ class Engine::Impl {
   }
 
   [[nodiscard]] Activity activity() const noexcept {
-    const int layer = executor_.layer();
+    const int layer = model_.runner->layer();
     return {layer >= 0, layer, model_.stream && model_.stream->waiting()};
   }
 
@@ -266,7 +264,7 @@ class Engine::Impl {
       const auto sizes = watch_->compare({counts.load, measured, sequences_finished_}, [this] { return job_->lengths(scheduler_); });
       if (sizes) scheduler_.limit(sizes->pass_tokens, sizes->sequences);
     }
-    const Executor::ExpertLoad& experts = executor_.expert_load();
+    const PassRunner::ExpertLoad& experts = model_.runner->expert_load();
     progress_.pass_tokens_per_expert = experts.used > 0 ? static_cast<double>(experts.tokens) / static_cast<double>(experts.used) : 0;
     progress_.pass_experts_used = experts.experts > 0 ? static_cast<double>(experts.used) / static_cast<double>(experts.experts) : 0;
     progress_.pass_most_of_an_expert = experts.most;
@@ -290,7 +288,6 @@ class Engine::Impl {
 
   LoadedModel model_;
   Scheduler scheduler_;
-  Executor executor_;
   Sampler sampler_;
   Loop loop_;
   Admission admission_;

@@ -19,6 +19,11 @@ std::string weights_text(const ModelSetup& m, const EngineOptions& options) {
   const WeightPlan& w = m.plan.weights;
   std::string text = m.checkpoint ? fmt::format("{} of {}", format_bytes(m.budget.weight_bytes), options.model.string())
                                   : fmt::format("{} of random numbers (--load-format dummy)", format_bytes(m.budget.weight_bytes));
+  if (m.plan.device) {
+    const WeightPlan& d = m.plan.device->weights;
+    return text + fmt::format(": all in memory, {} on the GPU; {} of {} experts come from memory through {} slots of {}",
+                              format_bytes(d.resident_bytes), d.streamed.size(), d.num_units, d.slots, format_bytes(d.slot_bytes));
+  }
   if (w.slots == 0) return text + ": all in memory";
   return text + fmt::format(": {} in memory; {} of {} experts, {}, come from storage in every pass, through {} slots of {}",
                             format_bytes(w.resident_bytes), w.streamed.size(), w.num_units, format_bytes(w.streamed_bytes), w.slots,
@@ -69,6 +74,7 @@ EngineInfo engine_info(const ModelSetup& m, const EngineOptions& options) {
   info.family = m.spec.family;
   info.dtype = m.act == DType::bf16 ? "bfloat16" : "float32";
   info.cpu_path = m.kernels.name;
+  info.device = m.gpu ? m.gpu->device->name() : "cpu";
   info.vocab_size = m.spec.vocab;
   info.max_model_len = m.plan.max_model_len;
   info.num_layers = static_cast<int>(m.spec.layers.size());
@@ -82,7 +88,8 @@ EngineInfo engine_info(const ModelSetup& m, const EngineOptions& options) {
     info.predicted_seconds = m.decision->best.job.seconds;
     info.bottleneck = bottleneck_words(m.decision->best);
   }
-  info.screen = {{"model", fmt::format("{}: {}, {}, {} threads, {} kernels", info.model_name, info.family, info.dtype, info.threads, info.cpu_path)},
+  info.screen = {{"model", fmt::format("{}: {}, {}, {} threads, {}", info.model_name, info.family, info.dtype, info.threads,
+                                       m.gpu ? info.device : info.cpu_path + " kernels")},
                  {"weights", weights_text(m, options)},
                  {"KV", kv_text(m.plan)},
                  {"plan", plan_text(m)},

@@ -13,6 +13,7 @@
 #include "memory/mapped_memory.h"
 #include "model/latent_attention.h"
 #include "moegen/version.h"
+#include "pipeline/executor.h"
 #include "plan/machine_file.h"
 #include "profile/machine_profile.h"
 
@@ -27,13 +28,6 @@ std::optional<OutputFormat> choose_format(const std::string& parser) {
 }
 
 void check_options(const EngineOptions& options) {
-  if (options.device != "auto" && options.device != "cpu") {
-    if (options.device.starts_with("cuda")) {
-      throw_error(ErrorCode::unsupported, "--device {}: this version computes on the CPU only; use --device cpu", options.device);
-    }
-    throw_error(ErrorCode::invalid_argument, "--device {}: expected auto, cpu or cuda[:N]", options.device);
-  }
-  if (options.device_memory) throw_error(ErrorCode::unsupported, "--device-memory: there is no GPU in this run; use --host-memory");
   if (options.load_format != "auto" && options.load_format != "dummy") {
     throw_error(ErrorCode::invalid_argument, "--load-format {}: expected auto or dummy", options.load_format);
   }
@@ -161,6 +155,7 @@ ModelSetup::ModelSetup(const EngineOptions& options)
       act(choose_act(options, spec)),
       kv_dtype(choose_kv_dtype(options, act, spec)),
       pool((check_options(options), options.threads > 0 ? options.threads : usable_cores())) {
+  std::unique_ptr<Device> device = open_device(options);
   if (options.load_format != "dummy") checkpoint = Checkpoint::open(options.model);
   binding = bind_or_describe(*this, options);
   output_format = choose_format(options.parser);
@@ -168,6 +163,11 @@ ModelSetup::ModelSetup(const EngineOptions& options)
   if (tokenizer) chat_template = ChatTemplate::load(options.model);
   if (checkpoint) units = weight_units(binding);
   budget = budget_of(*this, options);
+  if (device != nullptr) {
+    gpu = gpu_setup(std::move(device), options, spec, act, binding, !checkpoint, dummy_dtype(spec));
+    plan = make_device_plan(budget, gpu->budget);
+    return;
+  }
   find_rates(*this, options);
   if (machine && !options.workload.requests.empty()) {
     decision = choose_plan({budget, &*machine, &options.workload});
@@ -194,6 +194,14 @@ LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
   });
   weights = assign_weights(spec, binding.table, store->views());
   if (plan.weights.slots > 0) stream.emplace(spec, store->views(), *checkpoint, units, plan.weights, open_async_reader, trace ? &*trace : nullptr);
+  if (gpu) {
+    runner = std::make_unique<GpuExecutor>(
+        *gpu->device, spec,
+        GpuExecutor::HostWeights{binding.table, store->views(), gpu->units, store->memory(), store->bytes(), gpu->expanded_elements}, plan, act,
+        pool);
+  } else {
+    runner = std::make_unique<Executor>(spec, weights, stream ? &*stream : nullptr, kernels, pool, plan, act, trace ? &*trace : nullptr);
+  }
   end_ids = defaults.eos_ids.empty() ? spec.eos_ids : defaults.eos_ids;
 }
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 
+#include "api/gpu_setup.h"
 #include "base/thread_pool.h"
 #include "base/trace.h"
 #include "checkpoint/weight_store.h"
@@ -10,6 +11,7 @@
 #include "model/weights.h"
 #include "moegen/options.h"
 #include "output/output_format.h"
+#include "pipeline/pass_runner.h"
 #include "pipeline/weight_stream.h"
 #include "plan/machine.h"
 #include "plan/plan.h"
@@ -49,6 +51,7 @@ struct ModelSetup {
   std::string machine_origin;        ///< where they come from, for people
   PlanInput budget;                  ///< what sizes are chosen from
   std::optional<Decision> decision;  ///< of the planner, where rates and requests are known
+  std::optional<GpuSetup> gpu;       ///< where a GPU computes
   Plan plan;
 };
 
@@ -60,6 +63,7 @@ struct LoadedModel : ModelSetup {
   ModelWeights weights;                ///< without those that stream
   std::optional<Trace> trace;          ///< of the whole run, if one is asked for
   std::optional<WeightStream> stream;  ///< empty where all weights stay
+  std::unique_ptr<PassRunner> runner;  ///< on the CPU, or on the GPU
   std::vector<int32_t> end_ids;        ///< generation_config.json's, else config.json's
 };
 

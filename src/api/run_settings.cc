@@ -58,6 +58,8 @@ RunSettings run_settings(const EngineOptions& options) {
     out.emplace_back(name, options.skip_tokenizer_init ? "not used" : text_setting(options.model / name));
   out.emplace_back("--dtype", std::string(name_of(act)));
   out.emplace_back("--kv-dtype", std::string(name_of(choose_kv_dtype(options, act, spec))));
+  const bool on_cpu = options.device == "auto" || options.device == "cpu";
+  out.emplace_back("--device", on_cpu ? "cpu" : options.device.substr(0, options.device.find(':')));
   out.emplace_back("--cpu-path", std::string(select_kernels(options.cpu_path).name));
   out.emplace_back("--max-model-len", std::to_string(options.max_model_len.value_or(spec.max_positions)));
   out.emplace_back("--seed", std::to_string(options.seed));

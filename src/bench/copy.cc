@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "api/gpu_setup.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "bench/report.h"
@@ -22,17 +23,73 @@ double copy_rate(const MappedMemory& from, const MappedMemory& to, ThreadPool& p
   return static_cast<double>(from.size()) / seconds;
 }
 
-void check_direction(const std::string& direction) {
-  if (direction == "h2d" || direction == "d2h") {
-    throw_error(ErrorCode::unsupported, "--direction {}: copies to and from a GPU are not in this version; h2h measures host memory", direction);
+// One piece of pinned memory after the other, in a stream of its own.
+class LinkCopy {
+ public:
+  LinkCopy(Device& device, bool to_device, size_t bytes)
+      : device_(device),
+        to_device_(to_device),
+        bytes_(bytes),
+        stream_(device.new_stream()),
+        host_(device.new_host_buffer(bytes)),
+        memory_(device.new_buffer(bytes)) {
+    std::memset(host_.handle(), 1, bytes);
+    device.copy_to_device(stream_, memory_.handle(), host_.handle(), bytes);
+    device.synchronize(stream_);
   }
-  if (direction != "h2h") throw_error(ErrorCode::invalid_argument, "--direction {}: expected h2h, h2d or d2h", direction);
+  void begin(size_t piece) const {
+    for (size_t at = 0; at < bytes_; at += piece) {
+      std::byte* host = static_cast<std::byte*>(host_.handle()) + at;
+      std::byte* memory = static_cast<std::byte*>(memory_.handle()) + at;
+      const size_t size = std::min(piece, bytes_ - at);
+      to_device_ ? device_.copy_to_device(stream_, memory, host, size) : device_.copy_to_host(stream_, host, memory, size);
+    }
+  }
+  void end() const { device_.synchronize(stream_); }
+
+ private:
+  Device& device_;
+  bool to_device_;
+  size_t bytes_;
+  Stream stream_;
+  HostBuffer host_;
+  DeviceBuffer memory_;
+};
+
+// The link of a GPU, one way, the other, or both at once (the sum), by the bytes of a copy.
+void bench_link(const CopyBench& options, std::ostream& out) {
+  check_common(options);
+  EngineOptions engine;
+  engine.device = options.device;
+  const std::unique_ptr<Device> device = open_device(engine);
+  if (device == nullptr) throw_error(ErrorCode::invalid_argument, "--direction {} is for --device cuda", options.direction);
+  const uint64_t bytes = options.memory > 0 ? options.memory : uint64_t{256} << 20;
+  nlohmann::ordered_json about = about_bench("copy", device->name(), 1);
+  about["direction"] = options.direction;
+  about["bytes"] = bytes;
+  Report report(out, options.json, std::move(about), {{"copy_bytes", "bytes of a copy"}, {"copy", "GB/s", 1e9}});
+  std::vector<std::unique_ptr<LinkCopy>> copies;
+  if (options.direction != "d2h") copies.push_back(std::make_unique<LinkCopy>(*device, true, bytes));
+  if (options.direction != "h2d") copies.push_back(std::make_unique<LinkCopy>(*device, false, bytes));
+  for (size_t piece = 64 << 10; piece <= 64 << 20; piece *= 8) {
+    std::vector<double> rates;
+    for (int i = 0; i < options.samples; ++i) {
+      const double seconds = seconds_of([&] {
+        for (const auto& copy : copies) copy->begin(piece);
+        for (const auto& copy : copies) copy->end();
+      });
+      rates.push_back(static_cast<double>(bytes * copies.size()) / seconds);
+    }
+    report.row({static_cast<int64_t>(piece), rate_of(rates)});
+  }
+  report.finish();
 }
 
 }  // namespace
 
 void bench_copy(const CopyBench& options, std::ostream& out) {
-  check_direction(options.direction);
+  if (options.direction == "h2d" || options.direction == "d2h" || options.direction == "both") return bench_link(options, out);
+  if (options.direction != "h2h") throw_error(ErrorCode::invalid_argument, "--direction {}: expected h2h, h2d, d2h or both", options.direction);
   BenchSetup setup(options, "bfloat16");
   nlohmann::ordered_json about = about_bench("copy", setup.kernels.name, setup.pool.size());
   about["direction"] = options.direction;

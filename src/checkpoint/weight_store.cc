@@ -63,6 +63,14 @@ bool is_expanded(const TensorSpec& spec, DType dtype) {
   return spec.role == Role::kv_b && spec.part == Part::values && (dtype == DType::f8_e4m3 || dtype == DType::i4 || dtype == DType::u8);
 }
 
+TensorView planned_view(const TensorSpec& spec, DType dtype) {
+  TensorView view = view_of(spec, nullptr, is_expanded(spec, dtype) ? DType::f32 : dtype);
+  if (view.dtype != DType::f8_e4m3) return view;
+  view.block_rows = spec.block_rows;
+  view.group = spec.group;
+  return view;
+}
+
 uint64_t room_for(const TensorSpec& spec, DType dtype, uint64_t file_bytes) {
   if (is_expanded(spec, dtype)) return elements_of(spec) * sizeof(float);
   return std::max(file_bytes, bytes_of(dtype, elements_of(spec)));
@@ -181,6 +189,18 @@ uint64_t WeightStore::bytes_needed(const std::vector<TensorSpec>& table, DType d
     if (stored == DType::f8_e4m3) sum += scale_bytes(spec);
   }
   return sum;
+}
+
+std::vector<TensorView> WeightStore::planned_views(const Binding& binding) {
+  std::vector<TensorView> views;
+  for (size_t i = 0; i < binding.table.size(); ++i) views.push_back(planned_view(binding.table[i], binding.tensors[i]->dtype));
+  return views;
+}
+
+std::vector<TensorView> WeightStore::planned_views(const std::vector<TensorSpec>& table, DType dtype) {
+  std::vector<TensorView> views;
+  for (const TensorSpec& spec : table) views.push_back(planned_view(spec, expected_dtype(spec, dtype)));
+  return views;
 }
 
 WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out)

@@ -19,6 +19,10 @@ class WeightStore {
   static uint64_t bytes_needed(const Binding& binding);
   static uint64_t bytes_needed(const std::vector<TensorSpec>& table, DType dtype);
 
+  /// The views that a store will have, without data.
+  static std::vector<TensorView> planned_views(const Binding& binding);
+  static std::vector<TensorView> planned_views(const std::vector<TensorSpec>& table, DType dtype);
+
   /// Reads the tensors of a binding that fits, but for those that `left_out`, beside the table, says (empty: all). Throws Error(io).
   WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out = {});
   /// Random weights of the right shapes (`--load-format dummy`): norms 1, the rest normal with deviation 0.02. What is `quantised` is so,
@@ -30,6 +34,8 @@ class WeightStore {
   /// Of the same tensor, to be changed before it is used.
   [[nodiscard]] void* data(size_t table_idx) { return const_cast<void*>(views_[table_idx].data); }
   [[nodiscard]] uint64_t bytes() const { return memory_.size(); }
+  /// All of it lies there.
+  [[nodiscard]] std::byte* memory() { return memory_.data(); }
 
  private:
   MappedMemory memory_;

@@ -1,8 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "device/device.h"
 
 namespace moegen {
 
@@ -21,5 +24,7 @@ struct GpuBackend {
 };
 
 [[nodiscard]] GpuBackend find_gpus();
+/// Number `index` of them. Throws Error(unsupported) where there is no such GPU, with the reason.
+[[nodiscard]] std::unique_ptr<Device> open_gpu(int index);
 
 }  // namespace moegen

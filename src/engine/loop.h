@@ -3,10 +3,11 @@
 #include <memory>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "engine/mask_worker.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
-#include "pipeline/executor.h"
+#include "pipeline/pass_runner.h"
 #include "plan/pass_cost.h"
 
 namespace moegen {
@@ -14,7 +15,7 @@ namespace moegen {
 /// schedule -> run -> sample -> commit. One thread drives it; the pool works within a pass.
 class Loop : private LogitsConsumer {
  public:
-  Loop(Scheduler& scheduler, Executor& executor, Sampler& sampler, ThreadPool& pool, int64_t vocab)
+  Loop(Scheduler& scheduler, PassRunner& executor, Sampler& sampler, ThreadPool& pool, int64_t vocab)
       : scheduler_(scheduler), executor_(executor), sampler_(sampler), pool_(pool), vocab_(vocab) {}
 
   struct PassCounts {
@@ -34,7 +35,7 @@ class Loop : private LogitsConsumer {
   void take_row(const LogitTask& task, const float* logits, int worker);
 
   Scheduler& scheduler_;
-  Executor& executor_;
+  PassRunner& executor_;
   Sampler& sampler_;
   ThreadPool& pool_;
   int64_t vocab_;

@@ -85,13 +85,7 @@ void Executor::run_experts(size_t layer) {
   const auto& experts = context_.weights.layers[layer].experts;
   const int most = stream_ == nullptr ? std::numeric_limits<int>::max() : stream_->units_at_once();
   ExpertBatch batch(context_, trace_, layer);
-  expert_load_.experts += static_cast<int64_t>(experts.size());
-  for (size_t e = 0; e < experts.size(); ++e) {
-    const int64_t rows = batch.rows_of(e);
-    expert_load_.tokens += rows;
-    expert_load_.used += rows > 0 ? 1 : 0;
-    expert_load_.most = std::max(expert_load_.most, rows);
-  }
+  count_experts(buffers_.expert_begin, experts.size());
   size_t resident = 0;
   const auto run_streamed = [&] {
     if (batch.num_experts() == 0) return;

@@ -102,9 +102,9 @@ uint64_t weight_budget(const PlanInput& in, uint64_t rest) {
 }
 
 // "streaming: 56 of 512 experts stay; 4.0 GiB a pass come through 24 slots of 9.0 MiB"
-std::string describe_streaming(const WeightPlan& w) {
-  return fmt::format("streaming: {} of {} experts stay; up to {} a pass come from storage through {} slots of {}",
-                     w.num_units - static_cast<int>(w.streamed.size()), w.num_units, format_bytes(w.streamed_bytes), w.slots,
+std::string describe_streaming(const WeightPlan& w, const char* from = "storage") {
+  return fmt::format("streaming: {} of {} experts stay; up to {} a pass come from {} through {} slots of {}",
+                     w.num_units - static_cast<int>(w.streamed.size()), w.num_units, format_bytes(w.streamed_bytes), from, w.slots,
                      format_bytes(w.slot_bytes));
 }
 
@@ -196,6 +196,7 @@ Plan make_plan(const PlanInput& in) {
 std::vector<std::string> Plan::describe() const {
   std::vector<std::string> lines;
   if (gpu) lines.push_back(describe_memory("HBM", gpu->memory));
+  if (device) lines.push_back(describe_memory("device memory", device->memory));
   lines.push_back(describe_memory("memory", memory));
   const std::string waves = sizes.wave_tokens < sizes.pass_tokens ? fmt::format(" in waves of {} tokens", sizes.wave_tokens) : "";
   lines.push_back(fmt::format("pass: up to {} tokens of {} sequences, attention {} sequences at a time{}, experts {} tokens at a time",
@@ -206,6 +207,7 @@ std::vector<std::string> Plan::describe() const {
   lines.push_back(fmt::format("KV: {} pages of {} tokens ({} each), context {}{}{}", kv_pages, sizes.page_tokens, format_bytes(kv.page_bytes),
                               max_model_len, describe_groups(kv.groups), on_device));
   if (weights.slots > 0) lines.push_back(describe_streaming(weights));
+  if (device && device->weights.slots > 0) lines.push_back(describe_streaming(device->weights, "host memory"));
   if (gpu && gpu->host_weights + gpu->storage_weights > 0) {
     lines.push_back(fmt::format("streaming: up to {} a pass come from DRAM, {} from storage", format_bytes(static_cast<uint64_t>(gpu->host_weights)),
                                 format_bytes(static_cast<uint64_t>(gpu->storage_weights))));

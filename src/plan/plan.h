@@ -8,6 +8,7 @@
 
 #include "model/buffers.h"
 #include "model/kv_layout.h"
+#include "plan/device_plan.h"
 #include "plan/gpu_plan.h"
 #include "plan/weight_plan.h"
 #include "spec/model_spec.h"
@@ -41,6 +42,7 @@ struct Plan {
   KvLayout kv;
   WeightPlan weights;
   std::optional<GpuPlan> gpu;                               ///< where weights and KV are, if there is one; `weights` is empty then
+  std::optional<DevicePlan> device;                         ///< of a run on a GPU
   std::vector<std::pair<std::string, uint64_t>> memory;     ///< of the host: purpose, bytes
   [[nodiscard]] std::vector<std::string> describe() const;  ///< a line each, for people
 };

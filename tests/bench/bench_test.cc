@@ -98,6 +98,17 @@ TEST(Bench, MachineFileHasTheFieldsOfTheContract) {
   EXPECT_NE(run(bench_machine, options), file);
 }
 
+TEST(Bench, CopyMeasuresTheLinkOfADevice) {
+  for (const char* direction : {"h2d", "d2h", "both"}) {
+    auto options = tiny<CopyBench>();
+    options.direction = direction;
+    options.device = "emulated";
+    const Json rows = run(bench_copy, options).at("rows");
+    ASSERT_EQ(rows.size(), 4U);
+    for (const Json& row : rows) EXPECT_GT(row.at("copy").at("median"), 0);
+  }
+}
+
 TEST(Bench, GemmMeasuresExpertsAndProjections) {
   auto options = tiny<GemmBench>();
   options.shapes = {"64x96"};
@@ -197,7 +208,10 @@ TEST(Bench, RefusesWhatMakesNoSense) {
   EXPECT_ERROR(bench_attention(attention, out), ErrorCode::invalid_argument, "--heads 6:4");
   CopyBench copy = tiny<CopyBench>();
   copy.direction = "h2d";
-  EXPECT_ERROR(bench_copy(copy, out), ErrorCode::unsupported, "--direction h2d");
+  copy.device = "cuda:99";
+  EXPECT_ERROR(bench_copy(copy, out), ErrorCode::unsupported, "GPU");
+  copy.device = "cpu";
+  EXPECT_ERROR(bench_copy(copy, out), ErrorCode::invalid_argument, "--direction h2d");
   MachineBench machine = tiny<MachineBench>();
   machine.directory = "/nowhere";
   EXPECT_ERROR(bench_machine(machine, out), ErrorCode::not_found, "/nowhere");

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/file.h"
+#include "device/gpu.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 #include "tests/support/quantised_model.h"
@@ -138,6 +139,52 @@ TEST_P(AnyPlan, SameBitsFromStorage) {
     const bool small =
         std::set<std::string>{"mistral", "opt", "llama4_text"}.contains(std::get<0>(GetParam()));  // a little more, and all of it stays
     EXPECT_TRUE((small && more > 0) || (progress.weight_bytes_read > 0 && progress.weight_read_seconds > 0));
+  }
+}
+
+// On the GPU's kernels, in an emulation whose streams run in another order with every seed.
+class AnyPlanOnGpu : public ::testing::TestWithParam<std::string> {
+ protected:
+  static std::vector<Request> some_requests() {
+    std::vector<Request> list = requests();
+    list.resize(6);
+    return list;
+  }
+  static EngineOptions on_gpu(const std::string& model) {
+    EngineOptions options = ids_only(kModels / model);
+    options.device = find_gpus().gpus.empty() ? "emulated:1" : "cuda";
+    options.max_model_len = 256;
+    return options;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Models, AnyPlanOnGpu, ::testing::Values("mixtral", "qwen2_moe", "mistral", "deepseek_v2", "gpt_oss_mxfp4"),
+                         [](const auto& p) { return p.param; });
+
+TEST_P(AnyPlanOnGpu, SameBits) {
+  const EngineOptions options = on_gpu(GetParam());
+  const Answers want = run(options, some_requests());
+  for (const Change& change : kChanges) {
+    EngineOptions changed = options;
+    change.apply(changed);
+    changed.max_pass_tokens = changed.max_pass_tokens.value_or(4096) == 1 ? 2 : changed.max_pass_tokens;  // by one takes long
+    EXPECT_TRUE(run(changed, some_requests()) == want) << change.name;
+  }
+}
+
+// The least --device-memory, and a little more: experts stream, through rings of several sizes, in several orders of the streams.
+TEST_P(AnyPlanOnGpu, SameBitsThroughSlots) {
+  EngineOptions options = on_gpu(GetParam());
+  const Answers want = run(options, some_requests());
+  for (const auto& [more, slots, pass_tokens, seed] :
+       std::vector<std::tuple<uint64_t, int, int, int>>{{0, 0, 300, 2}, {0, 1, 300, 3}, {100'000, 0, 40, 4}, {200'000, 3, 7, 5}}) {
+    if (options.device != "cuda") options.device = fmt::format("emulated:{}", seed);
+    options.max_pass_tokens = pass_tokens;
+    options.weight_slots = slots > 0 ? std::optional<int64_t>(slots) : std::nullopt;
+    options.device_memory = 1;
+    const std::string text = error_of([&] { const Engine engine(options); }).what();
+    ASSERT_NE(text.find("--device-memory"), std::string::npos) << text;
+    options.device_memory = std::stoull(text.substr(text.find(" (") + 2)) + more;
+    EXPECT_TRUE(run(options, some_requests()) == want) << more << " " << slots << " " << pass_tokens;
   }
 }
 

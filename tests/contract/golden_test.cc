@@ -7,8 +7,10 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/file.h"
+#include "device/gpu.h"
 #include "kernels/functions.h"
 #include "tests/support/errors.h"
 #include "tests/support/run.h"
@@ -19,26 +21,37 @@ namespace {
 struct Case {
   std::string model;
   std::string dtype;
-  std::string cpu_path;
+  std::string path;  // of the CPU; or what --device says
 };
 
-void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.dtype << " " << c.cpu_path; }
+void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.dtype << " " << c.path; }
+
+// Families that have what the steps of a GPU have not.
+const std::set<std::string> kNotOnGpu{"gemma4", "llama4_text", "opt", "phimoe", "qwen3_5_moe", "qwen3_5_moe_gptq_int8", "qwen3_next"};
+
+std::vector<std::string> all_paths() {
+  std::vector<std::string> out{"emulated"};
+  for (const Kernels* path : usable_kernels()) out.emplace_back(path->name);
+  if (!find_gpus().gpus.empty()) out.emplace_back("cuda");
+  return out;
+}
+bool is_device(const std::string& path) { return path == "emulated" || path == "cuda"; }
 
 std::vector<Case> all_cases() {
   std::vector<Case> out;
   for (const auto& entry : std::filesystem::directory_iterator(kModels)) {
     for (const char* dtype : {"float32", "bfloat16"}) {
-      for (const Kernels* path : usable_kernels()) out.push_back({entry.path().filename().string(), dtype, std::string(path->name)});
+      for (const std::string& path : all_paths()) out.push_back({entry.path().filename().string(), dtype, path});
     }
   }
   std::sort(out.begin(), out.end(),
-            [](const Case& a, const Case& b) { return std::tie(a.model, a.dtype, a.cpu_path) < std::tie(b.model, b.dtype, b.cpu_path); });
+            [](const Case& a, const Case& b) { return std::tie(a.model, a.dtype, a.path) < std::tie(b.model, b.dtype, b.path); });
   return out;
 }
 
 class Golden : public ::testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Models, Golden, ::testing::ValuesIn(all_cases()),
-                         [](const auto& c) { return c.param.model + "_" + c.param.dtype + "_" + c.param.cpu_path; });
+                         [](const auto& c) { return c.param.model + "_" + c.param.dtype + "_" + c.param.path; });
 
 // Tokens of the answer that are the golden ones, up to the first that is not.
 size_t common_tokens(const nlohmann::json& want, const Completion& have) {
@@ -90,7 +103,12 @@ TEST_P(Golden, TokensAndLogprobs) {
   const auto golden = nlohmann::json::parse(read_text_file(kModels / c.model / "golden.json", 10 << 20));
   EngineOptions options = ids_only(kModels / c.model);
   options.dtype = c.dtype;
-  options.cpu_path = c.cpu_path;
+  (is_device(c.path) ? options.device : options.cpu_path) = c.path;
+  if (is_device(c.path)) options.max_model_len = 512;  // of which a sequence's pages have to fit the device
+  if (is_device(c.path) && kNotOnGpu.contains(c.model)) {
+    EXPECT_ERROR(Engine(options), ErrorCode::unsupported, "on a GPU");
+    return;
+  }
   const auto job_answers = answers(golden, options);
 
   double worst = 0;

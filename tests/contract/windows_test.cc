@@ -7,6 +7,7 @@
 #include "api/model.h"
 #include "base/file.h"
 #include "engine/loop.h"
+#include "pipeline/executor.h"
 #include "tests/support/run.h"
 
 namespace moegen::testing {

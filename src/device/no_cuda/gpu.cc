@@ -1,7 +1,11 @@
 #include "device/gpu.h"
 
+#include "base/error.h"
+
 namespace moegen {
 
 GpuBackend find_gpus() { return {false, "built without CUDA (preset cuda builds with it)", {}}; }
+
+std::unique_ptr<Device> open_gpu(int) { throw_error(ErrorCode::unsupported, "no GPU: {}", find_gpus().problem); }
 
 }  // namespace moegen

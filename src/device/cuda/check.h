@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+#include "moegen/error.h"
+
+namespace moegen {
+
+struct GpuKernels;
+
+/// The kernels of this module (kernels/cuda).
+[[nodiscard]] const GpuKernels& cuda_kernels();
+
+/// Throws Error(io) with the driver's words.
+inline void check_cuda(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw Error(ErrorCode::io, std::string("GPU: ") + what + ": " + cudaGetErrorString(error));
+}
+
+}  // namespace moegen

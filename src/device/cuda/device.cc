@@ -1,0 +1,103 @@
+// The device layer over the CUDA runtime, in the module.
+#include "device/device.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+
+#include "device/cuda/check.h"
+#include "device/cuda/module.h"
+
+namespace moegen {
+namespace {
+
+cudaStream_t stream_of(const Stream& stream) { return static_cast<cudaStream_t>(stream.handle()); }
+cudaEvent_t event_of(const Event& event) { return static_cast<cudaEvent_t>(event.handle()); }
+
+class CudaDevice : public Device {
+ public:
+  explicit CudaDevice(int index) {
+    check_cuda(cudaSetDevice(index), "cannot be used");
+    cudaDeviceProp properties{};
+    check_cuda(cudaGetDeviceProperties(&properties, index), "properties");
+    name_ = properties.name;
+    check_cuda(cudaDeviceGetStreamPriorityRange(&least_priority_, &greatest_priority_), "priorities");
+  }
+
+  std::string name() const override { return name_; }
+  size_t free_memory() const override {
+    size_t free = 0, total = 0;
+    check_cuda(cudaMemGetInfo(&free, &total), "free memory");
+    return free;
+  }
+  const GpuKernels& kernels() const override { return cuda_kernels(); }
+
+  Stream new_stream(bool urgent) override {
+    cudaStream_t stream{};
+    check_cuda(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, urgent ? greatest_priority_ : least_priority_), "a stream");
+    return {*this, stream};
+  }
+  Event new_event() override {
+    cudaEvent_t event{};
+    check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event");
+    return {*this, event};
+  }
+  Buffer new_buffer(size_t bytes) override {
+    void* memory = nullptr;
+    const cudaError_t error = cudaMalloc(&memory, std::max<size_t>(bytes, 1));
+    if (error == cudaErrorMemoryAllocation) {
+      static_cast<void>(cudaGetLastError());  // it is told once
+      throw Error(ErrorCode::out_of_memory, std::to_string(bytes) + " bytes do not fit the memory of " + name_ + ": use less --device-memory");
+    }
+    check_cuda(error, "memory");
+    return {*this, memory};
+  }
+  HostBuffer new_host_buffer(size_t bytes) override {
+    void* memory = nullptr;
+    if (cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocDefault) == cudaSuccess) {
+      pinned_.insert(memory);
+      return {*this, memory};
+    }
+    static_cast<void>(cudaGetLastError());
+    memory = std::malloc(std::max<size_t>(bytes, 1));
+    if (memory == nullptr) throw Error(ErrorCode::out_of_memory, "no host memory for " + std::to_string(bytes) + " bytes");
+    return {*this, memory};
+  }
+
+  void fill(const Stream& stream, void* to, uint8_t value, size_t bytes) override {
+    check_cuda(cudaMemsetAsync(to, value, bytes, stream_of(stream)), "a fill");
+  }
+  void record(const Event& event, const Stream& stream) override { check_cuda(cudaEventRecord(event_of(event), stream_of(stream)), "an event"); }
+  void wait(const Stream& stream, const Event& event) override { check_cuda(cudaStreamWaitEvent(stream_of(stream), event_of(event), 0), "a wait"); }
+  void synchronize(const Event& event) override { check_cuda(cudaEventSynchronize(event_of(event)), "computing"); }
+  void synchronize(const Stream& stream) override { check_cuda(cudaStreamSynchronize(stream_of(stream)), "computing"); }
+  void host_reads(const void*, size_t) override {}
+  void host_writes(const void*, size_t) override {}
+
+  // An error of what was enqueued is told here again; it was thrown when it was first met.
+  void release_stream(void* stream) noexcept override { static_cast<void>(cudaStreamDestroy(static_cast<cudaStream_t>(stream))); }
+  void release_event(void* event) noexcept override { static_cast<void>(cudaEventDestroy(static_cast<cudaEvent_t>(event))); }
+  void release_memory(void* memory) noexcept override { static_cast<void>(cudaFree(memory)); }
+  void release_host(void* memory) noexcept override { pinned_.erase(memory) > 0 ? static_cast<void>(cudaFreeHost(memory)) : std::free(memory); }
+
+ private:
+  void copy_piece(const Stream& stream, void* to, const void* from, size_t bytes, const void* host) override {
+    const cudaMemcpyKind kind = host == from ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+    check_cuda(cudaMemcpyAsync(to, from, bytes, kind, stream_of(stream)), "a copy");
+  }
+  bool pin_range(void* memory, size_t bytes) override {
+    if (cudaHostRegister(memory, bytes, cudaHostRegisterDefault) == cudaSuccess) return true;
+    static_cast<void>(cudaGetLastError());
+    return false;
+  }
+  void unpin_range(void* memory) noexcept override { static_cast<void>(cudaHostUnregister(memory)); }
+
+  std::string name_;
+  int least_priority_ = 0, greatest_priority_ = 0;
+  std::set<void*> pinned_;  // of new_host_buffer
+};
+
+}  // namespace
+}  // namespace moegen
+
+moegen::Device* moegen_cuda_open(int32_t index) { return new moegen::CudaDevice(index); }

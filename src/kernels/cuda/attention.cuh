@@ -1,0 +1,171 @@
+#pragma once
+
+#include "kernels/cuda/cuda.cuh"
+
+namespace moegen::gpu {
+
+/// A block for kRows rows (queries x heads) of a tile and one KV head: grid (tiles, kv heads x row blocks). A warp goes over every
+/// kGpuAttentionWarps-th page: lanes are tokens for the scores, elements for the values, so both read what lies side by side. T: act, S: of K and V;
+/// kDims: elements of a value that a lane has.
+template <typename T, typename S, int kRows, int kDims>
+struct AttentionKernel {
+  using Args = GpuAttention;
+  static constexpr int kWarps = kGpuAttentionWarps;
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr bool kScaled = sizeof(S) == 1;
+
+  __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
+  __device__ static int warp() { return static_cast<int>(threadIdx.x / 32); }
+
+  /// Rows of the block, and which keys they see.
+  struct Row {
+    int query, head;  // of the tile; query -1: none
+    int first, last;  // positions
+  };
+  __device__ static Row row_of(const Args& a, const GpuTile& tile, int row_block, int r) {
+    const int i = row_block * kRows + r;
+    const int query = i / a.heads;
+    if (query >= tile.count) return {-1, 0, 0, -1};
+    const int last = tile.position + query;
+    return {query, i % a.heads, static_cast<int>(first_seen(last, a.window, a.chunk)), last};
+  }
+
+  struct Running {
+    float top[kRows], sum[kRows];
+    float out[kRows][kDims];
+  };
+
+  /// scores[r] = q[r] . key, for the lane's token.
+  __device__ static void scores(const Args& a, const S* keys, const float* q, float* out) {
+    MOEGEN_UNROLL
+    for (int r = 0; r < kRows; ++r) out[r] = 0;
+    for (int d = 0; d < a.head_dim; d += 2) {
+      const float k0 = widen(keys[key_index(kDTypeOf<S>, lane(), d)]), k1 = widen(keys[key_index(kDTypeOf<S>, lane(), d + 1)]);
+      MOEGEN_UNROLL
+      for (int r = 0; r < kRows; ++r) out[r] = fmaf(q[r * a.head_dim + d + 1], k1, fmaf(q[r * a.head_dim + d], k0, out[r]));
+    }
+  }
+
+  __device__ static float value(const Args& a, const S* keys, int t, int d) {
+    if (a.latent_dim > 0) return widen(keys[key_index(kDTypeOf<S>, t, d)]);
+    return widen(keys[kPageTokens * a.head_dim + value_index(kDTypeOf<S>, a.head_dim, t, d)]);
+  }
+
+  /// The softmax goes on over a page; `p`: room for [kRows][kPageTokens], of the warp.
+  __device__ static void page(const Args& a, const std::byte* kv, int position, const Row* rows, const float* q, float* p, Running& run) {
+    const S* keys = reinterpret_cast<const S*>(kv);
+    const float* scales = reinterpret_cast<const float*>(kv + kv_scale_offset(a.head_dim));
+    float s[kRows];
+    scores(a, keys, q, s);
+    const float key_scale = kScaled ? scales[lane()] * a.scale : a.scale;
+    int last = -1;  // token that some row sees
+    MOEGEN_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const int at = position + lane();
+      const bool seen = at >= rows[r].first && at <= rows[r].last;
+      const float score = seen ? s[r] * key_scale : -INFINITY;
+      const float top = fmaxf(run.top[r], warp_max(score));
+      const float weight = seen ? expf(score - top) : 0;
+      const float shrink = top == run.top[r] ? 1 : expf(run.top[r] - top);
+      run.sum[r] = run.sum[r] * shrink + warp_sum(weight);
+      run.top[r] = top;
+      MOEGEN_UNROLL
+      for (int j = 0; j < kDims; ++j) run.out[r][j] *= shrink;
+      p[r * kPageTokens + lane()] = kScaled && seen ? weight * scales[kPageTokens + lane()] : weight;
+      last = max(last, min(rows[r].last - position, kPageTokens - 1));
+    }
+    __syncwarp();
+    for (int t = 0; t <= last; ++t) {
+      float v[kDims];
+      MOEGEN_UNROLL
+      for (int j = 0; j < kDims; ++j) v[j] = lane() + 32 * j < a.value_dim() ? value(a, keys, t, lane() + 32 * j) : 0;
+      MOEGEN_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        MOEGEN_UNROLL
+        for (int j = 0; j < kDims; ++j) run.out[r][j] = fmaf(p[r * kPageTokens + t], v[j], run.out[r][j]);
+      }
+    }
+    __syncwarp();
+  }
+
+  /// Puts the warps' parts together, in their order; parts: [kWarps][kRows][value_dim + 2].
+  __device__ static void finish(const Args& a, const GpuTile& tile, const Row* rows, int kv_head, const float* parts) {
+    const int width = a.value_dim();
+    for (int r = warp(); r < kRows; r += kWarps) {
+      if (rows[r].query < 0) continue;
+      const auto part = [&](int w) { return parts + (w * kRows + r) * (width + 2); };
+      const int head = kv_head * a.heads + rows[r].head;
+      float top = a.sinks != nullptr ? a.sinks[head] : -INFINITY;
+      for (int w = 0; w < kWarps; ++w) top = fmaxf(top, part(w)[width]);
+      float sum = a.sinks != nullptr ? expf(a.sinks[head] - top) : 0;
+      float shares[kWarps];
+      for (int w = 0; w < kWarps; ++w) {
+        shares[w] = part(w)[width + 1] > 0 ? expf(part(w)[width] - top) : 0;
+        sum = fmaf(part(w)[width + 1], shares[w], sum);
+      }
+      T* out = static_cast<T*>(a.out) + (static_cast<int64_t>(tile.row + rows[r].query) * a.kv_heads * a.heads + head) * width;
+      for (int d = lane(); d < width; d += 32) {
+        float x = 0;
+        for (int w = 0; w < kWarps; ++w) x = shares[w] > 0 ? fmaf(part(w)[d], shares[w], x) : x;
+        out[d] = narrow<T>(x / sum);
+      }
+    }
+  }
+
+  __device__ static void run(const Args& a) {
+    const GpuTile tile = a.tiles[blockIdx.x];
+    const int kv_head = static_cast<int>(blockIdx.y) % a.kv_heads;
+    const int row_block = static_cast<int>(blockIdx.y) / a.kv_heads;
+    if (row_block * kRows >= tile.count * a.heads) return;  // the whole block
+    float* q = MOEGEN_SHARED;                               // [kRows][head_dim]
+    float* p = q + kRows * a.head_dim + warp() * kRows * kPageTokens;
+    float* parts = q + kRows * a.head_dim + kWarps * kRows * kPageTokens;
+    Row* rows = reinterpret_cast<Row*>(parts + kWarps * kRows * (a.value_dim() + 2));
+    int first = INT32_MAX, last = -1;
+    for (int r = 0; r < kRows; ++r) {
+      const Row row = row_of(a, tile, row_block, r);
+      if (threadIdx.x == 0) rows[r] = row;
+      const int64_t at = (static_cast<int64_t>(tile.row + max(row.query, 0)) * a.kv_heads * a.heads + kv_head * a.heads + row.head) * a.head_dim;
+      for (int d = static_cast<int>(threadIdx.x); d < a.head_dim; d += kThreads)
+        q[r * a.head_dim + d] = row.query >= 0 ? widen(static_cast<const T*>(a.q)[at + d]) : 0;
+      if (row.query < 0) continue;
+      first = min(first, row.first);
+      last = max(last, row.last);
+    }
+    Running state;
+    MOEGEN_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      state.top[r] = -INFINITY;
+      state.sum[r] = 0;
+      MOEGEN_UNROLL
+      for (int j = 0; j < kDims; ++j) state.out[r][j] = 0;
+    }
+    __syncthreads();
+    const int begin = first / kPageTokens;
+    for (int i = begin + (warp() - begin % kWarps + kWarps) % kWarps; i <= last / kPageTokens; i += kWarps) {
+      const std::byte* kv = a.slots + static_cast<size_t>(tile.slot + i) * a.slot_bytes + static_cast<size_t>(kv_head) * a.head_bytes;
+      page(a, kv, i * kPageTokens, rows, q, p, state);
+    }
+    MOEGEN_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      float* part = parts + (warp() * kRows + r) * (a.value_dim() + 2);
+      MOEGEN_UNROLL
+      for (int j = 0; j < kDims; ++j) {
+        if (lane() + 32 * j < a.value_dim()) part[lane() + 32 * j] = state.out[r][j];
+      }
+      if (lane() == 0) {
+        part[a.value_dim()] = state.top[r];
+        part[a.value_dim() + 1] = state.sum[r];
+      }
+    }
+    __syncthreads();
+    finish(a, tile, rows, kv_head, parts);
+  }
+
+  [[nodiscard]] static size_t shared_bytes(const Args& a) {
+    return sizeof(float) * static_cast<size_t>(kRows * a.head_dim + kWarps * kRows * kPageTokens + kWarps * kRows * (a.value_dim() + 2)) +
+           kRows * sizeof(Row);
+  }
+};
+
+}  // namespace moegen::gpu

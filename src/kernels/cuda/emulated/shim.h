@@ -1,0 +1,45 @@
+#pragma once
+
+// Stands for CUDA where g++ reads a kernel: its words, and what a warp exchanges, by way of fibers.
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cuda/emulated/fibers.h"
+
+#define __device__
+#define MOEGEN_UNROLL
+#define threadIdx (::moegen::emulated::place().thread)
+#define blockIdx (::moegen::emulated::place().block)
+#define blockDim (::moegen::emulated::place().block_dim)
+#define gridDim (::moegen::emulated::place().grid_dim)
+#define MOEGEN_SHARED reinterpret_cast<float*>(::moegen::emulated::place().shared)
+
+inline float __uint_as_float(uint32_t x) { return std::bit_cast<float>(x); }
+inline uint32_t __float_as_uint(float x) { return std::bit_cast<uint32_t>(x); }
+inline void __syncthreads() { ::moegen::emulated::block_barrier(); }
+inline void __syncwarp() { ::moegen::emulated::warp_barrier(); }
+
+template <typename T>
+T __shfl_sync(unsigned, T value, unsigned lane) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = ::moegen::emulated::exchange(bits, lane);
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, unsigned step) {
+  return __shfl_sync(mask, value, ::moegen::emulated::lane() ^ step);
+}
+
+namespace moegen::gpu {
+using std::isfinite;
+using std::isnan;
+using std::max;
+using std::min;
+}  // namespace moegen::gpu

@@ -1,0 +1,122 @@
+#include "kernels/cuda/gemm.h"
+
+#include <cublasLt.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+
+#include "device/cuda/check.h"
+
+namespace moegen {
+namespace {
+
+void check_blas(cublasStatus_t status, const char* what) {
+  if (status != CUBLAS_STATUS_SUCCESS) throw Error(ErrorCode::io, std::string("GPU: ") + what + ": " + cublasLtGetStatusString(status));
+}
+
+cudaDataType_t type_of(DType dtype) { return dtype == DType::f32 ? CUDA_R_32F : CUDA_R_16BF; }
+
+/// Gives back what cuBLASLt made.
+struct Release {
+  void operator()(cublasLtMatrixLayout_t x) const { static_cast<void>(cublasLtMatrixLayoutDestroy(x)); }
+  void operator()(cublasLtMatmulDesc_t x) const { static_cast<void>(cublasLtMatmulDescDestroy(x)); }
+  void operator()(cublasLtMatmulPreference_t x) const { static_cast<void>(cublasLtMatmulPreferenceDestroy(x)); }
+};
+template <typename T>
+using Owned = std::unique_ptr<std::remove_pointer_t<T>, Release>;
+using Layout = Owned<cublasLtMatrixLayout_t>;
+
+Layout layout(DType dtype, int64_t rows, int64_t cols, int64_t stride, int64_t batch, int64_t step) {
+  cublasLtMatrixLayout_t raw{};
+  check_blas(cublasLtMatrixLayoutCreate(&raw, type_of(dtype), static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), stride), "a matrix");
+  Layout out(raw);
+  const auto count = static_cast<int32_t>(batch);
+  check_blas(cublasLtMatrixLayoutSetAttribute(raw, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof(count)), "a batch");
+  check_blas(cublasLtMatrixLayoutSetAttribute(raw, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof(step)), "a batch");
+  return out;
+}
+
+/// Row-major y = x w^T is column-major y^T = w x^T: w [k, n] turned, x [k, m].
+struct Problem {
+  Owned<cublasLtMatmulDesc_t> product;
+  Layout w, x, y;
+
+  Problem(const GpuGemm& op, int64_t m)
+      : w(layout(op.dtype, op.k, op.n, op.w_stride, op.batch, op.w_step)),
+        x(layout(op.dtype, op.k, m, op.x_stride, op.batch, op.x_step)),
+        y(layout(op.y_dtype, op.n, m, op.y_stride, op.batch, op.y_step)) {
+    cublasLtMatmulDesc_t raw{};
+    check_blas(cublasLtMatmulDescCreate(&raw, CUBLAS_COMPUTE_32F, CUDA_R_32F), "a product");
+    product.reset(raw);
+    const cublasOperation_t turned = CUBLAS_OP_T;
+    check_blas(cublasLtMatmulDescSetAttribute(raw, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof(turned)), "a product");
+  }
+};
+
+/// What an algorithm is chosen by: all but the rows.
+using Key = std::tuple<DType, DType, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, uint32_t, uint32_t, uint32_t>;
+
+/// The largest power of two up to 16 that an address is a multiple of: more is of no use, and would differ from row to row.
+uint32_t alignment_of(const void* p) {
+  const auto at = reinterpret_cast<uintptr_t>(p) | 16U;
+  return static_cast<uint32_t>(at & (~at + 1));
+}
+
+class Blas {
+ public:
+  Blas() { check_blas(cublasLtCreate(&handle_), "cuBLASLt"); }
+
+  void multiply(cudaStream_t stream, const GpuGemm& op) {
+    const Problem problem(op, op.m);
+    const cublasLtMatmulAlgo_t algorithm = choose(op);
+    const float beta = op.add ? 1 : 0;
+    check_blas(cublasLtMatmul(handle_, problem.product.get(), &op.scale, op.w, problem.w.get(), op.x, problem.x.get(), &beta, op.y, problem.y.get(),
+                              op.y, problem.y.get(), &algorithm, nullptr, 0, stream),
+               "a product");
+  }
+
+ private:
+  cublasLtMatmulAlgo_t choose(const GpuGemm& op) {
+    constexpr int64_t kRows = 2048;
+    const uint32_t w = alignment_of(op.w), x = alignment_of(op.x), y = alignment_of(op.y);
+    const Key key{op.dtype, op.y_dtype, op.n, op.k, op.x_stride, op.w_stride, op.y_stride, op.batch, op.add, w, x, y};
+    if (const auto it = chosen_.find(key); it != chosen_.end()) return it->second;
+    const Problem problem(op, kRows);
+    cublasLtMatmulPreference_t raw{};
+    check_blas(cublasLtMatmulPreferenceCreate(&raw), "a preference");
+    const Owned<cublasLtMatmulPreference_t> preference(raw);
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t what, const auto& value) {
+      check_blas(cublasLtMatmulPreferenceSetAttribute(raw, what, &value, sizeof(value)), "a preference");
+    };
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{0});  // no room for the parts of a split sum
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, w);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, x);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, y);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, y);
+    cublasLtMatmulHeuristicResult_t result{};
+    int found = 0;
+    check_blas(cublasLtMatmulAlgoGetHeuristic(handle_, problem.product.get(), problem.w.get(), problem.x.get(), problem.y.get(), problem.y.get(), raw,
+                                              1, &result, &found),
+               "an algorithm");
+    if (found == 0)
+      throw Error(ErrorCode::io, "GPU: cuBLASLt has no algorithm for a product of " + std::to_string(op.n) + " x " + std::to_string(op.k));
+    chosen_.emplace(key, result.algo);
+    return result.algo;
+  }
+
+  cublasLtHandle_t handle_{};  // for as long as the program runs
+  std::map<Key, cublasLtMatmulAlgo_t> chosen_;
+};
+
+}  // namespace
+
+void cuda_gemm(Device&, const Stream& stream, const GpuGemm& op) {
+  if (op.m == 0) return;
+  static Blas blas;
+  blas.multiply(static_cast<cudaStream_t>(stream.handle()), op);
+}
+
+}  // namespace moegen

@@ -1,0 +1,254 @@
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "device/device.h"
+#include "kernels/kv_page.h"
+
+namespace moegen {
+
+/// The ops of a pass on a GPU. All pointers are to device memory; "act" is float or bf16. Each is put into a stream and allocates nothing. Like those
+/// of kernels/functions.h they give the same bits for an output element whatever rows are computed beside it.
+
+/// y[b][i, n] (+)= scale * sum_k x[b][i, k] * w[b][n, k], for b in [0, batch). x and w have one type, float or bf16; sums are floats.
+struct GpuGemm {
+  const void* x = nullptr;
+  const void* w = nullptr;
+  void* y = nullptr;
+  DType dtype = DType::bf16;   ///< of x and w
+  DType y_dtype = DType::f32;  ///< float or bf16
+  int64_t m = 0, n = 0, k = 0;
+  int64_t x_stride = 0, w_stride = 0, y_stride = 0;  ///< elements, from row to row
+  float scale = 1;
+  bool add = false;  ///< y += instead of y =; with float only
+  int64_t batch = 1;
+  int64_t x_step = 0, w_step = 0, y_step = 0;  ///< elements, from one of the batch to the next
+};
+
+/// y[i, k] = value of w[first + i * step, k] (TensorView), rounded to y's type; any weight type there is.
+struct GpuExpand {
+  const void* w = nullptr;
+  DType w_dtype = DType::bf16;
+  const void* scales = nullptr;
+  DType scale_dtype = DType::bf16;
+  const uint8_t* zeros = nullptr;
+  int64_t group = 0;
+  int64_t block_rows = 1;   ///< all of TensorView
+  int64_t matrix_rows = 0;  ///< of what lies at `w`, with all that the view leaves out
+  int64_t first = 0, step = 1;
+  int64_t rows = 0, cols = 0;
+  void* y = nullptr;  ///< [rows, cols]
+  DType y_dtype = DType::bf16;
+};
+
+/// y[i, j] = scale * x[i, j], for any of float, bf16 and f16 in, float and bf16 out.
+struct GpuConvert {
+  const void* x = nullptr;
+  DType x_dtype = DType::bf16;
+  int64_t x_stride = 0;
+  void* y = nullptr;
+  DType y_dtype = DType::f32;
+  int64_t y_stride = 0;
+  int64_t rows = 0, cols = 0;
+  float scale = 1;
+};
+
+/// y[i] = rms_norm(x[row(i)]) * (weight + offset); row(i) is picked[i], or i where `picked` is null. x may be y.
+struct GpuNorm {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int64_t x_rows = 0;  ///< that `picked` picks from
+  const int32_t* picked = nullptr;
+  const void* weight = nullptr;
+  DType weight_dtype = DType::bf16;
+  void* y = nullptr;
+  DType y_dtype = DType::bf16;
+  int64_t y_stride = 0;
+  int64_t rows = 0, width = 0;
+  float eps = 0, offset = 0;
+};
+
+/// y[i, n] += scale * bias[n].
+struct GpuBias {
+  float* y = nullptr;
+  int64_t y_stride = 0;
+  int64_t rows = 0, cols = 0;
+  const void* bias = nullptr;
+  DType bias_dtype = DType::bf16;
+  float scale = 1;
+};
+
+/// A row of an attention micro-batch. Pages of K and V are staged in slots, those of a sequence one behind the other.
+struct GpuRow {
+  int32_t position = 0;
+  int32_t slot = 0;  ///< slot of position p: slot + p / kPageTokens; may be negative where first pages are not staged
+  int32_t end = 0;   ///< position behind the sequence's last token of the micro-batch
+};
+
+/// Rows of q, k and v as projected -> norm, clip, rope -> q in act; K and V to their slots.
+struct GpuPlace {
+  float* qkv = nullptr;  ///< [rows, stride]: q heads, k heads, v heads
+  int64_t stride = 0;
+  int64_t rows = 0;
+  const GpuRow* row = nullptr;                 ///< [rows]
+  const float *cos = nullptr, *sin = nullptr;  ///< [rows, rope_dim / 2]
+  int q_heads = 0, kv_heads = 0, head_dim = 0, rope_dim = 0;
+  bool interleaved = false, rope_first = false;
+  const void *q_norm = nullptr, *k_norm = nullptr;  ///< [head_dim] or null: no norm
+  DType norm_dtype = DType::bf16;
+  float eps = 0, offset = 0;
+  float clip = 0;     ///< 0: none
+  void* q = nullptr;  ///< [rows, q_heads * head_dim] act
+  DType act = DType::bf16;
+  std::byte* slots = nullptr;  ///< [.., slot_bytes], in which kv heads lie one behind the other (kv_page.h)
+  size_t slot_bytes = 0, head_bytes = 0;
+  int64_t num_slots = 0;
+  DType kv_dtype = DType::bf16;  ///< act or i8
+};
+
+/// The cached part of latent attention: row [latent | rotated key] in float -> norm of the latent, rope of the key, into the slots; and
+/// the rotated part of queries.
+struct GpuPlaceLatent {
+  const float* latent = nullptr;  ///< [rows, latent_stride]: kv_rank, then rope_dim values
+  int64_t latent_stride = 0;
+  int64_t rows = 0;
+  const GpuRow* row = nullptr;
+  const float *cos = nullptr, *sin = nullptr;
+  int kv_rank = 0, rope_dim = 0;
+  bool interleaved = false;
+  const void* norm = nullptr;  ///< [kv_rank]
+  DType norm_dtype = DType::bf16;
+  float eps = 0, offset = 0;
+  const void* heads = nullptr;  ///< [rows, num_heads, head_stride] act: the last rope_dim of each head's plain_dim + rope_dim are turned
+  int64_t head_stride = 0;
+  int num_heads = 0, plain_dim = 0;
+  void* q = nullptr;  ///< [rows, num_heads, kv_rank + rope_dim] act: the last rope_dim of each are written
+  DType act = DType::bf16;
+  std::byte* slots = nullptr;
+  size_t slot_bytes = 0;
+  int64_t num_slots = 0;
+};
+
+/// Consecutive queries of one sequence.
+struct GpuTile {
+  int32_t row = 0;  ///< of q and out
+  int32_t count = 0;
+  int32_t position = 0;  ///< of the first
+  int32_t slot = 0;      ///< GpuRow::slot
+};
+
+/// Attention as kernels/functions.h has it, over staged pages. Page p of a sequence goes to warp p % kGpuAttentionWarps, whose results are put
+/// together in the order of warps: the bits depend on nothing but the query and the keys it sees.
+struct GpuAttention {
+  const void* q = nullptr;  ///< [rows, kv_heads, heads, head_dim] act
+  void* out = nullptr;      ///< [rows, kv_heads, heads, value_dim()] act
+  DType act = DType::bf16;
+  DType kv_dtype = DType::bf16;
+  int64_t rows = 0;  ///< of q and out
+  const GpuTile* tiles = nullptr;
+  int64_t num_tiles = 0;
+  int64_t max_count = 1;  ///< queries of a tile, at most
+  int kv_heads = 0, heads = 0, head_dim = 0, latent_dim = 0;
+  const std::byte* slots = nullptr;
+  size_t slot_bytes = 0, head_bytes = 0;
+  int64_t num_slots = 0;
+  int64_t window = 0, chunk = 0;
+  float scale = 0;
+  const float* sinks = nullptr;  ///< [kv_heads * heads] or null
+
+  [[nodiscard]] constexpr int value_dim() const { return latent_dim > 0 ? latent_dim : head_dim; }
+};
+constexpr int kGpuAttentionWarps = 4;
+constexpr int kGpuMaxValueDim = 512;
+
+/// logits -> chosen experts and their weights, as model/router.h; logits are overwritten.
+struct GpuRoute {
+  float* logits = nullptr;  ///< [tokens, num_experts]
+  int64_t tokens = 0;
+  int num_experts = 0, top_k = 0;
+  bool sigmoid = false;
+  const void* bias = nullptr;  ///< [num_experts] or null
+  DType bias_dtype = DType::f32;
+  int num_groups = 1, top_groups = 1, group_best = 1;
+  bool renormalize = false;
+  float scaling = 1;
+  int32_t* chosen = nullptr;  ///< [tokens, top_k]
+  float* weight = nullptr;    ///< [tokens, top_k]
+};
+constexpr int kGpuMaxExperts = 1024;
+
+/// Stable sort of (token, j) by expert.
+struct GpuSort {
+  const int32_t* chosen = nullptr;  ///< [tokens, top_k]
+  int64_t tokens = 0;
+  int num_experts = 0, top_k = 0;
+  int32_t* counts = nullptr;        ///< [ceil(tokens / kGpuSortTokens), num_experts] scratch
+  int32_t* expert_begin = nullptr;  ///< [num_experts + 1]
+  int32_t* row_of = nullptr;        ///< [tokens, top_k]
+  int32_t* row_token = nullptr;     ///< [tokens * top_k]
+};
+constexpr int64_t kGpuSortTokens = 64;
+
+/// y[i] = x[rows[i]].
+struct GpuGather {
+  const void* x = nullptr;  ///< [x_rows, width]
+  int64_t x_rows = 0;
+  const int32_t* picked = nullptr;
+  void* y = nullptr;  ///< [rows, width]
+  int64_t rows = 0, width = 0;
+  DType dtype = DType::bf16;
+};
+
+/// out = act(gate) * up, as an MLP's activation says.
+struct GpuActivate {
+  enum class Kind { silu, clamped_silu, gelu, relu };
+  Kind kind = Kind::silu;
+  const float* gate = nullptr;  ///< [rows, width]
+  const float* up = nullptr;    ///< [rows, width]; relu has none
+  float clamp = 0;
+  void* out = nullptr;  ///< [rows, width]
+  DType out_dtype = DType::bf16;
+  int64_t rows = 0, width = 0;
+};
+
+/// hidden[t] += sum_j scale * weight[t, j] * out[row_of[t, j]], in the order of j.
+struct GpuCombine {
+  float* hidden = nullptr;  ///< [tokens, width]
+  int64_t tokens = 0, width = 0;
+  const void* out = nullptr;  ///< [tokens * top_k, width] act
+  DType act = DType::bf16;
+  const int32_t* row_of = nullptr;
+  const float* weight = nullptr;
+  int top_k = 0;
+  float scale = 1;
+};
+
+/// hidden[t] += scale * sigmoid(logit[t]) * x[t]; logit may be null: ones for the sigmoid.
+struct GpuAddGated {
+  float* hidden = nullptr;  ///< [rows, width]
+  const void* x = nullptr;  ///< [rows, width] act
+  DType act = DType::bf16;
+  const float* logit = nullptr;  ///< [rows]
+  int64_t rows = 0, width = 0;
+  float scale = 1;
+};
+
+struct GpuKernels {
+  void (*gemm)(Device& device, const Stream& stream, const GpuGemm& op);
+  void (*expand)(Device& device, const Stream& stream, const GpuExpand& op);
+  void (*convert)(Device& device, const Stream& stream, const GpuConvert& op);
+  void (*norm)(Device& device, const Stream& stream, const GpuNorm& op);
+  void (*bias)(Device& device, const Stream& stream, const GpuBias& op);
+  void (*place)(Device& device, const Stream& stream, const GpuPlace& op);
+  void (*place_latent)(Device& device, const Stream& stream, const GpuPlaceLatent& op);
+  void (*attention)(Device& device, const Stream& stream, const GpuAttention& op);
+  void (*route)(Device& device, const Stream& stream, const GpuRoute& op);
+  void (*sort)(Device& device, const Stream& stream, const GpuSort& op);
+  void (*gather)(Device& device, const Stream& stream, const GpuGather& op);
+  void (*activate)(Device& device, const Stream& stream, const GpuActivate& op);
+  void (*combine)(Device& device, const Stream& stream, const GpuCombine& op);
+  void (*add_gated)(Device& device, const Stream& stream, const GpuAddGated& op);
+};
+
+}  // namespace moegen

@@ -1,0 +1,72 @@
+#include "model/gpu_linear.h"
+
+#include "base/check.h"
+
+namespace moegen {
+
+GpuMatrix gpu_matrix(const GpuContext& c, const TensorView& w, DType dtype) {
+  if (w.dtype == dtype) return {gpu_at(w.data, dtype, w.first * w.cols), dtype, w.cols * w.step};
+  c.device.kernels().expand(c.device, c.stream,
+                            {.w = w.data,
+                             .w_dtype = w.dtype,
+                             .scales = w.scales,
+                             .scale_dtype = w.scale_dtype,
+                             .zeros = w.zeros,
+                             .group = w.group,
+                             .block_rows = w.block_rows,
+                             .matrix_rows = w.first + (w.rows - 1) * w.step + 1,
+                             .first = w.first,
+                             .step = w.step,
+                             .rows = w.rows,
+                             .cols = w.cols,
+                             .y = c.buffers.expanded,
+                             .y_dtype = dtype});
+  return {c.buffers.expanded, dtype, w.cols};
+}
+
+void gpu_linear(const GpuContext& c, const GpuLinear& op, const TensorView& w, const TensorView& bias, int64_t m) {
+  MOEGEN_CHECK(!bias || op.y_dtype == DType::f32);
+  const GpuKernels& kernels = c.device.kernels();
+  const DType dtype = w.dtype == DType::f32 ? DType::f32 : c.act;
+  const GpuMatrix matrix = gpu_matrix(c, w, dtype);
+  GpuGemm gemm{.x = op.x,
+               .w = matrix.data,
+               .y = op.y,
+               .dtype = dtype,
+               .y_dtype = op.y_dtype,
+               .m = m,
+               .n = w.rows,
+               .k = w.cols,
+               .x_stride = op.x_stride,
+               .w_stride = matrix.stride,
+               .y_stride = op.y_stride,
+               .scale = op.scale,
+               .add = op.add};
+  if (dtype != c.act) {
+    kernels.convert(c.device, c.stream,
+                    {.x = op.x, .x_dtype = c.act, .x_stride = op.x_stride, .y = c.buffers.widened, .y_stride = w.cols, .rows = m, .cols = w.cols});
+    gemm.x = c.buffers.widened;
+    gemm.x_stride = w.cols;
+  }
+  kernels.gemm(c.device, c.stream, gemm);
+  if (!bias) return;
+  kernels.bias(c.device, c.stream,
+               {.y = static_cast<float*>(op.y),
+                .y_stride = op.y_stride,
+                .rows = m,
+                .cols = w.rows,
+                .bias = gpu_at(bias.data, bias.dtype, bias.first * bias.cols),
+                .bias_dtype = bias.dtype,
+                .scale = op.scale});
+}
+
+void gpu_norm(const GpuContext& c, GpuNorm op, const TensorView& weight) {
+  op.weight = weight.data;
+  op.weight_dtype = weight.dtype;
+  op.width = weight.cols;
+  if (op.eps == 0) op.eps = c.spec.norm_eps;
+  op.offset = c.spec.norm_offset;
+  c.device.kernels().norm(c.device, c.stream, op);
+}
+
+}  // namespace moegen

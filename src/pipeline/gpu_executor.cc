@@ -1,0 +1,212 @@
+#include "pipeline/gpu_executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/checked.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "model/gpu_linear.h"
+#include "model/rope.h"
+
+namespace moegen {
+namespace {
+
+template <typename F>
+void in_steps(int64_t begin, int64_t end, int64_t step, const F& f) {
+  for (int64_t i = begin; i < end; i += step) f(i, std::min(end, i + step));
+}
+
+int64_t pairs_of(const std::vector<RopeSpec>& ropes) {
+  int64_t sum = 0;
+  for (const RopeSpec& rope : ropes) sum += rope.dim / 2;
+  return sum;
+}
+
+int most_experts(const ModelSpec& spec) {
+  int most = 0;
+  for (const LayerSpec& layer : spec.layers) most = std::max(most, layer.mlp.num_experts);
+  return most;
+}
+
+}  // namespace
+
+int64_t expanded_elements(std::span<const TensorSpec> table, std::span<const TensorView> views, DType act) {
+  int64_t most = 0;
+  for (size_t i = 0; i < table.size(); ++i) {
+    const TensorView& v = views[i];
+    if (table[i].part != Part::values) continue;
+    if (table[i].role == Role::kv_b ? v.dtype != act : gpu_expands(v.dtype, act)) most = std::max(most, v.rows * v.cols);
+  }
+  return most;
+}
+
+GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeights& weights, const Plan& plan, DType act, ThreadPool& pool)
+    : device_(device),
+      spec_(spec),
+      sizes_(plan.sizes),
+      pool_(pool),
+      pinned_weights_(device, weights.memory, weights.bytes),
+      compute_(device.new_stream()),
+      memory_(device.new_buffer(plan.device->buffer_bytes)),
+      arena_(memory_.handle()),
+      buffers_(arena_, spec, act, sizes_, weights.expanded_elements),
+      weights_(device, compute_, spec, weights.table, weights.views, weights.units, plan.device->weights),
+      kv_(device, compute_, spec, plan, buffers_),
+      context_{spec, weights_.weights(), device, compute_, buffers_, sizes_, act},
+      frequencies_(rope_frequencies(buffers_.ropes)),
+      host_embedded_(device.new_host_buffer(static_cast<size_t>(sizes_.pass_tokens * spec.hidden) * bytes_of(weights_.weights().embedding.dtype))),
+      host_angles_(device.new_host_buffer(2 * static_cast<size_t>(sizes_.pass_tokens * pairs_of(buffers_.ropes)) * sizeof(float))),
+      host_logit_rows_(device.new_host_buffer(static_cast<size_t>(sizes_.pass_tokens) * sizeof(int32_t))),
+      host_expert_begin_(device.new_host_buffer(static_cast<size_t>(most_experts(spec) + 1) * sizeof(int32_t))),
+      host_logits_(device.new_host_buffer(static_cast<size_t>(sizes_.logit_rows * spec.vocab) * sizeof(float))),
+      given_(device.new_event()),
+      fetched_(device.new_event()) {
+  MOEGEN_CHECK(arena_.used() == plan.device->buffer_bytes);
+  if (pinned_weights_.pinned_bytes() < weights.bytes)
+    log_line("{} of weights could not be pinned: their copies are slower", format_bytes(weights.bytes - pinned_weights_.pinned_bytes()));
+}
+
+GpuExecutor::~GpuExecutor() { device_.synchronize(compute_); }
+
+void GpuExecutor::run(const Pass& pass, LogitsConsumer& consumer) {
+  const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
+  MOEGEN_CHECK(num_tokens > 0 && num_tokens <= sizes_.pass_tokens);
+  weights_.begin_pass(num_tokens);
+  begin_pass(pass);
+  expert_load_ = {};
+  for (size_t layer = 0; layer < spec_.layers.size(); ++layer) {
+    layer_.store(static_cast<int>(layer), std::memory_order_relaxed);
+    run_attention(layer, num_tokens);
+    run_mlp(layer, num_tokens);
+  }
+  kv_.end_pass();
+  run_logits(pass, consumer);
+  layer_.store(-1, std::memory_order_relaxed);
+}
+
+// Rows of the embedding, angles and rows whose logits are wanted, to the device.
+void GpuExecutor::begin_pass(const Pass& pass) {
+  const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
+  const TensorView& e = weights_.weights().embedding;
+  const size_t row_bytes = static_cast<size_t>(e.cols) * bytes_of(e.dtype);
+  device_.synchronize(given_);
+  const auto give = [&](const HostBuffer& from, size_t at, void* to, size_t bytes, const auto& write) {
+    std::byte* host = static_cast<std::byte*>(from.handle()) + at;
+    device_.host_writes(host, bytes);
+    write(host);
+    device_.copy_to_device(compute_, to, host, bytes);
+  };
+  give(host_embedded_, 0, buffers_.embedded, static_cast<size_t>(num_tokens) * row_bytes, [&](std::byte* to) {
+    pool_.parallel_for(num_tokens, [&](int64_t t, int) {
+      const auto token = static_cast<size_t>(pass.tokens[static_cast<size_t>(t)]);
+      std::memcpy(to + static_cast<size_t>(t) * row_bytes, static_cast<const std::byte*>(e.data) + token * row_bytes, row_bytes);
+    });
+  });
+  std::vector<int64_t> positions(static_cast<size_t>(num_tokens));
+  for (const PassSequence& s : pass.sequences) {
+    for (int32_t t = 0; t < s.num_tokens; ++t) positions[static_cast<size_t>(s.first_row + t)] = s.first_position + t;
+  }
+  size_t at = 0;
+  for (size_t r = 0; r < buffers_.ropes.size(); ++r) {
+    const std::vector<float>& f = frequencies_[r];
+    const auto pairs = static_cast<int64_t>(f.size());
+    const size_t bytes = static_cast<size_t>(num_tokens * pairs) * sizeof(float);
+    for (const bool sine : {false, true}) {
+      give(host_angles_, at, sine ? buffers_.rope_sin[r] : buffers_.rope_cos[r], bytes, [&](std::byte* to) {
+        pool_.parallel_for(num_tokens, [&](int64_t t, int) {
+          for (int64_t i = 0; i < pairs; ++i) {  // as fill_angles of the CPU
+            const double angle = static_cast<float>(positions[static_cast<size_t>(t)]) * f[static_cast<size_t>(i)];
+            reinterpret_cast<float*>(to)[t * pairs + i] =
+                static_cast<float>((sine ? std::sin(angle) : std::cos(angle)) * buffers_.ropes[r].amplitude);
+          }
+        });
+      });
+      at += bytes;
+    }
+  }
+  const size_t logit_bytes = pass.logit_rows.size() * sizeof(int32_t);
+  give(host_logit_rows_, 0, buffers_.logit_rows, logit_bytes, [&](std::byte* to) { std::memcpy(to, pass.logit_rows.data(), logit_bytes); });
+  device_.record(given_, compute_);
+  gpu_embed(context_, num_tokens);
+  kv_.begin_pass(pass);
+}
+
+void GpuExecutor::run_attention(size_t layer, int64_t num_tokens) {
+  for (int64_t wave = 0; wave * sizes_.wave_tokens < num_tokens; ++wave) {
+    const Range rows{wave * sizes_.wave_tokens, std::min(num_tokens, (wave + 1) * sizes_.wave_tokens)};
+    gpu_project_qkv(context_, layer, rows);
+    for (int64_t i = kv_.micro_batches(layer, wave); i > 0; --i) {
+      gpu_attend(context_, layer, rows, kv_.begin());
+      kv_.end();
+    }
+    gpu_project_out(context_, layer, rows);
+  }
+}
+
+void GpuExecutor::run_mlp(size_t layer, int64_t num_tokens) {
+  const MlpSpec& mlp = spec_.layers[layer].mlp;
+  const LayerWeights& weights = weights_.weights().layers[layer];
+  const int64_t step = sizes_.expert_micro_batch;
+  if (mlp.dense()) {
+    weights_.routed(layer, nullptr);
+    const bool streams = !weights.dense.gate;
+    const MlpWeights& dense = streams ? weights_.take(layer, -1) : weights.dense;
+    in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { gpu_run_dense(context_, dense, first, last); });
+    if (streams) weights_.release();
+    return;
+  }
+  gpu_route(context_, num_tokens, layer);
+  run_experts(layer, num_tokens);
+  gpu_combine_experts(context_, num_tokens, layer);
+  if (mlp.shared_width > 0) in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { gpu_run_shared(context_, weights, first, last); });
+}
+
+// Those that stream and are on their way already, those that stay, then the others, as their slots become free.
+void GpuExecutor::run_experts(size_t layer, int64_t num_tokens) {
+  const auto& experts = weights_.weights().layers[layer].experts;
+  auto* begin = static_cast<int32_t*>(host_expert_begin_.handle());
+  const size_t bytes = (experts.size() + 1) * sizeof(int32_t);
+  device_.copy_to_host(compute_, begin, buffers_.expert_begin, bytes);
+  device_.record(fetched_, compute_);
+  device_.synchronize(fetched_);
+  device_.host_reads(begin, bytes);
+  weights_.routed(layer, begin);
+  count_experts(begin, experts.size());
+  const auto run = [&](size_t e, const MlpWeights& mlp) {
+    in_steps(begin[e], begin[e + 1], sizes_.expert_micro_batch,
+             [&](int64_t first, int64_t last) { gpu_run_expert(context_, mlp, num_tokens, first, last); });
+  };
+  size_t next = 0;
+  const auto run_streamed = [&](int64_t most) {
+    for (; next < experts.size() && most > 0; ++next) {
+      if (experts[next].gate || begin[next] == begin[next + 1]) continue;
+      run(next, weights_.take(layer, static_cast<int>(next)));
+      weights_.release();
+      --most;
+    }
+  };
+  run_streamed(weights_.begun());
+  for (size_t e = 0; e < experts.size(); ++e) {
+    if (experts[e].gate && begin[e] < begin[e + 1]) run(e, experts[e]);
+  }
+  run_streamed(static_cast<int64_t>(experts.size()));
+}
+
+void GpuExecutor::run_logits(const Pass& pass, LogitsConsumer& consumer) {
+  auto* logits = static_cast<float*>(host_logits_.handle());
+  const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
+  in_steps(0, static_cast<int64_t>(pass.logit_rows.size()), sizes_.logit_rows, [&](int64_t first, int64_t last) {
+    const size_t bytes = static_cast<size_t>((last - first) * spec_.vocab) * sizeof(float);
+    gpu_compute_logits(context_, num_tokens, first, last - first);
+    device_.copy_to_host(compute_, logits, buffers_.logits, bytes);
+    device_.record(fetched_, compute_);
+    device_.synchronize(fetched_);
+    device_.host_reads(logits, bytes);
+    consumer.take(first, last - first, logits);
+  });
+}
+
+}  // namespace moegen

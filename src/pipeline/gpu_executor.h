@@ -1,0 +1,62 @@
+#pragma once
+
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "base/trace.h"
+#include "model/gpu_steps.h"
+#include "pipeline/gpu_weights.h"
+#include "pipeline/kv_stager.h"
+#include "pipeline/pass_runner.h"
+
+namespace moegen {
+
+/// Runs passes on a GPU as a device plan says. Four streams: what computes, weights to the device, KV to the device, KV to the host. The host waits
+/// twice: for how many tokens each expert of a layer has, and for logits.
+class GpuExecutor : public PassRunner {
+ public:
+  /// Host weights that have to be on the device: views beside `table`, in `memory` as a whole.
+  struct HostWeights {
+    std::span<const TensorSpec> table;
+    std::span<const TensorView> views;
+    std::span<const WeightUnit> units;  ///< GpuWeights::device_units
+    std::byte* memory = nullptr;
+    uint64_t bytes = 0;
+    int64_t expanded_elements = 0;
+  };
+  /// What is passed must outlive it. Throws Error(out_of_memory | io).
+  GpuExecutor(Device& device, const ModelSpec& spec, const HostWeights& weights, const Plan& plan, DType act, ThreadPool& pool);
+  ~GpuExecutor() override;
+
+  void run(const Pass& pass, LogitsConsumer& consumer) override;
+  /// Of weights, since the begin.
+  [[nodiscard]] uint64_t copied_bytes() const { return weights_.copied_bytes(); }
+
+ private:
+  void begin_pass(const Pass& pass);
+  void run_attention(size_t layer, int64_t num_tokens);
+  void run_mlp(size_t layer, int64_t num_tokens);
+  void run_experts(size_t layer, int64_t num_tokens);
+  void run_logits(const Pass& pass, LogitsConsumer& consumer);
+
+  Device& device_;
+  const ModelSpec& spec_;
+  PassSizes sizes_;
+  ThreadPool& pool_;
+  PinnedBlocks pinned_weights_;
+  Stream compute_;
+  DeviceBuffer memory_;
+  DeviceArena arena_;
+  GpuBuffers buffers_;
+  GpuWeights weights_;
+  KvStager kv_;
+  GpuContext context_;
+  std::vector<std::vector<float>> frequencies_;
+  HostBuffer host_embedded_, host_angles_, host_logit_rows_, host_expert_begin_, host_logits_;
+  Event given_, fetched_;  // what the host has written is on the device; what the device has written is with the host
+};
+
+/// Of the largest weight that has to be expanded before it is multiplied (gpu_linear.h).
+[[nodiscard]] int64_t expanded_elements(std::span<const TensorSpec> table, std::span<const TensorView> views, DType act);
+
+}  // namespace moegen

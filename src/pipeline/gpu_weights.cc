@@ -1,0 +1,181 @@
+#include "pipeline/gpu_weights.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/checked.h"
+
+namespace moegen {
+namespace {
+
+constexpr uint64_t kAlignment = 256;
+constexpr uint64_t kChunkBytes = 4 << 20;  // of a copy: KV that has to go across waits for no more than that
+
+uint64_t bytes_of(const TensorView& view) { return moegen::bytes_of(view.dtype, static_cast<uint64_t>(view.rows * view.cols)); }
+uint64_t f8_scale_bytes(const TensorView& view) {
+  return view.dtype == DType::f8_e4m3 ? static_cast<uint64_t>(ceil_div(view.rows, view.block_rows) * ceil_div(view.cols, view.group)) * sizeof(float)
+                                      : 0;
+}
+bool stays_on_host(const TensorSpec& t, bool tied) { return t.role == Role::embedding && !tied; }
+
+}  // namespace
+
+std::vector<WeightUnit> GpuWeights::device_units(std::vector<WeightUnit> units) {
+  for (WeightUnit& unit : units) {
+    unit.slot_bytes = 0;
+    for (WeightUnit::Tensor& t : unit.tensors) {
+      t.used_at = unit.slot_bytes;
+      unit.slot_bytes += round_up(t.used_bytes, kAlignment);
+    }
+    unit.resident_bytes = unit.slot_bytes;
+  }
+  return units;
+}
+
+uint64_t GpuWeights::bytes_needed(std::span<const TensorSpec> table, std::span<const TensorView> views, bool tied) {
+  uint64_t sum = 0;
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (!stays_on_host(table[i], tied)) sum += round_up(bytes_of(views[i]), kAlignment) + round_up(f8_scale_bytes(views[i]), kAlignment);
+  }
+  return sum;
+}
+
+GpuWeights::GpuWeights(Device& device, const Stream& compute, const ModelSpec& spec, std::span<const TensorSpec> table,
+                       std::span<const TensorView> host, std::span<const WeightUnit> units, const WeightPlan& plan)
+    : device_(device),
+      compute_(compute),
+      spec_(spec),
+      table_(table),
+      host_(host),
+      units_(units),
+      stream_(device.new_stream()),
+      resident_there_(device.new_event()),
+      resident_(device.new_buffer(plan.resident_bytes)),
+      streamed_(plan.streamed),
+      layer_begin_(spec.layers.size() + 1),
+      wanted_(plan.streamed.size()),
+      slots_(static_cast<size_t>(plan.slots)),
+      slot_bytes_(plan.slot_bytes) {
+  for (const int32_t unit : streamed_) {
+    const auto layer = static_cast<size_t>(units_[static_cast<size_t>(unit)].layer);
+    ++layer_begin_[layer + 1];
+    ahead_tokens_.push_back(read_ahead_tokens(spec.layers[layer].mlp));
+  }
+  for (size_t l = 0; l < spec.layers.size(); ++l) layer_begin_[l + 1] += layer_begin_[l];
+  for (Slot& slot : slots_) {
+    slot.filled = device.new_event();
+    slot.used = device.new_event();
+  }
+  if (plan.slots > 0) ring_ = device.new_buffer(plan.bytes() - plan.resident_bytes);
+  place_resident(units, plan);
+}
+
+GpuWeights::~GpuWeights() {
+  device_.synchronize(stream_);
+  device_.synchronize(compute_);
+}
+
+void GpuWeights::copy(void* to, const void* from, uint64_t bytes) {
+  for (uint64_t at = 0; at < bytes; at += kChunkBytes) {
+    device_.copy_to_device(stream_, static_cast<std::byte*>(to) + at, static_cast<const std::byte*>(from) + at, std::min(kChunkBytes, bytes - at));
+  }
+}
+
+void GpuWeights::place_resident(std::span<const WeightUnit> units, const WeightPlan& plan) {
+  std::vector<bool> streams(table_.size());
+  for (const int32_t u : plan.streamed) {
+    for (const WeightUnit::Tensor& t : units[static_cast<size_t>(u)].tensors) streams[t.table_idx] = true;
+  }
+  uint64_t used = 0;
+  const auto put = [&](const void* from, uint64_t bytes) -> const void* {
+    MOEGEN_CHECK(used + bytes <= plan.resident_bytes);
+    std::byte* to = static_cast<std::byte*>(resident_.handle()) + used;
+    copy(to, from, bytes);
+    used += round_up(bytes, kAlignment);
+    return to;
+  };
+  for (size_t i = 0; i < table_.size(); ++i) {
+    TensorView& view = views_.emplace_back(host_[i]);
+    if (stays_on_host(table_[i], spec_.tied_embeddings)) continue;
+    view.data = streams[i] ? nullptr : put(host_[i].data, bytes_of(host_[i]));
+    if (const uint64_t bytes = f8_scale_bytes(host_[i]); bytes > 0) view.scales = put(host_[i].scales, bytes);
+  }
+  weights_ = assign_weights(spec_, table_, views_);
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (table_[i].role == Role::embedding) weights_.embedding = host_[i];
+  }
+  device_.record(resident_there_, stream_);
+  device_.synchronize(resident_there_);
+}
+
+void GpuWeights::begin_pass(int64_t num_tokens) {
+  if (streamed_.empty()) return;
+  if (pass_tokens_ > 0) pass_base_ += static_cast<int64_t>(streamed_.size());
+  pass_tokens_ = num_tokens;
+  pump();
+}
+
+void GpuWeights::routed(size_t layer, const int32_t* expert_begin) {
+  if (streamed_.empty()) return;
+  for (int64_t p = layer_begin_[layer]; p < layer_begin_[layer + 1]; ++p) {
+    const int e = unit_at(p).expert;
+    wanted_[index(p)] = expert_begin == nullptr || expert_begin[e] < expert_begin[e + 1] ? 1 : 0;
+  }
+  next_ = std::max(next_, pass_base_ + layer_begin_[layer]);
+  known_end_ = pass_base_ + layer_begin_[layer + 1];
+  drop_unwanted();
+  pump();
+}
+
+// Passes over what was copied ahead in vain.
+void GpuWeights::drop_unwanted() {
+  const auto is_unwanted = [this](int64_t p) { return p < known_end_ && (p < pass_base_ || wanted_[index(p)] == 0); };
+  while (taken_ < begun_ && is_unwanted(slot_of(taken_).position)) ++taken_;
+  released_ = taken_;
+}
+
+bool GpuWeights::may_fill(int64_t position) const {
+  if (position < known_end_) return true;
+  return pass_tokens_ >= ahead_tokens_[index(position)];
+}
+
+void GpuWeights::pump() {
+  while (begun_ - released_ < static_cast<int64_t>(slots_.size()) && may_fill(next_)) {
+    const int64_t position = next_++;
+    if (position < known_end_ && wanted_[index(position)] == 0) continue;
+    fill(slot_of(begun_), position);
+    ++begun_;
+  }
+}
+
+void GpuWeights::fill(Slot& slot, int64_t position) {
+  const WeightUnit& unit = unit_at(position);
+  std::byte* to = static_cast<std::byte*>(ring_.handle()) + static_cast<size_t>(&slot - slots_.data()) * slot_bytes_;
+  slot.position = position;
+  slot.weights = {};
+  device_.wait(stream_, slot.used);
+  for (const WeightUnit::Tensor& t : unit.tensors) {
+    TensorView view = views_[t.table_idx];
+    view.data = to + t.used_at;
+    copy(to + t.used_at, host_[t.table_idx].data, t.used_bytes);
+    copied_ += t.used_bytes;
+    place(slot.weights, spec_.layers[static_cast<size_t>(unit.layer)].mlp, t.role, t.part, view);
+  }
+  device_.record(slot.filled, stream_);
+}
+
+const MlpWeights& GpuWeights::take(size_t layer, int expert) {
+  MOEGEN_CHECK(taken_ < begun_);
+  Slot& slot = slot_of(taken_);
+  MOEGEN_CHECK(unit_at(slot.position).layer == static_cast<int>(layer) && unit_at(slot.position).expert == expert);
+  device_.wait(compute_, slot.filled);
+  return slot.weights;
+}
+
+void GpuWeights::release() {
+  device_.record(slot_of(taken_++).used, compute_);
+  drop_unwanted();
+  pump();
+}
+
+}  // namespace moegen

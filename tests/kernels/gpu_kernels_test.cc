@@ -1,0 +1,598 @@
+// The ops of a GPU against the plain reference, over random and awkward shapes: on the emulation, whose threads run in three orders, and on a GPU
+// where there is one. Tolerances as in kernels_test.cc: sums are floats in some order, what is stored as bfloat16 adds half a unit of its eight bits.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+
+#include "base/checked.h"
+#include "kernels/functions.h"
+#include "kernels/gpu_functions.h"
+#include "model/router.h"
+#include "tests/support/devices.h"
+
+namespace moegen {
+namespace {
+
+std::vector<testing::TestDevice> devices() {
+  std::vector<testing::TestDevice> out;
+  for (uint64_t seed = 3; seed <= 5; ++seed)  // threads of a block forwards, backwards, shuffled
+    out.push_back({fmt::format("emulated{}", seed), [seed] { return testing::emulated_device({.seed = seed}); }});
+  if (!find_gpus().gpus.empty()) out.push_back({"gpu", [] { return open_gpu(0); }});
+  return out;
+}
+
+class GpuKernelsTest : public ::testing::TestWithParam<testing::TestDevice> {
+ protected:
+  ~GpuKernelsTest() override {
+    device->synchronize(stream);
+    buffers_.clear();
+  }
+
+  /// The elements, in device memory.
+  template <typename T>
+  T* put(const std::vector<T>& values) {
+    const size_t bytes = std::max<size_t>(1, values.size() * sizeof(T));
+    buffers_.push_back(device->new_buffer(bytes));
+    void* to = buffers_.back().handle();
+    if (!values.empty()) device->copy_to_device(stream, to, values.data(), values.size() * sizeof(T));
+    device->synchronize(stream);
+    return static_cast<T*>(to);
+  }
+  template <typename T>
+  std::vector<T> get(const void* from, size_t count) {
+    std::vector<T> out(count);
+    device->copy_to_host(stream, out.data(), from, count * sizeof(T));
+    device->synchronize(stream);
+    return out;
+  }
+  std::vector<float> get_as_float(const void* from, DType dtype, size_t count) {
+    if (dtype == DType::f32) return get<float>(from, count);
+    std::vector<float> out;
+    for (const bf16 x : get<bf16>(from, count)) out.push_back(to_float(x));
+    return out;
+  }
+  /// Random values of that type, in device memory and as floats.
+  std::pair<const void*, std::vector<float>> random(DType dtype, size_t count, float deviation = 1) {
+    std::normal_distribution<float> normal(0, deviation);
+    std::vector<float> values(count);
+    for (float& x : values) x = normal(rng);
+    if (dtype == DType::f32) return {put(values), values};
+    std::vector<bf16> halves;
+    for (float& x : values) {
+      halves.push_back(to_bf16(x));
+      x = to_float(halves.back());
+    }
+    return {put(halves), values};
+  }
+  void* room(DType dtype, size_t count) {
+    return dtype == DType::f32 ? static_cast<void*>(put(std::vector<float>(count))) : put(std::vector<bf16>(count));
+  }
+
+  static void expect_near(const std::vector<float>& have, const std::vector<float>& want, double tolerance, const std::string& what) {
+    ASSERT_EQ(have.size(), want.size());
+    for (size_t i = 0; i < have.size(); ++i) {
+      const auto w = static_cast<double>(want[i]);
+      ASSERT_NEAR(static_cast<double>(have[i]), w, tolerance * std::max(1.0, std::abs(w))) << what << ", element " << i;
+    }
+  }
+
+  std::mt19937 rng{7};
+  const std::unique_ptr<Device> device = GetParam().open();
+  const Stream stream = device->new_stream(false);
+  const GpuKernels& kernels = device->kernels();
+
+ private:
+  std::vector<DeviceBuffer> buffers_;
+};
+INSTANTIATE_TEST_SUITE_P(Devices, GpuKernelsTest, ::testing::ValuesIn(devices()), [](const auto& d) { return d.param.name; });
+
+constexpr double kBf16 = 0x1p-8;
+double tolerance(DType dtype) { return dtype == DType::f32 ? 3e-5 : kBf16; }
+
+TEST_P(GpuKernelsTest, Gemm) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 8}, {3, 40, 24}, {17, 96, 80}, {5, 7, 200}}) {
+      const auto [x, xs] = random(dtype, static_cast<size_t>(m * (k + 8)));
+      const auto [w, ws] = random(dtype, static_cast<size_t>(n * k), 0.3F);
+      const std::vector<float> before(static_cast<size_t>(m * n), 0.5F);
+      float* y = put(before);
+      kernels.gemm(
+          *device, stream,
+          {.x = x, .w = w, .y = y, .dtype = dtype, .m = m, .n = n, .k = k, .x_stride = k + 8, .w_stride = k, .y_stride = n, .scale = 2, .add = true});
+      std::vector<float> want(before);
+      reference_kernels().gemm({.x = xs.data(),
+                                .x_stride = k + 8,
+                                .w = ws.data(),
+                                .w_dtype = DType::f32,
+                                .y = want.data(),
+                                .y_stride = n,
+                                .add = true,
+                                .scale = 2,
+                                .k = k},
+                               {0, m}, {0, n});
+      expect_near(get<float>(y, want.size()), want, 1e-4, "gemm");
+    }
+  }
+}
+
+// A row's bits do not depend on the rows beside it.
+TEST_P(GpuKernelsTest, GemmRowsAreTheirOwn) {
+  constexpr int64_t kRows = 40, kCols = 64, kDepth = 192;
+  const void* x = random(DType::bf16, kRows * kDepth).first;
+  const void* w = random(DType::bf16, kCols * kDepth).first;
+  auto* all = put(std::vector<float>(kRows * kCols));
+  const auto multiply = [&](int64_t first, int64_t rows, float* y) {
+    kernels.gemm(*device, stream,
+                 {.x = static_cast<const bf16*>(x) + first * kDepth,
+                  .w = w,
+                  .y = y,
+                  .m = rows,
+                  .n = kCols,
+                  .k = kDepth,
+                  .x_stride = kDepth,
+                  .w_stride = kDepth,
+                  .y_stride = kCols});
+  };
+  multiply(0, kRows, all);
+  const auto want = get<float>(all, kRows * kCols);
+  for (int64_t first = 0, rows = 1; first + rows <= kRows; first += rows, ++rows) {
+    auto* some = put(std::vector<float>(static_cast<size_t>(rows * kCols)));
+    multiply(first, rows, some);
+    const auto have = get<float>(some, static_cast<size_t>(rows * kCols));
+    EXPECT_EQ(std::memcmp(have.data(), &want[static_cast<size_t>(first * kCols)], have.size() * sizeof(float)), 0) << rows << " rows";
+  }
+}
+
+TEST_P(GpuKernelsTest, Norm) {
+  for (const DType out : {DType::f32, DType::bf16}) {
+    for (const int64_t width : {1, 31, 128, 300}) {
+      const auto [x, xs] = random(DType::f32, static_cast<size_t>(5 * width));
+      const auto [w, ws] = random(DType::bf16, static_cast<size_t>(width));
+      void* y = room(out, static_cast<size_t>(4 * width));
+      const int32_t* picked = put(std::vector<int32_t>{3, 0, 4, 4});
+      kernels.norm(*device, stream,
+                   {.x = static_cast<const float*>(x),
+                    .x_stride = width,
+                    .x_rows = 5,
+                    .picked = picked,
+                    .weight = w,
+                    .y = y,
+                    .y_dtype = out,
+                    .y_stride = width,
+                    .rows = 4,
+                    .width = width,
+                    .eps = 1e-5F,
+                    .offset = 1});
+      std::vector<float> want;
+      for (const int64_t row : {3, 0, 4, 4}) {
+        std::vector<float> one(static_cast<size_t>(width));
+        reference_kernels().rms_norm({.x = xs.data() + row * width,
+                                      .x_stride = width,
+                                      .weight = ws.data(),
+                                      .weight_dtype = DType::f32,
+                                      .y = one.data(),
+                                      .y_stride = width,
+                                      .width = width,
+                                      .eps = 1e-5F,
+                                      .offset = 1},
+                                     {0, 1});
+        want.insert(want.end(), one.begin(), one.end());
+      }
+      expect_near(get_as_float(y, out, want.size()), want, tolerance(out), "norm");
+    }
+  }
+}
+
+// Every code of every type, as the reference expands it.
+TEST_P(GpuKernelsTest, Expand) {
+  constexpr int64_t kRows = 12, kCols = 256;
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16, DType::f8_e4m3, DType::f4, DType::i4, DType::u8}) {
+    std::vector<uint8_t> codes(kRows * kCols * 4), scales(kRows * kCols);
+    for (size_t i = 0; i < codes.size(); ++i)
+      codes[i] = static_cast<uint8_t>(dtype == DType::f8_e4m3 ? (i % 256 == 127 || i % 256 == 255 ? 0 : i) : i * 7 % 251 % 120);
+    for (uint8_t& s : scales) s = static_cast<uint8_t>(60 + rng() % 4);
+    std::vector<float> f8_scales{0.5F, 0.125F, 2, 0.25F};
+    const bool has_zeros = dtype == DType::u8;
+    const std::vector<uint8_t> zeros(scales.begin(), scales.end());
+    const void* host_scales = dtype == DType::f8_e4m3 ? static_cast<const void*>(f8_scales.data()) : scales.data();
+    const void* device_scales = dtype == DType::f8_e4m3 ? static_cast<const void*>(put(f8_scales)) : put(scales);
+    for (const auto& [first, step] : std::vector<std::pair<int64_t, int64_t>>{{0, 1}, {1, 2}}) {
+      const int64_t rows = kRows / step;
+      void* y = room(DType::bf16, static_cast<size_t>(rows * kCols));
+      kernels.expand(*device, stream,
+                     {.w = put(codes),
+                      .w_dtype = dtype,
+                      .scales = device_scales,
+                      .zeros = has_zeros ? put(zeros) : nullptr,
+                      .group = 64,
+                      .block_rows = 128,
+                      .matrix_rows = kRows,
+                      .first = first,
+                      .step = step,
+                      .rows = rows,
+                      .cols = kCols,
+                      .y = y});
+      // Rows of the identity times the weights are the weights.
+      std::vector<bf16> one(kCols);
+      std::vector<float> want(static_cast<size_t>(rows * kCols));
+      for (int64_t k = 0; k < kCols; ++k) {
+        std::fill(one.begin(), one.end(), bf16{0});
+        one[static_cast<size_t>(k)] = to_bf16(1);
+        std::vector<float> column(static_cast<size_t>(rows));
+        reference_kernels().gemm({.x = one.data(),
+                                  .x_dtype = DType::bf16,
+                                  .x_stride = kCols,
+                                  .w = codes.data(),
+                                  .w_dtype = dtype,
+                                  .w_scales = host_scales,
+                                  .w_zeros = has_zeros ? zeros.data() : nullptr,
+                                  .w_group = 64,
+                                  .w_block_rows = 128,
+                                  .w_first = first,
+                                  .w_step = step,
+                                  .y = column.data(),
+                                  .y_stride = rows,
+                                  .k = kCols},
+                                 {0, 1}, {0, rows});
+        for (int64_t r = 0; r < rows; ++r) want[static_cast<size_t>(r * kCols + k)] = to_float(to_bf16(column[static_cast<size_t>(r)]));
+      }
+      EXPECT_EQ(get_as_float(y, DType::bf16, want.size()), want) << name_of(dtype) << " from " << first;
+    }
+  }
+}
+
+TEST_P(GpuKernelsTest, Activate) {
+  using Kind = GpuActivate::Kind;
+  const auto [gate, gates] = random(DType::f32, 7 * 300, 2);
+  const auto [up, ups] = random(DType::f32, 7 * 300, 2);
+  for (const Kind kind : {Kind::silu, Kind::clamped_silu, Kind::gelu, Kind::relu}) {
+    void* y = room(DType::f32, 7 * 300);
+    kernels.activate(*device, stream,
+                     {.kind = kind,
+                      .gate = static_cast<const float*>(gate),
+                      .up = kind == Kind::relu ? nullptr : static_cast<const float*>(up),
+                      .clamp = 1.5F,
+                      .out = y,
+                      .out_dtype = DType::f32,
+                      .rows = 7,
+                      .width = 300});
+    std::vector<float> want = gates;
+    if (kind == Kind::silu) reference_kernels().silu_mul(want.data(), ups.data(), DType::f32, 7 * 300);
+    if (kind == Kind::clamped_silu) reference_kernels().clamped_swiglu(want.data(), ups.data(), 1.5F, 7 * 300);
+    if (kind == Kind::gelu) reference_kernels().gelu_mul(want.data(), ups.data(), 7 * 300);
+    if (kind == Kind::relu) std::for_each(want.begin(), want.end(), [](float& x) { x = std::max(x, 0.0F); });
+    expect_near(get<float>(y, want.size()), want, 1e-5, "activate " + std::to_string(static_cast<int>(kind)));
+  }
+}
+
+// Sorting, gathering and the weighted sum back.
+TEST_P(GpuKernelsTest, SortGatherCombine) {
+  for (const auto& [tokens, experts, k, width] : std::vector<std::array<int, 4>>{{1, 2, 1, 4}, {200, 6, 3, 10}, {65, 300, 8, 3}}) {
+    std::vector<int32_t> chosen;
+    for (int t = 0; t < tokens; ++t) {
+      for (int j = 0; j < k; ++j)
+        chosen.push_back(static_cast<int32_t>((rng() % static_cast<unsigned>(experts) + static_cast<unsigned>(j)) % static_cast<unsigned>(experts)));
+    }
+    const auto n = static_cast<size_t>(tokens * k);
+    auto* begin = put(std::vector<int32_t>(static_cast<size_t>(experts + 1)));
+    auto* row_of = put(std::vector<int32_t>(n));
+    auto* row_token = put(std::vector<int32_t>(n));
+    kernels.sort(*device, stream,
+                 {.chosen = put(chosen),
+                  .tokens = tokens,
+                  .num_experts = experts,
+                  .top_k = k,
+                  .counts = put(std::vector<int32_t>(static_cast<size_t>(ceil_div<int64_t>(tokens, kGpuSortTokens) * experts))),
+                  .expert_begin = begin,
+                  .row_of = row_of,
+                  .row_token = row_token});
+    std::vector<int32_t> order(n);
+    for (size_t i = 0; i < n; ++i) order[i] = static_cast<int32_t>(i);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return chosen[static_cast<size_t>(a)] < chosen[static_cast<size_t>(b)]; });
+    const auto have_token = get<int32_t>(row_token, n), have_row = get<int32_t>(row_of, n),
+               have_begin = get<int32_t>(begin, static_cast<size_t>(experts + 1));
+    for (size_t r = 0; r < n; ++r) {
+      ASSERT_EQ(have_token[r], order[r] / k);
+      ASSERT_EQ(have_row[static_cast<size_t>(order[r])], static_cast<int32_t>(r));
+    }
+    for (int e = 0; e <= experts; ++e)
+      EXPECT_EQ(have_begin[static_cast<size_t>(e)], std::count_if(chosen.begin(), chosen.end(), [&, e = e](int32_t c) { return c < e; }));
+    const auto [x, xs] = random(DType::bf16, static_cast<size_t>(tokens * width));
+    const auto [weight, weights] = random(DType::f32, n);
+    void* rows = room(DType::bf16, n * static_cast<size_t>(width));
+    kernels.gather(*device, stream, {.x = x, .x_rows = tokens, .picked = row_token, .y = rows, .rows = tokens * k, .width = width});
+    auto* hidden = put(std::vector<float>(static_cast<size_t>(tokens * width), 1));
+    kernels.combine(*device, stream,
+                    {.hidden = hidden,
+                     .tokens = tokens,
+                     .width = width,
+                     .out = rows,
+                     .row_of = row_of,
+                     .weight = static_cast<const float*>(weight),
+                     .top_k = k,
+                     .scale = 0.5F});
+    std::vector<float> want;
+    for (int t = 0; t < tokens; ++t) {
+      float sum = 0;
+      for (int j = 0; j < k; ++j) sum += 0.5F * weights[static_cast<size_t>(t * k + j)];
+      for (int d = 0; d < width; ++d) want.push_back(1 + sum * xs[static_cast<size_t>(t * width + d)]);
+    }
+    expect_near(get<float>(hidden, want.size()), want, 1e-4, "combine");
+  }
+}
+
+TEST_P(GpuKernelsTest, Route) {
+  struct Case {
+    int experts, k, groups, top_groups, group_best;
+    bool sigmoid, bias, renormalize;
+  };
+  for (const Case& c : std::vector<Case>{{8, 2, 1, 1, 1, false, false, true},
+                                         {128, 8, 1, 1, 1, false, false, true},
+                                         {60, 4, 1, 1, 1, false, true, false},
+                                         {256, 8, 8, 4, 2, true, true, true},
+                                         {16, 3, 4, 2, 1, false, false, false},
+                                         {33, 5, 1, 1, 1, true, false, true}}) {
+    constexpr int kTokens = 21;
+    MlpSpec mlp;
+    mlp.num_experts = c.experts;
+    mlp.top_k = c.k;
+    mlp.router.scores = c.sigmoid ? RouterSpec::Scores::sigmoid : RouterSpec::Scores::softmax;
+    mlp.router.num_groups = c.groups;
+    mlp.router.top_groups = c.top_groups;
+    mlp.router.group_best = c.group_best;
+    mlp.router.renormalize = c.renormalize;
+    mlp.router.scaling = 2.5F;
+    auto [logits, host] = random(DType::f32, static_cast<size_t>(kTokens * c.experts));
+    const auto [bias, biases] = random(DType::f32, static_cast<size_t>(c.experts), 0.01F);
+    auto* chosen = put(std::vector<int32_t>(static_cast<size_t>(kTokens * c.k)));
+    auto* weight = put(std::vector<float>(static_cast<size_t>(kTokens * c.k)));
+    kernels.route(*device, stream,
+                  {.logits = static_cast<float*>(const_cast<void*>(logits)),
+                   .tokens = kTokens,
+                   .num_experts = c.experts,
+                   .top_k = c.k,
+                   .sigmoid = c.sigmoid,
+                   .bias = c.bias ? bias : nullptr,
+                   .num_groups = c.groups,
+                   .top_groups = c.top_groups,
+                   .group_best = c.group_best,
+                   .renormalize = c.renormalize,
+                   .scaling = 2.5F,
+                   .chosen = chosen,
+                   .weight = weight});
+    const auto have = get<int32_t>(chosen, static_cast<size_t>(kTokens * c.k));
+    const auto have_weight = get<float>(weight, have.size());
+    for (int t = 0; t < kTokens; ++t) {
+      std::vector<int32_t> want(static_cast<size_t>(c.k));
+      std::vector<float> weights(static_cast<size_t>(c.k));
+      choose_experts(reference_kernels(), mlp, host.data() + t * c.experts, c.bias ? biases.data() : nullptr, want.data(), weights.data());
+      for (int j = 0; j < c.k; ++j) {
+        ASSERT_EQ(have[static_cast<size_t>(t * c.k + j)], want[static_cast<size_t>(j)]) << c.experts << " experts, token " << t;
+        ASSERT_NEAR(have_weight[static_cast<size_t>(t * c.k + j)], weights[static_cast<size_t>(j)],
+                    1e-5F * std::abs(weights[static_cast<size_t>(j)]) + 1e-7F);
+      }
+    }
+  }
+}
+
+// Equal scores: the lower index; a NaN: any experts, and an end.
+TEST_P(GpuKernelsTest, RouteTiesAndNaNs) {
+  std::vector<float> logits(3 * 40, 1);
+  std::fill_n(logits.begin() + 40, 40, std::numeric_limits<float>::quiet_NaN());
+  auto* chosen = put(std::vector<int32_t>(3 * 4));
+  kernels.route(*device, stream,
+                {.logits = put(logits), .tokens = 3, .num_experts = 40, .top_k = 4, .chosen = chosen, .weight = put(std::vector<float>(12))});
+  for (const int32_t token : {0, 2}) {
+    const auto have = get<int32_t>(chosen + token * 4, 4);
+    EXPECT_EQ(have, (std::vector<int32_t>{0, 1, 2, 3}));
+  }
+  for (const int32_t e : get<int32_t>(chosen, 12)) EXPECT_TRUE(e >= 0 && e < 40);
+}
+
+struct Shape {
+  int kv_heads, heads, head_dim, latent_dim;
+  int window, chunk;
+  bool sinks;
+};
+
+// Keys and values as place() stores them, against attention of the CPU's reference over the same pages.
+TEST_P(GpuKernelsTest, Attention) {
+  for (const DType act : {DType::f32, DType::bf16}) {
+    for (const Shape& s : std::vector<Shape>{{2, 3, 16, 0, 0, 0, false},
+                                             {1, 1, 128, 0, 0, 0, false},
+                                             {2, 4, 32, 0, 24, 0, true},
+                                             {1, 16, 64, 0, 0, 40, false},
+                                             {1, 2, 256, 0, 0, 0, false},
+                                             {1, 5, 40, 32, 0, 0, false},
+                                             {1, 9, 576, 512, 0, 0, false}}) {
+      const auto kv = [&](DType kv_dtype) {
+        constexpr int64_t kLength = 150;
+        const size_t head_bytes = s.latent_dim > 0 ? latent_page_bytes(kv_dtype, s.head_dim) : kv_head_bytes(kv_dtype, s.head_dim);
+        const size_t page_bytes = head_bytes * static_cast<size_t>(s.kv_heads);
+        constexpr int64_t kPages = kLength / kPageTokens + 1;
+        std::vector<std::byte> pages(page_bytes * kPages);
+        std::normal_distribution<float> normal(0, 1);
+        std::vector<float> key(static_cast<size_t>(s.head_dim)), value(key);
+        for (int64_t p = 0; p < kLength; ++p) {
+          for (int h = 0; h < s.kv_heads; ++h) {
+            std::byte* at = pages.data() + page_bytes * static_cast<size_t>(p / kPageTokens) + head_bytes * static_cast<size_t>(h);
+            for (float& x : key) x = to_float(to_bf16(normal(rng)));
+            for (float& x : value) x = to_float(to_bf16(normal(rng)));
+            std::vector<bf16> half_key, half_value;
+            for (const float x : key) half_key.push_back(to_bf16(x));
+            for (const float x : value) half_value.push_back(to_bf16(x));
+            if (s.latent_dim > 0) {
+              kv_dtype == DType::f32 ? store_latent(key.data(), s.head_dim, p % kPageTokens, at)
+                                     : store_latent(half_key.data(), s.head_dim, p % kPageTokens, at);
+            } else if (kv_dtype == DType::i8) {
+              store_kv<int8_t>(key.data(), value.data(), s.head_dim, p % kPageTokens, at);
+            } else {
+              kv_dtype == DType::f32 ? store_kv<float>(key.data(), value.data(), s.head_dim, p % kPageTokens, at)
+                                     : store_kv<bf16>(half_key.data(), half_value.data(), s.head_dim, p % kPageTokens, at);
+            }
+          }
+        }
+        Attention op{.q_stride = s.kv_heads * s.heads * s.head_dim,
+                     .dtype = act,
+                     .kv_dtype = kv_dtype,
+                     .kv_heads = s.kv_heads,
+                     .heads = s.heads,
+                     .head_dim = s.head_dim,
+                     .latent_dim = s.latent_dim,
+                     .pages = pages.data(),
+                     .page_bytes = page_bytes,
+                     .kv_head_bytes = head_bytes,
+                     .window = s.window,
+                     .chunk = s.chunk,
+                     .scale = 0.2F};
+        const int out_width = s.kv_heads * s.heads * op.value_dim();
+        op.out_stride = out_width;
+        // Generated tokens and chunks of prompts, in tiles of several sizes, of one sequence whose pages lie from slot 1 on.
+        const std::vector<std::array<int32_t, 2>> chunks{{0, 1}, {3, 2}, {31, 2}, {60, 7}, {149, 1}};
+        std::vector<GpuTile> tiles;
+        int32_t rows = 0, most = 1;
+        for (const auto& [position, count] : chunks) {
+          tiles.push_back({rows, count, position, 1});
+          rows += count;
+          most = std::max(most, count);
+        }
+        auto [q, qs] = random(act, static_cast<size_t>(rows * op.q_stride));
+        const auto [sinks, host_sinks] = random(DType::f32, static_cast<size_t>(s.kv_heads * s.heads));
+        std::vector<std::byte> staged(page_bytes);
+        staged.insert(staged.end(), pages.begin(), pages.end());
+        void* out = room(act, static_cast<size_t>(rows * out_width));
+        kernels.attention(*device, stream,
+                          {.q = q,
+                           .out = out,
+                           .act = act,
+                           .kv_dtype = kv_dtype,
+                           .rows = rows,
+                           .tiles = put(tiles),
+                           .num_tiles = static_cast<int64_t>(tiles.size()),
+                           .max_count = most,
+                           .kv_heads = s.kv_heads,
+                           .heads = s.heads,
+                           .head_dim = s.head_dim,
+                           .latent_dim = s.latent_dim,
+                           .slots = put(staged),
+                           .slot_bytes = page_bytes,
+                           .head_bytes = head_bytes,
+                           .num_slots = kPages + 1,
+                           .window = s.window,
+                           .chunk = s.chunk,
+                           .scale = 0.2F,
+                           .sinks = s.sinks ? static_cast<const float*>(sinks) : nullptr});
+        std::vector<int32_t> table(kPages);
+        for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
+        std::vector<float> want(static_cast<size_t>(rows * out_width));
+        std::vector<bf16> half_q, half_out(want.size());
+        for (const float x : qs) half_q.push_back(to_bf16(x));
+        for (const GpuTile& tile : tiles) {
+          op.q = act == DType::f32 ? static_cast<const void*>(qs.data() + tile.row * op.q_stride) : half_q.data() + tile.row * op.q_stride;
+          op.out = act == DType::f32 ? static_cast<void*>(want.data() + tile.row * out_width) : half_out.data() + tile.row * out_width;
+          op.num_queries = tile.count;
+          op.first_position = tile.position;
+          op.page_table = table.data();
+          op.sinks = s.sinks ? host_sinks.data() : nullptr;
+          reference_kernels().attention(op);
+        }
+        for (size_t i = 0; act == DType::bf16 && i < want.size(); ++i) want[i] = to_float(half_out[i]);
+        expect_near(get_as_float(out, act, want.size()), want, act == DType::f32 ? 1e-4 : 2 * kBf16, fmt::format("head dim {}", s.head_dim));
+      };
+      kv(act);
+      if (s.latent_dim == 0) kv(DType::i8);
+    }
+  }
+}
+
+// Norm, clip and rope of q, k and v, and where they are stored: as the CPU's steps do it with its reference kernels.
+TEST_P(GpuKernelsTest, Place) {
+  for (const DType kv_dtype : {DType::f32, DType::i8}) {
+    for (const auto& [rope_dim, interleaved, norms, clip] :
+         std::vector<std::tuple<int, bool, bool, float>>{{16, false, true, 0.F}, {8, true, false, 0.5F}, {0, false, false, 0.F}}) {
+      constexpr int kQ = 5, kKv = 2, kDim = 16, kRows = 6, kStride = (kQ + 2 * kKv) * kDim;
+      const auto [qkv, host] = random(DType::f32, kRows * kStride);
+      const auto [norm, norm_host] = random(DType::f32, kDim);
+      const auto [cos, cos_host] = random(DType::f32, static_cast<size_t>(kRows * rope_dim / 2 + 1));
+      const auto [sin, sin_host] = random(DType::f32, static_cast<size_t>(kRows * rope_dim / 2 + 1));
+      std::vector<GpuRow> rows;
+      for (int i = 0; i < kRows; ++i) rows.push_back({30 + i, 1, 36});
+      const size_t head_bytes = kv_head_bytes(kv_dtype, kDim), slot_bytes = kKv * head_bytes;
+      void* q = room(DType::f32, kRows * kQ * kDim);
+      auto* slots = put(std::vector<std::byte>(3 * slot_bytes));
+      kernels.place(*device, stream,
+                    {.qkv = static_cast<float*>(const_cast<void*>(qkv)),
+                     .stride = kStride,
+                     .rows = kRows,
+                     .row = put(rows),
+                     .cos = static_cast<const float*>(cos),
+                     .sin = static_cast<const float*>(sin),
+                     .q_heads = kQ,
+                     .kv_heads = kKv,
+                     .head_dim = kDim,
+                     .rope_dim = rope_dim,
+                     .interleaved = interleaved,
+                     .q_norm = norms ? norm : nullptr,
+                     .k_norm = norms ? norm : nullptr,
+                     .norm_dtype = DType::f32,
+                     .eps = 1e-6F,
+                     .clip = clip,
+                     .q = q,
+                     .act = DType::f32,
+                     .slots = slots,
+                     .slot_bytes = slot_bytes,
+                     .head_bytes = head_bytes,
+                     .num_slots = 3,
+                     .kv_dtype = kv_dtype});
+      std::vector<float> want_q;
+      std::vector<std::byte> want(3 * slot_bytes);
+      for (int row = 0; row < kRows; ++row) {
+        std::vector<float> x(host.begin() + row * kStride, host.begin() + (row + 1) * kStride);
+        for (int h = 0; h < kQ + 2 * kKv; ++h) {
+          float* head = x.data() + h * kDim;
+          if (norms && h < kQ + kKv)
+            reference_kernels().rms_norm({.x = head, .weight = norm_host.data(), .weight_dtype = DType::f32, .y = head, .width = kDim, .eps = 1e-6F},
+                                         {0, 1});
+          for (int d = 0; clip > 0 && d < kDim; ++d) head[d] = std::clamp(head[d], -clip, clip);
+          for (int i = 0; h < kQ + kKv && i < rope_dim / 2; ++i) {
+            float& a = head[interleaved ? 2 * i : i];
+            float& b = head[interleaved ? 2 * i + 1 : i + rope_dim / 2];
+            const float c = cos_host[static_cast<size_t>(row * (rope_dim / 2) + i)], s = sin_host[static_cast<size_t>(row * (rope_dim / 2) + i)],
+                        a0 = a;
+            a = a * c - b * s;
+            b = b * c + a0 * s;
+          }
+        }
+        want_q.insert(want_q.end(), x.begin(), x.begin() + kQ * kDim);
+        for (int h = 0; h < kKv; ++h) {
+          const int position = 30 + row;
+          std::byte* at = want.data() + static_cast<size_t>(1 + position / kPageTokens) * slot_bytes + static_cast<size_t>(h) * head_bytes;
+          const float *key = x.data() + (kQ + h) * kDim, *value = key + kKv * kDim;
+          kv_dtype == DType::i8 ? store_kv<int8_t>(key, value, kDim, position % kPageTokens, at)
+                                : store_kv<float>(key, value, kDim, position % kPageTokens, at);
+        }
+      }
+      expect_near(get<float>(q, want_q.size()), want_q, 1e-5, "q");
+      const auto have = get<std::byte>(slots, want.size());
+      if (kv_dtype == DType::f32) {
+        std::vector<float> have_floats(want.size() / 4), want_floats(have_floats);
+        std::memcpy(have_floats.data(), have.data(), want.size());
+        std::memcpy(want_floats.data(), want.data(), want.size());
+        expect_near(have_floats, want_floats, 1e-5, "K and V");
+      } else {
+        int off = 0;  // a last bit of a float may round a code the other way
+        for (size_t i = 0; i < want.size(); ++i)
+          off += std::abs(static_cast<int>(static_cast<int8_t>(have[i])) - static_cast<int>(static_cast<int8_t>(want[i]))) > 1 ? 1 : 0;
+        EXPECT_LE(off, 2 * kRows * kKv * 2) << "codes and steps";
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moegen

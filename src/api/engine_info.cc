@@ -21,8 +21,10 @@ std::string weights_text(const ModelSetup& m, const EngineOptions& options) {
                                   : fmt::format("{} of random numbers (--load-format dummy)", format_bytes(m.budget.weight_bytes));
   if (m.plan.device) {
     const WeightPlan& d = m.plan.device->weights;
-    return text + fmt::format(": all in memory, {} on the GPU; {} of {} experts come from memory through {} slots of {}",
-                              format_bytes(d.resident_bytes), d.streamed.size(), d.num_units, d.slots, format_bytes(d.slot_bytes));
+    text += ": all in memory";
+    if (d.slots == 0) return text + " and on the GPU";
+    return text + fmt::format(", {} on the GPU; {} of {} experts come from memory through {} slots of {}", format_bytes(d.resident_bytes),
+                              d.streamed.size(), d.num_units, d.slots, format_bytes(d.slot_bytes));
   }
   if (w.slots == 0) return text + ": all in memory";
   return text + fmt::format(": {} in memory; {} of {} experts, {}, come from storage in every pass, through {} slots of {}",

@@ -47,11 +47,12 @@ GpuBackend find_gpus() {
 std::unique_ptr<Device> open_gpu(int index) {
   const GpuBackend found = find_gpus();
   if (static_cast<size_t>(index) >= found.gpus.size()) {
-    throw_error(ErrorCode::unsupported, "GPU {}: there are {}{}{}", index, found.gpus.size(), found.problem.empty() ? "" : ": ", found.problem);
+    const std::string why = found.problem.empty() ? fmt::format("there are {}", found.gpus.size()) : found.problem;
+    throw_error(ErrorCode::unsupported, "--device cuda:{}: no such GPU: {}", index, why);
   }
   std::string problem;
   const auto open = find_function<decltype(moegen_cuda_open)>("moegen_cuda_open", problem);
-  if (open == nullptr) throw_error(ErrorCode::unsupported, "GPU {}: {}", index, problem);
+  if (open == nullptr) throw_error(ErrorCode::unsupported, "--device cuda:{}: {}", index, problem);
   return std::unique_ptr<Device>(open(index));
 }
 

@@ -27,6 +27,8 @@ namespace fs = std::filesystem;
 constexpr unsigned kDepths[] = {1, 2, 4, 8};
 constexpr uint32_t kBlocks[] = {256 << 10, 1 << 20, 2 << 20, 4 << 20};
 constexpr uint64_t kSampleBytes = 64 << 20;
+constexpr uint64_t kWindowBytes = 1 << 30;
+constexpr double kWarmSeconds = 1.5;
 constexpr size_t kMemoryBytes = 192 << 20;  // that is read into: more than caches hold, as the slots of weights
 
 // Why nothing can be measured; caught in disk_profile().
@@ -73,7 +75,8 @@ FileReader make_temporary(const fs::path& directory, uint64_t bytes) {
   return FileReader(fmt::format("/proc/self/fd/{}", fd));
 }
 
-// Goes through the files again and again.
+// Goes through the begin of the files again and again, having read it once: as weights that stream are read in every pass, and what lies below the
+// file system (a cache of the host, or of a server) may be slow with what it sees for the first time.
 class Reads {
  public:
   explicit Reads(const std::vector<FileReader>& files) : memory_(kMemoryBytes, "direct reads") {
@@ -83,6 +86,7 @@ class Reads {
       sample_bytes_ += file.size();
     }
     sample_bytes_ = std::min(kSampleBytes, sample_bytes_);
+    warm();
   }
 
   // Whether some file has a block of that size.
@@ -111,6 +115,13 @@ class Reads {
   }
 
  private:
+  void warm() {
+    uint64_t bytes = 0;
+    const double most_seconds = holds(kReadPieceBytes) ? kWarmSeconds : 0;
+    for (double gone = 0; gone < most_seconds && bytes < kWindowBytes; bytes += sample_bytes_)
+      gone += seconds_of([&] { static_cast<void>(rate(kReadDepth, kReadPieceBytes)); });
+    window_ = std::max(bytes, sample_bytes_);
+  }
   [[nodiscard]] std::vector<std::span<std::byte>> buffers(uint32_t block) const {
     std::vector<std::span<std::byte>> out;
     for (size_t at = 0; at + block <= memory_.size(); at += block) out.emplace_back(memory_.data() + at, block);
@@ -120,12 +131,14 @@ class Reads {
   // Into the next buffer.
   ReadRequest next(uint32_t block, uint32_t tag) {
     offset_ = round_up<uint64_t>(offset_, kReadAlignment);
+    if (gone_ + block > window_) file_idx_ = offset_ = gone_ = 0;
     while (offset_ + block > files_[file_idx_].file().size()) {
       file_idx_ = (file_idx_ + 1) % files_.size();
       offset_ = 0;
     }
     const uint64_t at = offset_;
     offset_ += block;
+    gone_ += block;
     buffer_ = (buffer_ + 1) % (memory_.size() / block);
     return {files_[file_idx_].descriptor(), at, memory_.data() + buffer_ * block, block, tag, static_cast<int>(buffer_)};
   }
@@ -140,6 +153,8 @@ class Reads {
   std::vector<DirectFile> files_;
   uint64_t most_ = 0;  // bytes of a file
   uint64_t sample_bytes_ = 0;
+  uint64_t window_ = UINT64_MAX;  // bytes of the files' begin that are read
+  uint64_t gone_ = 0;             // of these
   size_t file_idx_ = 0;
   uint64_t offset_ = 0;
   size_t buffer_ = 0;

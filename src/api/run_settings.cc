@@ -54,7 +54,7 @@ RunSettings run_settings(const EngineOptions& options) {
   out.emplace_back("config.json", text_setting(fs::is_directory(options.model) ? options.model / "config.json" : options.model));
   out.emplace_back("weights", options.load_format == "dummy" ? "dummy" : weights_setting(Checkpoint::open(options.model)));
   out.emplace_back("generation_config.json", options.use_generation_config ? text_setting(options.model / "generation_config.json") : "not used");
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"})
     out.emplace_back(name, options.skip_tokenizer_init ? "not used" : text_setting(options.model / name));
   out.emplace_back("--dtype", std::string(name_of(act)));
   out.emplace_back("--kv-dtype", std::string(name_of(choose_kv_dtype(options, act, spec))));

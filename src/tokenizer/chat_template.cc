@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "tokenizer/python_text.h"
+#include "tokenizer/token_config.h"
 
 namespace moegen {
 namespace {
@@ -15,7 +15,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr uint64_t kMaxTemplateBytes = 4 << 20;
-constexpr uint64_t kMaxConfigBytes = 64 << 20;
 constexpr size_t kMaxTemplates = 256;
 
 std::string token_text(const Json& v) {
@@ -148,24 +147,14 @@ ChatTemplate::~ChatTemplate() = default;
 ChatTemplate ChatTemplate::load(const std::filesystem::path& dir) {
   namespace fs = std::filesystem;
   auto impl = std::make_unique<Impl>();
-  const fs::path config_path = dir / "tokenizer_config.json";
-  Json config = Json::object();
-  if (fs::exists(config_path)) {
-    config = parse_ordered_json(read_text_file(config_path, kMaxConfigBytes), config_path.string());
-    if (!config.is_object()) throw_error(ErrorCode::corrupt, "{}: is no object", config_path.string());
-    add_special_tokens(impl->tokens, config);
-  }
-  if (const fs::path map = dir / "special_tokens_map.json"; fs::exists(map) && !config.contains("added_tokens_decoder")) {  // of older checkpoints
-    const Json tokens = parse_ordered_json(read_text_file(map, kMaxConfigBytes), map.string());
-    if (!tokens.is_object()) throw_error(ErrorCode::corrupt, "{}: is no object", map.string());
-    add_special_tokens(impl->tokens, tokens);
-  }
+  const Json config = text::TokenConfig::load(dir).members;
+  add_special_tokens(impl->tokens, config);
   const fs::path file = dir / "chat_template.jinja";
   const fs::path more = dir / "additional_chat_templates";
   if (fs::exists(file)) {
     impl->add("default", read_text_file(file, kMaxTemplateBytes));
   } else {
-    impl->add_from_config(config, config_path.string());
+    impl->add_from_config(config, (dir / "tokenizer_config.json").string());
   }
   if (fs::is_directory(more)) {
     for (const auto& entry : fs::directory_iterator(more)) {

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "tokenizer/json_fields.h"
+#include "tokenizer/token_config.h"
 #include "tokenizer/tokenizer_file.h"
 #include "tokenizer/tokenizer_impl.h"
 #include "tokenizer/unicode.h"
@@ -14,7 +14,6 @@ namespace moegen {
 namespace {
 
 constexpr uint64_t kMaxFileBytes = 256 << 20;
-constexpr uint64_t kMaxConfigBytes = 64 << 20;
 constexpr size_t kMaxTextBytes = 256 << 20;
 
 const nlohmann::json& part(const nlohmann::json& document, const char* key) {
@@ -30,18 +29,16 @@ void check_type(const nlohmann::json& model) {
 }
 
 // BOS in front is asked for by tokenizer_config.json where the post-processor of tokenizer.json does nothing.
-int32_t config_bos(const std::filesystem::path& path, const Tokenizer::Impl& impl) {
-  if (!std::filesystem::exists(path)) return -1;
-  const nlohmann::json config = parse_json(read_text_file(path, kMaxConfigBytes), path.string());
-  const text::Fields f(config, path.string());
+int32_t config_bos(const nlohmann::json& config, const std::string& where, const Tokenizer::Impl& impl) {
+  const text::Fields f(config, where);
   if (!f.has("add_bos_token") || config["add_bos_token"] != true || !f.has("bos_token")) return -1;
   const nlohmann::json& bos = f.at("bos_token");
-  const std::string content = bos.is_object() ? text::Fields(bos, path.string() + ": bos_token").text("content") : f.text("bos_token");
+  const std::string content = bos.is_object() ? text::Fields(bos, where + ": bos_token").text("content") : f.text("bos_token");
   const text::AddedToken* added = impl.added.find(content);
   return added != nullptr ? added->id : impl.bpe.vocab().find(content);
 }
 
-std::unique_ptr<Tokenizer::Impl> build(const std::string& path, const std::string& text_of_file) {
+std::unique_ptr<Tokenizer::Impl> build(const std::string& path, const std::string& text_of_file, const text::TokenConfig& config) {
   text::TokenizerFile file = text::parse_tokenizer_file(text_of_file, path);
   try {
     auto impl = std::make_unique<Tokenizer::Impl>();
@@ -50,7 +47,8 @@ std::unique_ptr<Tokenizer::Impl> build(const std::string& path, const std::strin
     impl->bpe = text::Bpe::build(std::move(file.vocab), file.merges, file.rest["model"]);
     impl->normalizer = text::Normalizer::parse(part(file.rest, "normalizer"));
     impl->pre_tokenizer = text::PreTokenizer::parse(part(file.rest, "pre_tokenizer"));
-    impl->added = text::AddedTokens::parse(part(file.rest, "added_tokens"), impl->bpe.vocab(), impl->normalizer, scratch);
+    const nlohmann::json added = config.amended(part(file.rest, "added_tokens"), impl->bpe.vocab());
+    impl->added = text::AddedTokens::parse(added, impl->bpe.vocab(), impl->normalizer, scratch);
     impl->post_processor = text::PostProcessor::parse(part(file.rest, "post_processor"));
     impl->decoder = text::Decoder::parse(part(file.rest, "decoder"));
     impl->vocab_size = impl->bpe.vocab().size();
@@ -70,12 +68,13 @@ Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::load(const std::filesystem::path& dir) {
   const std::filesystem::path path = dir / "tokenizer.json";
-  std::unique_ptr<Impl> impl = build(path.string(), read_text_file(path, kMaxFileBytes));
-  impl->bos = config_bos(dir / "tokenizer_config.json", *impl);
+  const text::TokenConfig config = text::TokenConfig::load(dir);
+  std::unique_ptr<Impl> impl = build(path.string(), read_text_file(path, kMaxFileBytes), config);
+  impl->bos = config_bos(config.members, (dir / "tokenizer_config.json").string(), *impl);
   return Tokenizer(std::move(impl));
 }
 
-Tokenizer Tokenizer::parse(const std::string& tokenizer_json, const std::string& name) { return Tokenizer(build(name, tokenizer_json)); }
+Tokenizer Tokenizer::parse(const std::string& tokenizer_json, const std::string& name) { return Tokenizer(build(name, tokenizer_json, {})); }
 
 void Tokenizer::Impl::encode_normalized(std::string_view part, size_t start_chars, bool cut, text::Regex::Scratch& scratch,
                                         std::vector<int32_t>& ids) const {

@@ -155,6 +155,35 @@ TEST(Tokenizer, PutsBosWhereTheConfigAsksAndNobodyElseDid) {
   EXPECT_NE(load(file).encode("ab").front(), 1);
 }
 
+TEST(Tokenizer, AddedTokensAsTheFilesBesideSay) {
+  nlohmann::json file = byte_level_tokenizer({"a b"});
+  file["added_tokens"] = {{{"id", 300}, {"content", "<x>"}, {"special", false}}, {{"id", 301}, {"content", "<y>"}, {"special", true}}};
+  nlohmann::json config = {{"added_tokens_decoder",
+                            {{"300", {{"content", "<x>"}, {"rstrip", true}, {"special", true}}},
+                             {"301", {{"content", "<y>"}, {"special", false}}},
+                             {"302", {{"content", "<z>"}, {"normalized", false}}},
+                             {"303", {{"content", "<eos>"}}}}},
+                           {"eos_token", "<eos>"},
+                           {"pad_token", "ab"},
+                           {"bos_token", "<nowhere>"}};
+  const Tokenizer t = load(file, config);
+  EXPECT_THAT(t.encode("<x> c<z><eos><y>ab<nowhere>").size(), 6U + std::string("<nowhere>").size());
+  EXPECT_THAT(t.encode("<x> c<z><eos><y>ab"), ElementsAre(300, 'c', 302, 303, 301, 256));
+  EXPECT_EQ(t.decode(t.encode("<x> c<z><eos><y>ab"), true), "c<z>") << "what either file calls special is";
+  EXPECT_FALSE(t.id_of("<nowhere>"));
+  config["added_tokens_decoder"] = {{"x", {{"content", "<x>"}}}};
+  EXPECT_THROW(load(file, config), Error);
+
+  const testing::ScratchDir older;
+  older.write("tokenizer.json", file.dump());
+  older.write("tokenizer_config.json", R"({"eos_token": "b"})");
+  older.write("special_tokens_map.json", R"({"eos_token": {"content": "<end>"}})");
+  older.write("added_tokens.json", R"({"<x>": 300, "<end>": 302, "<more>": 303})");
+  const Tokenizer o = Tokenizer::load(older.path());
+  EXPECT_THAT(o.encode("<end><more><x>"), ElementsAre(302, 303, 300));
+  EXPECT_EQ(o.decode(std::vector<int32_t>{302, 303, 300}, true), "<more><x>");
+}
+
 TEST(Tokenizer, AddedTokens) {
   nlohmann::json file = byte_level_tokenizer({});
   file["added_tokens"] = {{{"id", 300}, {"content", "<x>"}, {"special", true}},

@@ -72,6 +72,15 @@ char32_t known_char(char32_t c) {
   return c <= n.last ? n.known : c;
 }
 
+std::u32string known_chars_beyond(char32_t first, char32_t last) {
+  std::u32string out;
+  for (const Newer& n : kNewer) {
+    const bool within = n.known >= first && n.known <= last;
+    if (n.last >= first && n.first <= last && !within && out.find(n.known) == std::u32string::npos) out += n.known;
+  }
+  return out;
+}
+
 std::string_view with_known_chars(std::string_view valid, std::string& storage) {
   std::string_view text = valid;
   if (is_ascii(valid)) return text;

@@ -4,11 +4,15 @@
 #include <pcre2.h>
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "tokenizer/newer_chars.h"
+#include "tokenizer/unicode.h"
 
 namespace moegen::text {
 namespace {
@@ -102,7 +106,10 @@ class Rewriter {
   std::string run() {
     std::string out;
     while (pos_ < in_.size()) {
-      if (in_[pos_] == '\\') {
+      if (const auto c = char_at(pos_); c && known_char(c->value) != c->value) {
+        out += written(known_char(c->value));
+        pos_ = c->end;
+      } else if (in_[pos_] == '\\') {
         const Escape e = escape();
         if (e.set.empty()) {
           out += e.text;
@@ -117,7 +124,7 @@ class Rewriter {
         out += "{0,";
         pos_ += 2;
       } else {
-        out += in_[pos_++];
+        out += take_char();
       }
     }
     return out;
@@ -129,6 +136,49 @@ class Rewriter {
     std::string_view set;  // the inside of a class
     bool negated = false;
   };
+
+  struct Char {
+    char32_t value;
+    size_t end;  // of what stands for it
+  };
+
+  // A character that stands for itself, or in hexadecimal behind \x or \u.
+  [[nodiscard]] std::optional<Char> char_at(size_t at) const {
+    if (at >= in_.size() || in_[at] == ']' || in_[at] == '[' || in_.substr(at).starts_with("&&")) return std::nullopt;
+    if (in_[at] != '\\') {
+      const char32_t c = next_char(in_, at);
+      return Char{c, at};
+    }
+    const char letter = at + 1 < in_.size() ? in_[at + 1] : 0;
+    if (letter != 'x' && letter != 'u') return std::nullopt;
+    const bool braces = in_.substr(at + 2).starts_with('{');
+    const size_t begin = at + (braces ? 3 : 2);
+    const size_t end = braces ? in_.find('}', begin) : std::min(begin + (letter == 'x' ? 2 : 4), in_.size());
+    uint32_t value = 0;
+    if (end == std::string_view::npos) return std::nullopt;
+    const auto [stop, error] = std::from_chars(in_.data() + begin, in_.data() + end, value, 16);
+    if (error != std::errc() || stop != in_.data() + end || value > 0x10FFFF) return std::nullopt;
+    return Char{static_cast<char32_t>(value), end + (braces ? 1 : 0)};
+  }
+
+  std::string_view take_char() {
+    const size_t begin = pos_;
+    next_char(in_, pos_);
+    return in_.substr(begin, pos_ - begin);
+  }
+
+  static std::string written(char32_t c) { return fmt::format("\\x{{{:x}}}", static_cast<uint32_t>(c)); }
+
+  // A range of a class, and what newer characters in it are taken for, since texts are matched so (newer_chars.h).
+  bool range(std::string& to) {
+    const auto first = char_at(pos_);
+    const auto last = first && in_.substr(first->end).starts_with('-') ? char_at(first->end + 1) : std::nullopt;
+    if (!last) return false;
+    pos_ = last->end;
+    to += written(first->value) + "-" + written(last->value);
+    for (const char32_t c : known_chars_beyond(first->value, last->value)) to += written(c);
+    return true;
+  }
 
   [[noreturn]] void refuse(std::string_view why) const { throw_error(ErrorCode::unsupported, "pattern {}: {}", in_, why); }
 
@@ -178,6 +228,8 @@ class Rewriter {
       case 'C':
         refuse(std::string("\\") + c + " is not supported");
       default:
+        --pos_;
+        if (const char32_t plain = next_char(in_, pos_); plain >= 0x80) return {written(known_char(plain)), {}, false};
         return {std::string("\\") + c, {}, false};
     }
   }
@@ -262,7 +314,11 @@ class Rewriter {
   }
 
   void member(Operand& to, int depth) {
-    if (in_[pos_] == '\\') {
+    if (range(to.plain)) return;
+    if (const auto c = char_at(pos_); c && known_char(c->value) != c->value) {
+      to.plain += written(known_char(c->value));
+      pos_ = c->end;
+    } else if (in_[pos_] == '\\') {
       const Escape e = escape(true);
       if (e.set.empty()) {
         to.plain += e.text;
@@ -291,7 +347,7 @@ class Rewriter {
       to.plain += "\\^";
       ++pos_;
     } else {
-      to.plain += in_[pos_++];
+      to.plain += take_char();
     }
   }
 

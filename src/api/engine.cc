@@ -212,7 +212,10 @@ class Engine::Impl {
     if (auto* text = dynamic_cast<OutputText*>(s.stop_rule.get())) {
       text->finish();
       c.text = text->text();
-      if (text->stopped_by() != nullptr) c.stop_reason = *text->stopped_by();
+      if (text->stopped_by() != nullptr) {
+        c.finish_reason = FinishReason::stop;
+        c.stop_reason = *text->stopped_by();
+      }
       const OutputContext& context = output_context(pending, s.choice);
       if (context.format != OutputFormat::none) read_output(context, *text, s.sampling->seed, c);
     }

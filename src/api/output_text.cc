@@ -15,16 +15,16 @@ bool OutputText::complete(TokenId token, bool ended_by_id) {
   const size_t before = text_.size();
   if (options_.hidden != nullptr && options_.hidden->is_special(token)) hidden_.emplace_back(before, token);
   text_ += decoder_.push(token);
-  // A stop string may have begun in what was there before, but not ended there.
-  const bool may_stop = longest_stop_ > 0 && num_tokens_ > options_.min_tokens;
-  if (may_stop && find_stop(before >= longest_stop_ ? before - longest_stop_ + 1 : 0)) return true;
+  if (find_stop(before)) return true;
   const size_t held = longest_stop_ > 0 ? longest_stop_ - 1 : 0;
   if (text_.size() > held) emit(text_.size() - held);
   return false;
 }
 
-// The first of the list that is complete, as in vLLM.
-bool OutputText::find_stop(size_t from) {
+// The first of the list that is complete, as in vLLM. It may have begun in what was there before, but not ended there.
+bool OutputText::find_stop(size_t before) {
+  if (num_tokens_ <= options_.min_tokens) return false;
+  const size_t from = before >= longest_stop_ ? before - longest_stop_ + 1 : 0;
   for (const std::string& stop : options_.stop) {
     const size_t at = text_.find(stop, from);
     if (at == std::string::npos) continue;
@@ -36,7 +36,11 @@ bool OutputText::find_stop(size_t from) {
 }
 
 void OutputText::finish() {
-  if (stopped_by_ == nullptr) text_ += decoder_.finish();
+  if (stopped_by_ == nullptr) {
+    const size_t before = text_.size();
+    text_ += decoder_.finish();
+    find_stop(before);
+  }
   emit(text_.size());
 }
 

@@ -25,7 +25,7 @@ class OutputText : public StopRule {
   OutputText(StreamDecoder decoder, Options options);
 
   bool complete(TokenId token, bool ended_by_id) override;
-  /// To be called once, at the end.
+  /// To be called once, at the end. A stop string may be complete only then.
   void finish();
   [[nodiscard]] const std::string& text() const { return text_; }
   /// The text with the special tokens in it that `text` lacks, and which ones these are.
@@ -35,7 +35,7 @@ class OutputText : public StopRule {
   [[nodiscard]] const std::string* stopped_by() const { return stopped_by_; }
 
  private:
-  bool find_stop(size_t from);
+  bool find_stop(size_t before);
   void emit(size_t end);
 
   StreamDecoder decoder_;

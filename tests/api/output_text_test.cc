@@ -4,6 +4,7 @@
 
 #include "api/read_output.h"
 #include "tests/support/run.h"
+#include "tests/tokenizer/small_tokenizer.h"
 
 namespace moegen::testing {
 namespace {
@@ -37,6 +38,21 @@ TEST_F(HiddenTokens, ComeBackWhereTheyStood) {
   EXPECT_EQ(kept.text(), joined);
   EXPECT_EQ(kept.text_with_hidden(), joined);
   EXPECT_EQ(text_of(parts, true, {"God"}).text_with_hidden(), "<|im_start|>And ");
+}
+
+// Bytes that may still turn out to be no text are held back; what the end makes of them counts.
+TEST(OutputText, StopStringsThatOnlyTheEndCompletes) {
+  const Tokenizer tokenizer = Tokenizer::parse(byte_fallback_tokenizer().dump(), "test");
+  for (const bool include : {false, true}) {
+    std::string pieces;
+    OutputText out(StreamDecoder(tokenizer, true), {{"b。"}, 0, include, [&](std::string_view p) { pieces += p; }, nullptr});
+    for (const TokenId id : tokenizer.encode("ab。", {.add_special_tokens = false})) EXPECT_FALSE(out.complete(id, false));
+    out.finish();
+    EXPECT_EQ(out.text(), include ? "ab。" : "a");
+    EXPECT_EQ(pieces, out.text());
+    ASSERT_NE(out.stopped_by(), nullptr);
+    EXPECT_EQ(*out.stopped_by(), "b。");
+  }
 }
 
 TEST_F(HiddenTokens, AreReadButNotShown) {

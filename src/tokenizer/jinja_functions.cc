@@ -1,12 +1,12 @@
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
+#include <ctime>
 
 #include "tokenizer/jinja_format.h"
 #include "tokenizer/jinja_interpreter.h"
 #include "tokenizer/jinja_operators.h"
 #include "tokenizer/jinja_params.h"
+#include "tokenizer/unicode.h"
 
 namespace moegen::jinja {
 namespace {
@@ -67,106 +67,28 @@ Value raise_exception(Interpreter& in, Args& args) {
   fail(to_text(in.heap(), p.at(0)));
 }
 
-constexpr std::array<const char*, 7> kDays = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
-constexpr std::array<const char*, 12> kMonths = {"January", "February", "March",     "April",   "May",      "June",
-                                                 "July",    "August",   "September", "October", "November", "December"};
-
-// Letters that stand for several parts.
-std::string compound_time(char letter, const std::tm& t) {
-  switch (letter) {
-    case 'F':
-      return fmt::format("{}-{:02}-{:02}", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday);
-    case 'T':
-      return fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
-    case 'R':
-      return fmt::format("{:02}:{:02}", t.tm_hour, t.tm_min);
-    case 'D':
-    case 'x':
-      return fmt::format("{:02}/{:02}/{:02}", t.tm_mon + 1, t.tm_mday, (t.tm_year + 1900) % 100);
-    case 'X':
-      return fmt::format("{:02}:{:02}:{:02}", t.tm_hour, t.tm_min, t.tm_sec);
-    case 'c':
-      return fmt::format("{} {} {:2} {:02}:{:02}:{:02} {}", std::string_view(kDays[static_cast<size_t>(t.tm_wday)], 3),
-                         std::string_view(kMonths[static_cast<size_t>(t.tm_mon)], 3), t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, t.tm_year + 1900);
-    default:
-      return std::string("%") + letter;
-  }
-}
-
-// As strftime in the C locale; an unknown letter stays as it stands.
-std::string time_part(char letter, const std::tm& t) {
-  auto day = std::string(kDays[static_cast<size_t>(t.tm_wday)]);
-  auto month = std::string(kMonths[static_cast<size_t>(t.tm_mon)]);
-  const int hour12 = t.tm_hour % 12 == 0 ? 12 : t.tm_hour % 12;
-  switch (letter) {
-    case 'Y':
-      return fmt::format("{}", t.tm_year + 1900);
-    case 'y':
-      return fmt::format("{:02}", (t.tm_year + 1900) % 100);
-    case 'm':
-      return fmt::format("{:02}", t.tm_mon + 1);
-    case 'd':
-      return fmt::format("{:02}", t.tm_mday);
-    case 'e':
-      return fmt::format("{:2}", t.tm_mday);
-    case 'H':
-      return fmt::format("{:02}", t.tm_hour);
-    case 'I':
-      return fmt::format("{:02}", hour12);
-    case 'M':
-      return fmt::format("{:02}", t.tm_min);
-    case 'S':
-      return fmt::format("{:02}", t.tm_sec);
-    case 'f':
-      return "000000";
-    case 'j':
-      return fmt::format("{:03}", t.tm_yday + 1);
-    case 'p':
-      return t.tm_hour < 12 ? "AM" : "PM";
-    case 'A':
-      return day;
-    case 'a':
-      return day.substr(0, 3);
-    case 'B':
-      return month;
-    case 'b':
-    case 'h':
-      return month.substr(0, 3);
-    case 'w':
-      return fmt::format("{}", t.tm_wday);
-    case 'u':
-      return fmt::format("{}", t.tm_wday == 0 ? 7 : t.tm_wday);
-    case 'z':
-    case 'Z':
-      return "";
-    case 'n':
-      return "\n";
-    case 't':
-      return "\t";
-    case '%':
-      return "%";
-    default:
-      return compound_time(letter, t);
-  }
-}
-
+// As datetime.strftime of a time without a zone: %f, %z and %Z are Python's, the rest is the C library's.
 Value strftime_now(Interpreter& in, Args& args) {
+  constexpr size_t kGrowth = 256;  // Python gives up on a longer text too
   const Params p("strftime_now", args, {"format"}, 1);
-  const std::string& format = p.text(0);
-  std::string out;
-  for (size_t i = 0; i < format.size(); ++i) {
-    if (format[i] != '%' || i + 1 == format.size()) {
-      out += format[i];
+  std::string format;
+  for (size_t i = 0; i < p.text(0).size(); ++i) {
+    const char c = p.text(0)[i];
+    const char next = i + 1 < p.text(0).size() ? p.text(0)[i + 1] : 0;
+    if (c == 0) fail("embedded null character");
+    if (c != '%' || next == 0) {
+      format += c;
       continue;
     }
     ++i;
-    const bool unpadded = format[i] == '-' && i + 1 < format.size();  // glibc's %-d
-    if (unpadded) ++i;
-    std::string part = time_part(format[i], in.now());
-    while (unpadded && part.size() > 1 && (part[0] == '0' || part[0] == ' ')) part.erase(0, 1);
-    out += part;
+    if (next == 'f') format += "000000";
+    if (next != 'f' && next != 'z' && next != 'Z') format.append({c, next});
   }
-  return in.heap().text(std::move(out));
+  const size_t most = kGrowth * format.size() + 1;
+  in.heap().charge(most);
+  std::string out(most, '\0');
+  out.resize(std::strftime(out.data(), most, format.c_str(), &in.now()));
+  return in.heap().text(text::valid_utf8(out));
 }
 
 class Cycler : public Object {

@@ -208,7 +208,7 @@ Value classify(const Call& c) {
     const char* name;
     python::Is what;
   };
-  static constexpr std::array<Entry, 10> kAll = {{{"isalpha", python::Is::alpha},
+  static constexpr std::array<Entry, 12> kAll = {{{"isalpha", python::Is::alpha},
                                                   {"isdigit", python::Is::digit},
                                                   {"isdecimal", python::Is::decimal},
                                                   {"isnumeric", python::Is::numeric},
@@ -217,7 +217,9 @@ Value classify(const Call& c) {
                                                   {"isupper", python::Is::upper},
                                                   {"islower", python::Is::lower},
                                                   {"istitle", python::Is::title},
-                                                  {"isidentifier", python::Is::identifier}}};
+                                                  {"isidentifier", python::Is::identifier},
+                                                  {"isascii", python::Is::ascii},
+                                                  {"isprintable", python::Is::printable}}};
   const Params p(c.name, c.args, {});
   c.heap().charge(c.text().size() * 4);
   for (const Entry& e : kAll) {
@@ -253,6 +255,17 @@ Value remove_affix(const Call& c) {
 }
 
 Value format(const Call& c) { return format_braces(c.in, c.self, c.args); }
+
+Value format_map(const Call& c) {
+  const Params p(c.name, c.args, {"mapping"}, 1);
+  if (p.at(0).dict() == nullptr) fail("format_map() needs a mapping");
+  Args named;
+  for (const auto& [key, value] : p.at(0).dict()->items()) {
+    c.heap().step();
+    if (key.text() != nullptr) named.named.emplace_back(*key.text(), value);
+  }
+  return format_braces(c.in, c.self, named);
+}
 
 Value to_plain(const Call& c) {
   const Params p(c.name, c.args, {});
@@ -338,6 +351,8 @@ constexpr std::array<Entry, 46> kTextMethods = {{
     {"islower", classify},
     {"istitle", classify},
     {"isidentifier", classify},
+    {"isascii", classify},
+    {"isprintable", classify},
     {"center", justify},
     {"ljust", justify},
     {"rjust", justify},
@@ -345,6 +360,7 @@ constexpr std::array<Entry, 46> kTextMethods = {{
     {"removeprefix", remove_affix},
     {"removesuffix", remove_affix},
     {"format", format},
+    {"format_map", format_map},
 }};
 constexpr std::array<Entry, 2> kMarkupMethods = {{{"striptags", to_plain}, {"unescape", to_plain}}};
 constexpr std::array<Entry, 5> kDictMethods = {{{"items", dict_view}, {"keys", dict_view}, {"values", dict_view}, {"get", dict_get}, {"copy", same}}};

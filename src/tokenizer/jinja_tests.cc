@@ -39,6 +39,11 @@ bool of_value(const std::string& name, const Value& v, bool& known) {
   return false;
 }
 
+bool is_with_other(const std::string& name) {
+  return is_one_of(name, {"eq", "equalto", "==", "ne", "!=", "lt", "lessthan", "<", "le", "<=", "gt", "greaterthan", ">", "ge", ">=", "in", "sameas",
+                          "divisibleby"});
+}
+
 // Tests that compare; by their names and by the operators.
 bool compared(Interpreter& in, const std::string& name, const Value& a, const Value& b) {
   in.heap().step(std::min(a.weight(), b.weight()));
@@ -85,10 +90,10 @@ bool Interpreter::test(const std::string& name, const Value& of, Args& args) {
     if (of.text() == nullptr) return false;
     bool is_test = false;
     of_value(*of.text(), of, is_test);
-    return name == "filter" ? find_filter(*of.text()) != nullptr : is_test;
+    return name == "filter" ? find_filter(*of.text()) != nullptr
+                            : is_test || is_one_of(*of.text(), {"odd", "even", "upper", "lower", "filter", "test"}) || is_with_other(*of.text());
   }
-  if (is_one_of(name, {"eq", "equalto", "==", "ne", "!=", "lt", "lessthan", "<", "le", "<=", "gt", "greaterthan", ">", "ge", ">=", "in", "sameas",
-                       "divisibleby"})) {
+  if (is_with_other(name)) {
     const Params p(name, args, {"other"}, 1);
     if (name == "in") return contains(heap_, p.at(0), of);
     if (name == "sameas") return same(of, p.at(0));

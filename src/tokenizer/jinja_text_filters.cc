@@ -110,7 +110,9 @@ Value word_count(const FilterCall& c) {
   const std::string s = c.text();
   c.heap().charge(s.size());
   for (size_t i = 0; i < s.size();) {
-    const bool word = text::is_word(text::next_char(s, i));
+    const size_t at = i;
+    text::next_char(s, i);
+    const bool word = s[at] == '_' || python::is(std::string_view(s).substr(at, i - at), python::Is::alnum);
     n += word && !inside ? 1 : 0;
     inside = word;
   }
@@ -163,7 +165,9 @@ Value to_integer(const FilterCall& c) {
     require_defined(c.of);
     return otherwise;
   }
-  return std::abs(d) < 9.2e18 ? Value(static_cast<int64_t>(d)) : otherwise;
+  if (!std::isfinite(d)) return otherwise;
+  if (std::abs(d) >= 9.2e18) fail("an integer is too large: this engine has 64 bits");
+  return Value(static_cast<int64_t>(d));
 }
 
 Value to_real(const FilterCall& c) {

@@ -9,7 +9,6 @@
 #include "tokenizer/unicode.h"
 
 namespace moegen::python {
-namespace {
 
 bool is_printable(char32_t c) {
   if (c < 0x7F) return c >= 0x20;
@@ -27,6 +26,8 @@ bool is_printable(char32_t c) {
       return true;
   }
 }
+
+namespace {
 
 std::string without_underscores(std::string_view s) {
   std::string out;

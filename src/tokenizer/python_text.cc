@@ -299,6 +299,10 @@ bool is_one(char32_t c, Is what) {
       return is_space(c);
     case Is::identifier:
       return text::is_word(c);
+    case Is::ascii:
+      return c < 0x80;
+    case Is::printable:
+      return is_printable(c);
     default:
       return false;
   }
@@ -324,7 +328,8 @@ bool is_cased_text(std::u32string_view chars, Is what) {
 bool is(std::string_view s, Is what) {
   const std::u32string chars = text::to_utf32(s);
   if (what == Is::upper || what == Is::lower || what == Is::title) return is_cased_text(chars, what);
-  if (chars.empty() || (what == Is::identifier && text::is_numeric(chars[0]))) return false;
+  if (chars.empty()) return what == Is::ascii || what == Is::printable;
+  if (what == Is::identifier && text::is_numeric(chars[0])) return false;
   return std::all_of(chars.begin(), chars.end(), [&](char32_t c) { return is_one(c, what); });
 }
 

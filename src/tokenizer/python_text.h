@@ -10,7 +10,8 @@ namespace moegen::python {
 
 enum class Side { left, right, both };
 
-bool is_space(char32_t c);  ///< str.isspace of one character
+bool is_space(char32_t c);      ///< str.isspace of one character
+bool is_printable(char32_t c);  ///< stands as it is in repr(str)
 std::string_view strip(std::string_view s, Side side);
 std::string_view strip(std::string_view s, std::string_view chars, Side side);
 
@@ -33,7 +34,7 @@ std::vector<std::string_view> split_lines(std::string_view s, bool keep_ends);
 /// Without overlap; of an empty text, as Python counts it.
 size_t count(std::string_view s, std::string_view what);
 
-enum class Is { alpha, digit, decimal, numeric, alnum, space, upper, lower, title, identifier };
+enum class Is { alpha, digit, decimal, numeric, alnum, space, upper, lower, title, identifier, ascii, printable };
 bool is(std::string_view s, Is what);
 
 std::string repr(std::string_view s);

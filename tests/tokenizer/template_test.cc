@@ -75,6 +75,22 @@ TEST(Template, MarkupEscapesWhatIsJoinedToIt) {
       "[Markup('&lt;')] True False &gt;<,> x <");
 }
 
+TEST(Template, TimesAsPythonWritesThem) {
+  EXPECT_EQ(render("{{ strftime_now('%d %b %Y, %-d/%-m, %I:%M %p, %U %V %G %k %l %P %C %_d %^a%n%%') }}"),
+            "30 Nov 2027, 30/11, 11:05 PM, 48 48 2027 23 11 pm 20 30 TUE\n%");
+  EXPECT_EQ(render("{{ strftime_now('é%f|%z|%Z|%') }}"), "é000000|||%");
+  EXPECT_EQ(render("{{ strftime_now('%99999d') }}"), "") << "as Python, which gives up";
+}
+
+TEST(Template, LessUsualMethodsAndTests) {
+  EXPECT_EQ(render("{{ ['abc'.isascii(), 'é'.isascii(), ''.isascii(), 'a\n'.isprintable(), ' é'.isprintable()] }}"),
+            "[True, False, True, False, True]");
+  EXPECT_EQ(render("{{ '{a}-{b[0]}'.format_map({'a': 1, 'b': [2]}) }}"), "1-2");
+  EXPECT_EQ(render("{{ ['odd' is test, 'in' is test, 'mapping' is test, 'upper' is filter, 'nope' is test] }}"), "[True, True, True, True, False]");
+  EXPECT_EQ(render("{{ 'a_1 ² \u0301 日本' | wordcount }}"), "3") << "as Python's \\w, which marks are not";
+  EXPECT_THAT(error_of("{{ 1e21 | int }}"), ::testing::HasSubstr("too large"));
+}
+
 TEST(Template, LayoutFilters) {
   EXPECT_EQ(render("{{ 'Look, goof-ball -- use it' | wordwrap(12) }}"), "Look, goof-\nball -- use\nit");
   EXPECT_EQ(render("{{ {'b': 'x' * 50, 'a': 'y ' * 30} | pprint }}"),

@@ -87,7 +87,7 @@ void Bpe::set_may_join(char32_t a, char32_t b) { joins_[join_bit(a, b) / 64] |= 
 bool Bpe::may_join(char32_t a, char32_t b) const { return (joins_[join_bit(a, b) / 64] >> (join_bit(a, b) % 64)) & 1; }
 
 void Bpe::index_merges(const MergeList& merges) {
-  merges_.assign(std::bit_ceil(merges.size() * 2 + 1), Merge{});
+  merges_.assign(std::bit_ceil(merges.size() / 2 * 3 + 2), Merge{});  // full to a third or two, which keeps llama-3 within 4x its file
   const size_t mask = merges_.size() - 1;
   std::string joined;
   const auto is_byte_or_unk = [&](int32_t id) { return id == unk_id_ || std::find(byte_ids_, byte_ids_ + 256, id) != byte_ids_ + 256; };

@@ -13,7 +13,6 @@
 
 namespace moegen::jinja {
 namespace {
-
 using python::Side;
 
 // What a method gets: the name it was called by (some share their code), the value, the arguments.

@@ -11,7 +11,8 @@
 namespace moegen {
 namespace {
 
-constexpr double kHair = 0.01;  // plans whose jobs differ by less are one and the same
+constexpr double kHair = 0.01;        // plans whose jobs differ by less are one and the same
+constexpr double kStreamGain = 0.04;  // by which a plan whose weights stream is to be better than one where all stay: rates are no surer than that
 
 // What is varied. An empty optional: as make_plan does it.
 struct Sizes {
@@ -37,7 +38,9 @@ class Search {
                                   &Search::sequence_options, &Search::slot_options}) {
         for (const Sizes& sizes : (this->*options)(best, job->plan)) {
           const PlannedJob* other = simulate(sizes);
-          if (other == nullptr || other->job.seconds >= job->job.seconds * (1 - kHair / 10)) continue;
+          if (other == nullptr) continue;
+          const bool begins_to_stream = other->plan.weights.slots > 0 && job->plan.weights.slots == 0;
+          if (other->job.seconds >= job->job.seconds * (1 - (begins_to_stream ? kStreamGain : kHair / 10))) continue;
           best = sizes;
           job = other;
           better = true;

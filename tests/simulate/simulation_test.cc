@@ -126,6 +126,17 @@ TEST_F(SimulationTest, WhatFitsStays) {
   EXPECT_GT(decision.best.job.seconds, in_memory.best.job.seconds);
 }
 
+// Memory for a few more sequences is not worth a disk in every pass.
+TEST_F(SimulationTest, NothingStreamsForAHair) {
+  machine_.ssd->read_bandwidth = 2e10;
+  machine_.ssd->by_depth = {};
+  for (const auto& [spare, streams] : {std::pair(uint64_t{320}, true), std::pair(uint64_t{400}, false)}) {
+    in_ = budget(budget(1 << 30).weight_bytes + (spare << 20));
+    EXPECT_EQ(choose(ragged(300)).best.plan.weights.slots > 0, streams)
+        << spare << " MiB beside the weights: with a disk it takes " << (streams ? 0.88 : 0.98) << " of the time";
+  }
+}
+
 // The search goes along one dimension at a time; a grid over all of them finds nothing that is much better.
 TEST_F(SimulationTest, ThePlannerFindsWhatAGridFinds) {
   for (const uint64_t memory : {uint64_t{600} << 20, uint64_t{900} << 20, uint64_t{2} << 30}) {

@@ -55,11 +55,16 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("--kv-dtype", o.kv_dtype, "how KV pages are stored; int8 takes half the memory and rounds keys and values [auto: as computed]")
       ->type_name("auto|bfloat16|int8");
   app.add_option("--load-format", o.load_format, "dummy: random weights of the right shape from config.json [auto]")->type_name("auto|dummy");
-  app.add_option_function<std::string>(
-         "--cpu-attention-share",
-         [](const std::string&) { throw CLI::ValidationError("--cpu-attention-share", "is for GPU runs; this version computes on the CPU"); },
-         "omega: share of the sequences with KV in RAM whose attention runs on the CPU (GPU runs)")
+  app.add_option("--cpu-attention-share", o.cpu_attention_share,
+                 "omega: share of the sequences whose generated tokens attend on the CPU, next to their K and V (GPU runs) [planned, where rates are "
+                 "known, else 0]")
+      ->check(between(0, 1))
       ->type_name("X");
+  app.add_option("--cpu-expert-tokens", o.cpu_expert_tokens,
+                 "experts that are not in device memory run on the CPU where a pass has at most so many tokens for them (GPU runs) "
+                 "[planned, where --machine has the link's rate, else 0]")
+      ->check(between(0, 1e6))
+      ->type_name("N");
   add_parsed(app, "--device-memory", o.device_memory, "HBM the run may use (GPU runs)", moegen::parse_size)->type_name("SIZE");
   add_parsed(app, "--host-memory", o.host_memory, "RAM for weights, KV and buffers; never exceeded [80 % of available, cgroup limits included]",
              moegen::parse_size)
@@ -204,13 +209,8 @@ void add_plan_options(CLI::App& app, PlanOptions& o) {
   app.add_flag("--json", o.json, "as JSON");
 }
 
-void add_simulate_options(CLI::App& app, EngineOptions& engine, PlanOptions& o) {
+void add_simulate_options(CLI::App& app, PlanOptions& o) {
   app.get_option("--machine")->required();
-  app.remove_option(app.get_option("--cpu-attention-share"));
-  app.add_option("--cpu-attention-share", engine.cpu_attention_share,
-                 "omega: share of the sequences with KV in RAM whose attention runs on the CPU (machines with a GPU) [planned]")
-      ->check(between(0, 1))
-      ->type_name("X");
   app.add_option("--policy", o.policy,
                  "planned: what moegen does; static: as the published MoE-Gen, padded batches that begin and end together, every expert copied in "
                  "every pass (machines with a GPU) [planned]")
@@ -320,7 +320,7 @@ int main(int argc, char** argv) {
       app.add_subcommand("simulate", "the same for a machine that is not here: from config.json and a machine file, on a virtual clock");
   add_engine_options(*simulate, engine_options);
   add_plan_options(*simulate, plan_options);
-  add_simulate_options(*simulate, engine_options, plan_options);
+  add_simulate_options(*simulate, plan_options);
   try {
     app.parse(argc, argv);
     if (batch->parsed()) return run_batch(engine_options, batch_options);

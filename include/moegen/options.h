@@ -28,7 +28,8 @@ struct EngineInfo {
   std::string family;
   std::string dtype;
   std::string cpu_path;
-  std::string device;  ///< that computes: "cpu", or the GPU's name
+  std::string device;       ///< that computes: "cpu", or the GPU's name
+  uint64_t link_bytes = 0;  ///< of weights that a pass brings to it, if all experts have tokens
   int64_t vocab_size = 0;
   int64_t max_model_len = 0;
   int num_layers = 0;
@@ -62,7 +63,8 @@ struct EngineOptions {
   std::optional<int64_t> max_pass_tokens;        ///< tokens in one pass
   std::optional<int64_t> attention_micro_batch;  ///< b_a, sequences
   std::optional<int64_t> expert_micro_batch;     ///< b_e, tokens
-  std::optional<double> cpu_attention_share;     ///< omega: of the sequences whose KV is in host memory; machines with a GPU
+  std::optional<int64_t> cpu_expert_tokens;      ///< with at most so many in a pass, experts not in device memory run on the CPU; GPU runs
+  std::optional<double> cpu_attention_share;     ///< omega: of the sequences, whose generated tokens attend on the CPU; GPU runs
   int threads = 0;                               ///< 0: physical cores this process may use
   uint64_t seed = 0;                             ///< for requests without a seed of their own
   bool skip_tokenizer_init = false;              ///< token ids in, token ids out

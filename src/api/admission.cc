@@ -1,6 +1,7 @@
 #include "api/admission.h"
 
 #include <algorithm>
+#include <random>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -28,6 +29,12 @@ uint64_t own_seed(uint64_t run_seed, const Request& request, const std::vector<P
   hash = hash_bytes(hash, request.id.data(), request.id.size());
   for (const PromptResult& p : prompts) hash = hash_bytes(hash, p.token_ids.data(), p.token_ids.size() * sizeof(TokenId));
   return hash;
+}
+
+// Whether what has this hash is in that share of all: by what it is and not by where it stands, as seeds are.
+bool in_share(double share, uint64_t hash) {
+  std::mt19937_64 rng(hash);
+  return std::uniform_real_distribution<double>(0, 1)(rng) < share;
 }
 
 // A context of JSON texts for the template; empty means absent.
@@ -250,7 +257,8 @@ Admitted Admission::admit(const Request& request) {
     out.output.push_back(chat != nullptr ? output_context(*chat, result.text) : OutputContext{});
     if (out.grammar) out.reasoning.push_back(reasoning_tokens(out.output.back()));
   }
-  sampling.seed = request.sampling.seed.value_or(own_seed(seed_, request, out.prompts));
+  out.hash = own_seed(seed_, request, out.prompts);
+  sampling.seed = request.sampling.seed.value_or(out.hash);
   out.first = std::make_shared<Sampling>(sampling);
   sampling.prompt_logprobs.reset();
   out.further = std::make_shared<Sampling>(sampling);
@@ -269,6 +277,7 @@ std::unique_ptr<Sequence> Admission::make_sequence(const Admitted& admitted, con
   s->tokens.reserve(prompt.size() + room);
   s->tokens = prompt;
   s->prompt_len = static_cast<int64_t>(prompt.size());
+  if (model_.plan.device) s->on_cpu = in_share(model_.plan.device->cpu_attention_share, admitted.hash + static_cast<uint64_t>(choice));
   if (admitted.grammar) {
     s->grammar = std::make_unique<GrammarState>(admitted.grammar);
     s->reasoning = ReasoningGate(admitted.reasoning[static_cast<size_t>(choice / admitted.choices_per_prompt)]);

@@ -26,6 +26,7 @@ struct Admitted {
   std::shared_ptr<const Sampling> further;  ///< of the others: no prompt log-probabilities again
   std::shared_ptr<Grammar> grammar;         ///< or null
   int choices_per_prompt = 1;
+  uint64_t hash = 0;                                              ///< of what it is, wherever it stands
   uint64_t held_bytes = 0;                                        ///< what it takes until it is answered, beside KV pages and what goes with them
   uint64_t peak_bytes = 0;                                        ///< and while its answer is written, once
   std::vector<OutputContext> output;                              ///< of every prompt: how its answers are read

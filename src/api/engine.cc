@@ -50,7 +50,7 @@ class Engine::Impl {
         admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()),
         workload_(first_of(options.workload)) {
     info_ = engine_info(model_, options);
-    if (model_.machine) watch_.emplace(model_, options.workload);
+    if (model_.machine && !model_.gpu) watch_.emplace(model_, options.workload);
   }
 
   [[nodiscard]] Activity activity() const noexcept {

@@ -21,8 +21,10 @@ std::string weights_text(const ModelSetup& m, const EngineOptions& options) {
                                   : fmt::format("{} of random numbers (--load-format dummy)", format_bytes(m.budget.weight_bytes));
   if (m.plan.device) {
     const WeightPlan& d = m.plan.device->weights;
-    text += ": all in memory";
-    if (d.slots == 0) return text + " and on the GPU";
+    text += w.slots == 0 ? ": all in memory"
+                         : fmt::format(": {} in memory; {} of {} experts come from storage through {} slots of {}", format_bytes(w.resident_bytes),
+                                       w.streamed.size(), w.num_units, w.slots, format_bytes(w.slot_bytes));
+    if (d.streamed.empty() && w.slots == 0) return text + " and on the GPU";
     return text + fmt::format(", {} on the GPU; {} of {} experts come from memory through {} slots of {}", format_bytes(d.resident_bytes),
                               d.streamed.size(), d.num_units, d.slots, format_bytes(d.slot_bytes));
   }
@@ -61,6 +63,7 @@ std::string time_text(const ModelSetup& m, const EngineOptions& options) {
   const std::string what =
       fmt::format("{} requests, {} prompt tokens and at most {} of answers", grouped(static_cast<double>(workload.requests.size())),
                   grouped(static_cast<double>(prompt_tokens(workload))), grouped(static_cast<double>(output_tokens(workload))));
+  if (!m.decision && m.gpu) return fmt::format("not known for about {}: no rates of the GPU and its link are known; --machine FILE gives them", what);
   if (!m.decision)
     return fmt::format("not known for about {}: this machine's rates are not measured; moegen bench machine -m {} does it, once", what,
                        options.model.string());
@@ -77,6 +80,7 @@ EngineInfo engine_info(const ModelSetup& m, const EngineOptions& options) {
   info.dtype = m.act == DType::bf16 ? "bfloat16" : "float32";
   info.cpu_path = m.kernels.name;
   info.device = m.gpu ? m.gpu->device->name() : "cpu";
+  if (m.plan.device) info.link_bytes = m.plan.device->weights.streamed_bytes;
   info.vocab_size = m.spec.vocab;
   info.max_model_len = m.plan.max_model_len;
   info.num_layers = static_cast<int>(m.spec.layers.size());

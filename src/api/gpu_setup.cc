@@ -29,6 +29,10 @@ std::unique_ptr<Device> open_device(const EngineOptions& options) {
   if (options.device == "auto" || options.device == "cpu") {
     if (options.device_memory)
       throw_error(ErrorCode::unsupported, "--device-memory: --device {} computes on the CPU; use --host-memory, or --device cuda", options.device);
+    if (options.cpu_attention_share)
+      throw_error(ErrorCode::unsupported, "--cpu-attention-share is for runs on a GPU, and --device {} computes all on the CPU", options.device);
+    if (options.cpu_expert_tokens)
+      throw_error(ErrorCode::unsupported, "--cpu-expert-tokens is for runs on a GPU, and --device {} computes all on the CPU", options.device);
     return nullptr;
   }
   if (const auto index = number_behind(options.device, "cuda", 0)) return open_gpu(*index);
@@ -44,9 +48,6 @@ std::unique_ptr<Device> open_device(const EngineOptions& options) {
 GpuSetup gpu_setup(std::unique_ptr<Device> device, const EngineOptions& options, const ModelSpec& spec, DType act, const Binding& binding, bool dummy,
                    DType dummy_dtype) {
   check_gpu_support(spec);
-  if (options.weight_memory)
-    throw_error(ErrorCode::unsupported,
-                "--weight-memory: a run on a GPU has all weights in host memory; streaming them from storage is not there yet");
   GpuSetup out;
   const std::vector<TensorView> planned = dummy ? WeightStore::planned_views(binding.table, dummy_dtype) : WeightStore::planned_views(binding);
   out.units = GpuWeights::device_units(dummy ? weight_units(binding.table, dummy_dtype) : weight_units(binding));
@@ -55,8 +56,12 @@ GpuSetup gpu_setup(std::unique_ptr<Device> device, const EngineOptions& options,
   if (options.device_memory.value_or(0) > free)
     throw_error(ErrorCode::out_of_memory, "--device-memory {}: {} has {} left", format_bytes(*options.device_memory), device->name(),
                 format_bytes(free));
-  out.budget = {options.device_memory.value_or(free / 10 * 9), out.units, GpuWeights::bytes_needed(binding.table, planned, spec.tied_embeddings),
-                out.expanded_elements};
+  out.budget = {options.device_memory.value_or(free / 10 * 9),
+                out.units,
+                GpuWeights::bytes_needed(binding.table, planned, spec.tied_embeddings),
+                out.expanded_elements,
+                nullptr,
+                options.cpu_expert_tokens};
   out.device = std::move(device);
   return out;
 }

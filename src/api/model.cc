@@ -165,10 +165,21 @@ ModelSetup::ModelSetup(const EngineOptions& options)
   budget = budget_of(*this, options);
   if (device != nullptr) {
     gpu = gpu_setup(std::move(device), options, spec, act, binding, !checkpoint, dummy_dtype(spec));
-    plan = make_device_plan(budget, gpu->budget);
-    return;
+    gpu->work = model_work(spec, binding.table, dummy_dtype(spec), kv_dtype);
+    gpu->work.scale_weights(static_cast<double>(gpu->budget.weight_bytes));
+    GpuInput& input = budget.gpu.emplace();
+    input.work = &gpu->work;
+    input.device_memory = gpu->budget.memory;
+    input.cpu_attention_share = options.cpu_attention_share;
+    budget.device = &gpu->budget;
   }
-  find_rates(*this, options);
+  if (!gpu || !options.machine_file.empty()) find_rates(*this, options);
+  if (gpu && machine) {
+    if (!machine->gpu || !machine->link)
+      throw_error(ErrorCode::invalid_argument, "{}: --device {} is planned with the rates of `gpu` and `link`, which it has not",
+                  options.machine_file.string(), options.device);
+    gpu->budget.machine = &*machine;
+  }
   if (machine && !options.workload.requests.empty()) {
     decision = choose_plan({budget, &*machine, &options.workload});
     plan = decision->best.plan;
@@ -195,10 +206,10 @@ LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
   weights = assign_weights(spec, binding.table, store->views());
   if (plan.weights.slots > 0) stream.emplace(spec, store->views(), *checkpoint, units, plan.weights, open_async_reader, trace ? &*trace : nullptr);
   if (gpu) {
-    runner = std::make_unique<GpuExecutor>(
-        *gpu->device, spec,
-        GpuExecutor::HostWeights{binding.table, store->views(), gpu->units, store->memory(), store->bytes(), gpu->expanded_elements}, plan, act,
-        pool);
+    runner = std::make_unique<GpuExecutor>(*gpu->device, spec,
+                                           GpuExecutor::HostWeights{binding.table, store->views(), gpu->units, weights, stream ? &*stream : nullptr,
+                                                                    store->memory(), store->bytes(), gpu->expanded_elements},
+                                           plan, act, kernels, pool);
   } else {
     runner = std::make_unique<Executor>(spec, weights, stream ? &*stream : nullptr, kernels, pool, plan, act, trace ? &*trace : nullptr);
   }

@@ -105,6 +105,7 @@ void PlanReport::print_json(std::ostream& out) const {
   PassCost mean;
   mean.add(job.sum, 1 / static_cast<double>(std::max<int64_t>(1, job.passes)));
   const double decode_seconds = job.seconds - job.prompt_seconds;
+  const WeightPlan& ring = plan.device ? plan.device->weights : plan.weights;
   const Json json = {{"model", model},
                      {"machine", machine.name},
                      {"workload",
@@ -118,8 +119,8 @@ void PlanReport::print_json(std::ostream& out) const {
                        {"wave_tokens", plan.sizes.wave_tokens},
                        {"attention_micro_batch", plan.sizes.attention_micro_batch},
                        {"expert_micro_batch", plan.sizes.expert_micro_batch},
-                       {"slots", plan.weights.slots},
-                       {"slot_bytes", plan.weights.slot_bytes},
+                       {"slots", ring.slots},
+                       {"slot_bytes", ring.slot_bytes},
                        {"kv_pages", plan.kv_pages},
                        {"page_tokens", plan.sizes.page_tokens},
                        {"page_groups", plan.kv.num_groups()},
@@ -168,7 +169,7 @@ void PlanReport::print(std::ostream& out) const {
   share("  linear", sum.projections, "projections, router");
   share("  logits", sum.logits, "and sampling");
   share("  rows", sum.rows, "norms, rope, routing, sums");
-  if (plan.gpu) share("CPU", sum.cpu, "attention over its share of K and V");
+  if (plan.gpu) share("CPU", sum.cpu, plan.device ? "its share of attention and experts" : "attention over its share of K and V");
   share("link", sum.link, "copies");
   share("SSD", sum.storage, "reads");
   share("waiting", sum.wait, plan.gpu ? "the GPU waits for them" : "cores wait for it");

@@ -80,6 +80,7 @@ std::string name_of(const std::filesystem::path& model) { return std::filesystem
 
 void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
   const ModelSetup m(engine);
+  if (!m.machine && m.gpu) throw_error(ErrorCode::not_found, "no rates of this GPU and its link are known: give --machine FILE");
   if (!m.machine) {
     throw_error(ErrorCode::not_found, "no rates of this machine are known: measure them with moegen bench machine -m {}, or give --machine FILE",
                 engine.model.string());

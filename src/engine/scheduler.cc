@@ -168,7 +168,7 @@ void Scheduler::release_memory(Sequence& sequence) {
 
 void Scheduler::place(Sequence& s, int64_t num_tokens) {
   const auto row = static_cast<int32_t>(tokens_.size());
-  sequences_.push_back({row, static_cast<int32_t>(num_tokens), s.computed, s.pages.data(), s.prompt_len, s.state});
+  sequences_.push_back({row, static_cast<int32_t>(num_tokens), s.computed, s.pages.data(), s.prompt_len, s.state, s.on_cpu});
   parts_.push_back({&s, static_cast<int32_t>(num_tokens)});
   tokens_.insert(tokens_.end(), s.tokens.begin() + s.computed, s.tokens.begin() + s.computed + num_tokens);
   add_logit_rows(s, row, num_tokens);

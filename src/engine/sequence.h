@@ -64,6 +64,7 @@ struct Sequence {
   ReasoningGate reasoning;                ///< where the grammar begins
   std::vector<TokenId> tokens;            ///< prompt, then generated
   int64_t prompt_len = 0;
+  bool on_cpu = false;  ///< PassSequence's
 
   int64_t computed = 0;              ///< positions whose K and V were put into pages
   std::vector<int32_t> pages;        ///< KvAccount's table

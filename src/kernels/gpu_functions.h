@@ -81,9 +81,9 @@ struct GpuBias {
 
 /// A row of an attention micro-batch. Pages of K and V are staged in slots, those of a sequence one behind the other.
 struct GpuRow {
-  int32_t position = 0;
-  int32_t slot = 0;  ///< slot of position p: slot + p / kPageTokens; may be negative where first pages are not staged
-  int32_t end = 0;   ///< position behind the sequence's last token of the micro-batch
+  int32_t position = 0;  ///< negative: of no sequence that is staged; nothing is done with the row
+  int32_t slot = 0;      ///< slot of position p: slot + p / kPageTokens; may be negative where first pages are not staged
+  int32_t end = 0;       ///< position behind the sequence's last token of the micro-batch
 };
 
 /// Rows of q, k and v as projected -> norm, clip, rope -> q in act; K and V to their slots.
@@ -190,14 +190,17 @@ struct GpuSort {
 };
 constexpr int64_t kGpuSortTokens = 64;
 
-/// y[i] = x[rows[i]].
-struct GpuGather {
-  const void* x = nullptr;  ///< [x_rows, width]
-  int64_t x_rows = 0;
-  const int32_t* picked = nullptr;
-  void* y = nullptr;  ///< [rows, width]
+/// y[i] = x[picked[i]]; or, where they are scattered, y[picked[i]] = x[i], with no row picked twice.
+struct GpuMove {
+  const void* x = nullptr;
+  int64_t x_stride = 0;
+  const int32_t* picked = nullptr;  ///< [rows]
+  void* y = nullptr;
+  int64_t y_stride = 0;
   int64_t rows = 0, width = 0;
-  DType dtype = DType::bf16;
+  int64_t all_rows = 0;  ///< that are picked from
+  bool scatter = false;
+  DType dtype = DType::bf16;  ///< float or bf16
 };
 
 /// out = act(gate) * up, as an MLP's activation says.
@@ -245,7 +248,7 @@ struct GpuKernels {
   void (*attention)(Device& device, const Stream& stream, const GpuAttention& op);
   void (*route)(Device& device, const Stream& stream, const GpuRoute& op);
   void (*sort)(Device& device, const Stream& stream, const GpuSort& op);
-  void (*gather)(Device& device, const Stream& stream, const GpuGather& op);
+  void (*move)(Device& device, const Stream& stream, const GpuMove& op);
   void (*activate)(Device& device, const Stream& stream, const GpuActivate& op);
   void (*combine)(Device& device, const Stream& stream, const GpuCombine& op);
   void (*add_gated)(Device& device, const Stream& stream, const GpuAddGated& op);

@@ -163,11 +163,15 @@ void add_position(const StepContext& c, int64_t position, float* x) {
 
 }  // namespace
 
+void lay_out_pass(const StepContext& c, const Pass& pass) {
+  fill_query_blocks(c, pass);
+  fill_angles(c, static_cast<int64_t>(pass.tokens.size()));
+}
+
 void begin_pass(const StepContext& c, const Pass& pass) {
   const Buffers& b = c.buffers;
-  fill_query_blocks(c, pass);
+  lay_out_pass(c, pass);
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
-  fill_angles(c, num_tokens);
   const TensorView& e = c.weights.embedding;
   float scale = c.spec.embedding_scale;
   if (c.spec.embedding_scale_rounded && c.act == DType::bf16) scale = to_float(to_bf16(scale));
@@ -198,7 +202,10 @@ void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wav
   void* normed = act_at(c, b.normed, wave.rows.begin * hidden);
   norm(c, {.x = x, .x_dtype = DType::f32, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden}, w.attention_norm, m,
        w.attention_norm_bias);
-  if (a.is_latent()) return project_latent(c, pass, layer, wave);
+  if (a.is_latent()) {
+    project_latent(c, layer, wave);
+    return place_qkv(c, pass, layer, wave);
+  }
   if (a.is_linear()) return project_delta(c, layer, wave);
   const int64_t stride = a.q_outputs() + 2 * a.kv_width();
   const auto project = [&](const TensorView& weight, const TensorView& bias, int64_t at) {
@@ -207,6 +214,13 @@ void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wav
   project(w.q, w.q_bias, 0);
   project(w.k, w.k_bias, a.q_outputs());
   if (!a.k_is_v) project(w.v, w.v_bias, a.q_outputs() + a.kv_width());
+  place_qkv(c, pass, layer, wave);
+}
+
+void place_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave) {
+  const AttentionSpec& a = c.spec.layers[layer].attention;
+  if (a.is_latent()) return place_latent(c, pass, layer, wave);
+  const Buffers& b = c.buffers;
   const size_t rope = rope_index(b, a.rope);
   c.pool.parallel_for(wave.blocks.size(), [&](int64_t i, int) {
     const QueryBlock& block = b.query_blocks[wave.blocks.begin + i];

@@ -17,6 +17,8 @@ struct PassSizes {
   int64_t attention_micro_batch = 0;  ///< b_a, sequences
   int64_t expert_micro_batch = 0;     ///< b_e, tokens
   int64_t logit_rows = 0;             ///< rows whose logits are in memory at a time
+  int64_t cpu_expert_rows = 0;        ///< of a pass on a GPU: that the CPU takes at a time for its experts; 0: it has none
+  int64_t cpu_attention_rows = 0;     ///< likewise for its attention
   int page_tokens = 0;
   int threads = 0;
 };

@@ -31,10 +31,11 @@ namespace {
 
 // The widest of all layers.
 struct Widths {
-  int64_t q = 0, qkv = 0, q_rank = 0, heads = 0, attended = 0, num_heads = 0, experts = 0, top_k = 0, mlp = 0, shared = 0;
+  int64_t q = 0, qkv = 0, q_rank = 0, heads = 0, attended = 0, query_stride = 0, attended_stride = 0, num_heads = 0, experts = 0, top_k = 0, mlp = 0,
+          shared = 0;
   bool mlp_bias = false;
 
-  explicit Widths(const ModelSpec& spec) {
+  Widths(const ModelSpec& spec, DType act) {
     const auto widen = [](int64_t& width, int64_t of_layer) { width = std::max(width, of_layer); };
     for (const LayerSpec& layer : spec.layers) {
       const AttentionSpec& a = layer.attention;
@@ -42,6 +43,8 @@ struct Widths {
       widen(num_heads, a.num_heads);
       widen(q, a.q_width());
       widen(attended, int64_t{a.num_heads} * a.value_dim());
+      widen(query_stride, moegen::query_stride(a));
+      widen(attended_stride, moegen::attended_stride(a, act));
       widen(qkv, a.is_latent() ? std::max(m.q_rank, m.kv_rank + m.rope_dim) : a.q_width() + 2 * a.kv_width());
       if (a.is_latent()) {
         widen(q_rank, m.q_rank);
@@ -60,7 +63,7 @@ struct Widths {
 
 GpuBuffers::GpuBuffers(DeviceArena& arena, const ModelSpec& spec, DType act, const PassSizes& sizes, int64_t expanded_elements)
     : reaches(reaches_of(spec)) {
-  const Widths w(spec);
+  const Widths w(spec, act);
   const int64_t tokens = sizes.pass_tokens, wave = sizes.wave_tokens, hidden_width = spec.hidden, batch = sizes.expert_micro_batch;
   const auto take_act = [&](int64_t count) -> void* { return arena.take_bytes(static_cast<size_t>(count) * moegen::bytes_of(act)); };
   for (const LayerSpec& layer : spec.layers) {
@@ -77,6 +80,13 @@ GpuBuffers::GpuBuffers(DeviceArena& arena, const ModelSpec& spec, DType act, con
     tiles.push_back(arena.take<GpuTile>(tokens));
   }
   logit_rows = arena.take<int32_t>(tokens);
+  handed_normed = take_act(sizes.cpu_expert_rows * hidden_width);
+  const int64_t attention_rows = sizes.cpu_attention_rows;
+  handed_rows = arena.take<int32_t>(attention_rows > 0 ? tokens : 0);
+  handed_qkv = arena.take<float>(attention_rows * w.qkv);
+  handed_q = take_act(w.heads > 0 ? attention_rows * w.query_stride : 0);
+  handed_heads = take_act(attention_rows * w.heads);
+  handed_attended = take_act(attention_rows * w.attended_stride);
   expanded = arena.take<float>(expanded_elements);
   widened = arena.take<float>(act == DType::f32 ? 0 : std::max({tokens * hidden_width, wave * std::max(w.attended, w.heads), batch * w.mlp}));
   const size_t shared_room = arena.at();

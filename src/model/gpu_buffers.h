@@ -44,8 +44,19 @@ struct GpuBuffers {
   std::vector<GpuRow*> rows;               ///< for each distinct KvGroup [T]
   std::vector<GpuTile*> tiles;             ///< likewise [T]
   int32_t* logit_rows = nullptr;           ///< [T]
-  float* expanded = nullptr;               ///< the weight that is not stored as it is multiplied
-  float* widened = nullptr;                ///< what is multiplied with weights in float, where act is bf16
+
+  /// Rows on their way to the CPU and back. R = cpu_expert_rows, A = cpu_attention_rows; strides as the CPU's Buffers have them.
+  /// @{
+  void* handed_normed = nullptr;    ///< [R, H] act
+  int32_t* handed_rows = nullptr;   ///< [T] rows of their wave whose attention the CPU has
+  float* handed_qkv = nullptr;      ///< [A, as qkv]
+  void* handed_q = nullptr;         ///< [A, query_stride()] act, of latent attention
+  void* handed_heads = nullptr;     ///< [A, as heads] act
+  void* handed_attended = nullptr;  ///< [A, attended_stride()] act, on its way back
+  /// @}
+
+  float* expanded = nullptr;  ///< the weight that is not stored as it is multiplied
+  float* widened = nullptr;   ///< what is multiplied with weights in float, where act is bf16
 
   void* embedded = nullptr;  ///< [T, H] rows of the embedding as it is stored, up to 4 bytes an element
 

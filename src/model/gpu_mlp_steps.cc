@@ -98,12 +98,25 @@ void gpu_route(const GpuContext& c, int64_t num_tokens, size_t layer) {
                 .row_token = b.row_token});
 }
 
+void gpu_gather_normed(const GpuContext& c, int64_t num_tokens, int64_t first, int64_t count, void* to) {
+  const GpuBuffers& b = c.buffers;
+  const int64_t hidden = c.spec.hidden;
+  c.device.kernels().move(c.device, c.stream,
+                          {.x = b.normed,
+                           .x_stride = hidden,
+                           .picked = b.row_token + first,
+                           .y = to,
+                           .y_stride = hidden,
+                           .rows = count,
+                           .width = hidden,
+                           .all_rows = num_tokens,
+                           .dtype = c.act});
+}
+
 void gpu_run_expert(const GpuContext& c, const MlpWeights& mlp, int64_t num_tokens, int64_t first, int64_t last) {
   const GpuBuffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden;
-  c.device.kernels().gather(
-      c.device, c.stream,
-      {.x = b.normed, .x_rows = num_tokens, .picked = b.row_token + first, .y = b.gathered, .rows = last - first, .width = hidden, .dtype = c.act});
+  gpu_gather_normed(c, num_tokens, first, last - first, b.gathered);
   gate_and_up(c, mlp, b.gathered, last - first);
   down_to(c, mlp, gpu_at(b.expert_out, c.act, first * hidden), last - first);
 }

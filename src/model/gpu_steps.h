@@ -43,6 +43,8 @@ void gpu_project_out(const GpuContext& c, size_t layer, Range wave);
 void gpu_route(const GpuContext& c, int64_t num_tokens, size_t layer);
 /// Rows [first, last) of those sorted by expert -> expert_out. At most sizes.expert_micro_batch.
 void gpu_run_expert(const GpuContext& c, const MlpWeights& mlp, int64_t num_tokens, int64_t first, int64_t last);
+/// normed of rows [first, first + count) of those sorted by expert -> to [count, H] act.
+void gpu_gather_normed(const GpuContext& c, int64_t num_tokens, int64_t first, int64_t count, void* to);
 void gpu_combine_experts(const GpuContext& c, int64_t num_tokens, size_t layer);
 /// normed -> hidden += mlp(normed), for tokens [first, last), at most sizes.expert_micro_batch.
 void gpu_run_dense(const GpuContext& c, const MlpWeights& mlp, int64_t first, int64_t last);

@@ -115,7 +115,7 @@ void store(const StepContext& c, size_t layer, const PassSequence& sequence, int
 
 }  // namespace
 
-void project_latent(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave) {
+void project_latent(const StepContext& c, size_t layer, const Wave& wave) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const LatentSpec& dims = a.latent;
   const LayerWeights& w = c.weights.layers[layer];
@@ -137,6 +137,13 @@ void project_latent(const StepContext& c, const Pass& pass, size_t layer, const 
                           .y_head = a.head_dim};
   for_generated(c, wave, [&](Range rows) { head_linear(c, layer, absorb, rows); });
   if (has_prompts(c, wave)) prepare_expansion(c, layer);
+}
+
+void place_latent(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave) {
+  const AttentionSpec& a = c.spec.layers[layer].attention;
+  const LatentSpec& dims = a.latent;
+  const LayerWeights& w = c.weights.layers[layer];
+  const Buffers& b = c.buffers;
   const size_t rope = rope_index(b, a.rope);
   c.pool.parallel_for(wave.blocks.size(), [&](int64_t i, int worker) {
     const QueryBlock& block = b.query_blocks[wave.blocks.begin + i];

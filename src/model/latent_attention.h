@@ -8,8 +8,10 @@ namespace moegen {
 /// absorbed form, those of a prompt the expanded one (expanded_attention.h), also when they are computed again.
 /// @{
 
-/// normed -> q; latents and rotated keys -> their pages.
-void project_latent(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave);
+/// normed -> heads, qkv (latents and keys); of generated tokens also q, absorbed.
+void project_latent(const StepContext& c, size_t layer, const Wave& wave);
+/// heads -> q, turned; qkv -> latents and rotated keys in their pages.
+void place_latent(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave);
 
 /// attended (latents) -> heads (values of the heads), of generated tokens.
 void expand_values(const StepContext& c, size_t layer, const Wave& wave);

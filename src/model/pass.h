@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -14,7 +15,13 @@ struct PassSequence {
                                         ///< the first position on sees may be gone
   int64_t prompt_len = 0;               ///< positions before it have the prompt's tokens, those from it on generated ones
   int32_t state = 0;                    ///< number of its recurrent state, which no other sequence in flight has
+  bool on_cpu = false;                  ///< in a pass on a GPU: attention of its generated tokens runs on the CPU
 };
+
+/// Of its tokens in the pass, those at its end that attend on the CPU.
+[[nodiscard]] inline int64_t cpu_tokens(const PassSequence& s) {
+  return s.on_cpu ? std::clamp<int64_t>(s.first_position + s.num_tokens - s.prompt_len, 0, s.num_tokens) : 0;
+}
 
 /// One sweep through the layers, over any mix of prompt chunks and single generated tokens, packed without padding.
 struct Pass {

@@ -38,6 +38,9 @@ struct Wave {
 /// writes the buffers named in its comment (shapes: buffers.h). T = tokens of the pass.
 /// @{
 
+/// Positions, cos and sin, query blocks and the waves they are in: the first part of begin_pass.
+void lay_out_pass(const StepContext& c, const Pass& pass);
+
 /// tokens -> hidden [T, H]; positions, cos and sin, query blocks and the waves they are in.
 void begin_pass(const StepContext& c, const Pass& pass);
 
@@ -46,6 +49,9 @@ Wave wave_of(const StepContext& c, int64_t num_tokens, int64_t i);
 
 /// hidden -> normed, qkv -> q (normed, turned); keys and values -> their pages.
 void project_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave);
+
+/// Its last part: qkv -> q; keys and values -> their pages. Of latent attention q has the absorbed queries of generated tokens already.
+void place_qkv(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave);
 
 /// q, pages -> attended, for the sequences [first, last) of the pass as far as they are in the wave: one attention micro-batch.
 void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wave, int64_t first, int64_t last);

@@ -43,19 +43,23 @@ int64_t expanded_elements(std::span<const TensorSpec> table, std::span<const Ten
   return most;
 }
 
-GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeights& weights, const Plan& plan, DType act, ThreadPool& pool)
+GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeights& weights, const Plan& plan, DType act, const Kernels& kernels,
+                         ThreadPool& pool)
     : device_(device),
       spec_(spec),
       sizes_(plan.sizes),
       pool_(pool),
+      host_weights_(weights.weights),
+      storage_(weights.storage),
       pinned_weights_(device, weights.memory, weights.bytes),
       compute_(device.new_stream()),
       memory_(device.new_buffer(plan.device->buffer_bytes)),
       arena_(memory_.handle()),
       buffers_(arena_, spec, act, sizes_, weights.expanded_elements),
-      weights_(device, compute_, spec, weights.table, weights.views, weights.units, plan.device->weights),
+      weights_(device, compute_, spec, weights.table, weights.views, weights.units, plan),
       kv_(device, compute_, spec, plan, buffers_),
       context_{spec, weights_.weights(), device, compute_, buffers_, sizes_, act},
+      cpu_experts_(plan.device->cpu_experts),
       frequencies_(rope_frequencies(buffers_.ropes)),
       host_embedded_(device.new_host_buffer(static_cast<size_t>(sizes_.pass_tokens * spec.hidden) * bytes_of(weights_.weights().embedding.dtype))),
       host_angles_(device.new_host_buffer(2 * static_cast<size_t>(sizes_.pass_tokens * pairs_of(buffers_.ropes)) * sizeof(float))),
@@ -65,6 +69,8 @@ GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeight
       given_(device.new_event()),
       fetched_(device.new_event()) {
   MOEGEN_CHECK(arena_.used() == plan.device->buffer_bytes);
+  if (storage_ != nullptr) pinned_slots_ = PinnedBlocks(device, storage_->memory().data(), storage_->memory().size());
+  if (cpu_sizes(sizes_).pass_tokens > 0) cpu_share_.emplace(context_, weights.weights, kernels, pool, plan, kv_);
   if (pinned_weights_.pinned_bytes() < weights.bytes)
     log_line("{} of weights could not be pinned: their copies are slower", format_bytes(weights.bytes - pinned_weights_.pinned_bytes()));
 }
@@ -75,7 +81,9 @@ void GpuExecutor::run(const Pass& pass, LogitsConsumer& consumer) {
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
   MOEGEN_CHECK(num_tokens > 0 && num_tokens <= sizes_.pass_tokens);
   weights_.begin_pass(num_tokens);
+  if (storage_ != nullptr) storage_->begin_pass(num_tokens);
   begin_pass(pass);
+  if (cpu_share_) cpu_share_->begin_pass(pass);
   expert_load_ = {};
   for (size_t layer = 0; layer < spec_.layers.size(); ++layer) {
     layer_.store(static_cast<int>(layer), std::memory_order_relaxed);
@@ -138,10 +146,12 @@ void GpuExecutor::run_attention(size_t layer, int64_t num_tokens) {
   for (int64_t wave = 0; wave * sizes_.wave_tokens < num_tokens; ++wave) {
     const Range rows{wave * sizes_.wave_tokens, std::min(num_tokens, (wave + 1) * sizes_.wave_tokens)};
     gpu_project_qkv(context_, layer, rows);
+    if (cpu_share_) cpu_share_->take_attention(layer, rows);
     for (int64_t i = kv_.micro_batches(layer, wave); i > 0; --i) {
       gpu_attend(context_, layer, rows, kv_.begin());
       kv_.end();
     }
+    if (cpu_share_) cpu_share_->give_attention(layer, rows);
     gpu_project_out(context_, layer, rows);
   }
 }
@@ -151,11 +161,13 @@ void GpuExecutor::run_mlp(size_t layer, int64_t num_tokens) {
   const LayerWeights& weights = weights_.weights().layers[layer];
   const int64_t step = sizes_.expert_micro_batch;
   if (mlp.dense()) {
-    weights_.routed(layer, nullptr);
-    const bool streams = !weights.dense.gate;
-    const MlpWeights& dense = streams ? weights_.take(layer, -1) : weights.dense;
+    weights_.routed(layer, {});
+    if (storage_ != nullptr) storage_->routed(layer, nullptr);
+    const bool stored = !host_weights_.layers[layer].dense.gate, streams = !weights.dense.gate && !stored;
+    const MlpWeights& dense = stored ? bring(layer, -1) : streams ? weights_.take(layer, -1) : weights.dense;
     in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { gpu_run_dense(context_, dense, first, last); });
     if (streams) weights_.release();
+    if (stored) weights_.release_brought();
     return;
   }
   gpu_route(context_, num_tokens, layer);
@@ -164,7 +176,43 @@ void GpuExecutor::run_mlp(size_t layer, int64_t num_tokens) {
   if (mlp.shared_width > 0) in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { gpu_run_shared(context_, weights, first, last); });
 }
 
-// Those that stream and are on their way already, those that stay, then the others, as their slots become free.
+// What comes from storage, to the device. The slot it was read into is free again.
+const MlpWeights& GpuExecutor::bring(size_t layer, int expert) {
+  static_cast<void>(storage_->take(layer, expert));
+  const WeightStream::Taken taken = storage_->taken();
+  const MlpWeights& weights = weights_.bring(taken.number, taken.unit, taken.data);
+  storage_->release();
+  return weights;
+}
+
+// Experts that come from storage, one by one: it is slower than the link, and reads on meanwhile.
+void GpuExecutor::run_stored(size_t layer, const int32_t* begin, int64_t num_tokens) {
+  for (size_t e = 0; storage_ != nullptr && e < host_weights_.layers[layer].experts.size(); ++e) {
+    if (!is_stored(layer, e) || begin[e] == begin[e + 1]) continue;
+    run_expert(bring(layer, static_cast<int>(e)), {begin[e], begin[e + 1]}, num_tokens);
+    weights_.release_brought();
+  }
+}
+
+void GpuExecutor::run_expert(const MlpWeights& mlp, Range rows, int64_t num_tokens) {
+  in_steps(rows.begin, rows.end, sizes_.expert_micro_batch,
+           [&](int64_t first, int64_t last) { gpu_run_expert(context_, mlp, num_tokens, first, last); });
+}
+
+// Who has the experts of a layer that have tokens and whose weights are in host memory: the CPU, or a slot.
+void GpuExecutor::share_experts(size_t layer, const int32_t* begin) {
+  const auto& experts = weights_.weights().layers[layer].experts;
+  streams_.assign(experts.size(), 0);
+  for (size_t e = 0; e < experts.size(); ++e) streams_[e] = experts[e].gate || is_stored(layer, e) ? 0 : 1;
+  choose_cpu_experts(cpu_experts_, {begin, experts.size() + 1}, streams_, on_cpu_);
+  copied_ = streams_;
+  for (size_t e = 0; e < experts.size(); ++e) {
+    if (on_cpu_[e] != 0 || begin[e] == begin[e + 1]) copied_[e] = 0;
+  }
+}
+
+// Those that stream and are on their way already, those that stay, then the others, as their slots become free; beside them, the CPU's; at last those
+// from storage.
 void GpuExecutor::run_experts(size_t layer, int64_t num_tokens) {
   const auto& experts = weights_.weights().layers[layer].experts;
   auto* begin = static_cast<int32_t*>(host_expert_begin_.handle());
@@ -173,16 +221,16 @@ void GpuExecutor::run_experts(size_t layer, int64_t num_tokens) {
   device_.record(fetched_, compute_);
   device_.synchronize(fetched_);
   device_.host_reads(begin, bytes);
-  weights_.routed(layer, begin);
+  share_experts(layer, begin);
+  if (cpu_share_) cpu_share_->take_experts(layer, begin, on_cpu_, num_tokens);
+  weights_.routed(layer, copied_);
+  if (storage_ != nullptr) storage_->routed(layer, begin);
   count_experts(begin, experts.size());
-  const auto run = [&](size_t e, const MlpWeights& mlp) {
-    in_steps(begin[e], begin[e + 1], sizes_.expert_micro_batch,
-             [&](int64_t first, int64_t last) { gpu_run_expert(context_, mlp, num_tokens, first, last); });
-  };
+  const auto run = [&](size_t e, const MlpWeights& mlp) { run_expert(mlp, {begin[e], begin[e + 1]}, num_tokens); };
   size_t next = 0;
   const auto run_streamed = [&](int64_t most) {
     for (; next < experts.size() && most > 0; ++next) {
-      if (experts[next].gate || begin[next] == begin[next + 1]) continue;
+      if (copied_[next] == 0) continue;
       run(next, weights_.take(layer, static_cast<int>(next)));
       weights_.release();
       --most;
@@ -193,6 +241,8 @@ void GpuExecutor::run_experts(size_t layer, int64_t num_tokens) {
     if (experts[e].gate && begin[e] < begin[e + 1]) run(e, experts[e]);
   }
   run_streamed(static_cast<int64_t>(experts.size()));
+  if (cpu_share_) cpu_share_->give_experts();
+  run_stored(layer, begin, num_tokens);
 }
 
 void GpuExecutor::run_logits(const Pass& pass, LogitsConsumer& consumer) {

@@ -1,13 +1,16 @@
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "base/thread_pool.h"
 #include "base/trace.h"
 #include "model/gpu_steps.h"
+#include "pipeline/cpu_share.h"
 #include "pipeline/gpu_weights.h"
 #include "pipeline/kv_stager.h"
 #include "pipeline/pass_runner.h"
+#include "pipeline/weight_stream.h"
 
 namespace moegen {
 
@@ -20,12 +23,15 @@ class GpuExecutor : public PassRunner {
     std::span<const TensorSpec> table;
     std::span<const TensorView> views;
     std::span<const WeightUnit> units;  ///< GpuWeights::device_units
+    const ModelWeights& weights;        ///< by role; null for what `storage` has
+    WeightStream* storage = nullptr;    ///< of Plan::weights; null: there is nothing in it
     std::byte* memory = nullptr;
     uint64_t bytes = 0;
     int64_t expanded_elements = 0;
   };
   /// What is passed must outlive it. Throws Error(out_of_memory | io).
-  GpuExecutor(Device& device, const ModelSpec& spec, const HostWeights& weights, const Plan& plan, DType act, ThreadPool& pool);
+  GpuExecutor(Device& device, const ModelSpec& spec, const HostWeights& weights, const Plan& plan, DType act, const Kernels& kernels,
+              ThreadPool& pool);
   ~GpuExecutor() override;
 
   void run(const Pass& pass, LogitsConsumer& consumer) override;
@@ -37,13 +43,20 @@ class GpuExecutor : public PassRunner {
   void run_attention(size_t layer, int64_t num_tokens);
   void run_mlp(size_t layer, int64_t num_tokens);
   void run_experts(size_t layer, int64_t num_tokens);
+  void share_experts(size_t layer, const int32_t* begin);
+  void run_stored(size_t layer, const int32_t* begin, int64_t num_tokens);
+  const MlpWeights& bring(size_t layer, int expert);
+  void run_expert(const MlpWeights& mlp, Range rows, int64_t num_tokens);
+  [[nodiscard]] bool is_stored(size_t layer, size_t expert) const { return !host_weights_.layers[layer].experts[expert].gate; }
   void run_logits(const Pass& pass, LogitsConsumer& consumer);
 
   Device& device_;
   const ModelSpec& spec_;
   PassSizes sizes_;
   ThreadPool& pool_;
-  PinnedBlocks pinned_weights_;
+  const ModelWeights& host_weights_;
+  WeightStream* storage_;
+  PinnedBlocks pinned_weights_, pinned_slots_;
   Stream compute_;
   DeviceBuffer memory_;
   DeviceArena arena_;
@@ -51,6 +64,9 @@ class GpuExecutor : public PassRunner {
   GpuWeights weights_;
   KvStager kv_;
   GpuContext context_;
+  CpuExperts cpu_experts_;
+  std::optional<CpuShare> cpu_share_;               // where the CPU takes anything
+  std::vector<uint8_t> streams_, on_cpu_, copied_;  // experts of a layer: their weights are not here; who has those that have tokens
   std::vector<std::vector<float>> frequencies_;
   HostBuffer host_embedded_, host_angles_, host_logit_rows_, host_expert_begin_, host_logits_;
   Event given_, fetched_;  // what the host has written is on the device; what the device has written is with the host

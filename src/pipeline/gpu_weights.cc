@@ -41,7 +41,7 @@ uint64_t GpuWeights::bytes_needed(std::span<const TensorSpec> table, std::span<c
 }
 
 GpuWeights::GpuWeights(Device& device, const Stream& compute, const ModelSpec& spec, std::span<const TensorSpec> table,
-                       std::span<const TensorView> host, std::span<const WeightUnit> units, const WeightPlan& plan)
+                       std::span<const TensorView> host, std::span<const WeightUnit> units, const Plan& plan)
     : device_(device),
       compute_(compute),
       spec_(spec),
@@ -50,12 +50,12 @@ GpuWeights::GpuWeights(Device& device, const Stream& compute, const ModelSpec& s
       units_(units),
       stream_(device.new_stream()),
       resident_there_(device.new_event()),
-      resident_(device.new_buffer(plan.resident_bytes)),
-      streamed_(plan.streamed),
+      resident_(device.new_buffer(plan.device->weights.resident_bytes)),
+      streamed_(plan.device->weights.streamed),
       layer_begin_(spec.layers.size() + 1),
-      wanted_(plan.streamed.size()),
-      slots_(static_cast<size_t>(plan.slots)),
-      slot_bytes_(plan.slot_bytes) {
+      wanted_(plan.device->weights.streamed.size()),
+      slots_(static_cast<size_t>(plan.device->weights.slots)),
+      slot_bytes_(plan.device->weights.slot_bytes) {
   for (const int32_t unit : streamed_) {
     const auto layer = static_cast<size_t>(units_[static_cast<size_t>(unit)].layer);
     ++layer_begin_[layer + 1];
@@ -66,7 +66,10 @@ GpuWeights::GpuWeights(Device& device, const Stream& compute, const ModelSpec& s
     slot.filled = device.new_event();
     slot.used = device.new_event();
   }
-  if (plan.slots > 0) ring_ = device.new_buffer(plan.bytes() - plan.resident_bytes);
+  if (!slots_.empty()) ring_ = device.new_buffer(slots_.size() * slot_bytes_);
+  if (plan.device->stored_slot_bytes > 0) stored_memory_ = device.new_buffer(plan.device->stored_slot_bytes);
+  stored_.filled = device.new_event();
+  stored_.used = device.new_event();
   place_resident(units, plan);
 }
 
@@ -81,14 +84,16 @@ void GpuWeights::copy(void* to, const void* from, uint64_t bytes) {
   }
 }
 
-void GpuWeights::place_resident(std::span<const WeightUnit> units, const WeightPlan& plan) {
+void GpuWeights::place_resident(std::span<const WeightUnit> units, const Plan& plan) {
   std::vector<bool> streams(table_.size());
-  for (const int32_t u : plan.streamed) {
-    for (const WeightUnit::Tensor& t : units[static_cast<size_t>(u)].tensors) streams[t.table_idx] = true;
+  for (const std::vector<int32_t>* streamed : {&plan.device->weights.streamed, &plan.weights.streamed}) {
+    for (const int32_t u : *streamed) {
+      for (const WeightUnit::Tensor& t : units[static_cast<size_t>(u)].tensors) streams[t.table_idx] = true;
+    }
   }
   uint64_t used = 0;
   const auto put = [&](const void* from, uint64_t bytes) -> const void* {
-    MOEGEN_CHECK(used + bytes <= plan.resident_bytes);
+    MOEGEN_CHECK(used + bytes <= plan.device->weights.resident_bytes);
     std::byte* to = static_cast<std::byte*>(resident_.handle()) + used;
     copy(to, from, bytes);
     used += round_up(bytes, kAlignment);
@@ -115,11 +120,10 @@ void GpuWeights::begin_pass(int64_t num_tokens) {
   pump();
 }
 
-void GpuWeights::routed(size_t layer, const int32_t* expert_begin) {
+void GpuWeights::routed(size_t layer, std::span<const uint8_t> wanted) {
   if (streamed_.empty()) return;
   for (int64_t p = layer_begin_[layer]; p < layer_begin_[layer + 1]; ++p) {
-    const int e = unit_at(p).expert;
-    wanted_[index(p)] = expert_begin == nullptr || expert_begin[e] < expert_begin[e + 1] ? 1 : 0;
+    wanted_[index(p)] = wanted.empty() ? 1 : wanted[static_cast<size_t>(unit_at(p).expert)];
   }
   next_ = std::max(next_, pass_base_ + layer_begin_[layer]);
   known_end_ = pass_base_ + layer_begin_[layer + 1];
@@ -148,19 +152,34 @@ void GpuWeights::pump() {
   }
 }
 
+// A tensor of a unit to its place in a slot.
+void GpuWeights::copy_tensor(const WeightUnit& unit, const WeightUnit::Tensor& t, std::byte* slot, const void* from, MlpWeights& weights) {
+  TensorView view = views_[t.table_idx];
+  view.data = slot + t.used_at;
+  copy(slot + t.used_at, from, t.used_bytes);
+  copied_ += t.used_bytes;
+  place(weights, spec_.layers[static_cast<size_t>(unit.layer)].mlp, t.role, t.part, view);
+}
+
+const MlpWeights& GpuWeights::bring(int32_t number, const WeightUnit& there, const std::byte* data) {
+  const WeightUnit& unit = units_[static_cast<size_t>(number)];
+  auto* to = static_cast<std::byte*>(stored_memory_.handle());
+  stored_.weights = {};
+  device_.wait(stream_, stored_.used);
+  for (size_t i = 0; i < unit.tensors.size(); ++i) copy_tensor(unit, unit.tensors[i], to, data + there.tensors[i].used_at, stored_.weights);
+  device_.record(stored_.filled, stream_);
+  device_.wait(compute_, stored_.filled);
+  device_.synchronize(stored_.filled);
+  return stored_.weights;
+}
+
 void GpuWeights::fill(Slot& slot, int64_t position) {
   const WeightUnit& unit = unit_at(position);
   std::byte* to = static_cast<std::byte*>(ring_.handle()) + static_cast<size_t>(&slot - slots_.data()) * slot_bytes_;
   slot.position = position;
   slot.weights = {};
   device_.wait(stream_, slot.used);
-  for (const WeightUnit::Tensor& t : unit.tensors) {
-    TensorView view = views_[t.table_idx];
-    view.data = to + t.used_at;
-    copy(to + t.used_at, host_[t.table_idx].data, t.used_bytes);
-    copied_ += t.used_bytes;
-    place(slot.weights, spec_.layers[static_cast<size_t>(unit.layer)].mlp, t.role, t.part, view);
-  }
+  for (const WeightUnit::Tensor& t : unit.tensors) copy_tensor(unit, t, to, host_[t.table_idx].data, slot.weights);
   device_.record(slot.filled, stream_);
 }
 

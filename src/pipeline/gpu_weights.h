@@ -7,7 +7,7 @@
 #include "device/device.h"
 #include "model/kv_layout.h"
 #include "model/weights.h"
-#include "plan/device_plan.h"
+#include "plan/plan.h"
 
 namespace moegen {
 
@@ -24,7 +24,7 @@ class GpuWeights {
 
   /// `host`: the weights, beside `table`, in host memory, which must stay and should be pinned. What is passed must outlive it, but for the plan.
   GpuWeights(Device& device, const Stream& compute, const ModelSpec& spec, std::span<const TensorSpec> table, std::span<const TensorView> host,
-             std::span<const WeightUnit> units, const WeightPlan& plan);
+             std::span<const WeightUnit> units, const Plan& plan);
   ~GpuWeights();
   GpuWeights(const GpuWeights&) = delete;
   GpuWeights& operator=(const GpuWeights&) = delete;
@@ -33,13 +33,19 @@ class GpuWeights {
   [[nodiscard]] const ModelWeights& weights() const { return weights_; }
 
   void begin_pass(int64_t num_tokens);
-  /// As WeightStream::routed.
-  void routed(size_t layer, const int32_t* expert_begin);
-  /// Of the layer's experts that have tokens and stream, in order, the next `begun()` are on their way already.
+  /// As WeightStream::routed: the layer's router is done, and of its experts those that stream and of which wanted[e] is set are to be copied. Of a
+  /// dense layer empty.
+  void routed(size_t layer, std::span<const uint8_t> wanted);
+  /// Of the layer's experts that stream and are wanted, in order, the next `begun()` are on their way already.
   [[nodiscard]] int64_t begun() const { return begun_ - taken_; }
   /// The next of them; what is computed from now on waits for it. Its use ends with `release`, behind which its slot is filled anew.
   const MlpWeights& take(size_t layer, int expert);
   void release();
+
+  /// Unit `number`, whose tensors lie behind `data` as `there` says: to a slot of its own, for use as by `take`, up to `release_brought`. The caller
+  /// waits until it is there.
+  const MlpWeights& bring(int32_t number, const WeightUnit& there, const std::byte* data);
+  void release_brought() { device_.record(stored_.used, compute_); }
 
   [[nodiscard]] uint64_t copied_bytes() const { return copied_; }
 
@@ -49,7 +55,8 @@ class GpuWeights {
     MlpWeights weights;
     Event filled, used;
   };
-  void place_resident(std::span<const WeightUnit> units, const WeightPlan& plan);
+  void place_resident(std::span<const WeightUnit> units, const Plan& plan);
+  void copy_tensor(const WeightUnit& unit, const WeightUnit::Tensor& t, std::byte* slot, const void* from, MlpWeights& weights);
   void pump();
   void fill(Slot& slot, int64_t position);
   void drop_unwanted();
@@ -67,7 +74,8 @@ class GpuWeights {
   std::span<const WeightUnit> units_;
   Stream stream_;
   Event resident_there_;
-  DeviceBuffer resident_, ring_;
+  DeviceBuffer resident_, ring_, stored_memory_;
+  Slot stored_;                    // what `bring` brings
   std::vector<TensorView> views_;  // beside table_, of device memory; null for what streams
   ModelWeights weights_;
   std::vector<int32_t> streamed_;      // units, by position modulo their number

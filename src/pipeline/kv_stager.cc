@@ -74,7 +74,10 @@ void KvStager::cut(const Pass& pass, size_t reach) {
     for (; s < pass.sequences.size() && pass.sequences[s].first_row < end; ++s) {
       const PassSequence& sequence = pass.sequences[s];
       const int64_t last = sequence.first_row + sequence.num_tokens;
-      add_part(cut, buffers_.reaches[reach], sequence, wave, std::max<int64_t>(begin, sequence.first_row), std::min(end, last));
+      const int64_t here = std::max<int64_t>(begin, sequence.first_row), here_end = std::min(end, last);
+      const int64_t staged_end = std::clamp(last - cpu_tokens(sequence), here, here_end);
+      if (here < staged_end) add_part(cut, buffers_.reaches[reach], sequence, wave, here, staged_end);
+      skip_rows(cut, here_end - staged_end);
       if (last > end) break;  // goes on in the next wave
     }
   }
@@ -107,6 +110,8 @@ void KvStager::add_part(Cut& cut, const KvGroup& reach, const PassSequence& sequ
   batch.last_tile = static_cast<int64_t>(cut.tiles.size());
   batch.reads_own = batch.reads_own || begin > sequence.first_row;
 }
+
+void KvStager::skip_rows(Cut& cut, int64_t count) { cut.rows.resize(cut.rows.size() + static_cast<size_t>(count), GpuRow{.position = -1}); }
 
 void KvStager::add_rows(Cut& cut, const Part& part) const {
   const auto slot = static_cast<int32_t>(part.slot - part.first_page);
@@ -205,6 +210,11 @@ void KvStager::end() {
   }
   device_.record(returned_[step % 2], to_host_);
   if (staged_steps_ < steps_.size()) stage(staged_steps_++);
+}
+
+void KvStager::await_returned() {
+  device_.record(all_returned_, to_host_);
+  device_.synchronize(all_returned_);
 }
 
 void KvStager::end_pass() {

@@ -12,7 +12,8 @@ namespace moegen {
 
 /// K and V of a pass on a GPU. Pages are in host memory; those that an attention micro-batch sees are staged in device memory, one layer of them, in
 /// one of two halves: while attention works in one, a stream of its own fills the other, for the next micro-batch or the next layer. What attention
-/// adds goes back by a third stream, whole pages of the layer at a time.
+/// adds goes back by a third stream, whole pages of the layer at a time. Tokens that attend on the CPU (generated ones of sequences that are
+/// `on_cpu`) are left out.
 class KvStager {
  public:
   /// What is passed must outlive it. `compute`: the stream in which attention runs.
@@ -30,6 +31,9 @@ class KvStager {
   [[nodiscard]] GpuMicroBatch begin();
   void end();
   void end_pass();
+  /// The caller waits until what attention has added so far is in the pages: those of a layer up to the last `end`; between passes all.
+  void await_returned();
+  [[nodiscard]] std::byte* pages() const { return pages_.data(); }
 
  private:
   /// Tokens of a sequence in a micro-batch, and its pages.
@@ -60,6 +64,7 @@ class KvStager {
   };
 
   void cut(const Pass& pass, size_t reach);
+  static void skip_rows(Cut& cut, int64_t count);
   void add_part(Cut& cut, const KvGroup& reach, const PassSequence& sequence, int64_t wave, int64_t begin, int64_t end);
   void add_rows(Cut& cut, const Part& part) const;
   void upload(size_t reach);

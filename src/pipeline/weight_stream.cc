@@ -103,12 +103,20 @@ const MlpWeights& WeightStream::take(size_t layer, int expert) {
     counters_.wait_seconds += std::chrono::duration<double>(Clock::now() - start).count();
   }
   if (failure_) std::rethrow_exception(failure_);
+  last_taken_ = taken_;
   Slot& slot = slot_of(taken_++);
   const WeightUnit& unit = unit_at(slot.position);
   MOEGEN_CHECK(unit.layer == static_cast<int>(layer) && unit.expert == expert);
   held_ = true;
   drop_unwanted();
   return slot.weights;
+}
+
+WeightStream::Taken WeightStream::taken() {
+  const std::lock_guard lock(mutex_);
+  const Slot& slot = slot_of(last_taken_);
+  return {streamed_[static_cast<size_t>(slot.position) % streamed_.size()], unit_at(slot.position),
+          slot_data(static_cast<int>(&slot - slots_.data()))};
 }
 
 void WeightStream::release() {

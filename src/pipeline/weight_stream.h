@@ -62,6 +62,15 @@ class WeightStream {
   const MlpWeights& take(size_t layer, int expert);
   /// Of all that was taken.
   void release();
+  /// The unit that was taken last, and its slot.
+  struct Taken {
+    int32_t number;
+    const WeightUnit& unit;
+    const std::byte* data;
+  };
+  [[nodiscard]] Taken taken();
+  /// All slots.
+  [[nodiscard]] std::span<std::byte> memory() { return {memory_.data(), memory_.size()}; }
   /// How many may be taken before they are released without keeping the ring from being filled: a quarter of it, or one.
   [[nodiscard]] int units_at_once() const { return std::max(1, static_cast<int>(slots_.size()) / 4); }
 
@@ -120,11 +129,12 @@ class WeightStream {
   int64_t pass_base_ = 0;        // position at which the pass began
   int64_t known_end_ = 0;        // positions below are routed
   int64_t pass_tokens_ = 0;
-  int64_t next_ = 0;      // the position to look at next
-  int64_t begun_ = 0;     // units whose reading has begun, the n-th in slot n % slots
-  int64_t taken_ = 0;     // of these, those that were taken, or passed over
-  int64_t released_ = 0;  // of these, those that are done with
-  bool held_ = false;     // something is taken and not released
+  int64_t next_ = 0;        // the position to look at next
+  int64_t begun_ = 0;       // units whose reading has begun, the n-th in slot n % slots
+  int64_t taken_ = 0;       // of these, those that were taken, or passed over
+  int64_t released_ = 0;    // of these, those that are done with
+  int64_t last_taken_ = 0;  // of the units begun
+  bool held_ = false;       // something is taken and not released
   bool end_ = false;
   std::exception_ptr failure_;
   StreamCounters counters_;

@@ -1,6 +1,7 @@
 #include "plan/device_plan.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -16,9 +17,17 @@ constexpr int64_t kLeastPassTokens = 64;
 constexpr int64_t kWaveTokens = 4096;
 constexpr int64_t kExpertTokens = 4096;
 constexpr uint64_t kLogitBytes = 128 << 20;
+constexpr int64_t kCpuRows = 1024;    // that the CPU takes at a time
 constexpr uint64_t kStageShare = 16;  // of device memory, each half, at most; at least a whole sequence
 
-PassSizes sizes_of(const PlanInput& in, int64_t pass_tokens) {
+// Whether the CPU may have some of the experts that are not in device memory.
+bool shares_experts(const DeviceBudget& device) {
+  return device.cpu_expert_tokens ? *device.cpu_expert_tokens > 0 : device.machine != nullptr && device.machine->link;
+}
+
+double attention_share(const PlanInput& in) { return in.gpu ? in.gpu->cpu_attention_share.value_or(0) : 0; }
+
+PassSizes sizes_of(const PlanInput& in, const DeviceBudget& device, int64_t pass_tokens) {
   PassSizes s;
   s.page_tokens = kPageTokens;
   s.threads = in.threads;
@@ -29,6 +38,8 @@ PassSizes sizes_of(const PlanInput& in, int64_t pass_tokens) {
   s.wave_tokens = std::min(kWaveTokens, pass_tokens);
   const auto row_bytes = static_cast<uint64_t>(in.spec->vocab) * sizeof(float);
   s.logit_rows = std::min(static_cast<int64_t>(std::clamp<uint64_t>(kLogitBytes / row_bytes, 8, 512)), pass_tokens);
+  if (shares_experts(device)) s.cpu_expert_rows = std::min(kCpuRows, pass_tokens);
+  if (attention_share(in) > 0) s.cpu_attention_rows = std::min(kCpuRows, pass_tokens);
   return s;
 }
 
@@ -63,15 +74,44 @@ uint64_t staging_bytes(const DevicePlan& plan) { return 2 * static_cast<uint64_t
       format_bytes(staging_bytes(*plan.device)), plan.max_model_len);
 }
 
-void divide_device(const PlanInput& in, const DeviceBudget& device, Plan& plan) {
+// As many as were asked for; else so many that the CPU is done with them when the link is with the others, by the machine's rates.
+CpuExperts cpu_experts_of(const PlanInput& in, const DeviceBudget& device, const Plan& plan) {
+  CpuExperts out{.most_tokens = plan.sizes.cpu_expert_rows, .most_rows = plan.sizes.cpu_expert_rows};
+  if (device.cpu_expert_tokens) {
+    out.most_tokens = std::min(*device.cpu_expert_tokens, out.most_rows);
+    return out;
+  }
+  constexpr double kManyTokens = 256;  // of which the products take longer than reading the weights
+  const auto layer = std::find_if(in.spec->layers.begin(), in.spec->layers.end(), [](const LayerSpec& l) { return !l.mlp.dense(); });
+  if (layer == in.spec->layers.end()) return {};
+  const Machine& m = *device.machine;
+  const auto seconds = [&](double tokens) { return m.mlp_seconds(in.spec->hidden, layer->mlp.width, tokens, in.spec->dtype); };
+  // Copies read DRAM too, and leave the CPU half of it at least.
+  const double left = std::max(0.5, 1 - m.link->h2d / m.dram.bandwidth);
+  out.copy_seconds = static_cast<double>(plan.device->weights.slot_bytes) / m.link->h2d;
+  out.weight_seconds = seconds(1) / left;
+  out.token_seconds = seconds(kManyTokens) / kManyTokens;
+  return out;
+}
+
+// The largest unit, as in device memory.
+uint64_t largest_unit(const DeviceBudget& device) {
+  uint64_t most = 0;
+  for (const WeightUnit& unit : device.units) most = std::max(most, unit.slot_bytes);
+  return most;
+}
+
+// `stored`: some weights come from storage, through a slot of their own.
+void divide_device(const PlanInput& in, const DeviceBudget& device, bool stored, Plan& plan) {
   DevicePlan& out = *plan.device;
   const WeightPlanInput weights{device.units, device.weight_bytes, in.weight_slots};
-  const uint64_t least_weights = least_weight_bytes(weights);
+  out.stored_slot_bytes = stored ? largest_unit(device) : 0;
+  const uint64_t least_weights = least_weight_bytes(weights) + out.stored_slot_bytes;
   choose_least_staging(in, plan);
   int64_t tokens = in.max_pass_tokens.value_or(kMostPassTokens);
   uint64_t least = 0;
   for (;; tokens /= 2) {
-    plan.sizes = sizes_of(in, tokens);
+    plan.sizes = sizes_of(in, device, tokens);
     out.buffer_bytes = buffer_bytes(in, device, plan.sizes);
     least = out.buffer_bytes + staging_bytes(out) + least_weights;
     const bool fits = least <= device.memory && (in.max_pass_tokens || out.buffer_bytes <= device.memory / 2);
@@ -79,11 +119,31 @@ void divide_device(const PlanInput& in, const DeviceBudget& device, Plan& plan) 
   }
   if (least > device.memory) too_small(device, least_weights, plan);
   widen_staging(device, device.memory - least, plan);
-  out.weights = plan_weights(weights, std::min(device.memory - out.buffer_bytes - staging_bytes(out), device.weight_bytes));
-  out.memory = {{"weights", out.weights.resident_bytes},
-                {"ring of experts", static_cast<uint64_t>(out.weights.slots) * out.weights.slot_bytes},
-                {"KV on its way", staging_bytes(out)},
-                {"activations", out.buffer_bytes}};
+  out.weights = plan_weights(weights, std::min(device.memory - out.buffer_bytes - staging_bytes(out) - out.stored_slot_bytes, device.weight_bytes));
+  if (out.weights.streamed.empty() && plan.sizes.cpu_expert_rows > 0) {
+    plan.sizes.cpu_expert_rows = 0;
+    out.buffer_bytes = buffer_bytes(in, device, plan.sizes);
+  }
+  if (plan.sizes.cpu_expert_rows > 0) out.cpu_experts = cpu_experts_of(in, device, plan);
+  out.cpu_attention_share = attention_share(in);
+}
+
+// The same for who asks where weights and KV are, and what passes will take.
+GpuPlan gpu_plan_of(const Plan& plan) {
+  const DevicePlan& device = *plan.device;
+  const WeightPlan& w = device.weights;
+  const uint64_t ring = static_cast<uint64_t>(w.slots) * w.slot_bytes + device.stored_slot_bytes;
+  GpuPlan out;
+  out.cpu_attention_share = device.cpu_attention_share;
+  out.device_weights = static_cast<double>(w.resident_bytes);
+  out.host_weights = static_cast<double>(w.streamed_bytes);
+  out.storage_weights = static_cast<double>(plan.weights.streamed_bytes);
+  out.host_ring = static_cast<double>(plan.weights.bytes() - plan.weights.resident_bytes);
+  out.ring = static_cast<double>(ring + staging_bytes(device));
+  out.back_tokens = kPageTokens;
+  out.memory = {
+      {"weights", w.resident_bytes}, {"ring of experts", ring}, {"KV on its way", staging_bytes(device)}, {"activations", device.buffer_bytes}};
+  return out;
 }
 
 // What a pass hands over: embedding rows, angles, rows and tiles of attention, logits.
@@ -93,16 +153,45 @@ uint64_t hand_over_bytes(const PlanInput& in, const PassSizes& s) {
          static_cast<uint64_t>(s.logit_rows * in.spec->vocab) * sizeof(float);
 }
 
+// What the CPU computes in.
+uint64_t share_bytes(const PlanInput& in, const PassSizes& sizes) {
+  const PassSizes cpu = cpu_sizes(sizes);
+  return cpu.pass_tokens > 0 ? Buffers::bytes_needed(*in.spec, in.act, cpu) : 0;
+}
+
+// Of host memory, what weights have. Where that is not all of them, experts that are not on the device come from storage.
+void divide_weights(const PlanInput& in, const DeviceBudget& device, Plan& plan) {
+  const uint64_t least_pages = page_cost(plan.kv, plan.max_model_len) * plan.kv.groups.size();
+  const uint64_t rest =
+      in.process_bytes + choose_answer_bytes(in.host_memory) + hand_over_bytes(in, plan.sizes) + share_bytes(in, plan.sizes) + least_pages;
+  plan.weights.resident_bytes = in.weight_bytes;
+  if (in.units.empty() || (in.weight_bytes <= in.weight_memory.value_or(in.weight_bytes) && in.weight_bytes + rest <= in.host_memory)) return;
+  divide_device(in, device, true, plan);
+  std::vector<int32_t>& streamed = plan.device->weights.streamed;
+  const std::vector<int32_t> candidates = streamed;
+  std::vector<WeightUnit> units;
+  for (const int32_t unit : candidates) units.push_back(in.units[static_cast<size_t>(unit)]);
+  PlanInput host = in;
+  host.units = units;
+  host.weight_slots.reset();  // those of the device
+  plan.weights = plan_weights({units, in.weight_bytes, {}}, choose_weight_budget(host, rest));
+  plan.weights.num_units = static_cast<int>(in.units.size());
+  for (int32_t& unit : plan.weights.streamed) unit = candidates[static_cast<size_t>(unit)];
+  const std::set<int32_t> stored(plan.weights.streamed.begin(), plan.weights.streamed.end());
+  std::erase_if(streamed, [&](int32_t unit) { return stored.contains(unit); });
+  plan.device->weights.streamed_bytes -= plan.weights.streamed_bytes;
+}
+
 void divide_host(const PlanInput& in, Plan& plan) {
   plan.answer_bytes = choose_answer_bytes(in.host_memory);
-  const uint64_t hand_over = hand_over_bytes(in, plan.sizes);
-  const uint64_t fixed = in.weight_bytes + in.process_bytes + plan.answer_bytes + hand_over;
+  const uint64_t hand_over = hand_over_bytes(in, plan.sizes), share = share_bytes(in, plan.sizes);
+  const uint64_t fixed = plan.weights.bytes() + in.process_bytes + plan.answer_bytes + hand_over + share;
   const uint64_t page = page_cost(plan.kv, plan.max_model_len);
   const uint64_t asked = in.kv_memory.value_or(0) / plan.kv.page_bytes;
   const uint64_t least = fixed + page * std::max<uint64_t>(plan.kv.groups.size(), asked);
   if (least > in.host_memory) {
     throw_error(ErrorCode::out_of_memory, "--host-memory {} is too small for a run on a GPU: at least {} are needed ({} weights, {} KV pages)",
-                format_bytes(in.host_memory), format_bytes(least), format_bytes(in.weight_bytes), format_bytes(least - fixed));
+                format_bytes(in.host_memory), format_bytes(least), format_bytes(plan.weights.bytes()), format_bytes(least - fixed));
   }
   const uint64_t wanted =
       static_cast<uint64_t>(plan.sizes.sequences) *
@@ -110,22 +199,30 @@ void divide_host(const PlanInput& in, Plan& plan) {
   const uint64_t fitting = in.kv_memory ? std::max<uint64_t>(plan.kv.groups.size(), asked) : (in.host_memory - fixed) / page;
   plan.kv_pages = static_cast<int32_t>(std::min<uint64_t>({wanted, fitting, uint64_t{1} << 30}));
   const auto pages = static_cast<uint64_t>(plan.kv_pages);
-  plan.memory = {{"weights", in.weight_bytes},
-                 {"KV pages", pages * plan.kv.page_bytes},
-                 {"tokens and tables", pages * (page - plan.kv.page_bytes)},
-                 {"what the device is handed", hand_over},
-                 {"requests and answers", plan.answer_bytes},
-                 {"process", in.process_bytes}};
+  plan.memory = {{"weights", plan.weights.resident_bytes},    {"slots of experts from storage", plan.weights.bytes() - plan.weights.resident_bytes},
+                 {"KV pages", pages * plan.kv.page_bytes},    {"tokens and tables", pages * (page - plan.kv.page_bytes)},
+                 {"what the device is handed", hand_over},    {"what the CPU computes beside it", share},
+                 {"requests and answers", plan.answer_bytes}, {"process", in.process_bytes}};
 }
 
 }  // namespace
+
+PassSizes cpu_sizes(const PassSizes& sizes) {
+  PassSizes out = sizes;
+  out.pass_tokens = out.wave_tokens = out.expert_micro_batch = std::max(sizes.cpu_expert_rows, sizes.cpu_attention_rows);
+  out.sequences = out.attention_micro_batch = std::min(sizes.sequences, out.pass_tokens);
+  out.logit_rows = 0;
+  return out;
+}
 
 Plan make_device_plan(const PlanInput& in, const DeviceBudget& device) {
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
   plan.kv = KvLayout(*in.spec, in.kv_dtype);
   plan.device.emplace();
-  divide_device(in, device, plan);
+  divide_device(in, device, false, plan);
+  divide_weights(in, device, plan);
+  plan.gpu = gpu_plan_of(plan);
   divide_host(in, plan);
   return plan;
 }

@@ -91,6 +91,7 @@ GpuPassCosts::GpuPassCosts(const ModelSpec& spec, const ModelWork& work, const M
       work_(work),
       machine_(machine),
       plan_(*plan.gpu),
+      cpu_experts_(plan.device ? plan.device->cpu_experts : CpuExperts{}),
       device_kv_bytes_(static_cast<double>(plan.gpu->device_pages) * static_cast<double>(plan.kv.page_bytes)) {
   const double fixed = work.fixed_bytes();
   const double experts = work.expert_bytes();
@@ -147,6 +148,7 @@ void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host,
   const double kv_bytes = decode_keys * w.kv_bytes;
 
   Piece products{"projections", static_cast<int64_t>(l)};
+  products.joins = l > 0 && cpu_experts_.any();
   products.read_bytes = w.fixed_bytes * fixed_stored_;
   products.copy_bytes = w.fixed_bytes * (1 - fixed_on_device_) + (l == 0 ? tokens * spec_.hidden * kElementBytes : 0);
   const double product = product_seconds(tokens * w.fixed_flops, w.fixed_bytes) + kStepSeconds;
@@ -154,7 +156,8 @@ void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host,
   const double prompts = prompt_flops / rate;
   products.gpu_seconds = product;
   products.parts = parts_of(products);
-  products.back_bytes = in_host * tokens * w.kv_bytes + on_cpu * load.decodes * w.query_bytes;
+  const double added = load.prompt_tokens + load.decodes * (on_cpu + (1 - on_cpu) * plan_.back_tokens);
+  products.back_bytes = in_host * added * w.kv_bytes + on_cpu * load.decodes * w.query_bytes;
   products.cpu_bytes = on_cpu * kv_bytes;
   products.cpu_seconds = std::max(products.cpu_bytes / cpu_bandwidth_, on_cpu * decode_keys * w.key_flops / machine_.cpu.attention_flops);
   pieces.push_back(products);
@@ -179,21 +182,26 @@ void GpuPassCosts::add_experts(size_t l, const PassLoad& load, std::vector<Piece
   const double copied = plan_.static_batches ? 1 : met;
   const double flops = mlp.dense() ? 0 : tokens * mlp.top_k * w.expert_flops;
   const double seconds = product_seconds(flops, w.expert_bytes * met) + kStepSeconds;
+  // Tokens spread evenly, so experts are alike.
+  const double streamed = mlp.num_experts * met * (1 - experts_on_device_);
+  const double rows = streamed > 0 ? tokens * mlp.top_k / (mlp.num_experts * met) : 0;
+  const double on_cpu = streamed > 0 ? cpu_experts_.share_of(streamed, rows) : 0;
   Piece stay{"experts", static_cast<int64_t>(l)};
   stay.gpu_seconds = seconds * experts_on_device_;
+  stay.cpu_seconds = on_cpu * streamed * cpu_experts_.cpu_seconds(rows);
   stay.joins = true;
   pieces.push_back(stay);
   if (experts_on_device_ < 1 && !mlp.dense()) {
     Piece come{"experts", static_cast<int64_t>(l)};
-    come.copy_bytes = w.expert_bytes * copied * (1 - experts_on_device_);
+    come.copy_bytes = w.expert_bytes * copied * (1 - experts_on_device_) * (1 - on_cpu);
     come.read_bytes = w.expert_bytes * copied * experts_stored_;
     come.routed = !plan_.static_batches && tokens < static_cast<double>(read_ahead_tokens(mlp));
-    come.gpu_seconds = seconds * (1 - experts_on_device_);
+    come.gpu_seconds = seconds * (1 - experts_on_device_) * (1 - on_cpu);
     come.parts = parts_of(come);
     pieces.push_back(come);
   }
-  cost.experts += seconds;
-  cost.flops += flops / machine_.gpu->bf16_flops;
+  cost.experts += seconds * (1 - (1 - experts_on_device_) * on_cpu);
+  cost.flops += flops * (1 - (1 - experts_on_device_) * on_cpu) / machine_.gpu->bf16_flops;
 }
 
 void GpuPassCosts::add_head(const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const {

@@ -61,6 +61,7 @@ class GpuPassCosts {
   const ModelWork& work_;
   const Machine& machine_;
   const GpuPlan& plan_;
+  CpuExperts cpu_experts_;
   double fixed_on_device_ = 1, fixed_stored_ = 0;      ///< shares of the weights that every token meets
   double experts_on_device_ = 1, experts_stored_ = 0;  ///< and of routed experts
   double cpu_bandwidth_ = 0;                           ///< of DRAM, for attention

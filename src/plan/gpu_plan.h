@@ -30,6 +30,7 @@ struct GpuPlan {
   double ring = 0;              ///< HBM through which weights and KV come
   double host_ring = 0;         ///< DRAM through which weights of the storage come
   int64_t device_pages = 0;     ///< of KV, the first of Plan::kv_pages
+  double back_tokens = 1;       ///< of K and V that go to host memory with a generated token
   bool static_batches = false;  ///< the published system's policy: batches that begin and end together, every expert copied in every pass
   std::vector<std::pair<std::string, uint64_t>> memory;  ///< of HBM: purpose, bytes
 };

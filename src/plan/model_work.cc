@@ -55,4 +55,13 @@ double ModelWork::expert_bytes() const {
   return sum;
 }
 
+void ModelWork::scale_weights(double bytes) {
+  const double factor = bytes / (fixed_bytes() + expert_bytes());
+  head_bytes *= factor;
+  for (LayerWork& layer : layers) {
+    layer.fixed_bytes *= factor;
+    layer.expert_bytes *= factor;
+  }
+}
+
 }  // namespace moegen

@@ -28,6 +28,8 @@ struct ModelWork {
 
   [[nodiscard]] double fixed_bytes() const;  ///< of all layers and the head
   [[nodiscard]] double expert_bytes() const;
+  /// The weights of all layers and the head take so many bytes, as coded ones do.
+  void scale_weights(double bytes);
 };
 
 /// `table` is the tensor table of `spec`.

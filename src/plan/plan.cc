@@ -86,19 +86,14 @@ WeightPlanInput weight_input(const PlanInput& in) {
   return out;
 }
 
-// What weights may take: the option, which is refused where it is too small; else all they want where `rest`, the least of everything
-// else, leaves it; else half of the memory: the other half makes passes large, and large passes are what pays for streaming.
-uint64_t weight_budget(const PlanInput& in, uint64_t rest) {
-  const uint64_t least = least_weight_bytes(weight_input(in));
-  if (in.weight_memory) {
-    if (*in.weight_memory >= least) return *in.weight_memory;
-    throw_error(ErrorCode::out_of_memory, "--weight-memory {} is too small: at least {} ({} bytes) are needed, {}", format_bytes(*in.weight_memory),
-                format_bytes(least), least,
-                in.units.empty() ? "all weights: these cannot stream" : "for all that is not an expert, and slots through which experts stream");
-  }
-  const uint64_t left = in.host_memory - std::min(in.host_memory, rest);
-  if (in.weight_bytes <= left) return in.weight_bytes;
-  return std::max(least, std::min(left, (in.host_memory - std::min(in.host_memory, in.process_bytes)) / 2));
+// "CPU experts: those with at most 16 tokens in a pass"
+std::string describe_cpu_experts(const CpuExperts& e) {
+  return e.balanced() ? fmt::format(
+                            "CPU experts: of those that stream the ones with the fewest tokens, as long as the CPU is done before the link; {} "
+                            "tokens of a layer at most",
+                            e.most_rows)
+                      : fmt::format("CPU experts: of those that stream the ones with at most {} tokens in a pass; {} tokens of a layer at most",
+                                    e.most_tokens, e.most_rows);
 }
 
 // "streaming: 56 of 512 experts stay; 4.0 GiB a pass come through 24 slots of 9.0 MiB"
@@ -143,6 +138,21 @@ int64_t choose_max_model_len(const PlanInput& in) {
 
 uint64_t choose_answer_bytes(uint64_t host_memory) { return std::clamp(host_memory / 16, kLeastAnswerBytes, kMostAnswerBytes); }
 
+// What weights may take: the option, which is refused where it is too small; else all they want where `rest`, the least of everything
+// else, leaves it; else half of the memory: the other half makes passes large, and large passes are what pays for streaming.
+uint64_t choose_weight_budget(const PlanInput& in, uint64_t rest) {
+  const uint64_t least = least_weight_bytes(weight_input(in));
+  if (in.weight_memory) {
+    if (*in.weight_memory >= least) return *in.weight_memory;
+    throw_error(ErrorCode::out_of_memory, "--weight-memory {} is too small: at least {} ({} bytes) are needed, {}", format_bytes(*in.weight_memory),
+                format_bytes(least), least,
+                in.units.empty() ? "all weights: these cannot stream" : "for all that is not an expert, and slots through which experts stream");
+  }
+  const uint64_t left = in.host_memory - std::min(in.host_memory, rest);
+  if (in.weight_bytes <= left) return in.weight_bytes;
+  return std::max(least, std::min(left, (in.host_memory - std::min(in.host_memory, in.process_bytes)) / 2));
+}
+
 uint64_t page_cost(const KvLayout& kv, int64_t max_model_len) {
   // The longest sequence has the most tokens for each of its pages.
   const int64_t tokens = round_up<int64_t>(max_model_len, kPageTokens);
@@ -151,6 +161,7 @@ uint64_t page_cost(const KvLayout& kv, int64_t max_model_len) {
 }
 
 Plan make_plan(const PlanInput& in) {
+  if (in.device != nullptr) return make_device_plan(in, *in.device);
   if (in.gpu) return make_gpu_plan(in);
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
@@ -165,7 +176,7 @@ Plan make_plan(const PlanInput& in) {
   const uint64_t least_kv = std::max<uint64_t>(asked, plan.kv.groups.size()) * page;
   const int64_t least_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kLeastPassTokens, kMaxPassTokens);
   const uint64_t rest = in.process_bytes + plan.answer_bytes + least_kv + pass_bytes(in, choose_sizes(in, least_tokens));
-  plan.weights = plan_weights(weight_input(in), weight_budget(in, rest));
+  plan.weights = plan_weights(weight_input(in), choose_weight_budget(in, rest));
   const uint64_t fixed = plan.weights.bytes() + in.process_bytes + plan.answer_bytes;
   plan.sizes = choose_sizes(in, in.max_pass_tokens.value_or(kDefaultPassTokens));
   if (!in.max_pass_tokens) {  // shrink until the pass takes at most a third of what KV could have
@@ -196,7 +207,6 @@ Plan make_plan(const PlanInput& in) {
 std::vector<std::string> Plan::describe() const {
   std::vector<std::string> lines;
   if (gpu) lines.push_back(describe_memory("HBM", gpu->memory));
-  if (device) lines.push_back(describe_memory("device memory", device->memory));
   lines.push_back(describe_memory("memory", memory));
   const std::string waves = sizes.wave_tokens < sizes.pass_tokens ? fmt::format(" in waves of {} tokens", sizes.wave_tokens) : "";
   lines.push_back(fmt::format("pass: up to {} tokens of {} sequences, attention {} sequences at a time{}, experts {} tokens at a time",
@@ -208,7 +218,8 @@ std::vector<std::string> Plan::describe() const {
                               max_model_len, describe_groups(kv.groups), on_device));
   if (weights.slots > 0) lines.push_back(describe_streaming(weights));
   if (device && device->weights.slots > 0) lines.push_back(describe_streaming(device->weights, "host memory"));
-  if (gpu && gpu->host_weights + gpu->storage_weights > 0) {
+  if (device && device->cpu_experts.any()) lines.push_back(describe_cpu_experts(device->cpu_experts));
+  if (gpu && !device && gpu->host_weights + gpu->storage_weights > 0) {
     lines.push_back(fmt::format("streaming: up to {} a pass come from DRAM, {} from storage", format_bytes(static_cast<uint64_t>(gpu->host_weights)),
                                 format_bytes(static_cast<uint64_t>(gpu->storage_weights))));
   }

@@ -30,7 +30,8 @@ struct PlanInput {
   std::optional<uint64_t> weight_memory, kv_memory;
   std::optional<int64_t> max_model_len, max_num_seqs, max_pass_tokens, attention_micro_batch, expert_micro_batch, weight_slots;
   int threads = 1;
-  std::optional<GpuInput> gpu;  ///< of a machine that has one
+  std::optional<GpuInput> gpu;           ///< of a machine that has one
+  const DeviceBudget* device = nullptr;  ///< of a run on it, beside `gpu`; null: it is only simulated
 };
 
 /// Every size of a run, decided before it. All memory that the run takes is in `memory`.
@@ -57,6 +58,9 @@ struct Plan {
 [[nodiscard]] int64_t choose_max_model_len(const PlanInput& input);
 /// For requests and answers in flight.
 [[nodiscard]] uint64_t choose_answer_bytes(uint64_t host_memory);
+/// Bytes for weights in host memory: the option's, which is refused where it is too small; else all, where `rest`, the least of everything else,
+/// leaves them; else half.
+[[nodiscard]] uint64_t choose_weight_budget(const PlanInput& input, uint64_t rest);
 /// Bytes of a page, with what its share of a sequence's tokens takes beside it: ids, text, page table.
 [[nodiscard]] uint64_t page_cost(const KvLayout& kv, int64_t max_model_len);
 /// @}

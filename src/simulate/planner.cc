@@ -119,7 +119,7 @@ class Search {
   // From the least, in small steps where slots are few, to all of them.
   [[nodiscard]] std::vector<Sizes> weight_options(Sizes sizes, const Plan&) const {
     std::vector<Sizes> out;
-    if (in_.made != nullptr || in_.budget.weight_memory) return out;
+    if (in_.made != nullptr || in_.budget.weight_memory || in_.budget.device != nullptr) return out;
     if (in_.budget.gpu) {  // what HBM leaves, in DRAM: from an eighth of it to all
       for (int eighths = 1; eighths <= 8 && !in_.budget.gpu->static_batches; ++eighths) {
         sizes.weight_memory = in_.budget.host_memory / 8 * static_cast<uint64_t>(eighths);
@@ -139,7 +139,7 @@ class Search {
   // HBM for weights, from none to all of it.
   [[nodiscard]] std::vector<Sizes> device_options(Sizes sizes, const Plan&) const {
     std::vector<Sizes> out;
-    if (!in_.budget.gpu || in_.budget.gpu->static_batches) return out;
+    if (!in_.budget.gpu || in_.budget.gpu->static_batches || in_.budget.device != nullptr) return out;
     for (int eighths = 0; eighths <= 8; ++eighths) {
       sizes.device_weights = in_.budget.gpu->device_memory / 8 * static_cast<uint64_t>(eighths);
       out.push_back(sizes);
@@ -193,7 +193,7 @@ class Search {
   // Half and twice the ring, as long as that helps.
   [[nodiscard]] std::vector<Sizes> slot_options(Sizes sizes, const Plan& plan) const {
     std::vector<Sizes> out;
-    if (in_.made != nullptr || in_.budget.weight_slots || plan.weights.slots == 0) return out;
+    if (in_.made != nullptr || in_.budget.weight_slots || plan.weights.slots == 0 || in_.budget.device != nullptr) return out;
     for (const int64_t slots : {int64_t{plan.weights.slots} / 2, int64_t{plan.weights.slots} * 2}) {
       if (slots < 2) continue;
       sizes.slots = slots;

@@ -93,12 +93,16 @@ const std::vector<Change> kChanges{
      }},
 };
 
+// The bytes that a refusal of too little names.
+uint64_t number_in(const std::string& refusal, const char* option) {
+  EXPECT_NE(refusal.find(option), std::string::npos) << refusal;
+  return std::stoull(refusal.substr(refusal.find(" (") + 2));
+}
+
 // The least --weight-memory, as the refusal of less names it.
 uint64_t least_weight_memory(EngineOptions options) {
   options.weight_memory = 1;
-  const std::string text = error_of([&] { const Engine engine(options); }).what();
-  EXPECT_NE(text.find("--weight-memory"), std::string::npos) << text;
-  return std::stoull(text.substr(text.find(" (") + 2));
+  return number_in(error_of([&] { const Engine engine(options); }).what(), "--weight-memory");
 }
 
 class AnyPlan : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
@@ -181,10 +185,32 @@ TEST_P(AnyPlanOnGpu, SameBitsThroughSlots) {
     options.max_pass_tokens = pass_tokens;
     options.weight_slots = slots > 0 ? std::optional<int64_t>(slots) : std::nullopt;
     options.device_memory = 1;
-    const std::string text = error_of([&] { const Engine engine(options); }).what();
-    ASSERT_NE(text.find("--device-memory"), std::string::npos) << text;
-    options.device_memory = std::stoull(text.substr(text.find(" (") + 2)) + more;
+    options.device_memory = number_in(error_of([&] { const Engine engine(options); }).what(), "--device-memory") + more;
     EXPECT_TRUE(run(options, some_requests()) == want) << more << " " << slots << " " << pass_tokens;
+  }
+}
+
+// Host memory has few of the experts that are not on the device: the others are read when they are wanted, into slots, and from there to the device.
+TEST_P(AnyPlanOnGpu, SameBitsFromStorage) {
+  EngineOptions options = on_gpu(GetParam());
+  const Answers want = run(options, some_requests());
+  for (const auto& [more, more_on_device, pass_tokens, seed] :
+       std::vector<std::tuple<uint64_t, uint64_t, int, int>>{{0, 0, 300, 2}, {100'000, 0, 40, 3}, {0, 100'000, 7, 4}}) {
+    if (options.device != "cuda") options.device = fmt::format("emulated:{}", seed);
+    options.max_pass_tokens = pass_tokens;
+    options.weight_memory.reset();
+    options.device_memory = 1;
+    options.device_memory = number_in(error_of([&] { const Engine engine(options); }).what(), "--device-memory") + more_on_device;
+    options.weight_memory = 1;
+    const std::string text = error_of([&] { const Engine engine(options); }).what();
+    if (text.find("--device-memory") != std::string::npos) {  // a slot more
+      options.device_memory = number_in(text, "--device-memory") + more_on_device;
+    }
+    options.weight_memory = least_weight_memory(options) + more;
+    Progress progress;
+    EXPECT_TRUE(run(options, some_requests(), &progress) == want) << more << " " << more_on_device << " " << pass_tokens;
+    const bool small = GetParam() == "mistral";  // a little more, and all of it stays
+    EXPECT_TRUE((small && more > 0) || progress.weight_bytes_read > 0);
   }
 }
 

@@ -305,7 +305,9 @@ TEST_P(GpuKernelsTest, SortGatherCombine) {
     const auto [x, xs] = random(DType::bf16, static_cast<size_t>(tokens * width));
     const auto [weight, weights] = random(DType::f32, n);
     void* rows = room(DType::bf16, n * static_cast<size_t>(width));
-    kernels.gather(*device, stream, {.x = x, .x_rows = tokens, .picked = row_token, .y = rows, .rows = tokens * k, .width = width});
+    kernels.move(
+        *device, stream,
+        {.x = x, .x_stride = width, .picked = row_token, .y = rows, .y_stride = width, .rows = tokens * k, .width = width, .all_rows = tokens});
     auto* hidden = put(std::vector<float>(static_cast<size_t>(tokens * width), 1));
     kernels.combine(*device, stream,
                     {.hidden = hidden,
@@ -323,6 +325,45 @@ TEST_P(GpuKernelsTest, SortGatherCombine) {
       for (int d = 0; d < width; ++d) want.push_back(1 + sum * xs[static_cast<size_t>(t * width + d)]);
     }
     expect_near(get<float>(hidden, want.size()), want, 1e-4, "combine");
+  }
+}
+
+// Picked rows to a place of their own, with other strides, and back to where they were: the rest stays as it is.
+TEST_P(GpuKernelsTest, MoveThereAndBack) {
+  constexpr int64_t kAll = 9, kWidth = 5, kStride = 7, kOwnStride = 6;
+  const std::vector<int32_t> picked{7, 0, 3, 8};
+  const auto n = static_cast<int64_t>(picked.size());
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto [x, xs] = random(dtype, kAll * kStride);
+    void* own = room(dtype, static_cast<size_t>(n * kOwnStride));
+    void* y = room(dtype, kAll * kStride);
+    const int32_t* rows = put(picked);
+    kernels.move(*device, stream,
+                 {.x = x,
+                  .x_stride = kStride,
+                  .picked = rows,
+                  .y = own,
+                  .y_stride = kOwnStride,
+                  .rows = n,
+                  .width = kWidth,
+                  .all_rows = kAll,
+                  .dtype = dtype});
+    kernels.move(*device, stream,
+                 {.x = own,
+                  .x_stride = kOwnStride,
+                  .picked = rows,
+                  .y = y,
+                  .y_stride = kStride,
+                  .rows = n,
+                  .width = kWidth,
+                  .all_rows = kAll,
+                  .scatter = true,
+                  .dtype = dtype});
+    std::vector<float> want(kAll * kStride);
+    for (const int32_t row : picked) {
+      for (int64_t i = 0; i < kWidth; ++i) want[static_cast<size_t>(row * kStride + i)] = xs[static_cast<size_t>(row * kStride + i)];
+    }
+    EXPECT_EQ(get_as_float(y, dtype, want.size()), want);
   }
 }
 

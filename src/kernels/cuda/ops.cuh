@@ -159,9 +159,11 @@ struct Ops {
                                     {region(op.row_of, op.tokens * op.top_k), region(op.row_token, op.tokens * op.top_k)});
   }
 
-  static void gather(Device& device, const Stream& stream, const GpuGather& op) {
-    elements<Gather>(device, stream, "gather", op, op.rows, op.width, {region(op.x, op.dtype, op.x_rows, op.width), region(op.picked, op.rows)},
-                     {region(op.y, op.dtype, op.rows, op.width)});
+  static void move(Device& device, const Stream& stream, const GpuMove& op) {
+    const int64_t from = op.scatter ? op.rows : op.all_rows, to = op.scatter ? op.all_rows : op.rows;
+    elements<Move>(device, stream, op.scatter ? "scatter" : "gather", op, op.rows, op.width,
+                   {region(op.x, op.dtype, from, op.x_stride, op.width), region(op.picked, op.rows)},
+                   {region(op.y, op.dtype, to, op.y_stride, op.width)});
   }
 
   static void activate(Device& device, const Stream& stream, const GpuActivate& op) {
@@ -182,7 +184,7 @@ struct Ops {
   }
 
   [[nodiscard]] static GpuKernels table(decltype(GpuKernels::gemm) gemm) {
-    return {gemm, expand, convert, norm, bias, place, place_latent, attention, route, sort, gather, activate, combine, add_gated};
+    return {gemm, expand, convert, norm, bias, place, place_latent, attention, route, sort, move, activate, combine, add_gated};
   }
 };
 

@@ -96,6 +96,7 @@ struct PlaceKernel {
     const int warp = static_cast<int>(threadIdx.x / 32);
     float* head = MOEGEN_SHARED + warp * a.head_dim;
     const GpuRow r = a.row[row];
+    if (r.position < 0) return;
     std::byte* slot = a.slots + static_cast<size_t>(r.slot + r.position / kPageTokens) * a.slot_bytes;
     const int heads = a.q_heads + 2 * a.kv_heads;
     for (int h = warp; h < heads; h += kWarps) {
@@ -139,6 +140,7 @@ struct PlaceLatentKernel {
 
   __device__ static void run(const Args& a) {
     const int64_t row = blockIdx.x;
+    if (a.row[row].position < 0) return;
     const int warp = static_cast<int>(threadIdx.x / 32);
     float* room = MOEGEN_SHARED + warp * a.rope_dim;
     const float* cos = a.cos + row * (a.rope_dim / 2);

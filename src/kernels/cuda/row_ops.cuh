@@ -55,13 +55,14 @@ struct AddBias {
   }
 };
 
-struct Gather {
-  using Args = GpuGather;
+struct Move {
+  using Args = GpuMove;
   __device__ static int64_t rows(const Args& a) { return a.rows; }
   __device__ static int64_t cols(const Args& a) { return a.width; }
   __device__ static void run(const Args& a, int64_t row, int64_t col) {
-    const int64_t from = static_cast<int64_t>(a.picked[row]) * a.width + col;
-    const int64_t to = row * a.width + col;
+    const int64_t picked = a.picked[row];
+    const int64_t from = (a.scatter ? row : picked) * a.x_stride + col;
+    const int64_t to = (a.scatter ? picked : row) * a.y_stride + col;
     if (a.dtype == DType::f32) {
       static_cast<float*>(a.y)[to] = static_cast<const float*>(a.x)[from];
     } else {

@@ -1,0 +1,185 @@
+#include "plan/device_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "plan/gpu_pass_cost.h"
+#include "spec/families.h"
+#include "tests/spec/configs.h"
+#include "tests/support/errors.h"
+#include "tests/support/machines.h"
+
+namespace moegen {
+namespace {
+
+using ::testing::ElementsAre;
+
+constexpr uint64_t kMiB = 1 << 20;
+
+std::vector<uint8_t> chosen(const CpuExperts& plan, const std::vector<int32_t>& rows, const std::vector<uint8_t>& streams) {
+  std::vector<int32_t> begin{0};
+  for (const int32_t r : rows) begin.push_back(begin.back() + r);
+  std::vector<uint8_t> out;
+  const int64_t sum = choose_cpu_experts(plan, begin, streams, out);
+  int64_t want = 0;
+  for (size_t e = 0; e < rows.size(); ++e) want += out[e] != 0 ? rows[e] : 0;
+  EXPECT_EQ(sum, want);
+  return out;
+}
+
+TEST(CpuExpertsTest, ThoseWithFewTokensThatStream) {
+  const std::vector<int32_t> rows{3, 0, 9, 4, 1, 2};
+  const std::vector<uint8_t> streams{1, 1, 1, 1, 1, 0};
+  EXPECT_THAT(chosen({}, rows, streams), ElementsAre(0, 0, 0, 0, 0, 0));
+  EXPECT_THAT(chosen({.most_tokens = 4, .most_rows = 100}, rows, streams), ElementsAre(1, 0, 0, 1, 1, 0));
+  EXPECT_THAT(chosen({.most_tokens = 4, .most_rows = 4}, rows, streams), ElementsAre(1, 0, 0, 0, 1, 0)) << "as many as there is room for";
+  EXPECT_THAT(chosen({.most_tokens = 100, .most_rows = 100}, rows, streams), ElementsAre(1, 0, 1, 1, 1, 0));
+}
+
+TEST(CpuExpertsTest, TheCpuIsDoneWhenTheLinkIs) {
+  const std::vector<int32_t> rows(10, 1);
+  const std::vector<uint8_t> streams(10, 1);
+  CpuExperts plan{.most_tokens = 100, .most_rows = 100, .copy_seconds = 4, .weight_seconds = 1, .token_seconds = 0.1};
+  const auto count = [&] {
+    const auto on_cpu = chosen(plan, rows, streams);
+    return std::accumulate(on_cpu.begin(), on_cpu.end(), 0);
+  };
+  EXPECT_EQ(count(), 8) << "8 x 1 against 2 x 4";
+  EXPECT_NEAR(plan.share_of(10, 1), 0.8, 1e-9);
+  plan.weight_seconds = 4;
+  EXPECT_EQ(count(), 5);
+  plan.weight_seconds = 400;
+  EXPECT_EQ(count(), 0);
+  plan.weight_seconds = 0.5;
+  plan.token_seconds = 4;
+  EXPECT_THAT(chosen(plan, {1, 50, 2, 70}, {1, 1, 1, 1}), ElementsAre(1, 0, 0, 0)) << "one expert of many tokens would take longer than the link";
+}
+
+class DevicePlanTest : public ::testing::Test {
+ protected:
+  DevicePlanTest()
+      : spec_(read_spec(Config(qwen3_moe_config(), "config.json"))),
+        table_(tensor_table(spec_)),
+        units_(weight_units(table_, DType::bf16)),
+        work_(model_work(spec_, table_, DType::bf16, DType::bf16)),
+        machine_(round_machine()) {
+    in_ = budget_for(spec_, units_, 512 * kMiB);
+    in_.gpu.emplace().work = &work_;
+    in_.device = &device_;
+    in_.max_model_len = 256;
+    device_.units = units_;
+    device_.weight_bytes = in_.weight_bytes;
+    machine_.gpu = Machine::Gpu{"round", 16 * kMiB, 1e14, {}, 1e12};
+    machine_.link = Machine::Link{2e10, 2e10};
+  }
+
+  static uint64_t sum_of(const std::vector<std::pair<std::string, uint64_t>>& memory) {
+    return std::accumulate(memory.begin(), memory.end(), uint64_t{0}, [](uint64_t sum, const auto& part) { return sum + part.second; });
+  }
+  // Of device memory, by search.
+  uint64_t least_memory() {
+    uint64_t low = 0, high = uint64_t{1} << 32;
+    while (high - low > 1) {
+      device_.memory = (low + high) / 2;
+      try {
+        static_cast<void>(make_plan(in_));
+        high = device_.memory;
+      } catch (const Error& e) {
+        EXPECT_EQ(e.code(), ErrorCode::out_of_memory);
+        low = device_.memory;
+      }
+    }
+    return high;
+  }
+
+  ModelSpec spec_;
+  std::vector<TensorSpec> table_;
+  std::vector<WeightUnit> units_;
+  ModelWork work_;
+  Machine machine_;
+  DeviceBudget device_;
+  PlanInput in_;
+};
+
+TEST_F(DevicePlanTest, EverythingStaysWithinBothBudgets) {
+  in_.max_pass_tokens = 64;
+  const uint64_t least = least_memory();
+  device_.memory = least - 1;
+  EXPECT_ERROR(make_plan(in_), ErrorCode::out_of_memory, std::to_string(least));
+  for (const uint64_t more : {uint64_t{0}, uint64_t{1}, kMiB / 4, kMiB, 64 * kMiB}) {
+    for (const double share : {0.0, 0.5}) {
+      device_.memory = least + kMiB / 2 + more;
+      in_.gpu->cpu_attention_share = share;
+      device_.cpu_expert_tokens = share > 0 ? 8 : 0;
+      const Plan plan = make_plan(in_);
+      EXPECT_LE(sum_of(plan.gpu->memory), device_.memory);
+      EXPECT_LE(sum_of(plan.memory), in_.host_memory);
+      EXPECT_EQ(plan.sizes.cpu_attention_rows > 0, share > 0);
+    }
+  }
+}
+
+TEST_F(DevicePlanTest, TheCpuHasExpertsOnlyWhereSomeStream) {
+  device_.memory = 256 * kMiB;
+  device_.cpu_expert_tokens = 8;
+  Plan plan = make_plan(in_);
+  EXPECT_TRUE(plan.device->weights.streamed.empty());
+  EXPECT_EQ(plan.sizes.cpu_expert_rows, 0);
+  EXPECT_FALSE(plan.device->cpu_experts.any());
+  in_.max_pass_tokens = 64;
+  device_.memory = least_memory();
+  plan = make_plan(in_);
+  EXPECT_FALSE(plan.device->weights.streamed.empty());
+  EXPECT_EQ(plan.device->cpu_experts.most_tokens, 8);
+  EXPECT_FALSE(plan.device->cpu_experts.balanced());
+  device_.cpu_expert_tokens = 0;
+  EXPECT_FALSE(make_plan(in_).device->cpu_experts.any());
+  device_.cpu_expert_tokens.reset();
+  EXPECT_FALSE(make_plan(in_).device->cpu_experts.any()) << "no rates are known";
+  device_.machine = &machine_;
+  device_.memory = least_memory();
+  plan = make_plan(in_);
+  EXPECT_TRUE(plan.device->cpu_experts.balanced());
+  EXPECT_DOUBLE_EQ(plan.device->cpu_experts.copy_seconds, static_cast<double>(plan.device->weights.slot_bytes) / 2e10);
+}
+
+TEST_F(DevicePlanTest, ExpertsOnTheCpuSpareTheLink) {
+  in_.max_pass_tokens = 64;
+  device_.machine = &machine_;
+  device_.memory = least_memory();
+  machine_.link->d2h = 1e12;
+  const auto cost = [&] {
+    const Plan plan = make_plan(in_);
+    return GpuPassCosts(spec_, work_, machine_, plan).of({.decodes = 16, .decode_keys = 32, .logit_rows = 16});
+  };
+  const PassCost with = cost();
+  device_.cpu_expert_tokens = 0;
+  const PassCost without = cost();
+  EXPECT_LT(with.link, 0.8 * without.link);
+  EXPECT_GT(with.cpu, 0);
+  EXPECT_EQ(without.cpu, 0);
+  EXPECT_LE(with.cpu, with.seconds);
+}
+
+TEST_F(DevicePlanTest, GeneratedTokensBringTheirWholePageBack) {
+  machine_.link->d2h = 1e6;
+  device_.memory = 256 * kMiB;
+  const PassLoad load{.decodes = 16, .decode_keys = 1600, .logit_rows = 16};
+  const auto link = [&](double share) {
+    in_.gpu->cpu_attention_share = share;
+    const Plan plan = make_plan(in_);
+    return GpuPassCosts(spec_, work_, machine_, plan).of(load).link;
+  };
+  double kv = 0, queries = 0;
+  for (const LayerWork& l : work_.layers) {
+    kv += l.kv_bytes;
+    queries += l.query_bytes;
+  }
+  EXPECT_NEAR(link(0), 16 * 32 * kv / 1e6, 1e-9);
+  EXPECT_NEAR(link(1), 16 * (kv + queries) / 1e6, 1e-9) << "but not those that attend on the CPU";
+}
+
+}  // namespace
+}  // namespace moegen

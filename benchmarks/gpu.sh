@@ -1,16 +1,16 @@
 #!/bin/sh
-# What a GPU does, from generated weights, in ten minutes or so: the link's rates, then whole prefill and decode of models that are larger than the device memory they
-# may take, each with the time its weights need on the link. `benchmarks/gpu.sh [PROGRAM]`; MEMORY: of the device [24GiB].
+# What a GPU does, from generated weights, in ten minutes or so: the link's rates, then whole prefill and decode of models that are larger than the
+# device memory they may take, each beside the link's roof. `benchmarks/gpu.sh [PROGRAM]`; MEMORY: of the device [24GiB]; DEVICE [cuda].
+# TINY=1 takes the same steps with models of the tests, in a minute: `DEVICE=emulated TINY=1 benchmarks/gpu.sh build/release/moegen` runs anywhere.
 # The program is built with preset cuda. Host memory has to hold the weights: layers are left out where it does not.
 set -eu
 cd "$(dirname "$0")/.."
 program=${1:-build/cuda/moegen}
-memory=${MEMORY:-24GiB}
+device=${DEVICE:-cuda}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 "$program" --version
-for direction in h2d d2h both; do "$program" bench copy --direction "$direction" --device cuda; done
 
 # A config with as many layers as three quarters of the host's memory hold.
 model() { # NAME CONFIG BYTES_OF_A_LAYER
@@ -24,12 +24,30 @@ json.dump(config, open(sys.argv[3], "w"))
 print(sys.argv[3], config["num_hidden_layers"], "layers")
 PY
 }
-configs=benchmarks/simulation/configs
-model mixtral-8x7b $configs/mixtral-8x7b.json 2.9e9
-model qwen3-30b-a3b $configs/qwen3-30b-a3b.json 1.25e9
-for name in mixtral-8x7b qwen3-30b-a3b; do
-  for prompt in 128 512; do
-    "$program" bench throughput -m "$work/$name" --load-format dummy --skip-tokenizer-init --device cuda --device-memory "$memory" --max-model-len 2048 \
-      --sequences 1024 --prompt "$prompt" --generate 16 || echo "$name, prompts of $prompt: failed"
+
+if [ -n "${TINY:-}" ]; then
+  models="mixtral qwen3_moe deepseek_v2_lite"
+  prompts=8
+  sizes="--sequences 4 --generate 8 --samples 1 --max-model-len 64 --max-pass-tokens 32 --device-memory ${MEMORY:-700KiB} --host-memory 1GiB"
+  copies="--memory 1MiB --samples 1"
+  for name in $models; do model "$name" "tests/data/models/$name/config.json" 1; done
+else
+  configs=benchmarks/simulation/configs
+  models="mixtral-8x7b qwen3-30b-a3b deepseek-v2-lite"
+  prompts="128 512"
+  sizes="--sequences 1024 --generate 16 --max-model-len 2048 --device-memory ${MEMORY:-24GiB}"
+  copies=
+  model mixtral-8x7b $configs/mixtral-8x7b.json 2.9e9
+  model qwen3-30b-a3b $configs/qwen3-30b-a3b.json 1.25e9
+  model deepseek-v2-lite $configs/deepseek-v2-lite.json 1.2e9
+fi
+
+# shellcheck disable=SC2086
+for direction in h2d d2h both; do "$program" bench copy --direction "$direction" --device "$device" $copies; done
+for name in $models; do
+  for prompt in $prompts; do
+    echo "$name, prompts of $prompt"
+    # shellcheck disable=SC2086
+    "$program" bench throughput -m "$work/$name" --load-format dummy --skip-tokenizer-init --device "$device" --prompt "$prompt" $sizes
   done
 done

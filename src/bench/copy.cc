@@ -4,6 +4,7 @@
 #include "api/gpu_setup.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "bench/link.h"
 #include "bench/report.h"
 #include "bench/setup.h"
 #include "moegen/bench.h"
@@ -22,39 +23,6 @@ double copy_rate(const MappedMemory& from, const MappedMemory& to, ThreadPool& p
   });
   return static_cast<double>(from.size()) / seconds;
 }
-
-// One piece of pinned memory after the other, in a stream of its own.
-class LinkCopy {
- public:
-  LinkCopy(Device& device, bool to_device, size_t bytes)
-      : device_(device),
-        to_device_(to_device),
-        bytes_(bytes),
-        stream_(device.new_stream()),
-        host_(device.new_host_buffer(bytes)),
-        memory_(device.new_buffer(bytes)) {
-    std::memset(host_.handle(), 1, bytes);
-    device.copy_to_device(stream_, memory_.handle(), host_.handle(), bytes);
-    device.synchronize(stream_);
-  }
-  void begin(size_t piece) const {
-    for (size_t at = 0; at < bytes_; at += piece) {
-      std::byte* host = static_cast<std::byte*>(host_.handle()) + at;
-      std::byte* memory = static_cast<std::byte*>(memory_.handle()) + at;
-      const size_t size = std::min(piece, bytes_ - at);
-      to_device_ ? device_.copy_to_device(stream_, memory, host, size) : device_.copy_to_host(stream_, host, memory, size);
-    }
-  }
-  void end() const { device_.synchronize(stream_); }
-
- private:
-  Device& device_;
-  bool to_device_;
-  size_t bytes_;
-  Stream stream_;
-  HostBuffer host_;
-  DeviceBuffer memory_;
-};
 
 // The link of a GPU, one way, the other, or both at once (the sum), by the bytes of a copy.
 void bench_link(const CopyBench& options, std::ostream& out) {

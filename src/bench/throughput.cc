@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <random>
 
+#include "api/gpu_setup.h"
 #include "base/error.h"
+#include "bench/link.h"
 #include "bench/model_cost.h"
 #include "bench/report.h"
 #include "bench/setup.h"
@@ -204,6 +206,68 @@ class Measurement {
   ThreadPool& pool_;
 };
 
+// The same of a run on a GPU, beside what its link allows where every expert has tokens in every pass.
+class LinkMeasurement {
+ public:
+  LinkMeasurement(const ThroughputBench& options, Engine& engine, Device& device) : options_(options), engine_(engine), copy_(device, true, kBytes) {}
+
+  static std::vector<Column> columns() {
+    return {{"phase", "phase"},
+            {"sequences", "sequences"},
+            {"passes", "passes"},
+            {"tokens_per_second", "tokens/s"},
+            {"link_roof", "link roof tok/s"},
+            {"share", "% of the roof", 0.01},
+            {"link_bytes", "MB/pass", 1e6},
+            {"link", "link GB/s", 1e9}};
+  }
+
+  void measure(int64_t sequences, Report& report) {
+    const std::vector<Lengths> lengths = make_lengths(options_, sequences);
+    Phase prefill, decode;
+    Progress first, whole;
+    for (int i = 0; i < options_.samples; ++i) {
+      const double rate = kBytes / seconds_of([&] {
+                            copy_.begin(kPiece);
+                            copy_.end();
+                          });
+      first = run(engine_, prompts_only(lengths));
+      whole = run(engine_, lengths);
+      double prompts = 0, answers = 0;
+      for (const Lengths& l : lengths) {
+        prompts += static_cast<double>(l.prompt);
+        answers += static_cast<double>(l.generate - 1);
+      }
+      add(prefill, prompts, first.passes, first.seconds, rate);
+      add(decode, answers, whole.passes - first.passes, std::max(whole.seconds - first.seconds, 1e-9), rate);
+    }
+    for (const auto& [name, phase, passes] :
+         {std::tuple("prefill", &prefill, first.passes), std::tuple("decode", &decode, whole.passes - first.passes)}) {
+      report.row({name, sequences, passes, rate_of(phase->tokens_per_second), rate_of(phase->roof), rate_of(phase->share),
+                  rate_of({static_cast<double>(engine_.info().link_bytes)}), rate_of(phase->link)});
+    }
+    if (engine_.info().link_bytes == 0) report.note("all weights stay on the device: the link is no roof");
+  }
+
+ private:
+  static constexpr size_t kBytes = size_t{64} << 20, kPiece = size_t{4} << 20;
+  struct Phase {
+    std::vector<double> tokens_per_second, roof, share, link;
+  };
+
+  void add(Phase& phase, double tokens, int64_t passes, double seconds, double rate) const {
+    const double least = static_cast<double>(engine_.info().link_bytes) * static_cast<double>(passes) / rate;
+    phase.tokens_per_second.push_back(tokens / seconds);
+    phase.roof.push_back(least > 0 ? tokens / least : 0);
+    phase.share.push_back(least / seconds);
+    phase.link.push_back(rate);
+  }
+
+  const ThroughputBench& options_;
+  Engine& engine_;
+  LinkCopy copy_;
+};
+
 // Touches weights, activations and pages: as many prompts as fill a pass.
 void warm_up(Engine& engine, const ThroughputBench& o) {
   constexpr int64_t kTokens = 4096;
@@ -226,8 +290,17 @@ void bench_throughput(const ThroughputBench& options, std::ostream& out) {
   about["generate"] = options.generate;
   about["ragged"] = options.ragged;
   about["load_format"] = options.engine.load_format;
-  Report report(out, options.json, std::move(about), columns());
+  const bool on_gpu = info.device != "cpu";
+  Report report(out, options.json, std::move(about), on_gpu ? LinkMeasurement::columns() : columns());
   warm_up(engine, options);
+  if (on_gpu) {
+    EngineOptions link;
+    link.device = options.engine.device;
+    const std::unique_ptr<Device> device = open_device(link);
+    LinkMeasurement measurement(options, engine, *device);
+    for (const int64_t sequences : options.sequences) measurement.measure(sequences, report);
+    return report.finish();
+  }
   ThreadPool pool(info.threads);
   const MappedMemory dram = random_memory(options.memory != 0 ? options.memory : cold_bytes(), pool);
   Measurement measurement(options, engine, spec, dram, pool);

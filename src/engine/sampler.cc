@@ -42,10 +42,26 @@ void copy_allowed(const std::vector<uint64_t>& bits, const float* logits, float*
     const int64_t n = std::min<int64_t>(64, vocab - begin);
     if (word == 0) {
       std::fill_n(values + begin, n, kNever);
+    } else if (word == ~uint64_t{0} && n == 64) {
+      std::copy_n(logits + begin, n, values + begin);
     } else {
       for (int64_t i = 0; i < n; ++i) values[begin + i] = (word >> i & 1U) != 0 ? logits[begin + i] : kNever;
     }
   }
+}
+
+constexpr int64_t kBlock = 1024;  // ids whose weights are added up before it is known whether one of them is drawn
+
+// In lanes: the order of a sum is its own, and no addition waits for the one before.
+double sum_of_block(const float* weights, int64_t n) {
+  constexpr int64_t kLanes = 16;
+  double lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += static_cast<double>(weights[i + lane]);
+  }
+  for (; i < n; ++i) lanes[0] += static_cast<double>(weights[i]);
+  return std::accumulate(lanes, lanes + kLanes, 0.0);
 }
 
 bool ends_with(const std::vector<TokenId>& tokens, int64_t from, const std::vector<TokenId>& word) {
@@ -198,12 +214,22 @@ int64_t Sampler::keep_candidates(const Sampling& s, const Scratch& scratch, floa
   return kept;
 }
 
-// Inverse of the cumulative weights, in the order of ids.
+// Inverse of the cumulative weights, in the order of ids: finds the block, and the id within it.
 TokenId Sampler::draw_any(float* values, float top, double u) const {
   kernels_.exp_sum(values, top, values, vocab_);
-  double left = u * std::accumulate(values, values + vocab_, 0.0);
-  int64_t last = 0;
-  for (int64_t i = 0; i < vocab_ && left >= 0; ++i) {
+  const auto block_sum = [&](int64_t begin) { return sum_of_block(values + begin, std::min(kBlock, vocab_ - begin)); };
+  double left = 0;
+  for (int64_t begin = 0; begin < vocab_; begin += kBlock) left += block_sum(begin);
+  left *= u;
+  int64_t drawn_from = 0;
+  for (int64_t begin = 0; begin < vocab_; begin += kBlock) {
+    const double sum = block_sum(begin);
+    if (sum > 0) drawn_from = begin;
+    if (left < sum) break;
+    left = begin + kBlock < vocab_ ? left - sum : std::numeric_limits<double>::infinity();  // roundings may leave more than there is: the last one
+  }
+  int64_t last = drawn_from;
+  for (int64_t i = drawn_from; i < std::min(drawn_from + kBlock, vocab_) && left >= 0; ++i) {
     if (!(values[i] > 0)) continue;
     last = i;
     left -= static_cast<double>(values[i]);

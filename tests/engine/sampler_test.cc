@@ -71,6 +71,28 @@ class SamplerTest : public testing::Test {
 
 TEST_F(SamplerTest, DrawsFromTheSoftmax) { expect_close(shares(), softmax(logits, sorted_ids())); }
 
+TEST_F(SamplerTest, DrawsByCumulativeWeightsOverALargeVocabulary) {
+  constexpr int64_t kMany = 5003;
+  std::mt19937 rng(6);
+  std::normal_distribution<float> normal(0, 2);
+  std::vector<float> many(kMany, -std::numeric_limits<float>::infinity());
+  for (size_t i = 0; i < many.size(); ++i) {
+    if (i / 1024 % 2 == 0 && rng() % 8 == 0) many[i] = normal(rng);  // whole stretches are impossible
+  }
+  std::vector<double> below{0};
+  for (const float x : many) below.push_back(below.back() + std::exp(static_cast<double>(x)));
+  Sampler large(select_kernels("auto"), kMany, 1);
+  for (uint64_t seed = 0; seed < 3000; ++seed) {
+    s.seed = seed;
+    sequence.sampling = std::make_shared<Sampling>(s);
+    const auto id = static_cast<size_t>(large.sample(sequence, many.data(), 0));
+    const double u = uniform(seed, 0, 0) * below.back();
+    ASSERT_TRUE(std::isfinite(many[id])) << id;
+    EXPECT_GE(u, below[id] - 1e-5 * below.back());
+    EXPECT_LE(u, below[id + 1] + 1e-5 * below.back());
+  }
+}
+
 TEST_F(SamplerTest, TemperatureDividesTheLogits) {
   s.temperature = 0.5;
   std::vector<float> sharper = logits;

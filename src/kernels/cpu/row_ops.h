@@ -112,10 +112,13 @@ float maximum(const float* x, int64_t count) {
   return Simd::largest(top);
 }
 
+// What a mask forbids is -inf, of which the exponential would underflow on its way to 0: some processors do that in microcode.
 float exp_sum(const float* x, float shift, float* y, int64_t count) {
+  const V low = Simd::set(-104.0F);  // e^-104 rounds to 0
   V total = Simd::zero();
   for (int64_t i = 0; i < count; i += kW) {
-    V e = exp(Simd::sub(load_some(x + i, count - i), Simd::set(shift)));
+    const V exponent = Simd::sub(load_some(x + i, count - i), Simd::set(shift));
+    V e = Simd::zero_below(exponent, low, exp(Simd::zero_below(exponent, low, exponent)));
     if (count - i < kW) e = Simd::keep(e, count - i, Simd::zero());
     if (y != nullptr) store_some(y + i, e, count - i);
     total = Simd::add(total, e);

@@ -201,6 +201,8 @@ struct Simd {
     const auto power = [](__m256i e) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23)); };
     return _mm256_mul_ps(_mm256_mul_ps(x, power(half)), power(_mm256_sub_epi32(whole, half)));
   }
+  // Of x, where `test` is below the limit, 0.
+  static V zero_below(V test, V limit, V x) { return _mm256_and_ps(x, _mm256_cmp_ps(test, limit, _CMP_NLT_UQ)); }
   static V unordered_or(V test, V x) { return _mm256_blendv_ps(x, test, _mm256_cmp_ps(test, test, _CMP_UNORD_Q)); }
   // One order for ever: halves onto halves.
   static float sum(V x) {

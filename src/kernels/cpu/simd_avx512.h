@@ -271,6 +271,8 @@ struct Simd {
   static V round(V x) { return _mm512_maskz_roundscale_ps(kAll, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   // x * 2^n for a whole n; overflow and underflow as IEEE says.
   static V scale2(V x, V n) { return _mm512_maskz_scalef_ps(kAll, x, n); }
+  // Of x, where `test` is below the limit, 0.
+  static V zero_below(V test, V limit, V x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test, limit, _CMP_NLT_UQ), x); }
   static V unordered_or(V test, V x) { return _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(test, test, _CMP_UNORD_Q), test); }
   // One order for ever: halves onto halves.
   static float sum(V x) {

@@ -1,11 +1,11 @@
 #include "api/admission.h"
 
 #include <algorithm>
-#include <random>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "base/size.h"
+#include "engine/sampler.h"
 
 namespace moegen {
 namespace {
@@ -16,6 +16,8 @@ template <typename... Args>
 }
 
 const char* param_of(const Prompt& prompt) { return std::holds_alternative<Chat>(prompt) ? "messages" : "prompt"; }
+
+constexpr uint32_t kCpuShareStream = 0xFFFFFFFFU;  // of uniform(): no choice's
 
 // FNV-1a, 64 bits: a seed for requests that bring none, from what they are and not from where they stand.
 uint64_t hash_bytes(uint64_t hash, const void* data, size_t bytes) {
@@ -29,12 +31,6 @@ uint64_t own_seed(uint64_t run_seed, const Request& request, const std::vector<P
   hash = hash_bytes(hash, request.id.data(), request.id.size());
   for (const PromptResult& p : prompts) hash = hash_bytes(hash, p.token_ids.data(), p.token_ids.size() * sizeof(TokenId));
   return hash;
-}
-
-// Whether what has this hash is in that share of all: by what it is and not by where it stands, as seeds are.
-bool in_share(double share, uint64_t hash) {
-  std::mt19937_64 rng(hash);
-  return std::uniform_real_distribution<double>(0, 1)(rng) < share;
 }
 
 // A context of JSON texts for the template; empty means absent.
@@ -277,7 +273,8 @@ std::unique_ptr<Sequence> Admission::make_sequence(const Admitted& admitted, con
   s->tokens.reserve(prompt.size() + room);
   s->tokens = prompt;
   s->prompt_len = static_cast<int64_t>(prompt.size());
-  if (model_.plan.device) s->on_cpu = in_share(model_.plan.device->cpu_attention_share, admitted.hash + static_cast<uint64_t>(choice));
+  if (model_.plan.device)
+    s->on_cpu = uniform(admitted.hash, kCpuShareStream, static_cast<uint64_t>(choice)) < model_.plan.device->cpu_attention_share;
   if (admitted.grammar) {
     s->grammar = std::make_unique<GrammarState>(admitted.grammar);
     s->reasoning = ReasoningGate(admitted.reasoning[static_cast<size_t>(choice / admitted.choices_per_prompt)]);

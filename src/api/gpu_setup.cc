@@ -25,8 +25,10 @@ std::optional<int> number_behind(std::string_view text, std::string_view name, i
 
 }  // namespace
 
+bool computes_on_cpu(const EngineOptions& options) { return options.device == "auto" || options.device == "cpu"; }
+
 std::unique_ptr<Device> open_device(const EngineOptions& options) {
-  if (options.device == "auto" || options.device == "cpu") {
+  if (computes_on_cpu(options)) {
     if (options.device_memory)
       throw_error(ErrorCode::unsupported, "--device-memory: --device {} computes on the CPU; use --host-memory, or --device cuda", options.device);
     if (options.cpu_attention_share)

@@ -20,6 +20,8 @@ struct GpuSetup {
   int64_t expanded_elements = 0;
 };
 
+/// Whether `--device` names no GPU: auto is the CPU.
+[[nodiscard]] bool computes_on_cpu(const EngineOptions& options);
 /// What `--device` names: null for cpu and auto; else cuda[:N], or emulated[:SEED], which runs the GPU's kernels on the CPU and checks how the device
 /// is used. Throws Error(invalid_argument | unsupported).
 [[nodiscard]] std::unique_ptr<Device> open_device(const EngineOptions& options);

@@ -122,6 +122,7 @@ class Reads {
       gone += seconds_of([&] { static_cast<void>(rate(kReadDepth, kReadPieceBytes)); });
     window_ = std::max(bytes, sample_bytes_);
   }
+
   [[nodiscard]] std::vector<std::span<std::byte>> buffers(uint32_t block) const {
     std::vector<std::span<std::byte>> out;
     for (size_t at = 0; at + block <= memory_.size(); at += block) out.emplace_back(memory_.data() + at, block);

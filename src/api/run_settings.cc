@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "api/gpu_setup.h"
 #include "api/model.h"
 #include "base/key.h"
 #include "checkpoint/checkpoint.h"
@@ -58,8 +59,12 @@ RunSettings run_settings(const EngineOptions& options) {
     out.emplace_back(name, options.skip_tokenizer_init ? "not used" : text_setting(options.model / name));
   out.emplace_back("--dtype", std::string(name_of(act)));
   out.emplace_back("--kv-dtype", std::string(name_of(choose_kv_dtype(options, act, spec))));
-  const bool on_cpu = options.device == "auto" || options.device == "cpu";
+  const bool on_cpu = computes_on_cpu(options);
   out.emplace_back("--device", on_cpu ? "cpu" : options.device.substr(0, options.device.find(':')));
+  if (!on_cpu) {  // what the CPU does beside a GPU has other bits
+    out.emplace_back("--cpu-attention-share", options.cpu_attention_share ? fmt::format("{}", *options.cpu_attention_share) : "planned");
+    out.emplace_back("--cpu-expert-tokens", options.cpu_expert_tokens ? fmt::format("{}", *options.cpu_expert_tokens) : "planned");
+  }
   out.emplace_back("--cpu-path", std::string(select_kernels(options.cpu_path).name));
   out.emplace_back("--max-model-len", std::to_string(options.max_model_len.value_or(spec.max_positions)));
   out.emplace_back("--seed", std::to_string(options.seed));

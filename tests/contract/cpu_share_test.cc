@@ -120,6 +120,20 @@ TEST_P(CpuShareOfAGpu, Attention) {
   EXPECT_GT(of_all, 1);
 }
 
+// Its bits are other ones, so a job is not resumed with another share by mistake.
+TEST_P(CpuShareOfAGpu, AnotherShareIsAnotherSetting) {
+  EngineOptions o = options();
+  o.cpu_attention_share = 0.5;
+  o.cpu_expert_tokens = 3;
+  const RunSettings want = run_settings(o);
+  EXPECT_EQ(run_settings(o), want);
+  o.cpu_attention_share = 0.25;
+  EXPECT_NE(run_settings(o), want);
+  o.cpu_attention_share = 0.5;
+  o.cpu_expert_tokens.reset();
+  EXPECT_NE(run_settings(o), want);
+}
+
 // Whoever shares its passes, wherever they are cut, also where sequences are preempted and computed again.
 TEST_P(CpuShareOfAGpu, AttentionDependsOnNoPlanButTheShare) {
   EngineOptions o = options();

@@ -278,9 +278,7 @@ int flushed() {
   return 1;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int command(int argc, char** argv) {
   CLI::App app{"moegen: offline, high-throughput inference of Mixture-of-Experts models"};
   app.set_version_flag("--version", [] { return moegen::version_text(); });
   app.require_subcommand(1);
@@ -344,6 +342,17 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) std::cerr << "moegen: there is no command " << argv[1] << "\n";
     return app.exit(e) == 0 ? flushed() : 2;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return command(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::cerr << "moegen: out of memory: the system gives no more (ulimit -v, or its memory is taken); see moegen doctor and --host-memory\n";
+    return 1;
   } catch (const std::exception& e) {
     std::cerr << "moegen: " << e.what() << "\n";
     return 1;

@@ -5,7 +5,6 @@
 namespace moegen::grammar {
 namespace {
 
-constexpr uint32_t kLast = 0x10FFFF;
 constexpr uint32_t kFirstSurrogate = 0xD800;
 constexpr uint32_t kLastSurrogate = 0xDFFF;
 
@@ -66,7 +65,7 @@ void split(uint32_t lo, uint32_t hi, std::vector<ByteRanges>& out) {
 CodePoints CodePoints::all() { return CodePoints().inverted(); }
 
 void CodePoints::add(uint32_t lo, uint32_t hi) {
-  hi = std::min(hi, kLast);
+  hi = std::min(hi, kLastCodePoint);
   if (lo > hi) return;
   if (lo <= kLastSurrogate && hi >= kFirstSurrogate) {
     if (lo < kFirstSurrogate) add(lo, kFirstSurrogate - 1);
@@ -95,7 +94,7 @@ CodePoints CodePoints::inverted() const {
     if (r.lo > next) out.add(next, r.lo - 1);
     next = r.hi + 1;
   }
-  if (next <= kLast) out.add(next, kLast);
+  if (next <= kLastCodePoint) out.add(next, kLastCodePoint);
   return out;
 }
 

@@ -6,6 +6,8 @@
 
 namespace moegen::grammar {
 
+inline constexpr uint32_t kLastCodePoint = 0x10FFFF;
+
 /// A set of Unicode scalar values (surrogates are none).
 class CodePoints {
  public:

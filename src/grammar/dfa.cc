@@ -85,6 +85,15 @@ class Subsets {
     return out;
   }
 
+  // Behind these states: closed once, since a class of characters leads to the same ones by a thousand edges.
+  int32_t state_of(const Set& targets) {
+    count(static_cast<int64_t>(targets.size()));
+    if (const auto known = behind_.find(targets); known != behind_.end()) return known->second;
+    const int32_t to = intern(closure(targets));
+    behind_.emplace(targets, to);
+    return to;
+  }
+
   int32_t intern(Set set) {
     const auto [it, fresh] = ids_.try_emplace(std::move(set), static_cast<int32_t>(dfa_.states.size()));
     if (!fresh) return it->second;
@@ -116,7 +125,7 @@ class Subsets {
         continue;
       }
       before = targets_[c];
-      const int32_t to = intern(closure(targets_[c]));
+      const int32_t to = state_of(targets_[c]);
       dfa_.states[state].edges.push_back({lo, hi, to});
     }
   }
@@ -127,7 +136,8 @@ class Subsets {
   std::vector<uint8_t> first_byte_;
   std::vector<Set> targets_;  // by class
   std::unordered_map<Set, int32_t, SetHash> ids_;
-  std::vector<const Set*> todo_;  // by state: keys of ids_, which stay where they are
+  std::unordered_map<Set, int32_t, SetHash> behind_;  // by the targets of a state's edges, as they come
+  std::vector<const Set*> todo_;                      // by state: keys of ids_, which stay where they are
   std::vector<uint32_t> stamp_;
   uint32_t now_ = 0;
   std::vector<int32_t> stack_;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "grammar/categories.h"
 
 namespace moegen::grammar {
 namespace {
@@ -219,7 +220,7 @@ class Parser {
     if (c == 'k') unsupported("a backreference", start);
     if (c == 'b' && in_class) return ++pos_, CodePoints('\b', '\b');
     if (c == 'b' || c == 'B') unsupported("a word boundary", start);
-    if (c == 'p' || c == 'P') unsupported("a Unicode property (\\p)", start);
+    if (c == 'p' || c == 'P') return property(start);
     if (c == 'x' || c == 'u') return hex_escape(start);
     static constexpr std::string_view kNames = "nrtfv";
     static constexpr std::string_view kMeant = "\n\r\t\f\v";
@@ -230,6 +231,24 @@ class Parser {
     const uint32_t meant = named != std::string_view::npos ? static_cast<uint32_t>(kMeant[named]) : take_code_point();
     if (named != std::string_view::npos) ++pos_;
     return {meant, meant};
+  }
+
+  // \p{Lu}, \p{L}, \pL; \P and \p{^L} are all others.
+  CodePoints property(size_t start) {
+    bool negated = text_[pos_++] == 'P';
+    std::string_view name = text_.substr(pos_, 1);
+    if (take("{")) {
+      if (take("^")) negated = !negated;
+      const size_t close = text_.find('}', pos_);
+      if (close == std::string_view::npos) invalid("a '\\p{' without its '}'", start);
+      name = text_.substr(pos_, close - pos_);
+      pos_ = close + 1;
+    } else if (!done()) {
+      ++pos_;
+    }
+    const CodePoints* found = category(name);
+    if (found == nullptr) unsupported("a Unicode property (\\p) other than a general category like L or Lu", start);
+    return negated ? found->inverted() : *found;
   }
 
   // \xHH, \uHHHH (also as a pair of surrogates), \u{H...}

@@ -43,6 +43,8 @@ else
 fi
 
 # shellcheck disable=SC2086
+# What a plan is made from; runs below find it where the model is the same.
+for name in $models; do "$program" bench machine -m "$work/$name" --device "$device" --file-size 64MiB $copies; done
 for direction in h2d d2h both; do "$program" bench copy --direction "$direction" --device "$device" $copies; done
 for name in $models; do
   for prompt in $prompts; do

@@ -51,6 +51,9 @@ void BenchCommand::add_machine() {
   c->add_flag("--refresh", machine_.refresh, "measures, whatever is kept from before");
   add_kernels(*c, machine_, machine_.dtype, "auto|bfloat16|float32");
   c->add_option("--kv-dtype", machine_.kv_dtype, "auto: as --dtype")->capture_default_str()->type_name("auto|int8");
+  c->add_option("--device", machine_.device, "a GPU that is measured too: its link, products, attention")
+      ->capture_default_str()
+      ->type_name("auto|cpu|cuda[:N]|emulated[:SEED]");
   add_size(*c, "--file-size", machine_.file_bytes, "of a temporary file that is read where the model's shards have less [512MiB]");
   add_common(*c, machine_, "of every figure, at least");
   c->footer(

@@ -27,6 +27,7 @@ struct MachineBench : BenchOptions {
   std::string dtype = "auto";             ///< auto (as the model) | bfloat16 | float32: activations
   std::string kv_dtype = "auto";          ///< auto (as dtype) | int8
   double seconds = 18;                    ///< of measuring
+  std::string device = "auto";            ///< as EngineOptions: a GPU is measured too
   std::filesystem::path cache;            ///< folder in which profiles are kept; empty: $XDG_CACHE_HOME/moegen, or ~/.cache/moegen
   bool refresh = false;                   ///< measure, whatever is kept there
 };

@@ -94,6 +94,7 @@ void find_rates(ModelSetup& m, const EngineOptions& options) {
   in.cpu_path = options.cpu_path;
   in.threads = m.pool.size();
   in.directory = options.model;
+  in.device = m.gpu ? m.gpu->device.get() : nullptr;
   in.build = version_text().substr(0, version_text().find('\n'));
   std::optional<MachineProfile> profile = kept_profile(in);
   if (!profile && options.measure_from && m.budget.weight_bytes >= *options.measure_from && m.budget.host_memory >= kLeastMemory) {
@@ -173,7 +174,8 @@ ModelSetup::ModelSetup(const EngineOptions& options)
     input.cpu_attention_share = options.cpu_attention_share;
     budget.device = &gpu->budget;
   }
-  if (!gpu || !options.machine_file.empty()) find_rates(*this, options);
+  // What an emulated GPU takes says nothing about any machine.
+  if (!gpu || !options.machine_file.empty() || options.device.starts_with("cuda")) find_rates(*this, options);
   if (gpu && machine) {
     if (!machine->gpu || !machine->link)
       throw_error(ErrorCode::invalid_argument, "{}: --device {} is planned with the rates of `gpu` and `link`, which it has not",

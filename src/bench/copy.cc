@@ -4,10 +4,10 @@
 #include "api/gpu_setup.h"
 #include "base/checked.h"
 #include "base/error.h"
-#include "bench/link.h"
 #include "bench/report.h"
 #include "bench/setup.h"
 #include "moegen/bench.h"
+#include "profile/link_copy.h"
 
 namespace moegen {
 namespace {

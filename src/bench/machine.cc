@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <optional>
 
+#include "api/gpu_setup.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/size.h"
 #include "bench/report.h"
 #include "bench/setup.h"
 #include "checkpoint/checkpoint.h"
@@ -42,6 +44,7 @@ std::vector<Line> lines_of(const Machine& m) {
   for (const Machine::Peak& p : m.cpu.peaks)
     add(fmt::format("multiply {} {}", p.dtype == DType::bf16 ? "bf16" : "f32", p.path), "threads", "GFLOP/s", p.flops);
   add("DRAM read", "threads", "GB/s", m.dram.by_threads);
+  if (m.gpu) add("GPU, expert", "tokens", "GFLOP/s", m.gpu->products);
   if (m.ssd) {
     for (const auto& [depth, curve] : m.ssd->by_depth.lines) add(fmt::format("storage, {} at a time", depth), "bytes", "GB/s", curve);
   }
@@ -89,8 +92,17 @@ void print(const Machine& m, std::ostream& out) {
   if (m.steps)
     out << fmt::format("fixed: fork and join {:.2g} us, a pass {:.2g} us\n", m.steps->fork_join_seconds * 1e6, m.steps->pass_seconds * 1e6);
   if (m.ssd) out << "storage: " << m.ssd->note << "\n";
-  out << "GPU: none measured, this version computes on the CPU\n"
-      << fmt::format("noise: (90th - 10th percentile) / median of a rate's samples, in % the median and the largest of a line; of all {}\n",
+  if (m.gpu) {
+    const Machine::Gpu& g = *m.gpu;
+    out << fmt::format("GPU: {}, {} free, {:.0f} GB/s of weights for one row; attention of prompts {:.0f} GFLOP/s, of generated tokens {:.0f} GB/s\n",
+                       g.name, format_bytes(g.memory_bytes), g.memory_bandwidth / 1e9, g.attention_flops.value_or(0) / 1e9,
+                       g.attention_bandwidth.value_or(0) / 1e9)
+        << fmt::format("link: to the GPU {:.1f} GB/s, back {:.1f}, both at once {:.1f} together\n", m.link->h2d / 1e9, m.link->d2h / 1e9,
+                       m.link->both.value_or(0) / 1e9);
+  } else {
+    out << "GPU: none measured; --device cuda measures one\n";
+  }
+  out << fmt::format("noise: (90th - 10th percentile) / median of a rate's samples, in % the median and the largest of a line; of all {}\n",
                      noise_text(all));
 }
 
@@ -121,6 +133,10 @@ void bench_machine(const MachineBench& options, std::ostream& out) {
   in.file_bytes = options.file_bytes;
   in.effort = {options.samples, options.seconds};
   in.refresh = options.refresh;
+  EngineOptions engine;
+  engine.device = options.device;
+  const std::unique_ptr<Device> device = open_device(engine);
+  in.device = device.get();
   if (!options.cache.empty()) in.cache = options.cache;
   nlohmann::ordered_json about =
       about_bench("machine", select_kernels(options.cpu_path).name, options.threads > 0 ? options.threads : usable_cores());

@@ -3,13 +3,13 @@
 
 #include "api/gpu_setup.h"
 #include "base/error.h"
-#include "bench/link.h"
 #include "bench/model_cost.h"
 #include "bench/report.h"
 #include "bench/setup.h"
 #include "checkpoint/checkpoint.h"
 #include "moegen/bench.h"
 #include "moegen/engine.h"
+#include "profile/link_copy.h"
 
 namespace moegen {
 namespace {

@@ -160,6 +160,7 @@ struct GpuAttention {
   [[nodiscard]] constexpr int value_dim() const { return latent_dim > 0 ? latent_dim : head_dim; }
 };
 constexpr int kGpuAttentionWarps = 4;
+constexpr int kGpuTileRows = 8;  ///< queries x heads of a KV head that read pages together, where it is not more heads
 constexpr int kGpuMaxValueDim = 512;
 
 /// logits -> chosen experts and their weights, as model/router.h; logits are overwritten.

@@ -10,11 +10,6 @@
 #include "base/size.h"
 
 namespace moegen {
-namespace {
-
-constexpr int64_t kTileRows = 8;  // queries x heads of a KV head that read pages together
-
-}  // namespace
 
 KvStager::KvStager(Device& device, const Stream& compute, const ModelSpec& spec, const Plan& plan, const GpuBuffers& buffers)
     : device_(device),
@@ -118,7 +113,7 @@ void KvStager::add_rows(Cut& cut, const Part& part) const {
   const auto end = static_cast<int32_t>(part.position + part.count);
   MicroBatch& batch = cut.batches.back();
   const AttentionSpec& a = spec_.layers.front().attention;
-  const int64_t queries = std::max<int64_t>(1, kTileRows * a.num_kv_heads / a.num_heads);
+  const int64_t queries = std::max<int64_t>(1, kGpuTileRows * a.num_kv_heads / a.num_heads);
   for (int32_t i = 0; i < part.count; ++i) cut.rows.push_back({static_cast<int32_t>(part.position) + i, slot, end});
   for (int32_t i = 0; i < part.count; i += static_cast<int32_t>(queries)) {
     const auto count = static_cast<int32_t>(std::min<int64_t>(queries, part.count - i));

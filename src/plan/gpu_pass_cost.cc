@@ -115,8 +115,10 @@ GpuPassCosts::GpuPassCosts(const ModelSpec& spec, const ModelWork& work, const M
   ssd_rate_ = *machine.ssd->read_bandwidth;
 }
 
-double GpuPassCosts::product_seconds(double flops, double bytes) const {
-  return std::max(flops / machine_.gpu->bf16_flops, bytes / machine_.gpu->memory_bandwidth);
+double GpuPassCosts::product_seconds(double flops, double bytes, double rows) const {
+  const Machine::Gpu& gpu = *machine_.gpu;
+  const double rate = gpu.products.empty() || rows <= 0 ? gpu.bf16_flops : gpu.products.at(rows);
+  return std::max(flops / rate, bytes / gpu.memory_bandwidth);
 }
 
 // As many as leave room in the rings for the next ones.
@@ -144,14 +146,15 @@ void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host,
   const double decode_keys = keys_seen(l, load.decodes, load.decode_keys);
   const double prompt_keys = keys_seen(l, load.prompt_tokens, load.prompt_keys);
   const double on_cpu = in_host * plan_.cpu_attention_share;
-  const double rate = kAttentionRate * machine_.gpu->bf16_flops;
+  const Machine::Gpu& gpu = *machine_.gpu;
+  const double rate = gpu.attention_flops.value_or(kAttentionRate * gpu.bf16_flops);
   const double kv_bytes = decode_keys * w.kv_bytes;
 
   Piece products{"projections", static_cast<int64_t>(l)};
   products.joins = l > 0 && cpu_experts_.any();
   products.read_bytes = w.fixed_bytes * fixed_stored_;
   products.copy_bytes = w.fixed_bytes * (1 - fixed_on_device_) + (l == 0 ? tokens * spec_.hidden * kElementBytes : 0);
-  const double product = product_seconds(tokens * w.fixed_flops, w.fixed_bytes) + kStepSeconds;
+  const double product = product_seconds(tokens * w.fixed_flops, w.fixed_bytes, tokens) + kStepSeconds;
   const double prompt_flops = prompt_keys * w.prompt_key_flops + std::max(0.0, load.chunk_ends - load.prompt_tokens) * w.expansion_flops;
   const double prompts = prompt_flops / rate;
   products.gpu_seconds = product;
@@ -164,7 +167,8 @@ void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host,
 
   Piece attend{"attention", static_cast<int64_t>(l)};
   attend.copy_bytes = (in_host - on_cpu) * kv_bytes + on_cpu * load.decodes * w.query_bytes;
-  const double decodes = (1 - on_cpu) * std::max(decode_keys * w.key_flops / rate, kv_bytes / machine_.gpu->memory_bandwidth);
+  const double decodes = (1 - on_cpu) * (gpu.attention_bandwidth ? kv_bytes / *gpu.attention_bandwidth
+                                                                 : std::max(decode_keys * w.key_flops / rate, kv_bytes / gpu.memory_bandwidth));
   attend.gpu_seconds = prompts + decodes;
   attend.parts = parts_of(attend);
   pieces.push_back(attend);
@@ -181,10 +185,10 @@ void GpuPassCosts::add_experts(size_t l, const PassLoad& load, std::vector<Piece
   const double met = mlp.dense() ? 0 : touched_experts(mlp, tokens) / mlp.num_experts;
   const double copied = plan_.static_batches ? 1 : met;
   const double flops = mlp.dense() ? 0 : tokens * mlp.top_k * w.expert_flops;
-  const double seconds = product_seconds(flops, w.expert_bytes * met) + kStepSeconds;
   // Tokens spread evenly, so experts are alike.
+  const double rows = mlp.dense() ? 0 : tokens * mlp.top_k / (mlp.num_experts * met);
+  const double seconds = product_seconds(flops, w.expert_bytes * met, rows) + kStepSeconds;
   const double streamed = mlp.num_experts * met * (1 - experts_on_device_);
-  const double rows = streamed > 0 ? tokens * mlp.top_k / (mlp.num_experts * met) : 0;
   const double on_cpu = streamed > 0 ? cpu_experts_.share_of(streamed, rows) : 0;
   Piece stay{"experts", static_cast<int64_t>(l)};
   stay.gpu_seconds = seconds * experts_on_device_;
@@ -211,7 +215,7 @@ void GpuPassCosts::add_head(const PassLoad& load, std::vector<Piece>& pieces, Pa
   Piece head{"logits"};
   head.copy_bytes = bytes * (1 - fixed_on_device_);
   head.read_bytes = bytes * fixed_stored_;
-  head.gpu_seconds = product_seconds(flops, bytes) + kStepSeconds;
+  head.gpu_seconds = product_seconds(flops, bytes, load.logit_rows) + kStepSeconds;
   head.parts = parts_of(head);
   pieces.push_back(head);
   cost.logits += head.gpu_seconds;

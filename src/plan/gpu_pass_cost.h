@@ -23,8 +23,8 @@ struct PassTask {
 /// own resource, run on a virtual clock.
 ///   SSD -> DRAM -> h2d -> GPU, each copy as soon as there is room in its ring; experts of small passes only behind their router;
 ///   attention of the CPU's share beside the GPU's; experts of a layer when both are done.
-/// Rates are the machine's own: products take max(FLOPs at the GPU's peak, weights at HBM's bandwidth), copies their link's rate, KV on the
-/// CPU what the link leaves of DRAM. Pure.
+/// Rates are the machine's own: products take max(FLOPs at the GPU's rate for their rows, or its peak, weights at HBM's bandwidth), copies their
+/// link's rate, KV on the CPU what the link leaves of DRAM. Pure.
 class GpuPassCosts {
  public:
   /// All must outlive it. The plan is one for a GPU. Throws Error(unsupported) where weights stream from storage whose rate is not known.
@@ -55,7 +55,7 @@ class GpuPassCosts {
   void add_experts(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const;
   void add_head(const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const;
   [[nodiscard]] double parts_of(const Piece& piece) const;
-  [[nodiscard]] double product_seconds(double flops, double bytes) const;
+  [[nodiscard]] double product_seconds(double flops, double bytes, double rows) const;
 
   const ModelSpec& spec_;
   const ModelWork& work_;

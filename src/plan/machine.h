@@ -90,12 +90,16 @@ struct Machine {
     double bf16_flops = 0;
     std::optional<double> fp8_flops;
     double memory_bandwidth = 0;
+    Curve products;                             ///< FLOP/s of an expert over its tokens, weights from device memory
+    std::optional<double> attention_flops;      ///< of prompts
+    std::optional<double> attention_bandwidth;  ///< of K and V that generated tokens see
     bool operator==(const Gpu&) const = default;
   };
   /// Between host and GPU.
   struct Link {
     double h2d = 0;
     double d2h = 0;
+    std::optional<double> both;  ///< at once, the sum
     bool operator==(const Link&) const = default;
   };
   /// Multiply-adds in registers: FLOP/s over threads.

@@ -135,13 +135,21 @@ Surface parse_surface(const Json& parent, const char* field, const char* line, c
 }
 
 Machine::Gpu parse_gpu(const Json& json, const std::string& where) {
-  const Config c = fields(json, where, {"name", "memory_bytes", "bf16_flops", "fp8_flops", "memory_bandwidth"});
-  return {c.text("name", ""), bytes(c, "memory_bytes"), rate(c, "bf16_flops"), rate_or_none(c, "fp8_flops"), rate(c, "memory_bandwidth")};
+  const Config c = fields(
+      json, where, {"name", "memory_bytes", "bf16_flops", "fp8_flops", "memory_bandwidth", "products", "attention_flops", "attention_bandwidth"});
+  return {c.text("name", ""),
+          bytes(c, "memory_bytes"),
+          rate(c, "bf16_flops"),
+          rate_or_none(c, "fp8_flops"),
+          rate(c, "memory_bandwidth"),
+          parse_curve(json, "products", where),
+          rate_or_none(c, "attention_flops"),
+          rate_or_none(c, "attention_bandwidth")};
 }
 
 Machine::Link parse_link(const Json& json, const std::string& where) {
-  const Config c = fields(json, where, {"h2d", "d2h"});
-  return {rate(c, "h2d"), rate(c, "d2h")};
+  const Config c = fields(json, where, {"h2d", "d2h", "both"});
+  return {rate(c, "h2d"), rate(c, "d2h"), rate_or_none(c, "both")};
 }
 
 Machine::Cpu parse_cpu(const Json& json, const std::string& where) {
@@ -312,9 +320,12 @@ OrderedJson to_json(const Machine& m) {
                    {"memory_bytes", m.gpu->memory_bytes},
                    {"bf16_flops", m.gpu->bf16_flops},
                    {"fp8_flops", or_null(m.gpu->fp8_flops)},
-                   {"memory_bandwidth", m.gpu->memory_bandwidth}};
+                   {"memory_bandwidth", m.gpu->memory_bandwidth},
+                   {"products", to_json(m.gpu->products)},
+                   {"attention_flops", or_null(m.gpu->attention_flops)},
+                   {"attention_bandwidth", or_null(m.gpu->attention_bandwidth)}};
   }
-  if (m.link) json["link"] = {{"h2d", m.link->h2d}, {"d2h", m.link->d2h}};
+  if (m.link) json["link"] = {{"h2d", m.link->h2d}, {"d2h", m.link->d2h}, {"both", or_null(m.link->both)}};
   json["cpu"] = to_json(m.cpu);
   json["dram"] = {{"bytes", m.dram.bytes}, {"bandwidth", number(m.dram.bandwidth)}, {"by_threads", to_json(m.dram.by_threads)}};
   json["ssd"] = nullptr;

@@ -44,7 +44,12 @@ std::vector<FileReader> open_shards(const fs::path& directory, uint64_t least_by
   std::sort(paths.begin(), paths.end());
   std::vector<FileReader> files;
   uint64_t bytes = 0;
-  for (const fs::path& path : paths) bytes += files.emplace_back(path).size();
+  for (const fs::path& path : paths) {
+    FileReader file(path);
+    if (file.size() < kBlocks[0]) continue;
+    bytes += file.size();
+    files.push_back(std::move(file));
+  }
   if (bytes < least_bytes) files.clear();
   return files;
 }
@@ -91,6 +96,9 @@ class Reads {
 
   // Whether some file has a block of that size.
   [[nodiscard]] bool holds(uint32_t block) const { return block <= most_; }
+
+  // That the engine reads, or less where no file is as large.
+  [[nodiscard]] uint32_t piece() const { return static_cast<uint32_t>(std::min<uint64_t>(kReadPieceBytes, most_ / kReadAlignment * kReadAlignment)); }
 
   // Bytes/s of some reads of `block` bytes, `depth` under way; of as many as there are until `stop`, if it is given.
   double rate(unsigned depth, uint32_t block, const std::atomic<bool>* stop = nullptr) {
@@ -213,10 +221,10 @@ Together read_beside(const fs::path& directory, uint64_t file_bytes, const std::
   while (seconds < effort.seconds || static_cast<int>(read_shares.size()) < effort.rounds) {
     seconds += seconds_of([&] {
       const double compute_alone = compute();
-      const double reads_alone = reads.rate(kReadDepth, kReadPieceBytes);
+      const double reads_alone = reads.rate(kReadDepth, reads.piece());
       std::atomic<bool> stop{false};
       double reads_together = 0;
-      std::thread reader([&] { reads_together = reads.rate(kReadDepth, kReadPieceBytes, &stop); });
+      std::thread reader([&] { reads_together = reads.rate(kReadDepth, reads.piece(), &stop); });
       const double compute_together = compute();
       stop = true;
       reader.join();

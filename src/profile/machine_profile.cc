@@ -108,7 +108,7 @@ std::string profile_key(const ProfileInput& in) {
   const ModelSpec spec = in.spec != nullptr ? *in.spec : default_model();
   const nlohmann::json key = {{"format", kFormat},
                               {"cpu", cpu_name()},
-                              {"gpu", nullptr},
+                              {"gpu", in.device != nullptr ? nlohmann::json(in.device->name()) : nlohmann::json(nullptr)},
                               {"path", std::string(select_kernels(in.cpu_path).name)},
                               {"threads", in.threads > 0 ? in.threads : usable_cores()},
                               {"linux", kernel_release()},

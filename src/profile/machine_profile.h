@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "device/device.h"
 #include "plan/machine.h"
 #include "profile/sampling.h"
 #include "spec/model_spec.h"
@@ -27,6 +28,7 @@ struct ProfileInput {
   std::filesystem::path cache = default_cache_folder();  ///< where profiles are kept; empty: nowhere
   bool refresh = false;                                  ///< measure, whatever is kept there
   std::string build;                                     ///< of moegen, written beside the figures
+  Device* device = nullptr;                              ///< a GPU to measure too
 
   /// $XDG_CACHE_HOME/moegen, else ~/.cache/moegen; empty where neither is known.
   static std::filesystem::path default_cache_folder();

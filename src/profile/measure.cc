@@ -11,6 +11,7 @@
 #include "profile/attention_work.h"
 #include "profile/disk.h"
 #include "profile/gemm_work.h"
+#include "profile/gpu_rates.h"
 #include "profile/machine_profile.h"
 #include "profile/roofs.h"
 #include "profile/row_work.h"
@@ -29,6 +30,7 @@ constexpr double kLinears = 0.22;
 constexpr double kDecode = 0.1;
 constexpr double kPrefill = 0.06;
 constexpr double kRows = 0.1;
+constexpr double kGpu = 0.3;  // beside all others
 
 // Up to 24 rows weights are streamed, beyond that rows are packed: both sides of that have a point.
 constexpr int64_t kMlpTokens[] = {1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 512, 1024};
@@ -191,6 +193,11 @@ Machine measure_machine(const ProfileInput& in) {
     const DType weights = spec.dtype == DType::f32 ? DType::f32 : DType::bf16;  // f16 has the size of the latter
     const Workbench bench{kernels, pool, in.act, weights, memory};
     const ModelShapes shapes = shapes_of(spec);
+    if (in.device != nullptr) {
+      GpuRates rates = measure_gpu(*in.device, {shapes, in.act, in.kv_dtype, in.memory, in.effort.part(kGpu)});
+      m.gpu = std::move(rates.gpu);
+      m.link = rates.link;
+    }
     m.steps = measure_steps(shapes, in.kv_dtype, bench, in.effort);
     if (m.ssd->read_bandwidth) {
       const Together together = measure_beside(in, shapes, bench, in.effort.part(kBeside));

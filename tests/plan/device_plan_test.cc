@@ -71,8 +71,12 @@ class DevicePlanTest : public ::testing::Test {
     in_.max_model_len = 256;
     device_.units = units_;
     device_.weight_bytes = in_.weight_bytes;
-    machine_.gpu = Machine::Gpu{"round", 16 * kMiB, 1e14, {}, 1e12};
-    machine_.link = Machine::Link{2e10, 2e10};
+    machine_.gpu.emplace();
+    machine_.gpu->memory_bytes = 16 * kMiB;
+    machine_.gpu->bf16_flops = 1e14;
+    machine_.gpu->memory_bandwidth = 1e12;
+    machine_.link.emplace();
+    machine_.link->h2d = machine_.link->d2h = 2e10;
   }
 
   static uint64_t sum_of(const std::vector<std::pair<std::string, uint64_t>>& memory) {

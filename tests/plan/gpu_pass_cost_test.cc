@@ -39,8 +39,12 @@ class GpuPassCostTest : public ::testing::Test {
         work_(model_work(spec_, table_, DType::bf16, DType::bf16)),
         units_(weight_units(table_, DType::bf16)),
         machine_(round_machine()) {
-    machine_.gpu = Machine::Gpu{"round", 16 * kGiB, 1e14, {}, 1e12};
-    machine_.link = Machine::Link{2e10, 2e10};
+    machine_.gpu.emplace();
+    machine_.gpu->memory_bytes = 16 * kGiB;
+    machine_.gpu->bf16_flops = 1e14;
+    machine_.gpu->memory_bandwidth = 1e12;
+    machine_.link.emplace();
+    machine_.link->h2d = machine_.link->d2h = 2e10;
     in_ = budget_for(spec_, units_, 64 * kGiB);
     in_.gpu = GpuInput{&work_, 8 * kGiB, uint64_t{1} << 40, false, 0, 0.0};
   }
@@ -112,6 +116,23 @@ TEST_F(GpuPassCostTest, AFasterResourceIsNeverSlower) {
       *rate /= 2;
     }
   }
+}
+
+TEST_F(GpuPassCostTest, MeasuredRatesTakeTheirPlace) {
+  in_.gpu->device_memory = 60 * kGiB;
+  in_.gpu->device_weights = 50 * kGiB;  // all stay
+  const PassCost few = cost(decodes(128, 500)), many = cost(prompts(100, 160));
+  machine_.gpu->products = {{{8, 1e12, 0}, {1000, 5e13, 0}}};
+  machine_.gpu->attention_flops = 1e12;
+  machine_.gpu->attention_bandwidth = 1e11;
+  const PassCost few_measured = cost(decodes(128, 500)), many_measured = cost(prompts(100, 160));
+  // 128 tokens x 8 experts of 128: 8 tokens an expert.
+  const auto layers = static_cast<double>(work_.layers.size());
+  const double flops = layers * 128 * 8 * 3 * 2 * 2048 * 768;
+  EXPECT_NEAR(few_measured.experts - few.experts, flops / 1e12 - layers * work_.layers[0].expert_bytes / 1e12, 0.02 * few_measured.experts);
+  EXPECT_NEAR(many_measured.experts, many.experts * 2, 0.05 * many_measured.experts) << "half the peak at 1,000 tokens an expert";
+  EXPECT_NEAR(few_measured.attention, few.attention * 10, 1e-6 * few_measured.attention);
+  EXPECT_NEAR(many_measured.attention, many.attention * 70, 1e-6 * many_measured.attention);
 }
 
 TEST_F(GpuPassCostTest, WhatStaysCrossesNoLink) {

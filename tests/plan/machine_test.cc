@@ -25,6 +25,10 @@ const char* const kFile = R"({"name": "A5000 box", "gpu": {"name": "A5000", "mem
 Machine full() {
   Machine m = parse_machine(Json::parse(kFile), "here");
   m.gpu->fp8_flops = 1e14;
+  m.gpu->products = line(1, 1e12, 4096, 7e13);
+  m.gpu->attention_flops = 3e13;
+  m.gpu->attention_bandwidth = 6e11;
+  m.link->both = 40e9;
   m.cpu.path = "avx2";
   m.cpu.peaks = {{"avx2", DType::f32, line(1, 1e11, 2, 2e11)}, {"avx512", DType::bf16, line(1, 3e11, 2, 5e11)}};
   m.dram.by_threads = line(1, 27e9, 2, 33e9);

@@ -8,9 +8,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "base/file.h"
+#include "device/emulated/emulated_device.h"
+#include "kernels/cuda/emulated/emulated_kernels.h"
 #include "plan/machine_file.h"
 #include "profile/disk.h"
+#include "profile/gpu_rates.h"
 #include "profile/shapes.h"
 #include "tests/support/errors.h"
 #include "tests/support/temp_dir.h"
@@ -92,6 +96,33 @@ TEST_F(MachineProfileTest, HasEveryStepOfTheModel) {
   EXPECT_GT(m.steps->fork_join_seconds, 0);
   EXPECT_GT(m.steps->pass_seconds, 0);
   EXPECT_TRUE(parse_machine(nlohmann::json::parse(to_json(m).dump()), "text") == m);
+}
+
+TEST_F(MachineProfileTest, MeasuresAGpuToo) {
+  const std::string without = profile_key(input_);
+  EmulatedDevice device(emulated_kernels(), {.seed = 3});
+  input_.device = &device;
+  EXPECT_NE(profile_key(input_), without);
+  for (const bool latent : {false, true}) {
+    if (latent) {
+      AttentionSpec& a = spec_.layers[0].attention;
+      a.latent = {32, 32, 16, 8, 16};
+      a.num_kv_heads = 1;
+      a.head_dim = 40;
+    }
+    const Machine m = measure_machine(input_);
+    ASSERT_TRUE(m.gpu && m.link);
+    EXPECT_EQ(m.gpu->name, device.name());
+    EXPECT_GT(m.gpu->memory_bytes, 0);
+    ASSERT_FALSE(m.gpu->products.empty());
+    EXPECT_EQ(m.gpu->products.best(), m.gpu->bf16_flops);
+    for (const double rate : {m.gpu->memory_bandwidth, m.gpu->attention_flops.value_or(0), m.gpu->attention_bandwidth.value_or(0), m.link->h2d,
+                              m.link->d2h, m.link->both.value_or(0)})
+      EXPECT_GT(rate, 0);
+    EXPECT_TRUE(parse_machine(nlohmann::json::parse(to_json(m).dump()), "text") == m);
+  }
+  input_.memory = 1 << 14;
+  EXPECT_THROW(static_cast<void>(measure_gpu(device, {shapes_of(spec_), DType::bf16, DType::bf16, input_.memory, {}})), Error);
 }
 
 TEST_F(MachineProfileTest, MeasuresLatentAttention) {
@@ -211,6 +242,15 @@ TEST(Disk, ReadsShardsWhereTheyAreLargeEnough) {
   EXPECT_EQ(shards.by_depth.lines.front().curve.points.back().x, 2 * kTiny);  // 4 MiB are more than there are
   EXPECT_THAT(temporary.note, HasSubstr("temporary file of 4.0 MiB"));
   EXPECT_EQ(temporary.by_depth.lines.front().curve.points.back().x, 4 * kTiny);
+}
+
+TEST(Disk, AFileSmallerThanAPieceHasRatesToo) {
+  const TempDir dir;
+  const Machine::Ssd ssd = disk_profile(dir.path(), kLeastFileBytes, {1, 0.01});
+  if (!ssd.read_bandwidth) GTEST_SKIP() << ssd.note;
+  const Together t = read_beside(dir.path(), kLeastFileBytes, [] { return 1.0; }, {1, 0.01});
+  EXPECT_GT(t.reads, 0);
+  EXPECT_EQ(t.compute, 1);
 }
 
 TEST(Disk, SaysWhyThereIsNoRate) {

@@ -14,6 +14,7 @@ namespace {
 #define MOEGEN_HOURS "T(" MOEGEN_COUNT "H(" MOEGEN_COUNT "M(" MOEGEN_COUNT "S)?)?|" MOEGEN_COUNT "M(" MOEGEN_COUNT "S)?|" MOEGEN_COUNT "S)"
 #define MOEGEN_DAYS "(" MOEGEN_COUNT "Y(" MOEGEN_COUNT "M(" MOEGEN_COUNT "D)?)?|" MOEGEN_COUNT "M(" MOEGEN_COUNT "D)?|" MOEGEN_COUNT "D)"
 #define MOEGEN_LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+#define MOEGEN_SHORT_LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,28}[A-Za-z0-9])?"
 
 struct Format {
   std::string_view name;
@@ -26,7 +27,7 @@ constexpr Format kFormats[] = {
     {"date-time", MOEGEN_DATE "T" MOEGEN_TIME},
     {"uuid", "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"},
     {"email", "[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@(" MOEGEN_LABEL "\\.)+[A-Za-z]{2,24}"},
-    {"hostname", "(" MOEGEN_LABEL "\\.)*" MOEGEN_LABEL},
+    {"hostname", "(" MOEGEN_SHORT_LABEL "\\.){0,7}" MOEGEN_SHORT_LABEL "|(" MOEGEN_LABEL "\\.){0,2}" MOEGEN_LABEL},  // 253 characters at most
     {"duration", "P(" MOEGEN_DAYS "(" MOEGEN_HOURS ")?|" MOEGEN_HOURS "|" MOEGEN_COUNT "W)"},
     {"ipv6",  // one run of groups may be left out
      "(" MOEGEN_HEX ":){7}(" MOEGEN_HEX "|:)|(" MOEGEN_HEX ":){1,6}:|(" MOEGEN_HEX ":){1,6}:" MOEGEN_HEX "|(" MOEGEN_HEX ":){1,5}(:" MOEGEN_HEX
@@ -43,6 +44,7 @@ constexpr Format kFormats[] = {
 #undef MOEGEN_HOURS
 #undef MOEGEN_DAYS
 #undef MOEGEN_LABEL
+#undef MOEGEN_SHORT_LABEL
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "grammar/categories.h"
+#include "grammar/char_classes.h"
 
 namespace moegen::grammar {
 namespace {
@@ -18,50 +19,6 @@ using Kind = Pattern::Kind;
 
 [[noreturn]] void unsupported(std::string_view what, size_t at) { throw_error(ErrorCode::unsupported, "{} at offset {} is not supported", what, at); }
 [[noreturn]] void invalid(std::string_view what, size_t at) { throw_error(ErrorCode::invalid_argument, "{} at offset {}", what, at); }
-
-CodePoints digits() { return {'0', '9'}; }
-
-CodePoints word() {
-  CodePoints out{'a', 'z'};
-  out.add('A', 'Z');
-  out.add('0', '9');
-  out.add('_', '_');
-  return out;
-}
-
-CodePoints spaces() {
-  CodePoints out{'\t', '\r'};
-  out.add(' ', ' ');
-  for (const uint32_t c : {0xA0U, 0x1680U, 0x2028U, 0x2029U, 0x202FU, 0x205FU, 0x3000U, 0xFEFFU}) out.add(c, c);
-  out.add(0x2000, 0x200A);
-  return out;
-}
-
-CodePoints line_ends() {
-  CodePoints out{'\n', '\n'};
-  out.add('\r', '\r');
-  out.add(0x2028, 0x2029);
-  return out;
-}
-
-std::optional<CodePoints> class_escape(char c) {
-  switch (c) {
-    case 'd':
-      return digits();
-    case 'D':
-      return digits().inverted();
-    case 'w':
-      return word();
-    case 'W':
-      return word().inverted();
-    case 's':
-      return spaces();
-    case 'S':
-      return spaces().inverted();
-    default:
-      return std::nullopt;
-  }
-}
 
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -170,7 +127,7 @@ class Parser {
         return Pattern::of(char_class());
       case '.':
         ++pos_;
-        return Pattern::of(line_ends().inverted());
+        return Pattern::of(any_but_line_ends());
       case '^':
         ++pos_;
         return {Kind::begin, {}, {}, 0, 0};
@@ -185,7 +142,7 @@ class Parser {
         if (int ignored = 0; counts(ignored, ignored)) invalid("a quantifier of nothing", start);
         break;
       case '\\':
-        return Pattern::of(escape(false));
+        return Pattern::of(escape(false, false));
       default:
         break;
     }
@@ -210,11 +167,11 @@ class Parser {
   }
 
   // Behind it the position is behind the escape.
-  CodePoints escape(bool in_class) {
+  CodePoints escape(bool in_class, bool wide) {
     const size_t start = pos_++;
     if (done()) invalid("a '\\' with nothing behind it", start);
     const char c = text_[pos_];
-    if (auto set = class_escape(c)) return ++pos_, std::move(*set);
+    if (auto set = class_escape(c, wide)) return ++pos_, std::move(*set);
     if (c == '0' && (pos_ + 1 == text_.size() || hex_value(text_[pos_ + 1]) < 0)) return ++pos_, CodePoints(0, 0);
     if (c >= '0' && c <= '9') unsupported("a backreference", start);
     if (c == 'k') unsupported("a backreference", start);
@@ -255,6 +212,7 @@ class Parser {
   CodePoints hex_escape(size_t start) {
     uint32_t c = 0;
     if (take("u{")) {
+      if (peek() == '}') invalid("an escape with a wrong number of hexadecimal digits", start);
       while (peek() != '}') c = std::min(0x110000U, c * 16 + hex_digit(start));
       ++pos_;
     } else {
@@ -281,29 +239,39 @@ class Parser {
   CodePoints char_class() {
     const size_t start = pos_++;
     const bool negated = take("^");
+    if (peek() == ']') unsupported("a class that begins with ']', which dialects read differently,", start);
     CodePoints out;
+    std::string seen;  // the letters of its class escapes
     while (peek() != ']') {
       if (done()) invalid("a '[' without its ']'", start);
       if (looking_at("[:") || looking_at("[.") || looking_at("[=")) unsupported("a POSIX class", pos_);
       if (looking_at("&&") || looking_at("--") || looking_at("~~")) unsupported("an operation on classes", pos_);
-      const CodePoints low = class_member();
+      if (peek() == '\\') seen += text_.substr(pos_ + 1, 1);
+      const CodePoints low = class_member(negated);
       if (peek() != '-' || looking_at("-]")) {
         out.add(low);
         continue;
       }
       const size_t dash = pos_++;
-      const CodePoints high = class_member();
+      const CodePoints high = class_member(negated);
       const auto single = [](const CodePoints& s) { return s.ranges().size() == 1 && s.ranges()[0].lo == s.ranges()[0].hi; };
       if (!single(low) || !single(high) || low.ranges()[0].lo > high.ranges()[0].lo) invalid("a range of characters that is none", dash);
       out.add(low.ranges()[0].lo, high.ranges()[0].lo);
     }
     ++pos_;
+    if (holds_all(seen)) out = CodePoints::all();
     return negated ? out.inverted() : out;
   }
 
-  CodePoints class_member() {
+  // [\s\S] and the like: every character is of one of the two, in all dialects.
+  static bool holds_all(std::string_view escapes) {
+    const auto has = [&](char c) { return escapes.find(c) != std::string_view::npos; };
+    return (has('d') && has('D')) || (has('w') && has('W')) || (has('s') && has('S'));
+  }
+
+  CodePoints class_member(bool wide) {
     if (done()) invalid("a class without its ']'", pos_);
-    if (peek() == '\\') return escape(true);
+    if (peek() == '\\') return escape(true, wide);
     const uint32_t c = take_code_point();
     return {c, c};
   }

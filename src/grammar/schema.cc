@@ -1,6 +1,8 @@
 #include "grammar/schema.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 
 #include "grammar/schema_compiler.h"
 
@@ -60,9 +62,22 @@ std::vector<std::string> types_of(const Place& schema) {
 }
 
 bool has_type(const Json& value, std::string_view type) {
-  if (type == "integer") return value.is_number_integer();
+  if (type == "integer") return value.is_number_integer() || (value.is_number() && std::trunc(value.get<double>()) == value.get<double>());
   if (type == "number") return value.is_number();
   return type == value.type_name();
+}
+
+// %20 and the like: a reference is a URI.
+std::string without_percents(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    uint8_t byte = 0;
+    const char* first = text.data() + i + 1;
+    const bool escape = text[i] == '%' && i + 2 < text.size() && std::from_chars(first, first + 2, byte, 16).ptr == first + 2;
+    out.push_back(escape ? static_cast<char>(byte) : text[i]);
+    i += escape ? 2 : 0;
+  }
+  return out;
 }
 
 std::string unescaped_pointer(std::string_view text) {
@@ -150,7 +165,9 @@ Place SchemaCompiler::resolve(const Place& schema) const {
   const Json* target = &root_;
   for (size_t at = 1; at < text.size();) {
     const size_t end = std::min(text.find('/', at + 1), text.size());
-    const std::string part = unescaped_pointer(std::string_view(text).substr(at + 1, end - at - 1));
+    const std::string_view written = std::string_view(text).substr(at + 1, end - at - 1);
+    std::string part = unescaped_pointer(without_percents(written));
+    if (target->is_object() && !target->contains(part)) part = unescaped_pointer(written);  // a bare '%', as some write it
     const bool index = target->is_array() && !part.empty() && part.size() < 7 && part.find_first_not_of("0123456789") == std::string::npos;
     if (target->is_object() && target->contains(part)) {
       target = &target->at(part);
@@ -243,7 +260,7 @@ void SchemaCompiler::check_disjoint(const Place& schema) const {
     apart = apart && std::find(seen.begin(), seen.end(), "object") == seen.end();
     const auto tells_apart = [&](const auto& entry) {
       std::vector<std::string> values;
-      for (const Json& v : entry.second) values.push_back(v.dump());
+      for (const Json& v : entry.second) values.push_back(v.is_number() ? Json(v.get<double>()).dump() : v.dump());  // 1 is 1.0
       std::sort(values.begin(), values.end());
       return values.size() == num_objects && std::adjacent_find(values.begin(), values.end()) == values.end();
     };

@@ -124,12 +124,16 @@ int32_t SchemaCompiler::free_number() {
 
 int32_t SchemaCompiler::number_rule(const Place& schema, bool integer) {
   constexpr size_t kMaxDivisorDigits = 4;  // a state for each remainder
+  constexpr double kBeyond = 1e18;         // what is written has at most kMaxDigits digits before the point
   NumberRange range;
   range.integer = integer;
+  bool bounded = false;
   const auto bound = [&](const char* keyword, bool lower, bool exclusive) {
     const Json* value = schema.find(keyword);
     if (value == nullptr) return;
     if (!value->is_number()) schema.invalid(keyword, "is not a number");
+    bounded = true;
+    if (lower ? value->get<double>() <= -kBeyond : value->get<double>() >= kBeyond) return;
     const auto decimal = Decimal::from(*value);
     if (!decimal) schema.unsupported(keyword, fmt::format("needs more than {} digits before or behind the point", kMaxDigits));
     std::optional<Decimal>& have = lower ? range.min : range.max;
@@ -149,7 +153,7 @@ int32_t SchemaCompiler::number_rule(const Place& schema, bool integer) {
     if (digits.empty() || digits.size() > kMaxDivisorDigits)
       schema.unsupported("multipleOf", fmt::format("of more than {} digits is not supported", kMaxDivisorDigits));
     range.multiples = {std::stoull(digits), decimal->fraction.size()};
-  } else if (!integer && !range.min && !range.max) {
+  } else if (!integer && !bounded) {
     return free_number();
   }
   const auto name = [](const std::optional<Decimal>& d) { return d ? fmt::format("{}{}.{}", d->negative ? "-" : "", d->whole, d->fraction) : ""; };

@@ -10,12 +10,13 @@
 namespace moegen::testing {
 namespace {
 
-// PCRE2 as the judge of what a pattern means.
-bool pcre_matches(const std::string& pattern, const std::string& text) {
+// PCRE2 as the judge of what a pattern means; with UCP classes are Unicode's.
+bool pcre_matches(const std::string& pattern, const std::string& text, uint32_t options = 0) {
   const std::string whole = "\\A(?:" + pattern + ")\\z";
   int error = 0;
   PCRE2_SIZE at = 0;
-  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(whole.data()), whole.size(), PCRE2_UTF | PCRE2_DOLLAR_ENDONLY, &error, &at, nullptr);
+  pcre2_code* code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(whole.data()), whole.size(), PCRE2_UTF | PCRE2_DOLLAR_ENDONLY | options, &error, &at, nullptr);
   if (code == nullptr) throw std::runtime_error("PCRE2 does not take " + pattern);
   pcre2_match_data* data = pcre2_match_data_create_from_pattern(code, nullptr);
   const int rc = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0, data, nullptr);
@@ -26,7 +27,7 @@ bool pcre_matches(const std::string& pattern, const std::string& text) {
 
 std::string random_pattern(std::mt19937& rng, int depth) {
   static const std::vector<std::string> kAtoms = {"a", "b",     "é",      "日",  "[ab]",  "[^a]",   "[^é]",    "\\d",     "\\w",     "[a-c1-3]",  "1",
-                                                  ".", "\\x61", "[^\\d]", "\\W", "[à-ÿ]", "\\p{L}", "\\P{Ll}", "\\p{^N}", "[\\pL_]", "[^\\p{Pd}]"};
+                                                  ".", "\\x61", "[^\\d]", "\\D", "[à-ÿ]", "\\p{L}", "\\P{Ll}", "\\p{^N}", "[\\pL_]", "[^\\p{Pd}]"};
   const auto pick = [&](uint32_t n) { return rng() % n; };
   if (depth == 0 || pick(4) == 0) return kAtoms[pick(static_cast<uint32_t>(kAtoms.size()))];
   std::string out;
@@ -91,6 +92,30 @@ TEST(GrammarRegex, AnchorsAtTheEnds) {
   EXPECT_FALSE(accepts(begins, R"("xab")"));
 }
 
+// What is written holds for whoever checks it: with ASCII's classes, with Unicode's, with Python's and ECMA's white space.
+TEST(GrammarRegex, ClassesHoldInAllDialects) {
+  std::mt19937 rng(3);
+  for (const char* pattern :
+       {"\\W{4}", "[^\\w]{4}", "\\D{4}", "[^\\d,]{4}", "[\\W\\d]{4}", "[^\\W]{4}", "[^\\D]{4}", "\\s{4}", "\\S{4}", "[^\\s]{4}"}) {
+    const auto grammar = regex(pattern);
+    for (int i = 0; i < 200; ++i) {
+      bool complete = false;
+      const std::string text = random_text(grammar, rng, complete, 60);
+      ASSERT_TRUE(complete) << pattern;
+      EXPECT_TRUE(pcre_matches(pattern, text, PCRE2_UCP)) << pattern << " wrote " << text;
+    }
+  }
+  for (const char* space : {"\x1C", "\x1F", "\xC2\x85", "\xEF\xBB\xBF"}) {
+    EXPECT_FALSE(accepts(regex("\\s"), space)) << static_cast<int>(space[0]);
+    EXPECT_FALSE(accepts(regex("\\S"), space)) << static_cast<int>(space[0]);
+    EXPECT_TRUE(accepts(regex("[\\s\\S]"), space)) << static_cast<int>(space[0]);
+  }
+  for (const char* word : {"é", "日", "²", "\u0663"}) EXPECT_TRUE(accepts(regex("[\\w\\W][\\D\\d]"), std::string(word) + word)) << word;
+  EXPECT_FALSE(accepts(regex("\\W"), "²"));
+  EXPECT_FALSE(accepts(regex("\\D"), "\u0663"));
+  EXPECT_TRUE(accepts(regex("\\W"), "€"));
+}
+
 TEST(GrammarRegex, QuotedTextsAreEscaped) {
   const auto g = schema(R"({"type":"string","pattern":"^[\"\\\\\n]+$"})");
   EXPECT_TRUE(accepts(g, R"("\"\\\n")"));
@@ -117,8 +142,8 @@ TEST(GrammarRegex, RefusesByName) {
   EXPECT_NE(refusal("(?i)a").find("flags"), std::string::npos);
   EXPECT_NE(refusal("a^b").find("anchor"), std::string::npos);
   EXPECT_NE(refusal("a*+").find("possessive"), std::string::npos);
-  for (const char* bad :
-       {"(", ")", "[a", "a**", "*a", "a{3,2}", "\\", "[z-a]", "\\u12", "[[:alpha:]]", "(?<n", "[\\", "a{99999}", "\\ud800", "[]", "\\p{L", "\\p"}) {
+  for (const char* bad : {"(",   ")",        "[a",      "a**", "*a",   "a{3,2}", "\\",  "[z-a]", "\\u12", "[[:alpha:]]", "(?<n",
+                          "[\\", "a{99999}", "\\ud800", "[]",  "[]a]", "[^]a]",  "[^]", "\\u{}", "\\p{L", "\\p"}) {
     EXPECT_NE(refusal(bad), "accepted") << bad;
   }
 }

@@ -60,6 +60,9 @@ const std::vector<Case>& cases() {
        {"0.26", "0.2500001", "3", "12", "12.49", "9.99"},
        {"0.25", "0.250", "12.5", "12.50", "13", "0", "100"}},
       {R"({"type":"number","minimum":-1.5,"maximum":1e2})", {"-1.5", "-1.50", "-1", "-0.1", "0", "99.9", "100", "100.0"}, {"-1.51", "-2", "100.1"}},
+      {R"({"type":"integer","minimum":-9223372036854775808,"maximum":18446744073709551615})", {"0", "-999999999999999999", "42"}, {"1.5", "1e3"}},
+      {R"({"type":"number","minimum":0,"maximum":1.7976931348623157e308})", {"0", "2.5", "999999999999999999"}, {"-1", "1e3"}},
+      {R"({"type":"number","maximum":1e20})", {"-5", "0", "123.5"}, {"1e21"}},
       {R"({"type":"integer","multipleOf":7,"minimum":-20,"maximum":1000})", {"0", "7", "-14", "994", "70"}, {"-21", "1", "1001", "77.0", "-0"}},
       {R"({"type":"integer","multipleOf":3})", {"0", "-3", "12", "999999999999999999"}, {"1", "-4", "13"}},
       {R"({"type":"integer","multipleOf":1.5})", {"0", "3", "-6"}, {"1", "2", "1.5"}},
@@ -68,11 +71,15 @@ const std::vector<Case>& cases() {
        {R"("ab")", R"("éé")", R"("abc")"},
        {R"("a")", R"("abcd")", R"("aB")"}},
       {R"({"type":"string","pattern":"x","maxLength":2})", {R"("x")", R"("ax")", R"("x\n")", R"("\"x")"}, {R"("axb")", R"("ab")", R"("")"}},
+      {R"({"type":"string","format":"hostname"})",
+       {R"("localhost")", R"("ec2-1-2-3-4.eu-west-1.compute.example.com")", R"("0123456789012345678901234567890123456789.example.com")"},
+       {R"("-a.b")", R"("a..b")", R"("a.b.c.d.e.f.g.h.i")"}},
       {R"({"type":"string","format":"email","maxLength":6})", {R"("a@b.cd")"}, {R"("ab@b.cd")"}},
       {R"({"enum":["red","green",5,null,{"a":[1,2]},""]})",
        {R"("red")", R"("green")", "5", "null", R"({"a":[1,2]})", R"({"a": [1, 2]})", R"("")"},
        {R"("blue")", "6", R"("r")"}},
       {R"({"type":"string","enum":["a",1]})", {R"("a")"}, {"1"}},
+      {R"({"type":"integer","enum":[1.0,2.5,3]})", {"1.0", "3"}, {"2.5"}},
       {R"({"const":{"x":"y"}})", {R"({"x":"y"})"}, {"{}"}},
       {R"({"anyOf":[{"type":"integer"},{"type":"string","pattern":"^a+$"}]})", {"1", R"("aa")"}, {R"("b")", "true"}},
       {R"({"oneOf":[{"type":"integer"},{"type":"string"},{"type":"null"}]})", {"1", R"("x")", "null"}, {"true"}},
@@ -82,6 +89,10 @@ const std::vector<Case>& cases() {
       {R"({"type":"object","properties":{"v":{"type":"integer"},"next":{"anyOf":[{"$ref":"#"},{"type":"null"}]}},"required":["v","next"],"additionalProperties":false})",
        {R"({"v":1,"next":null})", R"({"v":1,"next":{"v":2,"next":{"v":3,"next":null}}})"},
        {R"({"v":1})", R"({"v":1,"next":{}})"}},
+      {R"({"anyOf":[{"$ref":"#/$defs/a%20b"},{"$ref":"#/$defs/Box%3Cint%3E"},{"$ref":"#/$defs/50%"}],
+           "$defs":{"a b":{"const":1},"Box<int>":{"const":2},"50%":{"const":3}}})",
+       {"1", "2", "3"},
+       {"4"}},
       {R"({"type":"array","items":{"$ref":"#/$defs/a~1b/items"},"$defs":{"a/b":{"items":{"type":"boolean"}}}})", {"[true]"}, {"[1]"}},
       {"true", {"1", R"({"a":[null,{"b":"c"}]})", "[]", "[[],{}]", "1.5E-3"}, {"", "[", "nul", R"({"a"})"}},
       {R"({"oneOf":[{"type":"object","properties":{"k":{"const":"a"},"x":{"type":"integer"}},"required":["k","x"]},
@@ -186,6 +197,10 @@ TEST(GrammarSchema, RefusesByKeywordAndPlace) {
   expect(R"({"anyOf":[{"type":"null"}],"minimum":3})", {"'minimum'", "anyOf"});
   expect(R"({"allOf":[{"type":"null"},{"type":"null"}]})", {"'allOf'"});
   expect(R"({"oneOf":[{"type":"integer"},{"type":"number"}]})", {"'oneOf'"});
+  expect(R"({"oneOf":[{"type":"object","properties":{"k":{"const":1}},"required":["k"]},
+                      {"type":"object","properties":{"k":{"const":1.0}},"required":["k"]}]})",
+         {"'oneOf'"});
+  expect(R"({"type":"number","minimum":1e18})", {"'minimum'", "18 digits"});
   expect(R"({"type":"strin"})", {"'type'"});
   expect(R"({"type":"array","minItems":-1})", {"'minItems'"});
   expect(R"({"type":"array","items":[{}]})", {"'items'"});

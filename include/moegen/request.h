@@ -60,7 +60,8 @@ struct Chat {
   std::string chat_template;  ///< in place of the checkpoint's, or the name of one of those
   bool add_generation_prompt = true;
   bool continue_final_message = false;
-  bool parse_tool_calls = true;  ///< false, as for tool_choice "none": calls stay in the text
+  bool parse_tool_calls = true;     ///< false, as for tool_choice "none": calls stay in the text
+  bool parallel_tool_calls = true;  ///< false: of several calls the first alone is given
 };
 
 /// A conversation of one message, for Chat::messages.

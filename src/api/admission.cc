@@ -82,6 +82,7 @@ OutputContext Admission::output_context(const Chat& chat, std::string_view rende
   if (out.format == OutputFormat::none) return out;
   out.thinking = thinking_of_prompt(rendered, chat.continue_final_message);
   out.with_calls = with_tools && chat.parse_tool_calls;
+  out.one_call = !chat.parallel_tool_calls;
   if (out.with_calls) out.tools = parse_json(chat.tools, "tools");
   return out;
 }

@@ -140,7 +140,7 @@ constexpr Rule kRules[] = {
     {"spaces_between_special_tokens", kBoth, only_bool<true>},
     {"length_penalty", kBoth, only_one},
     {"modalities", kChat, read_modalities},
-    {"parallel_tool_calls", kChat, [](const Field& f, Body&) { static_cast<void>(f.boolean()); }},
+    {"parallel_tool_calls", kChat, [](const Field& f, Body& b) { b.chat.parallel_tool_calls = f.boolean(); }},
     // Accepted: they say something to a hosted service and change no answer.
     {"user", kBoth, no_effect},
     {"metadata", kBoth, no_effect},

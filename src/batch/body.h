@@ -29,8 +29,8 @@ void read_body(const nlohmann::json& json, Body& body);
 /// `prompt` of a text completion, in its four forms.
 void read_prompt(const Field& field, Body& body);
 
-/// The parts of a conversation. They become JSON texts in the form that templates expect and vLLM gives them: arguments of tool calls as
-/// objects. Contents stay as they are: only the template says what it reads (`fit_contents`).
+/// The parts of a conversation. They become JSON texts in the form that templates expect. Contents, and arguments of tool calls, stay as they
+/// are: only the template says what it reads (`fit_contents`).
 void read_messages(const Field& field, Body& body);
 void read_tools(const Field& field, Body& body);
 void read_documents(const Field& field, Body& body);

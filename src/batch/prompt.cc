@@ -65,7 +65,7 @@ void check_content(const Field& field, const OrderedJson& message, const std::st
   }
 }
 
-// OpenAI gives the arguments of a call as a string of JSON, templates expect the object; and that a message without calls has no list of them.
+// OpenAI gives the arguments of a call as a string, which has to be JSON. Templates expect that a message without calls has no list of them.
 void normalize_tool_calls(const Field& field, OrderedJson& message, const std::string& where) {
   const auto calls = message.find("tool_calls");
   if (calls == message.end()) return;
@@ -81,12 +81,10 @@ void normalize_tool_calls(const Field& field, OrderedJson& message, const std::s
     OrderedJson& function = call["function"];
     require_text(field, function, "name", where + ".tool_calls.function");
     OrderedJson& arguments = function["arguments"];
-    if (!arguments.is_string() && !arguments.is_null()) continue;
-    std::string text = arguments.is_null() ? "" : arguments.get<std::string>();
-    if (text.empty()) text = "{}";
+    if (arguments.is_null() || arguments == "") arguments = "{}";
+    if (!arguments.is_string()) continue;
     try {
-      check_members(field, parse_json(text, "arguments", {.unique_keys = true}));
-      arguments = parse_ordered_json(text, "arguments");
+      check_members(field, parse_json(arguments.get<std::string>(), "arguments", {.unique_keys = true}));
     } catch (const Error& error) {
       refuse("invalid_value", field.name, "'{}.tool_calls': {}", where, error.what());
     }

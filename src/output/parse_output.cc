@@ -90,7 +90,9 @@ std::optional<ReasoningSpan> reasoning_span(OutputFormat format, Thinking thinki
 ParsedOutput parse_output(const OutputContext& context, std::string_view text) {
   if (context.format == OutputFormat::none) return plain(text);
   try {
-    return context.format == OutputFormat::harmony ? parse_channels(context, text) : parse_tagged(context, text);
+    ParsedOutput out = context.format == OutputFormat::harmony ? parse_channels(context, text) : parse_tagged(context, text);
+    if (context.one_call && out.tool_calls.size() > 1) out.tool_calls.resize(1);
+    return out;
   } catch (const nlohmann::json::exception&) {  // a request's tools of a shape that nobody thought of
     return plain(text);
   }

@@ -17,6 +17,7 @@ struct OutputContext {
   OutputFormat format = OutputFormat::none;
   Thinking thinking = Thinking::unsaid;  ///< how the prompt ended
   bool with_calls = true;                ///< false: calls stay in the content as they are
+  bool one_call = false;                 ///< of several calls only the first is given, as in vLLM without parallel_tool_calls
   nlohmann::json tools;                  ///< the request's, for the types of values between tags; may be null
 };
 

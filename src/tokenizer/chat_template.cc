@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text_search.h"
 #include "tokenizer/python_text.h"
 #include "tokenizer/token_config.h"
 
@@ -73,7 +74,8 @@ class OpenEnd {
   [[nodiscard]] std::string cut(std::string rendered) const {
     const std::string_view tag = python::strip(kTag, python::Side::right);
     const size_t at = rendered.rfind(tag);
-    if (at == std::string::npos || rendered.find(content_) == std::string::npos) refuse("the final message does not appear in the rendered chat");
+    if (at == std::string::npos || find_text(rendered, content_) == std::string::npos)
+      refuse("the final message does not appear in the rendered chat");
     const bool spaces_kept = std::string_view(rendered).substr(at).starts_with(kTag);
     rendered.resize(at);
     if (!spaces_kept) rendered.resize(python::strip(rendered, python::Side::right).size());

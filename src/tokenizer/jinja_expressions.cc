@@ -70,6 +70,9 @@ ExprPtr ExpressionParser::seal(std::unique_ptr<Expr> e) const {
 ExprPtr ExpressionParser::make(ExprKind kind, std::vector<ExprPtr> items, std::string name) {
   auto e = std::make_unique<Expr>(Expr{.kind = kind, .line = current().line, .name = std::move(name)});
   e->items = std::move(items);
+  if (kind == ExprKind::binary || kind == ExprKind::concat) {
+    for (const ExprPtr& i : e->items) written(*i);
+  }
   return seal(std::move(e));
 }
 
@@ -83,14 +86,6 @@ std::vector<ExprPtr> items(Items&&... all) {
 }
 
 }  // namespace
-
-bool ExpressionParser::is_content(const Expr& e) const {
-  if (e.kind == ExprKind::name) return content_names_.contains(e.name);
-  if (e.kind == ExprKind::attribute) return e.name == "content";
-  if (e.kind != ExprKind::item || e.items[1]->kind != ExprKind::constant) return false;
-  const std::string* key = e.items[1]->value.text();
-  return key != nullptr && *key == "content";
-}
 
 ExprPtr ExpressionParser::expression(bool with_condition) {
   const Nesting nesting(*this);
@@ -376,6 +371,7 @@ ExprPtr ExpressionParser::test(ExprPtr of) {
   e->name = expect_name();
   while (skip_op(".")) e->name.append(".").append(expect_name());
   content_use_.as_none = content_use_.as_none || (e->name == "none" && is_content(*of));
+  if (e->name == "string" || e->name == "mapping") content_use_.examines_arguments = content_use_.examines_arguments || is_arguments(*of);
   e->items.push_back(std::move(of));
   const Token& t = current();
   const bool literal = t.kind == Token::text || t.kind == Token::integer || t.kind == Token::real || is_op("[") || is_op("{");

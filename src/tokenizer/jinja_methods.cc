@@ -2,6 +2,7 @@
 #include <array>
 #include <limits>
 
+#include "base/text_search.h"
 #include "tokenizer/jinja_format.h"
 #include "tokenizer/jinja_interpreter.h"
 #include "tokenizer/jinja_operators.h"
@@ -121,7 +122,7 @@ Value partition(const Call& c) {
   const std::string& s = c.text();
   if (p.text(0).empty()) fail("empty separator");
   const bool from_right = c.name == "rpartition";
-  const size_t at = from_right ? s.rfind(p.text(0)) : s.find(p.text(0));
+  const size_t at = from_right ? rfind_text(s, p.text(0)) : find_text(s, p.text(0));
   std::vector<Value> three;
   if (at == std::string::npos) {
     three = {c.give(from_right ? "" : s), c.give(""), c.give(from_right ? s : "")};
@@ -170,7 +171,7 @@ Value find(const Call& c) {
   const Params p(c.name, c.args, {"sub", "start", "end"}, 1);
   size_t begin = 0;
   const std::string_view s = between(c, p, 1, begin);
-  const size_t at = c.name[0] == 'r' ? s.rfind(p.text(0)) : s.find(p.text(0));
+  const size_t at = c.name[0] == 'r' ? rfind_text(s, p.text(0)) : find_text(s, p.text(0));
   if (at != std::string_view::npos) return Value(static_cast<int64_t>(begin + text::count_chars(s.substr(0, at))));
   if (c.name.ends_with("index")) fail("substring not found");
   return Value(int64_t{-1});

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/text_search.h"
 #include "tokenizer/jinja_format.h"
 #include "tokenizer/jinja_text.h"
 #include "tokenizer/python_text.h"
@@ -153,7 +154,7 @@ bool contains(Heap& heap, const Value& container, const Value& what) {
       fail(std::string("'in <string>' requires string as left operand, not ") + what.type_name());
     }
     heap.step(1 + s->size() / 16);
-    return s->find(*what.text()) != std::string::npos;
+    return find_text(*s, *what.text()) != std::string::npos;
   }
   if (const Seq* s = container.seq()) {
     for (const Value& v : s->items) {

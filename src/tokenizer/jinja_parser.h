@@ -49,6 +49,8 @@ class ExpressionParser {
   };
   Uses uses_;  // names that the macro being parsed reads
   [[nodiscard]] bool is_content(const Expr& e) const;
+  [[nodiscard]] static bool is_arguments(const Expr& e);
+  void written(const Expr& e);  // printed, or joined to a text
   ContentUse content_use_;
   std::set<std::string> content_names_ = {"content"};  // and what has been set to a content
   struct Nesting {

@@ -58,6 +58,7 @@ class Parser : public ExpressionParser {
         take();
         StmtPtr s = make(StmtKind::print);
         s->expr = tuple(true);
+        written(*s->expr);
         if (current().kind == Token::end) error("unexpected end of template, expected 'end of print statement'.");
         if (current().kind != Token::variable_end) unexpected("end of print statement");
         take();

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "base/text_search.h"
 #include "tokenizer/jinja_filters.h"
 #include "tokenizer/jinja_format.h"
 #include "tokenizer/jinja_operators.h"
@@ -28,7 +29,7 @@ std::string replaced(Heap& heap, const std::string& s, const std::string& from, 
       i += i < s.size() ? text::char_bytes(s[i]) : 1;
     }
   } else {
-    for (size_t at = s.find(from); at != std::string::npos && left > 0; at = s.find(from, done), --left) {
+    for (size_t at = find_text(s, from); at != std::string::npos && left > 0; at = find_text(s, from, done), --left) {
       heap.charge(to.size());
       heap.check_text(out.size() + (at - done) + to.size());
       out.append(s, done, at - done).append(to);
@@ -50,7 +51,9 @@ Value change_case(const FilterCall& c) {
   std::string out;  // title: words begin behind spaces, hyphens and opening brackets only
   size_t begin = 0;
   const auto word = [&](size_t end) {
-    out += python::capitalize(std::string_view(s).substr(begin, end - begin));
+    const std::string_view item = std::string_view(s).substr(begin, end - begin);
+    const size_t first = item.empty() ? 0 : text::char_bytes(item[0]);
+    out += python::upper(item.substr(0, first)) + python::lower(item.substr(first));
     begin = end;
   };
   for (size_t i = 0; i < s.size();) {

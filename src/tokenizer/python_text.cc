@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/text_search.h"
 #include "tokenizer/unicode.h"
 
 namespace moegen::python {
@@ -127,6 +128,8 @@ bool unescape(std::string_view s, std::string& out) {
       for (; n < 3 && i + n < s.size() && s[i + n] >= '0' && s[i + n] <= '7'; ++n) v = v * 8 + static_cast<char32_t>(s[i + n] - '0');
       append_utf8(out, v);
       i += n - 1;
+    } else if (c == 'N') {  // names of characters are not known here
+      return false;
     } else if (c != '\n') {  // a newline behind a backslash joins lines; other letters stay as they are
       out += '\\';
       out += c;
@@ -194,8 +197,10 @@ std::string swap_case(std::string_view s) {
   for (size_t i = 0; i < chars.size(); ++i) {
     if (is_upper_char(chars[i])) {
       append_lower(out, chars, i);
-    } else {
+    } else if (is_lower_char(chars[i])) {
       append_upper(out, chars[i], false);
+    } else {
+      append_utf8(out, chars[i]);
     }
   }
   return out;
@@ -206,7 +211,7 @@ std::vector<std::string_view> split(std::string_view s, int64_t max) {
   s = strip(s, Side::left);
   while (!s.empty()) {
     if (max >= 0 && static_cast<int64_t>(parts.size()) >= max) {
-      parts.push_back(strip(s, Side::right));
+      parts.push_back(s);  // white space at its other end is kept
       break;
     }
     size_t end = 0;
@@ -221,8 +226,8 @@ std::vector<std::string_view> split(std::string_view s, int64_t max) {
 std::vector<std::string_view> split(std::string_view s, std::string_view separator, int64_t max) {
   std::vector<std::string_view> parts;
   size_t begin = 0;
-  for (size_t at = s.find(separator); at != std::string_view::npos && (max < 0 || static_cast<int64_t>(parts.size()) < max);
-       at = s.find(separator, begin)) {
+  for (size_t at = find_text(s, separator); at != std::string_view::npos && (max < 0 || static_cast<int64_t>(parts.size()) < max);
+       at = find_text(s, separator, begin)) {
     parts.push_back(s.substr(begin, at - begin));
     begin = at + separator.size();
   }
@@ -235,7 +240,7 @@ std::vector<std::string_view> rsplit(std::string_view s, int64_t max) {
   s = strip(s, Side::right);
   while (!s.empty()) {
     if (max >= 0 && static_cast<int64_t>(parts.size()) >= max) {
-      parts.push_back(strip(s, Side::left));
+      parts.push_back(s);
       break;
     }
     const size_t word = strip_if(s, Side::right, [](char32_t c) { return !is_space(c); }).size();
@@ -249,7 +254,7 @@ std::vector<std::string_view> rsplit(std::string_view s, int64_t max) {
 std::vector<std::string_view> rsplit(std::string_view s, std::string_view separator, int64_t max) {
   std::vector<std::string_view> parts;
   while (max < 0 || static_cast<int64_t>(parts.size()) < max) {
-    const size_t at = s.rfind(separator);
+    const size_t at = rfind_text(s, separator);
     if (at == std::string_view::npos) break;
     parts.push_back(s.substr(at + separator.size()));
     s = s.substr(0, at);
@@ -278,7 +283,7 @@ std::vector<std::string_view> split_lines(std::string_view s, bool keep_ends) {
 size_t count(std::string_view s, std::string_view what) {
   if (what.empty()) return text::count_chars(s) + 1;
   size_t n = 0;
-  for (size_t at = s.find(what); at != std::string_view::npos; at = s.find(what, at + what.size())) ++n;
+  for (size_t at = find_text(s, what); at != std::string_view::npos; at = find_text(s, what, at + what.size())) ++n;
   return n;
 }
 

@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 
+#include "base/text_search.h"
 #include "tokenizer/json_fields.h"
 #include "tokenizer/regex.h"
 
@@ -19,7 +20,7 @@ class Pattern {
       for_each_match(*regex_, text, scratch, visit);
       return;
     }
-    for (size_t from = text.find(literal_); from != std::string_view::npos; from = text.find(literal_, from + literal_.size())) {
+    for (size_t from = find_text(text, literal_); from != std::string_view::npos; from = find_text(text, literal_, from + literal_.size())) {
       visit(Match{from, from + literal_.size()});
     }
   }

@@ -176,7 +176,7 @@ TEST(RequestLine, PromptsInFourForms) {
 TEST(RequestLine, ChatFields) {
   const ParsedRequest got = chat(R"("max_tokens":9,"max_completion_tokens":5,"logprobs":true,"top_logprobs":2,"add_generation_prompt":false,
     "continue_final_message":true,"chat_template":"T","chat_template_kwargs":{"z":1,"a":{"y":1.0,"b":"}"}},"documents":[{"title":"t"}],"tool_choice":"auto",
-    "tools":[ {"type":"function","function":{"name":"f","parameters":{"z":1,"a":2}}} ])");
+    "parallel_tool_calls":false,"tools":[ {"type":"function","function":{"name":"f","parameters":{"z":1,"a":2}}} ])");
   const Chat& chat_prompt = std::get<Chat>(got.request.prompts.at(0));
   EXPECT_EQ(got.request.sampling.max_tokens, 5);
   EXPECT_EQ(got.request.sampling.logprobs, 2);
@@ -185,6 +185,7 @@ TEST(RequestLine, ChatFields) {
   EXPECT_EQ(chat_prompt.tools, R"([ {"type":"function","function":{"name":"f","parameters":{"z":1,"a":2}}} ])");
   EXPECT_EQ(chat_prompt.documents, R"([{"title":"t"}])");
   EXPECT_TRUE(chat_prompt.continue_final_message && !chat_prompt.add_generation_prompt && chat_prompt.chat_template == "T");
+  EXPECT_TRUE(chat_prompt.parse_tool_calls && !chat_prompt.parallel_tool_calls);
   EXPECT_EQ(chat_refused(R"("top_logprobs":2)"), "invalid_value top_logprobs");
   EXPECT_EQ(chat_refused(R"("logprobs":2)"), "invalid_type logprobs");
   EXPECT_EQ(chat_refused(R"("continue_final_message":true)"), "invalid_value continue_final_message");
@@ -199,9 +200,9 @@ TEST(RequestLine, MessagesBecomeWhatTemplatesExpect) {
   EXPECT_EQ(
       messages(
           R"([{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"z\":1,\"a\":2}"}}]}])"),
-      R"([{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{"z":1,"a":2}}}]}])");
+      R"([{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"z\":1,\"a\":2}"}}]}])");
   EXPECT_EQ(messages(R"([{"role":"assistant","tool_calls":[{"function":{"name":"f"}},{"function":{"name":"g","arguments":""}}]}])"),
-            R"([{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{}}},{"function":{"name":"g","arguments":{}}}]}])");
+            R"([{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{}"}},{"function":{"name":"g","arguments":"{}"}}]}])");
   EXPECT_EQ(messages(R"([{"role":"assistant","content":"x","tool_calls":[]}])"), R"([{"role":"assistant","content":"x"}])");
   EXPECT_EQ(messages(R"([{"role":"tool","content":"r","tool_call_id":"1","extra":[1]}])"),
             R"([{"role":"tool","content":"r","tool_call_id":"1","extra":[1]}])");

@@ -51,6 +51,16 @@ TEST(Calls, OffWhereTheRequestSaysSo) {
   }
 }
 
+TEST(Calls, TheFirstAloneWhereTheRequestWantsNoMore) {
+  for (const Sample& s : samples()) {
+    OutputContext context = context_of(s.format);
+    context.one_call = true;
+    const std::vector<Call> first = {s.expected[0]};
+    expect(parse_output(context, s.text(1)), "", first);
+    expect(parse_output(context, s.text(2)), "", first);
+  }
+}
+
 // Each of these, where it stands in the first call, has to be there.
 std::vector<std::string> needed_marks(const Sample& s) {
   switch (s.format) {

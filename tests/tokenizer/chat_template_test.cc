@@ -131,6 +131,30 @@ TEST(ChatTemplate, ContentsFitTheTemplate) {
             "False,True False,False False,True ");
 }
 
+// A text of JSON becomes its value, but where a template joins it to others and does not ask what it is.
+TEST(ChatTemplate, ArgumentsFitTheTemplate) {
+  ChatRequest r;
+  r.messages = Json::parse(R"([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{\"b\":1, \"a\":[]}"}}]}])");
+  r.fit_contents = true;
+  const auto rendered = [&](const std::string& body) {
+    const ScratchDir dir;
+    dir.write("chat_template.jinja", "{% set c = messages[0]['tool_calls'][0] %}{% set f = c.function %}" + body);
+    return ChatTemplate::load(dir.path()).render(r);
+  };
+  const std::string text = R"({"b":1, "a":[]})";
+  const std::string object = R"({"b": 1, "a": []})";
+  EXPECT_EQ(rendered("{{ f.arguments | tojson }}"), object);
+  EXPECT_EQ(rendered("{{ '<' + f.arguments | tojson + '>' }}"), "<" + object + ">");
+  EXPECT_EQ(rendered("{% for k, v in f.arguments.items() %}{{ k }}{{ v }}{% endfor %}"), "b1a[]");
+  EXPECT_EQ(rendered("{{ c['function']['name'] + '\n' + c['function']['arguments'] + '\n' }}"), "f\n" + text + "\n");
+  EXPECT_EQ(rendered("{{ f.name ~ f.arguments }}"), "f" + text);
+  EXPECT_EQ(rendered("{{ f.arguments }}"), text);
+  EXPECT_EQ(rendered("{% if f.arguments is string %}{{ f.arguments }}{% else %}{{ f.arguments | tojson }}{% endif %}"), object);
+  EXPECT_EQ(rendered("{{ f.arguments if f['arguments'] is not mapping else f.arguments | tojson }}"), object);
+  r.messages[0]["tool_calls"][0]["function"]["arguments"] = "{";
+  EXPECT_THROW((void)rendered("{{ f.arguments | tojson }}"), Error);
+}
+
 TEST(ChatTemplate, AFaultyTemplateIsToldWhenItIsUsed) {
   const ScratchDir dir;
   dir.write("chat_template.jinja", "\n{% if %}");

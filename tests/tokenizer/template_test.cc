@@ -57,6 +57,25 @@ TEST(Template, ErrorsNameTheLine) {
   EXPECT_THAT(error_of("{{ raise_exception('Wörd for word: ' ~ 7) }}"), ::testing::EndsWith("Wörd for word: 7"));
 }
 
+TEST(Template, TextIsWhatPythonMakesOfIt) {
+  EXPECT_EQ(render("{{ ' a  b '.split(none, 1) }}{{ '  a b  c '.rsplit(none, 1) }}{{ ' a '.split(none, 0) }}{{ 'a  '.split(none, 1) }}"),
+            "['a', 'b ']['  a b', 'c']['a ']['a']");
+  EXPECT_EQ(render("{{ 'ßa ﬁx-ǆ ΑΣ'|title }}|{{ 'ßa ﬁx ǆ'.title() }}"), "SSa FIx-Ǆ Ασ|Ssa Fix ǅ");
+  EXPECT_EQ(render("{{ 'ǅaB1'.swapcase() }}"), "ǅAb1");
+  EXPECT_THAT(error_of("{{ '\\N{BULLET}' }}"), ::testing::HasSubstr("wrong escape"));
+}
+
+// A search in the time of the product of both lengths would take minutes each.
+TEST(Template, SearchesTakeLinearTime) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::string texts = "{% set s = 'a' * 3000000 %}{% set p = 'a' * 1500000 ~ 'b' %}{% set q = 'b' ~ 'a' * 1500000 %}";
+  EXPECT_EQ(
+      render(texts + "{{ p in s }}{{ s.find(q) }}{{ s.rfind(p) }}{{ s.rfind(q) }}{{ s.count(p) }}{{ s.split(p)|length }}{{ s.rsplit(p)|length }}"
+                     "{{ s.replace(p, '')|length }}{{ s.partition(p)[1] }}{{ s.rpartition(p)[1] }}"),
+      "False-1-1-10113000000");
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
 TEST(Template, WhatIsUnsafeIsUndefinedUntilItIsUsed) {
   const Json context = {{"l", {1}}, {"d", {{"k", 1}}}};
   EXPECT_EQ(render("{{ l.append is defined }}{{ d.update is defined }}{{ l.__class__ }}{{ l|attr('__len__') }}{{ 'x' if d.pop else 'y' }}", context),

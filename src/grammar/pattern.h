@@ -36,9 +36,9 @@ struct Pattern {
 
 /// Parses the common subset of the dialects in use. Where they differ in what a class means, what is left is what all of them
 /// take: \d and \w are ASCII, \D and \W lack also Unicode's digits and letters, \s is white space for ECMA-262 and for Python,
-/// \S for neither, `.` is no line end; [\w\W] and the like are every character. Refused by name: lookaround, backreferences,
-/// word boundaries, \p other than of general categories, inline flags, possessive quantifiers, classes that begin with ']'. `utf8` has to be valid.
-/// Throws Error(unsupported | invalid_argument).
+/// \S for neither, `.` is no line end; [\w\W] and the like are every character. Refused by name: lookaround, backreferences, word
+/// boundaries, \p other than of general categories, inline flags, possessive quantifiers, classes that begin with ']'. `utf8` has
+/// to be valid. Throws Error(unsupported | invalid_argument).
 Pattern parse_pattern(std::string_view utf8);
 
 /// The texts that `pattern` matches as a whole (`search` false), or in which it is found. Anchors are taken at the ends of the

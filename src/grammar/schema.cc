@@ -67,6 +67,13 @@ bool has_type(const Json& value, std::string_view type) {
   return type == value.type_name();
 }
 
+// A whole number that has been read as a double: what was written may have been another.
+bool holds_rounded(const Json& value) {
+  constexpr double kFirst = 9.2e18;
+  if (value.is_number_float()) return std::abs(value.get<double>()) >= kFirst;
+  return value.is_structured() && std::any_of(value.begin(), value.end(), holds_rounded);
+}
+
 // %20 and the like: a reference is a URI.
 std::string without_percents(std::string_view text) {
   std::string out;
@@ -299,6 +306,9 @@ void SchemaCompiler::write_type(const Place& schema, std::string_view type, int3
 }
 
 void SchemaCompiler::write_enum(const Place& schema, const std::vector<Json>& values, int32_t from, int32_t to) {
+  if (std::any_of(values.begin(), values.end(), holds_rounded)) {
+    schema.unsupported(schema.has("const") ? "const" : "enum", "holds a whole number beyond 64 bits, which is not supported");
+  }
   const std::vector<std::string> types = types_of(schema);
   std::vector<std::string> plain;
   for (const Json& value : values) {

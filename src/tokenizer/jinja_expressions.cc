@@ -301,6 +301,7 @@ ExprPtr ExpressionParser::attribute(ExprPtr of) {
     return make(ExprKind::item, items(std::move(of), std::move(index)));
   }
   std::string name = expect_name();
+  asked(*of, name);
   return make(ExprKind::attribute, items(std::move(of)), std::move(name));
 }
 
@@ -359,6 +360,7 @@ ExprPtr ExpressionParser::filter(ExprPtr of) {
   expect_op("|");
   e->name = expect_name();
   while (skip_op(".")) e->name.append(".").append(expect_name());
+  asked(*of, e->name);
   e->items.push_back(std::move(of));
   if (is_op("(")) arguments(*e);
   return seal(std::move(e));
@@ -371,7 +373,7 @@ ExprPtr ExpressionParser::test(ExprPtr of) {
   e->name = expect_name();
   while (skip_op(".")) e->name.append(".").append(expect_name());
   content_use_.as_none = content_use_.as_none || (e->name == "none" && is_content(*of));
-  if (e->name == "string" || e->name == "mapping") content_use_.examines_arguments = content_use_.examines_arguments || is_arguments(*of);
+  asked(*of, e->name);
   e->items.push_back(std::move(of));
   const Token& t = current();
   const bool literal = t.kind == Token::text || t.kind == Token::integer || t.kind == Token::real || is_op("[") || is_op("{");

@@ -50,7 +50,8 @@ class ExpressionParser {
   Uses uses_;  // names that the macro being parsed reads
   [[nodiscard]] bool is_content(const Expr& e) const;
   [[nodiscard]] static bool is_arguments(const Expr& e);
-  void written(const Expr& e);  // printed, or joined to a text
+  void written(const Expr& e);                              // printed, or joined to a text
+  void asked(const Expr& of, const std::string& question);  // a test, a filter or a method
   ContentUse content_use_;
   std::set<std::string> content_names_ = {"content"};  // and what has been set to a content
   struct Nesting {

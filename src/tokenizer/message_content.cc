@@ -33,7 +33,7 @@ void read_arguments(Json& message) {
 
 void fit_contents(Json& messages, const ContentUse& use) {
   for (Json& message : messages) {
-    if (!use.writes_arguments || use.examines_arguments) read_arguments(message);
+    if (!use.writes_arguments || use.reads_arguments) read_arguments(message);
     const auto content = message.find("content");
     if (content == message.end() || content->is_null()) {
       message["content"] = use.as_none && message.contains("tool_calls") ? Json(nullptr) : Json("");

@@ -6,10 +6,10 @@ namespace moegen {
 
 /// How a template reads what it calls `content`, a message's own or what was set to it, and the `arguments` of calls.
 struct ContentUse {
-  bool as_parts = false;            ///< it loops over it
-  bool as_none = false;             ///< it asks whether it is none
-  bool writes_arguments = false;    ///< it prints them, or joins them to a text, as they are
-  bool examines_arguments = false;  ///< it asks of what type they are
+  bool as_parts = false;          ///< it loops over it
+  bool as_none = false;           ///< it asks whether it is none
+  bool writes_arguments = false;  ///< it prints them, or joins them to a text, as they are
+  bool reads_arguments = false;   ///< it asks of what type they are, or uses them as a value
 };
 
 /// OpenAI's contents in the form that a template was written for. A list of text parts stays one where the template loops over

@@ -201,6 +201,8 @@ TEST(GrammarSchema, RefusesByKeywordAndPlace) {
                       {"type":"object","properties":{"k":{"const":1.0}},"required":["k"]}]})",
          {"'oneOf'"});
   expect(R"({"type":"number","minimum":1e18})", {"'minimum'", "18 digits"});
+  expect(R"({"const":{"a":[12345678901234567890123]}})", {"'const'", "64 bits"});
+  expect(R"({"enum":[1,-12345678901234567890123]})", {"'enum'", "64 bits"});
   expect(R"({"type":"strin"})", {"'type'"});
   expect(R"({"type":"array","minItems":-1})", {"'minItems'"});
   expect(R"({"type":"array","items":[{}]})", {"'items'"});

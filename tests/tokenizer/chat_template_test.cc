@@ -151,6 +151,8 @@ TEST(ChatTemplate, ArgumentsFitTheTemplate) {
   EXPECT_EQ(rendered("{{ f.arguments }}"), text);
   EXPECT_EQ(rendered("{% if f.arguments is string %}{{ f.arguments }}{% else %}{{ f.arguments | tojson }}{% endif %}"), object);
   EXPECT_EQ(rendered("{{ f.arguments if f['arguments'] is not mapping else f.arguments | tojson }}"), object);
+  EXPECT_EQ(rendered("{% if x %}{{ f.arguments }}{% endif %}{{ f['arguments'] | tojson }}"), object);
+  EXPECT_EQ(rendered("{% if x %}{{ f.arguments }}{% endif %}{% for k, v in f.arguments.items() %}{{ k }}{% endfor %}"), "ba");
   r.messages[0]["tool_calls"][0]["function"]["arguments"] = "{";
   EXPECT_THROW((void)rendered("{{ f.arguments | tojson }}"), Error);
 }

@@ -79,8 +79,11 @@ Value of_reals(const std::string& op, double x, double y) {
   }
   if (y == 0) fail(op == "/" ? "float division by zero" : "float floor division by zero");
   if (op == "/") return Value(x / y);
-  if (op == "//") return Value(std::floor(x / y));
   const double r = std::fmod(x, y);
+  if (op == "//") {  // from the remainder, which is exact, as Python does
+    const double quotient = (x - r) / y - (r != 0 && (r < 0) != (y < 0) ? 1 : 0);
+    return Value(quotient == 0 ? std::copysign(0.0, x / y) : std::round(quotient));
+  }
   if (r == 0) return Value(std::copysign(0.0, y));
   return Value((r < 0) != (y < 0) ? r + y : r);
 }

@@ -62,6 +62,8 @@ TEST(Template, TextIsWhatPythonMakesOfIt) {
             "['a', 'b ']['  a b', 'c']['a ']['a']");
   EXPECT_EQ(render("{{ 'ßa ﬁx-ǆ ΑΣ'|title }}|{{ 'ßa ﬁx ǆ'.title() }}"), "SSa FIx-Ǆ Ασ|Ssa Fix ǅ");
   EXPECT_EQ(render("{{ 'ǅaB1'.swapcase() }}"), "ǅAb1");
+  EXPECT_EQ(render("{{ -3 // (3 ** -1) }} {{ 1 // 0.1 }} {{ 7.5 // -2 }} {{ -0.5 // 2 }} {{ 0.0 // -2 }} {{ 1e300 // 1e-10 }}"),
+            "-10.0 9.0 -4.0 -1.0 -0.0 inf");
   EXPECT_THAT(error_of("{{ '\\N{BULLET}' }}"), ::testing::HasSubstr("wrong escape"));
 }
 

@@ -71,7 +71,7 @@ void Bpe::read_options(const nlohmann::json& options) {
   fuse_unk_ = f.flag("fuse_unk", false);
   byte_fallback_ = f.flag("byte_fallback", false);
   ignore_merges_ = f.flag("ignore_merges", false);
-  if (!unk_.empty() && (unk_id_ = vocab_.find(unk_)) == TokenTable::kNone) f.corrupt("unk_token is not in the vocabulary");
+  if (!unk_.empty()) unk_id_ = vocab_.find(unk_);
 }
 
 void Bpe::index_chars() {
@@ -181,6 +181,9 @@ void Bpe::initial_symbols(std::string_view word, std::vector<Symbol>& symbols) c
     if (byte_fallback_ && std::all_of(bytes + begin, bytes + i, [&](unsigned char b) { return byte_ids_[b] >= 0; })) {
       last_is_char = false;
       for (size_t k = begin; k < i; ++k) symbols.push_back({byte_ids_[bytes[k]], !cut_at_joins_});
+    } else if (unk_id_ < 0 && !unk_.empty()) {
+      throw_error(ErrorCode::invalid_argument, "the tokenizer has no token for '{}', and its unk_token '{}' is not in the vocabulary",
+                  word.substr(begin, i - begin), unk_);
     } else if (unk_id_ >= 0) {  // else it vanishes, and its neighbours are neighbours
       last_is_char = false;
       if (pending_unk && !fuse_unk_) symbols.push_back({unk_id_, !cut_at_joins_});

@@ -25,6 +25,7 @@ class Reader : public nlohmann::json_sax<nlohmann::json> {
       if (pair_.size() > 2) wrong("a merge has more than two parts");
       return true;
     }
+    if (v.starts_with("#version")) return true;  // the first line of a merges.txt
     const size_t space = v.find(' ');
     if (space == std::string::npos || v.find(' ', space + 1) != std::string::npos)
       wrong(std::string("the merge \"") + v + "\" is not two parts with a space between");

@@ -331,6 +331,16 @@ TEST(TokenizerFile, RefusesUnknownTypesByName) {
   expect_refused(with("pre_tokenizer", {{"type", "Split"}, {"pattern", {{"Regex", "(?<"}}}}), ErrorCode::unsupported, "(?<");
 }
 
+TEST(TokenizerFile, TakesWhatIsOfNoConsequence) {
+  nlohmann::json file = byte_level_tokenizer({"a b"});
+  const auto plain = load(file).encode("ab ba", kPlain);
+  file["model"]["merges"].insert(file["model"]["merges"].begin(), "#version: 0.2");
+  file["model"]["unk_token"] = "<none>";
+  file["model"]["vocab"].erase("q");
+  EXPECT_EQ(load(file).encode("ab ba", kPlain), plain);
+  EXPECT_THROW(static_cast<void>(load(file).encode("aq", kPlain)), Error) << "there is no token for it, as tokenizers says too";
+}
+
 TEST(TokenizerFile, RefusesWhatIsMalformed) {
   nlohmann::json file = byte_level_tokenizer({"a b"});
   const auto changed = [&](const char* pointer, nlohmann::json value) {

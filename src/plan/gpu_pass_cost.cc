@@ -55,7 +55,7 @@ struct GpuPassCosts::Clock {
     if (p.joins) router = gpu = std::max({gpu, cpu, d2h});
     const double read_bytes = p.read_bytes / p.parts;
     const double copy_bytes = p.copy_bytes / p.parts;
-    for (double part = 0; part < p.parts; ++part) {
+    for (int64_t part = 0; part < static_cast<int64_t>(p.parts); ++part) {
       double there = 0;  // in DRAM, then in HBM
       if (read_bytes > 0) {
         const double begin = std::max({ssd, known, host_ring.reserve(read_bytes)});

@@ -16,13 +16,13 @@ namespace moegen {
 struct FamilyTraits {
   bool latent_attention = false;
   bool partial_rope = false;       ///< partial_rotary_factor or rotary_dim says how much of a head is turned
-  std::string_view own_rope = "";  ///< a rope type that means something here alone: "dynamic" with a fixed alpha, "longrope"
-  std::string_view rope_of = "";   ///< where rope_parameters differ by layer type: the type whose are read for all layers
-  std::string_view prefix = "";    ///< of tensors that are called "model." in the common names; the model is in config.json's text_config
-  std::string_view also = "";      ///< another name of the architecture
+  std::string_view own_rope = {};  ///< a rope type that means something here alone: "dynamic" with a fixed alpha, "longrope"
+  std::string_view rope_of = {};   ///< where rope_parameters differ by layer type: the type whose are read for all layers
+  std::string_view prefix = {};    ///< of tensors that are called "model." in the common names; the model is in config.json's text_config
+  std::string_view also = {};      ///< another name of the architecture
   bool mxfp4 = false;              ///< its experts may be so
   bool splits = false;             ///< experts are one tensor, but each its own, under the common names, where they are quantised otherwise
-  std::string_view same_as = "";   ///< the family that this one is but for names, and by whose golden outputs it is tested
+  std::string_view same_as = {};   ///< the family that this one is but for names, and by whose golden outputs it is tested
 };
 
 /// One architecture: its names in config.json, how its spec is read, how its tensors are called.

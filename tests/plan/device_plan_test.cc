@@ -64,19 +64,13 @@ class DevicePlanTest : public ::testing::Test {
         table_(tensor_table(spec_)),
         units_(weight_units(table_, DType::bf16)),
         work_(model_work(spec_, table_, DType::bf16, DType::bf16)),
-        machine_(round_machine()) {
+        machine_(round_gpu_machine(16 * kMiB)) {
     in_ = budget_for(spec_, units_, 512 * kMiB);
     in_.gpu.emplace().work = &work_;
     in_.device = &device_;
     in_.max_model_len = 256;
     device_.units = units_;
     device_.weight_bytes = in_.weight_bytes;
-    machine_.gpu.emplace();
-    machine_.gpu->memory_bytes = 16 * kMiB;
-    machine_.gpu->bf16_flops = 1e14;
-    machine_.gpu->memory_bandwidth = 1e12;
-    machine_.link.emplace();
-    machine_.link->h2d = machine_.link->d2h = 2e10;
   }
 
   static uint64_t sum_of(const std::vector<std::pair<std::string, uint64_t>>& memory) {

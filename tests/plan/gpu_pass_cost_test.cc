@@ -38,13 +38,7 @@ class GpuPassCostTest : public ::testing::Test {
         table_(tensor_table(spec_)),
         work_(model_work(spec_, table_, DType::bf16, DType::bf16)),
         units_(weight_units(table_, DType::bf16)),
-        machine_(round_machine()) {
-    machine_.gpu.emplace();
-    machine_.gpu->memory_bytes = 16 * kGiB;
-    machine_.gpu->bf16_flops = 1e14;
-    machine_.gpu->memory_bandwidth = 1e12;
-    machine_.link.emplace();
-    machine_.link->h2d = machine_.link->d2h = 2e10;
+        machine_(round_gpu_machine(16 * kGiB)) {
     in_ = budget_for(spec_, units_, 64 * kGiB);
     in_.gpu = GpuInput{&work_, 8 * kGiB, uint64_t{1} << 40, false, 0, 0.0};
   }

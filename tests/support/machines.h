@@ -19,6 +19,18 @@ inline Machine round_machine() {
   return m;
 }
 
+/// The same with a GPU.
+inline Machine round_gpu_machine(uint64_t gpu_memory) {
+  Machine m = round_machine();
+  m.gpu.emplace();
+  m.gpu->memory_bytes = gpu_memory;
+  m.gpu->bf16_flops = 1e14;
+  m.gpu->memory_bandwidth = 1e12;
+  m.link.emplace();
+  m.link->h2d = m.link->d2h = 2e10;
+  return m;
+}
+
 /// What plans for bfloat16 weights of a model are made from; `spec` and `units` (weight_units of its tensor table) must outlive it.
 inline PlanInput budget_for(const ModelSpec& spec, std::span<const WeightUnit> units, uint64_t host_memory) {
   PlanInput in;

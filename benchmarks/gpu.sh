@@ -42,9 +42,10 @@ else
   model deepseek-v2-lite $configs/deepseek-v2-lite.json 1.2e9
 fi
 
-# shellcheck disable=SC2086
 # What a plan is made from; runs below find it where the model is the same.
+# shellcheck disable=SC2086
 for name in $models; do "$program" bench machine -m "$work/$name" --device "$device" --file-size 64MiB $copies; done
+# shellcheck disable=SC2086
 for direction in h2d d2h both; do "$program" bench copy --direction "$direction" --device "$device" $copies; done
 for name in $models; do
   for prompt in $prompts; do

@@ -57,6 +57,7 @@ class Measurement {
 
   // FLOP/s of whole experts over their tokens.
   Curve products(int64_t hidden, int64_t width) {
+    width = width_that_fits(hidden, width, bytes_ / 2, in_.act);
     const size_t expert = static_cast<size_t>(3 * hidden * width) * bytes_of(in_.act);
     const size_t experts = bytes_ / expert;
     if (experts < 2)

@@ -23,7 +23,7 @@ struct GpuRates {
 
 /// The rates that a plan wants, with the copies and kernels of a run: the link each way and both at once, in pieces as weights cross it; an expert's
 /// products over its tokens, weights cold in cache; one row through a large matrix, which is what device memory gives; attention of prompts and of
-/// generated tokens. Throws Error(out_of_memory) where the device does not hold two experts.
+/// generated tokens. Throws Error(out_of_memory) where the memory does not hold two experts of 32 columns.
 [[nodiscard]] GpuRates measure_gpu(Device& device, const GpuProfileInput& input);
 
 }  // namespace moegen

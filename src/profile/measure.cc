@@ -65,14 +65,8 @@ Curve measure_dram(const MappedMemory& memory, int threads, const Effort& effort
   return sample_curve(points, effort, SampleTime::constant);
 }
 
-// What does not fit the memory is measured with fewer columns: the rate is the same.
-int64_t width_that_fits(int64_t hidden, int64_t width, const Workbench& bench) {
-  const auto room = static_cast<int64_t>(bench.memory.size() / (3 * bytes_of(bench.weights))) / hidden;
-  return room < width ? std::max<int64_t>(32, room / 32 * 32) : width;
-}
-
 Curve measure_mlp(int64_t hidden, int64_t width, const Workbench& bench, const Effort& effort) {
-  MlpWork work(hidden, width_that_fits(hidden, width, bench), kMlpTokens[std::size(kMlpTokens) - 1], bench);
+  MlpWork work(hidden, width_that_fits(hidden, width, bench.memory.size(), bench.weights), kMlpTokens[std::size(kMlpTokens) - 1], bench);
   std::vector<Sampled> points;
   for (const int64_t tokens : kMlpTokens) {
     points.push_back({static_cast<double>(tokens), [&work, tokens] { return units_per_second([&] { return work.run(tokens).flops; }); }});
@@ -125,7 +119,7 @@ Together measure_beside(const ProfileInput& in, const ModelShapes& shapes, const
   constexpr double kSeconds = 0.15;
   constexpr int64_t kTokens = 128;
   const auto [hidden, width] = shapes.mlps.front();
-  MlpWork work(hidden, width_that_fits(hidden, width, bench), kTokens, bench);
+  MlpWork work(hidden, width_that_fits(hidden, width, bench.memory.size(), bench.weights), kTokens, bench);
   return read_beside(
       in.directory, in.file_bytes,
       [&] {

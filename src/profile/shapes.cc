@@ -60,6 +60,11 @@ std::string ModelShapes::text() const {
                            layer.mlp.num_experts, layer.attention.rope.dim, static_cast<int>(layer.attention.qk_norm), layer.attention.qkv_bias);
 }
 
+int64_t width_that_fits(int64_t hidden, int64_t width, uint64_t memory, DType weights) {
+  const auto room = static_cast<int64_t>(memory / (3 * bytes_of(weights))) / hidden;
+  return room < width ? std::max<int64_t>(32, room / 32 * 32) : width;
+}
+
 ModelSpec default_model() {
   LayerSpec layer;
   layer.attention.num_heads = 32;

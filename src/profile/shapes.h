@@ -22,6 +22,8 @@ struct ModelShapes {
 
 /// Each shape once, those of the first layers if there are very many. The layer is the first that has experts, or else the first.
 [[nodiscard]] ModelShapes shapes_of(const ModelSpec& spec);
+/// What of an MLP does not fit `memory` bytes is measured with fewer columns, 32 at least: the rate is the same.
+[[nodiscard]] int64_t width_that_fits(int64_t hidden, int64_t width, uint64_t memory, DType weights);
 /// Where there is no model: the shapes of Qwen3-30B-A3B.
 [[nodiscard]] ModelSpec default_model();
 

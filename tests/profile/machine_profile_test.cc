@@ -121,6 +121,8 @@ TEST_F(MachineProfileTest, MeasuresAGpuToo) {
       EXPECT_GT(rate, 0);
     EXPECT_TRUE(parse_machine(nlohmann::json::parse(to_json(m).dump()), "text") == m);
   }
+  const GpuRates narrow = measure_gpu(device, {shapes_of(spec_), DType::bf16, DType::bf16, 1 << 15, {1, 0}});
+  EXPECT_FALSE(narrow.gpu.products.empty()) << "of two experts with as many columns as the memory holds";
   input_.memory = 1 << 14;
   EXPECT_THROW(static_cast<void>(measure_gpu(device, {shapes_of(spec_), DType::bf16, DType::bf16, input_.memory, {}})), Error);
 }

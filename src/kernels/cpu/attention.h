@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 
 #include "base/checked.h"
@@ -29,19 +30,23 @@ struct AttentionRows {
   const Coefficient* q[Simd::kAttentionRows];  // [head_dim]
   int64_t begin[Simd::kAttentionRows];         // positions that the row sees: [begin, end)
   int64_t end[Simd::kAttentionRows];
-  float top[Simd::kAttentionRows];
+  alignas(64) float top[round_up<int64_t>(Simd::kAttentionRows, kW)];
   V total[Simd::kAttentionRows];  // by lanes
   float* acc;                     // [rows, value_dim rounded up to kW]
   Coefficient* p;                 // [rows, kPageTokens]
 };
 
-// Fetched into the cache while something else of the same size is computed with: as many bytes as are loaded, in one line of addresses,
-// which the processor's own prefetcher then follows.
+// Fetched into the cache while something else of the same size is computed with: as many bytes as are loaded, in turns from the first half and from
+// the second, since the processor's own prefetcher follows two lines of addresses further than one.
 struct PageAhead {
   const std::byte* at;
+  int64_t half;  // bytes
   void fetch(int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, 0, 2);
-    at += bytes;
+    for (int64_t i = 0; i < bytes; i += 128) {
+      __builtin_prefetch(at, 0, 2);
+      __builtin_prefetch(at + half, 0, 2);
+      at += 64;
+    }
   }
 };
 struct NothingAhead {
@@ -73,22 +78,29 @@ template <int kRows, typename T, typename S>
 void page_weights(AttentionRows<T, S>& rows, V (&scores)[kTokenVectors][kRows], int64_t first, float scale, const float* scales, float* shrink) {
   alignas(64) float base[round_up<int64_t>(kRows, kW)] = {};
   for (int r = 0; r < kRows; ++r) {
+    const bool hides = rows.begin[r] > first || rows.end[r] < first + kPageTokens;
     V highest = Simd::set(kNone);
     for (int64_t v = 0; v < kTokenVectors; ++v) {
-      const int64_t at = first + v * kW;
       V s = Simd::mul(scores[v][r], Simd::set(scale));
       if constexpr (std::is_same_v<S, int8_t>) s = Simd::mul(s, Simd::load(scales + v * kW));
-      if (rows.end[r] < at + kW) s = Simd::keep(s, std::clamp<int64_t>(rows.end[r] - at, 0, kW), Simd::set(kNone));
-      if (rows.begin[r] > at) s = Simd::keep(Simd::set(kNone), std::clamp<int64_t>(rows.begin[r] - at, 0, kW), s);
+      if (hides) {
+        const int64_t at = first + v * kW;
+        s = Simd::keep(s, std::clamp<int64_t>(rows.end[r] - at, 0, kW), Simd::set(kNone));
+        s = Simd::keep(Simd::set(kNone), std::clamp<int64_t>(rows.begin[r] - at, 0, kW), s);
+      }
       scores[v][r] = s;
       highest = Simd::max(highest, s);
     }
-    const float top = std::max(rows.top[r], Simd::largest(highest));
-    base[r] = top == kNone ? 0 : top;
-    shrink[r] = rows.top[r] - base[r];
-    rows.top[r] = top;
+    base[r] = Simd::largest(highest);
   }
-  for (int64_t r = 0; r < kRows; r += kW) Simd::store(shrink + r, exp(Simd::load(shrink + r)));
+  for (int64_t r = 0; r < kRows; r += kW) {
+    const V before = Simd::load(rows.top + r);
+    const V top = Simd::max(Simd::load(base + r), before);
+    const V finite = Simd::max(Simd::set(std::numeric_limits<float>::lowest()), top);  // where nothing is seen yet, all weights become 0
+    Simd::store(rows.top + r, top);
+    Simd::store(base + r, finite);
+    Simd::store(shrink + r, exp(Simd::sub(before, finite)));
+  }
   for (int r = 0; r < kRows; ++r) {
     V total = Simd::mul(rows.total[r], Simd::set(shrink[r]));
     for (int64_t v = 0; v < kTokenVectors; ++v) {
@@ -105,30 +117,34 @@ void page_weights(AttentionRows<T, S>& rows, V (&scores)[kTokenVectors][kRows], 
   }
 }
 
-// acc = acc * shrink + weights . values, kVectors vectors of elements from d on; `dim` elements are a value.
-template <int kRows, int kVectors, typename T, typename S, typename Ahead>
-void page_values(const AttentionRows<T, S>& rows, const S* values, int64_t tokens, int64_t dim, int64_t d, int64_t stride, const float* shrink,
-                 Ahead& ahead) {
+// acc = acc * shrink + weights . values, kVectors vectors of elements from d on; `dim` elements are a value. kWhole: as many are there.
+// Not inlined, so that the sums have the registers: g++ 12 keeps what calls share in some of them and spills values.
+template <int kRows, int kVectors, bool kWhole, typename T, typename S, typename Ahead>
+[[gnu::noinline]] void page_values(const AttentionRows<T, S>& rows, const S* values, int64_t tokens, int64_t dim, int64_t d, int64_t stride,
+                                   const float* shrink, Ahead& ahead) {
   constexpr int64_t kGroup = kv_group(kDTypeOf<S>);
+  float* const sums = rows.acc + d;
+  const auto* p = rows.p;
   V acc[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) acc[r][v] = Simd::mul(Simd::load(rows.acc + r * stride + d + v * kW), Simd::set(shrink[r]));
+    for (int v = 0; v < kVectors; ++v) acc[r][v] = Simd::mul(Simd::load(sums + r * stride + v * kW), Simd::set(shrink[r]));
   }
-  const int64_t left = dim - d - (kVectors - 1) * kW;  // elements of the last vector
-  for (int64_t t = 0; t < tokens; t += kGroup) {
+  const S* at = values + d * kGroup;
+  const auto* const last = p + tokens;
+  do {
     ahead.fetch(kVectors * kVectorBytes<S>);
-    const S* at = values + t * dim + d * kGroup;
     typename Groups<T, S>::Operand x[kVectors];
-    for (int v = 0; v < kVectors - 1; ++v) x[v] = Groups<T, S>::load(at + v * kW * kGroup);
-    x[kVectors - 1] =
-        left >= kW ? Groups<T, S>::load(at + (kVectors - 1) * kW * kGroup) : Groups<T, S>::load(at + (kVectors - 1) * kW * kGroup, left);
+    for (int v = 0; v < kVectors; ++v)
+      x[v] = kWhole ? Groups<T, S>::load(at + v * kW * kGroup) : Groups<T, S>::load(at + v * kW * kGroup, dim - d - v * kW);
     for (int r = 0; r < kRows; ++r) {
-      const auto p = Groups<T, S>::broadcast(rows.p + r * kPageTokens + t);
-      for (int v = 0; v < kVectors; ++v) acc[r][v] = Groups<T, S>::add(acc[r][v], p, x[v]);
+      const auto weight = Groups<T, S>::broadcast(p + r * kPageTokens);
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = Groups<T, S>::add(acc[r][v], weight, x[v]);
     }
-  }
+    at += dim * kGroup;
+    p += kGroup;
+  } while (p < last);
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) Simd::store(rows.acc + r * stride + d + v * kW, acc[r][v]);
+    for (int v = 0; v < kVectors; ++v) Simd::store(sums + r * stride + v * kW, acc[r][v]);
   }
 }
 
@@ -158,8 +174,12 @@ void attend_page(const Attention& op, AttentionRows<T, S>& rows, const PageParts
   page_weights<kRows>(rows, scores, first, op.scale, page.scales, shrink);
   const int64_t tokens = std::min<int64_t>(end - first, kPageTokens);
   int64_t d = 0;
-  for (; d + 2 * kW <= dim; d += 2 * kW) page_values<kRows, 2>(rows, page.values, tokens, dim, d, stride, shrink, ahead);
-  for (; d < dim; d += kW) page_values<kRows, 1>(rows, page.values, tokens, dim, d, stride, shrink, ahead);
+  for (; d + 2 * kW <= dim; d += 2 * kW) page_values<kRows, 2, true>(rows, page.values, tokens, dim, d, stride, shrink, ahead);
+  if (d + kW <= dim) {
+    page_values<kRows, 1, true>(rows, page.values, tokens, dim, d, stride, shrink, ahead);
+    d += kW;
+  }
+  if (d < dim) page_values<kRows, 1, false>(rows, page.values, tokens, dim, d, stride, shrink, ahead);
 }
 
 // The range of positions whose keys are there.
@@ -188,6 +208,7 @@ Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, f
   Range seen{std::numeric_limits<int64_t>::max(), 0};
   const Range keys = key_range(op);
   for (int64_t i = 0; i < count * stride; i += kW) Simd::store(rows.acc + i, Simd::zero());
+  std::fill_n(rows.top, std::size(rows.top), 0.0F);
   for (int64_t r = 0; r < count; ++r) {
     const int64_t query = (row + r) / op.heads;
     const int64_t head = kv_head * op.heads + (row + r) % op.heads;
@@ -265,7 +286,8 @@ void attend_by_pages(const Attention& op) {
   AttentionRows<T, S> rows[kAttentionRowsInFlight];
   const int64_t last = op.first_position;
   const int64_t begin = first_seen(last, op.window, op.chunk);
-  PageAhead{kv_of(op, 0, begin)}.fetch(static_cast<int64_t>(op.kv_head_bytes));
+  const int64_t half = ceil_div<int64_t>(static_cast<int64_t>(op.kv_head_bytes), 128) * 64;
+  PageAhead{kv_of(op, 0, begin), half}.fetch(2 * half);
   int64_t groups = 0;
   const int64_t parts = ceil_div<int64_t>(op.heads, Simd::kAttentionRows);
   float* scratch = op.scratch;
@@ -289,7 +311,7 @@ void attend_by_pages(const Attention& op) {
       }
       with_count<Simd::kAttentionRows>(rows[g].count, [&](auto count) {
         if (next != nullptr) {
-          attend_page<count>(op, rows[g], page, first, last + 1, PageAhead{next});
+          attend_page<count>(op, rows[g], page, first, last + 1, PageAhead{next, half});
         } else {
           attend_page<count>(op, rows[g], page, first, last + 1, NothingAhead{});
         }

@@ -27,10 +27,13 @@ constexpr int64_t kBlockCols = kGemmBlockCols;
 constexpr int64_t kStreamedCols = kGemmStreamedCols;
 constexpr int kManyCols = 6;  // that are broadcast together
 constexpr int64_t kFewStretch = 2048;
-static_assert(kStreamedCols * kSomeRows <= kBlockCols * kBlockRows && kSomeRows * kFewStretch * sizeof(float) <= kBlockRows * kGemmRowBytes);
+static_assert(kStreamedCols * kSomeRows <= kBlockCols * kBlockRows && kSomeRows * (kFewStretch * sizeof(float) + 64) <= kBlockRows * kGemmRowBytes);
 
 // Panels of a tile that has as many columns and stays in registers.
 constexpr int kManyPanels = std::clamp<int>(Simd::kGemmSums / kManyCols / (kPanel / kW), 1, 4);
+
+template <typename T>
+constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements of a cache line
 
 // Stretch of k in which many packed rows stay in L2.
 template <typename T>
@@ -38,7 +41,7 @@ constexpr int64_t kManyStretch = kGemmRowBytes / static_cast<int64_t>(sizeof(T))
 
 struct GemmScratch {
   alignas(64) std::byte packed[kBlockRows * kGemmRowBytes];
-  alignas(64) float broadcast[kManyCols * kManyStretch<float>];  // what is not broadcast from where it lies
+  alignas(64) float broadcast[kManyCols * (kManyStretch<float> + kLine<float>)];  // what is not broadcast from where it lies
   alignas(64) float total[(kBlockCols + kManyCols) * kBlockRows];
 };
 static_assert(sizeof(GemmScratch) <= kGemmScratchBytes);
@@ -75,28 +78,29 @@ void rows_as(const Row* from, int64_t count, int64_t length, T* room, const T** 
       for (; k < length; k += kW) store_some(room + k, load_some(from[i] + k, length - k), padded - k);
     }
     out[i] = room;
-    room += padded;
+    room += padded + kLine<T>;  // rows of a power of two would share the sets of a cache
   }
 }
 
-template <typename T>
-constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements of a cache line
-
-// Fetches weights into L2 while others are computed with, in lines of addresses that the processor's own prefetcher follows.
+// Fetches weights into L2 while others are computed with: in turns from the first half of them and from the second, since the processor's own
+// prefetcher follows two lines of addresses further than one.
 class Ahead {
  public:
   // All in bytes, but for the count of rows.
-  Ahead(const void* rows, int64_t stride, int64_t count, int64_t length)
-      : row_(static_cast<const char*>(rows)), stride_(stride), length_(length), left_(count) {
-    if (stride == length) {
-      length_ *= count;
-      left_ = std::min<int64_t>(count, 1);
-    }
+  Ahead(const void* rows, int64_t stride, int64_t count, int64_t length) : row_(static_cast<const char*>(rows)), stride_(stride) {
+    const bool one = stride == length || count == 1;
+    length_ = one ? round_up<int64_t>(ceil_div<int64_t>(count * length, 2), 64) : length;
+    left_ = one ? std::min<int64_t>(count, 1) : ceil_div<int64_t>(count, 2);
+    second_ = one ? length_ : left_ * stride;
   }
+  // So many of them, of which half are from either half.
   void fetch(int64_t bytes) {
     if (left_ == 0) return;
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row_ + at_ + i, 0, 2);
-    at_ += bytes;
+    for (int64_t i = 0; i < bytes; i += 128) {
+      __builtin_prefetch(row_ + at_ + i / 2, 0, 2);
+      __builtin_prefetch(row_ + second_ + at_ + i / 2, 0, 2);
+    }
+    at_ += bytes / 2;
     if (at_ < length_) return;
     at_ = 0;
     row_ += stride_;
@@ -105,7 +109,7 @@ class Ahead {
 
  private:
   const char* row_;
-  int64_t stride_, length_, left_;
+  int64_t stride_, length_, left_, second_;
   int64_t at_ = 0;
 };
 
@@ -178,13 +182,22 @@ void tile(const typename P::Scalar* packed, int64_t panel_stride, const typename
   }
 }
 
-// Four rows of w from element k on become columns: lines of kW floats, or pairs of bf16, at `out`, whose first four are theirs.
+constexpr int64_t kLanes = kW / 4;  // of four floats each
+
+// A block of weights is turned in two steps, of which each has to wait for shuffles half as long. First the lanes: rows r, r + 4, .. of it from
+// element k on become vectors r, 4 + r, .. at `staged`.
 template <typename Row>
-[[gnu::always_inline]] inline void turn_rows(const Row* w, int64_t k, float* out) {
-  V lines[4];
-  for (int j = 0; j < 4; ++j) lines[j] = load_line(w[j] + k);
+[[gnu::always_inline]] inline void turn_lanes(const Row* w, int64_t k, int64_t r, float* staged) {
+  V lines[kLanes];
+  for (int64_t i = 0; i < kLanes; ++i) lines[i] = load_line(w[r + 4 * i] + k);
+  Simd::turn_lanes(lines);
+  for (int64_t i = 0; i < kLanes; ++i) Simd::store(staged + (4 * i + r) * kW, lines[i]);
+}
+
+// Then what is in them, four vectors at a time.
+[[gnu::always_inline]] inline void turn_staged(const float* staged, V (&lines)[4]) {
+  for (int64_t i = 0; i < 4; ++i) lines[i] = Simd::load(staged + i * kW);
   Simd::turn_four(lines);
-  for (int j = 0; j < 4; ++j) Simd::store_quarters(out + j * kW, lines[j], 4 * kW);
 }
 
 // All rows of a block.
@@ -201,7 +214,7 @@ template <typename P, int kRows, typename Row>
 void few_tile(const typename P::Scalar* const* x, const Row* w, int64_t length, Ahead& ahead, float* total, bool first) {
   constexpr int64_t kElements = kRowLine<Row>;
   constexpr int64_t kOfLine = kElements / kW;  // elements of a row in a turned line
-  alignas(64) float turned[2][kW * kW];
+  alignas(64) float staged[2][kW * kW];
   V acc[kRows];
   for (int i = 0; i < kRows; ++i) acc[i] = first ? Simd::zero() : Simd::load(total + i * kStreamedCols);
   const typename P::Scalar* row[kRows];
@@ -216,22 +229,31 @@ void few_tile(const typename P::Scalar* const* x, const Row* w, int64_t length, 
     }
   };
   const int64_t whole = length / kElements * kElements;
-  float* now = turned[0];
-  float* next = turned[1];
-  if (whole > 0) turn_block(w, 0, now);
+  float* now = staged[0];
+  float* next = staged[1];
+  const auto stage = [&](int64_t k, int64_t r, float* to) __attribute__((always_inline)) {
+    if constexpr (!kTurnsCodes<Row>) {
+      turn_lanes(w, k, r, to);
+    } else if (r == 0) {
+      turn_block(w, k, to);
+    }
+  };
+  for (int64_t r = 0; r < 4 && whole > 0; ++r) stage(0, r, now);
   for (int64_t k = 0; k < whole; k += kElements) {
     const int64_t after = std::min(k + kElements, whole - kElements);
 #pragma GCC unroll 4
-    for (int64_t j = 0; j < kW; j += 4) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      for (int64_t r = lane * 4 / kLanes; r < (lane + 1) * 4 / kLanes; ++r) stage(after, r, next);
+      V lines[4];
       if constexpr (kTurnsCodes<Row>) {
-        if (j == 0) turn_block(w, after, next);
+        for (int64_t i = 0; i < 4; ++i) lines[i] = Simd::load(now + (lane * 4 + i) * kW);
       } else {
-        turn_rows(w + j, after, next + j);
+        turn_staged(now + lane * 4 * kW, lines);
       }
 #pragma GCC unroll 4
-      for (int64_t s = j; s < j + 4; ++s) {
-        ahead.fetch(stored_bytes<Row>(kElements));
-        multiply(k + s * kOfLine, Simd::load(now + s * kW));
+      for (int64_t i = 0; i < 4; ++i) {
+        if (i % 2 == 0) ahead.fetch(2 * stored_bytes<Row>(kElements));
+        multiply(k + (lane * 4 + i) * kOfLine, lines[i]);
       }
     }
     std::swap(now, next);

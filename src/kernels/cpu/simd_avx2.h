@@ -20,6 +20,7 @@ struct Simd {
   static constexpr int kAttentionRows = 4;
   static constexpr int kGemmSums = 12;  // accumulators of a tile
   static constexpr int kFewRows = 8;    // whose sums leave room to turn weights
+  static constexpr int kFewSums = 8;    // of two blocks of columns
   static constexpr bool kMultipliesPairs = false;
 
   static V zero() { return _mm256_setzero_ps(); }
@@ -203,7 +204,6 @@ struct Simd {
   }
   // Of x, where `test` is below the limit, 0.
   static V zero_below(V test, V limit, V x) { return _mm256_and_ps(x, _mm256_cmp_ps(test, limit, _CMP_NLT_UQ)); }
-  static V unordered_or(V test, V x) { return _mm256_blendv_ps(x, test, _mm256_cmp_ps(test, test, _CMP_UNORD_Q)); }
   // One order for ever: halves onto halves.
   static float sum(V x) {
     const __m128 b = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -240,10 +240,11 @@ struct Simd {
     x[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(f, h));
     x[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(f, h));
   }
-  // Half i to p + i * step.
-  [[gnu::always_inline]] static void store_quarters(float* p, V x, int64_t step) {
-    _mm_storeu_ps(p, _mm256_castps256_ps128(x));
-    _mm_storeu_ps(p + step, _mm256_extractf128_ps(x, 1));
+  // 2 x 2 lanes of four floats: lane i of vector j becomes lane j of vector i.
+  [[gnu::always_inline]] static void turn_lanes(V* x) {
+    const V a = x[0];
+    x[0] = _mm256_permute2f128_ps(a, x[1], 0x20);
+    x[1] = _mm256_permute2f128_ps(a, x[1], 0x31);
   }
   static float largest(V x) {
     const __m128 b = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

@@ -273,7 +273,6 @@ struct Simd {
   static V scale2(V x, V n) { return _mm512_maskz_scalef_ps(kAll, x, n); }
   // Of x, where `test` is below the limit, 0.
   static V zero_below(V test, V limit, V x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test, limit, _CMP_NLT_UQ), x); }
-  static V unordered_or(V test, V x) { return _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(test, test, _CMP_UNORD_Q), test); }
   // One order for ever: halves onto halves.
   static float sum(V x) {
     const __m256 a = _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, x, 0), _mm512_maskz_extractf32x8_ps(0xff, x, 1));
@@ -314,12 +313,14 @@ struct Simd {
     x[2] = _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xff, f, h));
     x[3] = _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xff, f, h));
   }
-  // Quarter i to p + i * step.
-  [[gnu::always_inline]] static void store_quarters(float* p, V x, int64_t step) {
-    _mm_storeu_ps(p, __builtin_shufflevector(x, x, 0, 1, 2, 3));
-    _mm_storeu_ps(p + step, __builtin_shufflevector(x, x, 4, 5, 6, 7));
-    _mm_storeu_ps(p + 2 * step, __builtin_shufflevector(x, x, 8, 9, 10, 11));
-    _mm_storeu_ps(p + 3 * step, __builtin_shufflevector(x, x, 12, 13, 14, 15));
+  // 4 x 4 lanes of four floats: lane i of vector j becomes lane j of vector i.
+  [[gnu::always_inline]] static void turn_lanes(V* x) {
+    const V a = _mm512_maskz_shuffle_f32x4(kAll, x[0], x[1], 0x44), b = _mm512_maskz_shuffle_f32x4(kAll, x[0], x[1], 0xee);
+    const V c = _mm512_maskz_shuffle_f32x4(kAll, x[2], x[3], 0x44), d = _mm512_maskz_shuffle_f32x4(kAll, x[2], x[3], 0xee);
+    x[0] = _mm512_maskz_shuffle_f32x4(kAll, a, c, 0x88);
+    x[1] = _mm512_maskz_shuffle_f32x4(kAll, a, c, 0xdd);
+    x[2] = _mm512_maskz_shuffle_f32x4(kAll, b, d, 0x88);
+    x[3] = _mm512_maskz_shuffle_f32x4(kAll, b, d, 0xdd);
   }
   static float largest(V x) {
     const __m256 a = _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, x, 0), _mm512_maskz_extractf32x8_ps(0xff, x, 1));

@@ -30,7 +30,7 @@ void order_weights(const Gemm& op, Range cols, int64_t col, Range stretch, Ahead
     const Row row = weight_row<Row>(op, cols, col + j) + stretch.begin;
     bf16* to = out + j / kTileRows * kTileRows * kTileElements + j % kTileRows * kTileElements;
     for (int64_t k = 0; k < stretch.size(); k += kTileElements, to += kTileCols * kTileElements) {
-      ahead.fetch(stored_bytes<Row>(kTileElements));
+      if (k % (2 * kTileElements) == 0) ahead.fetch(2 * stored_bytes<Row>(kTileElements));
       for (int64_t i = 0; i < kTileElements; i += kLineElements<bf16>) {
         const int64_t left = stretch.size() - k - i;
         const V line = left >= kLineElements<bf16> ? load_line(row + k + i) : left > 0 ? load_line(row + k + i, left) : Simd::zero();

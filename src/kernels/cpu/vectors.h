@@ -87,8 +87,8 @@ void with_activation_type(DType dtype, const F& f) {
 
 // e^x = 2^n * e^r with n = round(x / ln 2), |r| <= ln 2 / 2; Taylor to r^7: below 2 ulp.
 V exp(V x) {
-  const V low = Simd::set(-104.0F);  // e^-104 rounds to 0, e^89 to infinity
-  const V clamped = Simd::min(Simd::max(x, low), Simd::set(89.0F));
+  const V low = Simd::set(-104.0F);                                  // e^-104 rounds to 0, e^89 to infinity
+  const V clamped = Simd::max(low, Simd::min(Simd::set(89.0F), x));  // in this order a NaN stays one
   const V n = Simd::round(Simd::mul(clamped, Simd::set(1.44269504088896341F)));
   V r = Simd::fma(n, Simd::set(-0.693145751953125F), clamped);  // ln 2 in two parts, the first exact in few bits
   r = Simd::fma(n, Simd::set(-1.42860682030941723e-6F), r);
@@ -100,7 +100,7 @@ V exp(V x) {
   p = Simd::fma(p, r, Simd::set(0.5F));
   p = Simd::fma(p, r, Simd::set(1.0F));
   p = Simd::fma(p, r, Simd::set(1.0F));
-  return Simd::unordered_or(x, Simd::scale2(p, n));
+  return Simd::scale2(p, n);
 }
 
 }  // namespace

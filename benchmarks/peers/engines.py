@@ -214,6 +214,8 @@ class Llama:
         with open(PEERS / "llama-server.log", "w", encoding="utf-8") as log, process(command, stdout=log, stderr=log) as server:
             wait_until_ready(server, port)
             done = serve(port, slots, cases.requests(case, seed), 4 * self._seconds)
+        if not done:
+            raise RuntimeError(f"no answer within {4 * self._seconds:.0f} s: more --seconds")
         whole = len(done) == case.sequences
         first = 0 if whole else min(slots, len(done) // 2)
         rate = sum(count for _, count in done[first:]) / (done[-1][0] - (done[first - 1][0] if first else 0))

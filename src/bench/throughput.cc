@@ -169,7 +169,16 @@ EngineOptions engine_options(const ThroughputBench& o) {
   return engine;
 }
 
-// Prefill is the run with answers of one token; decode is what longer answers take beyond it.
+// What longer answers take beyond a run with answers of one token; where two runs differ by more than that, it says so.
+double decode_seconds(const Progress& whole, const Progress& first, int64_t sequences, Report& report) {
+  const double seconds = whole.seconds - first.seconds;
+  if (seconds < 0.02 * first.seconds)
+    report.note(fmt::format("{} sequences: decode is lost in the noise of prefill ({:.1f} s with it, {:.1f} s without): more --generate", sequences,
+                            whole.seconds, first.seconds));
+  return std::max(seconds, 1e-9);
+}
+
+// Prefill is the run with answers of one token.
 class Measurement {
  public:
   Measurement(const ThroughputBench& options, Engine& engine, const ModelSpec& spec, const MappedMemory& dram, ThreadPool& pool)
@@ -187,7 +196,7 @@ class Measurement {
       const Sweeps prompts = prefill_sweeps(lengths, first.passes);
       prefill.add(prompts, model_work(spec_, kv_dtype(), prompts), first.seconds, flops, dram);
       const Sweeps answers = decode_sweeps(lengths, std::min(sequences, options_.engine.max_num_seqs.value_or(sequences)));
-      decode.add(answers, model_work(spec_, kv_dtype(), answers), std::max(whole.seconds - first.seconds, 1e-9), flops, dram);
+      decode.add(answers, model_work(spec_, kv_dtype(), answers), decode_seconds(whole, first, sequences, report), flops, dram);
     }
     report.row(prefill.cells("prefill", sequences, first.passes));
     report.row(decode.cells("decode", sequences, whole.passes - first.passes));
@@ -239,7 +248,7 @@ class LinkMeasurement {
         answers += static_cast<double>(l.generate - 1);
       }
       add(prefill, prompts, first.passes, first.seconds, rate);
-      add(decode, answers, whole.passes - first.passes, std::max(whole.seconds - first.seconds, 1e-9), rate);
+      add(decode, answers, whole.passes - first.passes, decode_seconds(whole, first, sequences, report), rate);
     }
     for (const auto& [name, phase, passes] :
          {std::tuple("prefill", &prefill, first.passes), std::tuple("decode", &decode, whole.passes - first.passes)}) {

@@ -1,11 +1,14 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iomanip>
 #include <iostream>
+#include <new>
 #include <sstream>
+#include <utility>
 
 #include "bench.h"
 #include "inform.h"
@@ -345,14 +348,29 @@ int command(int argc, char** argv) {
   }
 }
 
+int out_of_memory() {
+  std::cerr << "moegen: out of memory: the system gives no more (ulimit -v, or its memory is taken); see moegen doctor and --host-memory\n";
+  return 1;
+}
+
+// Given back when memory runs out for the first time, so that what is taken apart then can allocate: nlohmann's destructors do, and would terminate.
+void* reserve = nullptr;
+
+void give_reserve_back() {
+  std::free(std::exchange(reserve, nullptr));
+  throw std::bad_alloc();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  reserve = std::malloc(1 << 20);
+  if (reserve == nullptr) return out_of_memory();
+  std::set_new_handler(give_reserve_back);
   try {
     return command(argc, argv);
   } catch (const std::bad_alloc&) {
-    std::cerr << "moegen: out of memory: the system gives no more (ulimit -v, or its memory is taken); see moegen doctor and --host-memory\n";
-    return 1;
+    return out_of_memory();
   } catch (const std::exception& e) {
     std::cerr << "moegen: " << e.what() << "\n";
     return 1;

@@ -169,7 +169,7 @@ EngineOptions engine_options(const ThroughputBench& o) {
   return engine;
 }
 
-// What longer answers take beyond a run with answers of one token; where two runs differ by more than that, it says so.
+// What longer answers take beyond a run with answers of one token; where that is no more than two runs differ, it says so.
 double decode_seconds(const Progress& whole, const Progress& first, int64_t sequences, Report& report) {
   const double seconds = whole.seconds - first.seconds;
   if (seconds < 0.02 * first.seconds)

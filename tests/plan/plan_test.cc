@@ -119,7 +119,7 @@ TEST_F(PlanTest, TooLittleIsRefusedWithTheLeastThatWouldDo) {
   const uint64_t least = least_memory();
   in_.host_memory = least - 1;
   const std::string text = error_of([&] { static_cast<void>(make_plan(in_)); }).what();
-  EXPECT_THAT(text, ::testing::HasSubstr("--host-memory 3"));
+  EXPECT_THAT(text, ::testing::HasSubstr("--host-memory 32"));
   EXPECT_THAT(text, ::testing::HasSubstr("too small"));
   EXPECT_THAT(text, ::testing::HasSubstr("10.0 MiB weights, 5.0 MiB the process"));
   in_.host_memory = 1;  // whatever is given, the same least is named

@@ -36,17 +36,13 @@ struct AttentionRows {
   Coefficient* p;                 // [rows, kPageTokens]
 };
 
-// Fetched into the cache while something else of the same size is computed with: as many bytes as are loaded, in turns from the first half and from
-// the second, since the processor's own prefetcher follows two lines of addresses further than one.
+// Fetched into the cache while something else of the same size is computed with: as many bytes as are loaded, half of them from either half.
 struct PageAhead {
   const std::byte* at;
   int64_t half;  // bytes
   void fetch(int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 128) {
-      __builtin_prefetch(at, 0, 2);
-      __builtin_prefetch(at + half, 0, 2);
-      at += 64;
-    }
+    fetch_two_lines(at, half, bytes);
+    at += bytes / 2;
   }
 };
 struct NothingAhead {

@@ -154,6 +154,12 @@ template <typename Row>
   for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(rows[j] + k);
   Simd::transpose(lines);
 }
+// Likewise of `length` elements, zeros behind them.
+template <typename Row>
+void load_turned(const Row* rows, int64_t k, int64_t length, V (&lines)[kW]) {
+  for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(rows[j] + k, length);
+  Simd::transpose(lines);
+}
 #ifdef __AVX512BF16__
 template <>
 constexpr bool kTurnsCodes<F4Row<bf16>> = true;

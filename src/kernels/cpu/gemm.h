@@ -31,7 +31,7 @@ void gemm_of(const Gemm& op, Range rows, Range cols) {
       const Range part{col, std::min(cols.end, col + width)};
       if constexpr (kPairs) {
         if (many) {
-          many_rows<Products<Scalar>, X, Row>(op, block, part, scratch);
+          many_rows<Products<Scalar>, Row>(op, block, part, scratch);
           continue;
         }
       }

@@ -89,8 +89,7 @@ void few_tile(const typename P::Scalar* const* x, const Row* w, int64_t length, 
   }
   if (whole < length) {
     V lines[kW];
-    for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(w[j] + whole, length - whole);
-    Simd::transpose(lines);
+    load_turned(w, whole, length - whole, lines);
     for (int64_t s = 0; whole + s * kOfLine < length; ++s) multiply(whole + s * kOfLine, lines[s]);
   }
   for (int i = 0; i < kRows; ++i) Simd::store(total + i * total_stride, acc[i]);
@@ -149,8 +148,7 @@ template <typename P, typename Row>
     for (int64_t j = 0; j < kW; ++j) put(at + j * kOfLine, block[j]);
   }
   if (at == length) return;
-  for (int64_t j = 0; j < kW; ++j) block[j] = load_line(w[j] + k + at, length - at);
-  Simd::transpose(block);
+  load_turned(w, k + at, length - at, block);
   for (int64_t j = 0; at + j * kOfLine < length; ++j) put(at + j * kOfLine, block[j]);
 }
 

@@ -14,12 +14,10 @@ constexpr int64_t kPanel = 16;  // rows side by side; a cache line for each step
 // Panels of a tile that has as many columns and stays in registers.
 constexpr int kManyPanels = std::clamp<int>(Simd::kGemmSums / kManyCols / (kPanel / kW), 1, 4);
 
-// packed[p][k][kPanel] of rows x[0 .. count), or [p][k / 2][kPanel][2] where they stay pairs of bf16; panels `panel_stride` elements apart; zeros
-// behind them to a whole panel, and behind k to a whole vector.
-template <typename T, typename Row>
-void pack_rows(const Row* x, int64_t count, int64_t length, T* packed, int64_t panel_stride) {
-  constexpr int64_t kElements = kRowLine<Row>;
-  constexpr bool kSplit = kElements > kLineElements<T>;
+// packed[p][k / 2][kPanel][2] of rows x[0 .. count); panels `panel_stride` elements apart; zeros behind them to a whole panel, and behind k to a
+// whole vector.
+void pack_rows(const bf16* const* x, int64_t count, int64_t length, bf16* packed, int64_t panel_stride) {
+  constexpr int64_t kElements = kLineElements<bf16>;
   for (int64_t panel = 0; panel < count; panel += kPanel) {
     for (int64_t k = 0; k < length; k += kElements) {
       for (int64_t first = 0; first < kPanel; first += kW) {
@@ -32,15 +30,7 @@ void pack_rows(const Row* x, int64_t count, int64_t length, T* packed, int64_t p
           Simd::transpose(lines);
         }
         float* out = reinterpret_cast<float*>(packed + panel / kPanel * panel_stride + k * kPanel) + first;
-        for (int64_t i = 0; i < kW; ++i) {
-          if constexpr (kSplit) {
-            const Simd::Pairs pair = Simd::split(lines[i]);
-            Simd::store(out + 2 * i * kPanel, pair.even);
-            Simd::store(out + (2 * i + 1) * kPanel, pair.odd);
-          } else {
-            Simd::store(out + i * kPanel, lines[i]);
-          }
-        }
+        for (int64_t i = 0; i < kW; ++i) Simd::store(out + i * kPanel, lines[i]);
       }
     }
   }
@@ -89,29 +79,29 @@ void store_turned(const Gemm& op, Range rows, Range cols, const float* total) {
   });
 }
 
-template <typename P, typename X, typename Row>
+// Pairs of bf16, in x as in what the weights become.
+template <typename P, typename Row>
 void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
-  using Scalar = typename P::Scalar;
-  constexpr int64_t kStretch = kManyStretch<Scalar>;
+  constexpr int64_t kStretch = kManyStretch;
   constexpr int64_t kPanelStride = kPanel * kStretch;
   const int64_t panels = ceil_div(rows.size(), kPanel);
   const int64_t tiles = ceil_div<int64_t>(panels, kManyPanels);
-  auto* packed = reinterpret_cast<Scalar*>(scratch.packed);
-  const X* x[kBlockRows];
-  for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i);
+  auto* packed = reinterpret_cast<bf16*>(scratch.packed);
+  const bf16* x[kBlockRows];
+  for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<bf16>(op, rows.begin + i);
   for (int64_t k = 0; k < op.k; k += kStretch) {
     const int64_t length = std::min(kStretch, op.k - k);
-    pack_rows<Scalar>(x, rows.size(), length, packed, kPanelStride);
+    pack_rows(x, rows.size(), length, packed, kPanelStride);
     for (int64_t i = 0; i < rows.size(); ++i) x[i] += length;
     for (int64_t col = 0; col < cols.size(); col += kManyCols) {
       Row w[kManyCols];
       Row ahead[kManyCols];
-      const Scalar* scalars[kManyCols];
+      const bf16* scalars[kManyCols];
       for (int j = 0; j < kManyCols; ++j) {
         w[j] = weight_row<Row>(op, cols, col + j) + k;
         ahead[j] = weight_row<Row>(op, cols, col + j + kManyCols) + k;
       }
-      rows_as<Scalar, P::kStep>(w, kManyCols, length, reinterpret_cast<Scalar*>(scratch.broadcast), scalars);
+      rows_as<bf16, P::kStep>(w, kManyCols, length, scratch.broadcast, scalars);
       for (int64_t t = 0, panel = 0; t < tiles; ++t) {
         const int64_t end = panels * (t + 1) / tiles;
         with_count<kManyPanels>(end - panel, [&](auto count) {

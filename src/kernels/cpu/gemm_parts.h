@@ -30,12 +30,11 @@ template <typename T>
 constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements of a cache line
 
 // Stretch of k in which many packed rows stay in L2.
-template <typename T>
-constexpr int64_t kManyStretch = kGemmRowBytes / static_cast<int64_t>(sizeof(T));
+constexpr int64_t kManyStretch = kGemmRowBytes / static_cast<int64_t>(sizeof(bf16));
 
 struct GemmScratch {
   alignas(64) std::byte packed[kBlockRows * kRowStride * sizeof(float)];
-  alignas(64) float broadcast[kManyCols * (kManyStretch<float> + kLine<float>)];  // what is not broadcast from where it lies
+  alignas(64) bf16 broadcast[kManyCols * (kManyStretch + kLine<bf16>)];  // what is not broadcast from where it lies
   alignas(64) float total[(kBlockCols + kManyCols) * kBlockRows];
 };
 static_assert(sizeof(GemmScratch) <= kGemmScratchBytes && sizeof(GemmScratch::packed) >= Simd::kFewRows * (kFewStretch + 16) * sizeof(float));
@@ -83,8 +82,7 @@ void rows_as(const Row* from, int64_t count, int64_t length, T* room, const T** 
   for (int64_t i = 0; i < count; ++i) out[i] = room + i * (padded + kLine<T>);
 }
 
-// Fetches weights into L2 while others are computed with: in turns from the first half of them and from the second, since the processor's own
-// prefetcher follows two lines of addresses further than one.
+// Fetches weights into L2 while others are computed with.
 class Ahead {
  public:
   // All in bytes, but for the count of rows.
@@ -97,10 +95,7 @@ class Ahead {
   // So many of them, of which half are from either half.
   void fetch(int64_t bytes) {
     if (left_ == 0) return;
-    for (int64_t i = 0; i < bytes; i += 128) {
-      __builtin_prefetch(row_ + at_ + i / 2, 0, 2);
-      __builtin_prefetch(row_ + second_ + at_ + i / 2, 0, 2);
-    }
+    fetch_two_lines(row_ + at_, second_, bytes);
     at_ += bytes / 2;
     if (at_ < length_) return;
     at_ = 0;

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kTileElements = 32;  // along k
 constexpr int64_t kTileCols = 2 * kTileRows;
-constexpr int64_t kTileStretch = kManyStretch<bf16>;
+constexpr int64_t kTileStretch = kManyStretch;
 
 struct TileScratch {
   alignas(64) bf16 packed[kBlockRows * kTileStretch];  // rows of x, in panels: each is the second operand just as it is
@@ -49,7 +49,7 @@ void tile_block(const Gemm& op, Range rows, Range cols, TileScratch& scratch) {
   Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, kTileStretch, kTileCols);
   for (int64_t k = 0; k < op.k; k += kTileStretch) {
     const Range stretch{k, std::min(k + kTileStretch, op.k)};
-    pack_rows<bf16>(x, rows.size(), stretch.size(), scratch.packed, kPanelStride);
+    pack_rows(x, rows.size(), stretch.size(), scratch.packed, kPanelStride);
     for (int64_t i = 0; i < rows.size(); ++i) x[i] += stretch.size();
     const int64_t steps = ceil_div(stretch.size(), kTileElements);
     // A vector may be shorter than a tile: what is behind it meets weights of zero, but must be a number.

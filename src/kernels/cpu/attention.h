@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <iterator>
 #include <limits>
+#include <numeric>
 
 #include "base/checked.h"
 #include "kernels/cpu/row_ops.h"
@@ -30,7 +31,7 @@ struct AttentionRows {
   const Coefficient* q[Simd::kAttentionRows];  // [head_dim]
   int64_t begin[Simd::kAttentionRows];         // positions that the row sees: [begin, end)
   int64_t end[Simd::kAttentionRows];
-  alignas(64) float top[round_up<int64_t>(Simd::kAttentionRows, kW)];
+  alignas(64) float top[kW];
   V total[Simd::kAttentionRows];  // by lanes
   float* acc;                     // [rows, value_dim rounded up to kW]
   Coefficient* p;                 // [rows, kPageTokens]
@@ -67,45 +68,61 @@ void page_scores(const AttentionRows<T, S>& rows, const S* keys, int64_t head_di
   }
 }
 
+// Lane r has the largest element of x[r].
+template <int kRows>
+V largest_each(const V* x) {
+  static_assert(kRows <= kW);
+  V tops[kW / 4];
+  for (int i = 0; i < kW / 4; ++i) {
+    V four[4];
+    for (int r = 0; r < 4; ++r) four[r] = x[std::min(4 * i + r, kRows - 1)];
+    Simd::turn_four(four);
+    tops[i] = Simd::max(Simd::max(four[0], four[1]), Simd::max(four[2], four[3]));
+  }
+  Simd::turn_lanes(tops);
+  for (int i = 1; i < kW / 4; ++i) tops[0] = Simd::max(tops[0], tops[i]);
+  return tops[0];
+}
+
 // Scores become weights: scaled, hidden where the row does not see, e^(score - top); what was summed before shrinks with a new top, by
 // shrink[r], which has room for whole vectors.
 // `scales`, with int8, are those of the keys, then those of the values, which the weights take over.
 template <int kRows, typename T, typename S>
-void page_weights(AttentionRows<T, S>& rows, V (&scores)[kTokenVectors][kRows], int64_t first, float scale, const float* scales, float* shrink) {
-  alignas(64) float base[round_up<int64_t>(kRows, kW)] = {};
+void page_weights(AttentionRows<T, S>& rows, V (&scores)[kTokenVectors * kRows], int64_t first, float scale, const float* scales, float* shrink) {
+  V highest[kRows];
   for (int r = 0; r < kRows; ++r) {
     const bool hides = rows.begin[r] > first || rows.end[r] < first + kPageTokens;
-    V highest = Simd::set(kNone);
+    highest[r] = Simd::set(kNone);
     for (int64_t v = 0; v < kTokenVectors; ++v) {
-      V s = Simd::mul(scores[v][r], Simd::set(scale));
+      V s = Simd::mul(scores[r * kTokenVectors + v], Simd::set(scale));
       if constexpr (std::is_same_v<S, int8_t>) s = Simd::mul(s, Simd::load(scales + v * kW));
       if (hides) {
         const int64_t at = first + v * kW;
         s = Simd::keep(s, std::clamp<int64_t>(rows.end[r] - at, 0, kW), Simd::set(kNone));
         s = Simd::keep(Simd::set(kNone), std::clamp<int64_t>(rows.begin[r] - at, 0, kW), s);
       }
-      scores[v][r] = s;
-      highest = Simd::max(highest, s);
+      scores[r * kTokenVectors + v] = s;
+      highest[r] = Simd::max(highest[r], s);
     }
-    base[r] = Simd::largest(highest);
   }
-  for (int64_t r = 0; r < kRows; r += kW) {
-    const V before = Simd::load(rows.top + r);
-    const V top = Simd::max(Simd::load(base + r), before);
-    const V finite = Simd::max(Simd::set(std::numeric_limits<float>::lowest()), top);  // where nothing is seen yet, all weights become 0
-    Simd::store(rows.top + r, top);
-    Simd::store(base + r, finite);
-    Simd::store(shrink + r, exp(Simd::sub(before, finite)));
-  }
+  alignas(64) float base[kW];
+  const V before = Simd::load(rows.top);
+  const V top = Simd::max(largest_each<kRows>(highest), before);
+  const V finite = Simd::max(Simd::set(std::numeric_limits<float>::lowest()), top);  // where nothing is seen yet, all weights become 0
+  Simd::store(rows.top, top);
+  Simd::store(base, finite);
+  Simd::store(shrink, exp(Simd::sub(before, finite)));
+  for (int i = 0; i < kTokenVectors * kRows; ++i) scores[i] = Simd::sub(scores[i], Simd::set(base[i / kTokenVectors]));
+  constexpr int kTogether = std::gcd(kTokenVectors * kRows, kW / 2);  // whose steps fit the registers
+  for (int i = 0; i < kTokenVectors * kRows; i += kTogether) exp_each<kTogether>(scores + i);
   for (int r = 0; r < kRows; ++r) {
     V total = Simd::mul(rows.total[r], Simd::set(shrink[r]));
     for (int64_t v = 0; v < kTokenVectors; ++v) {
-      const V p = exp(Simd::sub(scores[v][r], Simd::set(base[r])));
-      total = Simd::add(total, p);
-      V weight = p;
+      V weight = scores[r * kTokenVectors + v];
+      total = Simd::add(total, weight);
       if constexpr (std::is_same_v<S, int8_t>) {
         const int64_t there = std::clamp<int64_t>(rows.end[r] - first - v * kW, 0, kW);
-        weight = Simd::mul(p, Simd::keep(Simd::load(scales + kPageTokens + v * kW), there, Simd::zero()));
+        weight = Simd::mul(weight, Simd::keep(Simd::load(scales + kPageTokens + v * kW), there, Simd::zero()));
       }
       Groups<T, S>::store(rows.p + r * kPageTokens + v * kW, weight);
     }
@@ -157,16 +174,16 @@ template <int kRows, typename T, typename S, typename Ahead>
 void attend_page(const Attention& op, AttentionRows<T, S>& rows, const PageParts<S>& page, int64_t first, int64_t end, Ahead ahead) {
   const int64_t dim = op.value_dim();
   const int64_t stride = round_up<int64_t>(dim, kW);
-  V scores[kTokenVectors][kRows];
+  V scores[kTokenVectors * kRows];
   for (int64_t v = 0; v < kTokenVectors; v += 2) {
     V two[kRows][2];
     page_scores<kRows>(rows, page.keys, op.head_dim, v * kW, ahead, two);
     for (int r = 0; r < kRows; ++r) {
-      scores[v][r] = two[r][0];
-      scores[v + 1][r] = two[r][1];
+      scores[r * kTokenVectors + v] = two[r][0];
+      scores[r * kTokenVectors + v + 1] = two[r][1];
     }
   }
-  alignas(64) float shrink[round_up<int64_t>(kRows, kW)] = {};
+  alignas(64) float shrink[kW];
   page_weights<kRows>(rows, scores, first, op.scale, page.scales, shrink);
   const int64_t tokens = std::min<int64_t>(end - first, kPageTokens);
   int64_t d = 0;
@@ -258,7 +275,23 @@ PageParts<S> page_parts(const Attention& op, int kv_head, int64_t position) {
   return {keys, keys + kPageTokens * op.head_dim, reinterpret_cast<const float*>(kv + kv_scale_offset(op.head_dim))};
 }
 
-// The rows of a prompt meet the pages of a KV head again and again: head by head, some rows at a time.
+// The first half of a KV head of a page.
+int64_t kv_half(const Attention& op) { return ceil_div<int64_t>(static_cast<int64_t>(op.kv_head_bytes), 128) * 64; }
+
+// attend_page of rows->count rows, while `next`, if any, is fetched.
+template <typename T, typename S>
+void attend_page_ahead(const Attention& op, AttentionRows<T, S>& rows, int kv_head, int64_t first, int64_t end, const std::byte* next) {
+  const PageParts<S> page = page_parts<S>(op, kv_head, first);
+  with_count<Simd::kAttentionRows>(rows.count, [&](auto count) {
+    if (next != nullptr) {
+      attend_page<count>(op, rows, page, first, end, PageAhead{next, kv_half(op)});
+    } else {
+      attend_page<count>(op, rows, page, first, end, NothingAhead{});
+    }
+  });
+}
+
+// The rows of a prompt meet the pages of a KV head again and again: head by head, some rows at a time. The first of them fetch.
 template <typename T, typename S>
 void attend_by_heads(const Attention& op) {
   const int64_t num_rows = op.num_queries * op.heads;
@@ -266,11 +299,15 @@ void attend_by_heads(const Attention& op) {
     for (int64_t row = 0; row < num_rows; row += Simd::kAttentionRows) {
       AttentionRows<T, S> rows;
       const Range seen = begin_rows(op, kv_head, row, std::min<int64_t>(Simd::kAttentionRows, num_rows - row), op.scratch, rows);
-      with_count<Simd::kAttentionRows>(rows.count, [&](auto count) {
-        for (int64_t first = seen.begin / kPageTokens * kPageTokens; first < seen.end; first += kPageTokens) {
-          attend_page<count>(op, rows, page_parts<S>(op, kv_head, first), first, seen.end, NothingAhead{});
+      for (int64_t first = seen.begin / kPageTokens * kPageTokens; first < seen.end; first += kPageTokens) {
+        const std::byte* next = nullptr;
+        if (row == 0 && first + kPageTokens < seen.end) {
+          next = kv_of(op, kv_head, first + kPageTokens);
+        } else if (row == 0 && kv_head + 1 < op.kv_heads) {
+          next = kv_of(op, kv_head + 1, seen.begin);
         }
-      });
+        attend_page_ahead(op, rows, kv_head, first, seen.end, next);
+      }
       finish_rows(op, rows);
     }
   }
@@ -282,8 +319,7 @@ void attend_by_pages(const Attention& op) {
   AttentionRows<T, S> rows[kAttentionRowsInFlight];
   const int64_t last = op.first_position;
   const int64_t begin = first_seen(last, op.window, op.chunk);
-  const int64_t half = ceil_div<int64_t>(static_cast<int64_t>(op.kv_head_bytes), 128) * 64;
-  PageAhead{kv_of(op, 0, begin), half}.fetch(2 * half);
+  PageAhead{kv_of(op, 0, begin), kv_half(op)}.fetch(2 * kv_half(op));
   int64_t groups = 0;
   const int64_t parts = ceil_div<int64_t>(op.heads, Simd::kAttentionRows);
   float* scratch = op.scratch;
@@ -297,7 +333,6 @@ void attend_by_pages(const Attention& op) {
   for (int64_t first = begin / kPageTokens * kPageTokens; first <= last; first += kPageTokens) {
     for (int64_t g = 0; g < groups; ++g) {
       const auto kv_head = static_cast<int>(g / parts);
-      const PageParts<S> page = page_parts<S>(op, kv_head, first);
       // The next KV head of the page, or the first of the next page; nothing that is already there is fetched again.
       const std::byte* next = nullptr;
       if (g % parts == 0 && kv_head + 1 < op.kv_heads) {
@@ -305,13 +340,7 @@ void attend_by_pages(const Attention& op) {
       } else if (g % parts == 0 && first + kPageTokens <= last) {
         next = kv_of(op, 0, first + kPageTokens);
       }
-      with_count<Simd::kAttentionRows>(rows[g].count, [&](auto count) {
-        if (next != nullptr) {
-          attend_page<count>(op, rows[g], page, first, last + 1, PageAhead{next, half});
-        } else {
-          attend_page<count>(op, rows[g], page, first, last + 1, NothingAhead{});
-        }
-      });
+      attend_page_ahead(op, rows[g], kv_head, first, last + 1, next);
     }
   }
   for (int64_t g = 0; g < groups; ++g) finish_rows(op, rows[g]);

@@ -29,6 +29,17 @@ template <typename Row>
   Simd::turn_four(lines);
 }
 
+// Calls f(first row, their count as a constant) for turns of at most kMost rows, as even as can be.
+template <int kMost, typename F>
+void in_turns(int64_t rows, const F& f) {
+  const int64_t turns = ceil_div<int64_t>(rows, kMost);
+  for (int64_t turn = 0, row = 0; turn < turns; ++turn) {
+    const int64_t end = rows * (turn + 1) / turns;
+    with_count<kMost>(end - row, [&](auto count) { f(row, count); });
+    row = end;
+  }
+}
+
 // All rows of a block.
 template <typename Row>
 [[gnu::always_inline]] inline void turn_block(const Row* w, int64_t k, float* out) {
@@ -165,19 +176,19 @@ void lines_tile(const typename P::Scalar* x, int64_t rows, const Row* w, int64_t
   }
   Turner<Row> turner[kBlocks];
   const int64_t turns = ceil_div<int64_t>(rows, kMostRows);
+  int64_t due = 0;  // bytes to be fetched, times turns: the fetching goes on through all of them
   for (int64_t k = 0; k < length; k += kLineStretch) {
     const int64_t some = std::min(kLineStretch, length - k);
     for (int b = 0; b < kBlocks; ++b) expand_lines<P>(turner[b], w + b * kW, k, some, lines + b * kW);
-    for (int64_t turn = 0, row = 0; turn < turns; ++turn) {
-      const int64_t end = rows * (turn + 1) / turns;
-      const auto fetch = [&](int64_t steps) {
-        if (turn == 0) ahead.fetch(stored_bytes<Row>(steps * P::kStep * kBlocks * kW));
-      };
-      with_count<kMostRows>(end - row, [&](auto n) {
-        add_lines<P, n>(x + row * kRowStride + k, lines, ceil_div(some, P::kStep), fetch, total + row * total_stride, total_stride);
-      });
-      row = end;
-    }
+    const auto fetch = [&](int64_t steps) {
+      due += stored_bytes<Row>(steps * P::kStep * kBlocks * kW);
+      const int64_t now = due / turns / 128 * 128;
+      ahead.fetch(now);
+      due -= now * turns;
+    };
+    in_turns<kMostRows>(rows, [&](int64_t row, auto count) {
+      add_lines<P, count>(x + row * kRowStride + k, lines, ceil_div(some, P::kStep), fetch, total + row * total_stride, total_stride);
+    });
   }
 }
 
@@ -196,7 +207,7 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   using Scalar = typename P::Scalar;
   constexpr int64_t kStep = std::max<int64_t>(P::kStep, kRowLine<Row> / kW);  // elements of k that are multiplied one after the other, there or not
   constexpr int64_t kCols = kBlocks * kW;
-  const bool few = rows.size() <= Simd::kFewRows && Turner<Row>::kElements == 0;
+  const bool few = rows.size() <= kFewRows && Turner<Row>::kElements == 0;
   const bool in_place = std::is_same_v<X, Scalar> && op.k % kStep == 0;
   const int64_t stretch = !few ? kRowStretch : in_place ? op.k : kFewStretch;
   const int64_t total_stride = rows.size() <= kSomeRows ? kStreamedCols : kBlockCols;
@@ -207,7 +218,7 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
     const int64_t length = std::min(stretch, op.k - k);
     const X* x[kBlockRows];
     for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i) + k;
-    const Scalar* scalars[Simd::kFewRows];
+    const Scalar* scalars[kFewRows];
     if (few) {
       rows_as<Scalar, kStep>(x, rows.size(), length, room, scalars);
     } else {
@@ -223,9 +234,12 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
         lines_tile<P>(room, rows.size(), w, length, ahead, total, total_stride, k == 0);
         continue;
       }
-      with_count<Simd::kFewRows>(rows.size(), [&](auto count) {
-        for (int64_t b = 0; b < kCols; b += kW) few_tile<P, count>(scalars, w + b, length, ahead, total + b, total_stride, k == 0);
-      });
+      Ahead nothing{nullptr, 0, 0, 0};
+      for (int64_t b = 0; b < kCols; b += kW) {
+        in_turns<Simd::kFewSums>(rows.size(), [&](int64_t row, auto count) {
+          few_tile<P, count>(scalars + row, w + b, length, row == 0 ? ahead : nothing, total + row * total_stride + b, total_stride, k == 0);
+        });
+      }
     }
   }
   store_rows(op, rows, cols, scratch.total, total_stride);

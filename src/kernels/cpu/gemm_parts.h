@@ -18,8 +18,9 @@ constexpr int64_t kSomeRows = kGemmStreamedRows;
 constexpr int64_t kBlockRows = kGemmBlockRows;
 constexpr int64_t kBlockCols = kGemmBlockCols;
 constexpr int64_t kStreamedCols = kGemmStreamedCols;
-constexpr int64_t kBlocks = 2;  // of columns, side by side in lanes
-constexpr int kManyCols = 6;    // that are broadcast together
+constexpr int64_t kBlocks = 2;                                                                // of columns, side by side in lanes
+constexpr int kManyCols = 6;                                                                  // that are broadcast together
+constexpr int64_t kFewRows = std::min<int64_t>(Simd::kFewTurns * Simd::kFewSums, kSomeRows);  // which are multiplied while weights are turned
 constexpr int64_t kFewStretch = 2048;
 constexpr int64_t kRowStretch = 1024;             // of k, of some rows
 constexpr int64_t kRowStride = kRowStretch + 16;  // elements; of a power of two they would share the sets of a cache
@@ -37,7 +38,7 @@ struct GemmScratch {
   alignas(64) bf16 broadcast[kManyCols * (kManyStretch + kLine<bf16>)];  // what is not broadcast from where it lies
   alignas(64) float total[(kBlockCols + kManyCols) * kBlockRows];
 };
-static_assert(sizeof(GemmScratch) <= kGemmScratchBytes && sizeof(GemmScratch::packed) >= Simd::kFewRows * (kFewStretch + 16) * sizeof(float));
+static_assert(sizeof(GemmScratch) <= kGemmScratchBytes && sizeof(GemmScratch::packed) >= kFewRows * (kFewStretch + 16) * sizeof(float));
 
 template <typename X>
 const X* row_of(const Gemm& op, int64_t i) {

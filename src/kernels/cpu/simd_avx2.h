@@ -19,8 +19,8 @@ struct Simd {
   static constexpr int64_t kWidth = 8;
   static constexpr int kAttentionRows = 4;
   static constexpr int kGemmSums = 12;  // accumulators of a tile
-  static constexpr int kFewRows = 8;    // whose sums leave room to turn weights
-  static constexpr int kFewSums = 8;    // of two blocks of columns
+  static constexpr int kFewSums = 8;    // that leave room to turn weights
+  static constexpr int kFewTurns = 1;
   static constexpr bool kMultipliesPairs = false;
 
   static V zero() { return _mm256_setzero_ps(); }

@@ -49,6 +49,7 @@ struct Gemm {
 /// What a GEMM takes at a time; larger ranges are taken apart.
 constexpr int64_t kGemmBlockRows = 128;
 constexpr int64_t kGemmBlockCols = 192;
+constexpr int64_t kGemmColUnit = 32;       ///< a part of as many columns may cost what all of them do
 constexpr int64_t kGemmStreamedRows = 24;  ///< for as many it streams weights, and takes more columns
 constexpr int64_t kGemmStreamedCols = 4 * kGemmBlockCols;
 constexpr int64_t kGemmRowBytes = 2048;  ///< of a packed row at a time

@@ -41,8 +41,9 @@ void layer_norm(const StepContext& c, const RmsNorm& op, const TensorView& bias,
 void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView& bias, int64_t m) {
   set_weights(op, w);
   set_bias(op, bias);
-  // Many tasks, however small the whole is.
-  const int64_t width = std::clamp<int64_t>(round_up<int64_t>(w.rows / (8 * c.pool.size()), 16), 48, col_block(m));
+  // Many tasks, however small the whole is; not so many of few rows, since nobody fetches the first weights of a task ahead.
+  const int64_t tasks = (m <= kGemmStreamedRows ? 3 : 8) * c.pool.size();
+  const int64_t width = std::clamp(round_up(w.rows / tasks, kGemmColUnit), kGemmColUnit, col_block(m));
   const int64_t row_tiles = ceil_div(m, kRowBlock);
   const int64_t col_tiles = ceil_div(w.rows, width);
   c.pool.parallel_for(row_tiles * col_tiles, [&](int64_t tile, int worker) {

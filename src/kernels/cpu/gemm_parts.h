@@ -25,7 +25,7 @@ constexpr int64_t kFewStretch = 2048;
 constexpr int64_t kRowStretch = 1024;             // of k, of some rows
 constexpr int64_t kRowStride = kRowStretch + 16;  // elements; of a power of two they would share the sets of a cache
 constexpr int64_t kLineStretch = 128;             // whose weights stay in L1 as lines
-static_assert(kStreamedCols * kSomeRows <= kBlockCols * kBlockRows);
+static_assert(kStreamedCols * kSomeRows <= kBlockCols * kBlockRows && kGemmColUnit % (kBlocks * kW) == 0);
 
 template <typename T>
 constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements of a cache line

@@ -1,7 +1,6 @@
 #include "moegen/engine.h"
 
 #include <atomic>
-#include <chrono>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
@@ -12,6 +11,7 @@
 #include "api/output_text.h"
 #include "api/pass_watch.h"
 #include "api/read_output.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "engine/loop.h"
 
@@ -32,10 +32,6 @@ Workload first_of(const Workload& workload) {
   constexpr size_t kMost = 1 << 16;
   const size_t count = std::min(workload.requests.size(), kMost);
   return {workload.name, {workload.requests.begin(), workload.requests.begin() + static_cast<ptrdiff_t>(count)}};
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace
@@ -71,20 +67,20 @@ class Engine::Impl {
     stream_start_ = model_.stream ? model_.stream->counters() : StreamCounters{};
     progress_.kv_pages = model_.plan.kv_pages;
     job_.emplace(model_, workload_);
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     std::vector<std::unique_ptr<Sequence>> finished;
     while (!stop_.load()) {
       fill_queue(source);
       if (scheduler_.idle() && !next_) return true;
-      const auto pass_start = std::chrono::steady_clock::now();
+      const auto pass_start = Clock::now();
       const Loop::PassCounts counts = loop_.step(finished);
-      const double pass_seconds = seconds_since(pass_start);
+      const double pass_seconds = Clock::seconds_since(pass_start);
       for (auto& sequence : finished) {
         job_->ended(*sequence);
         finish(*sequence);
       }
       finished.clear();
-      report(counts, pass_seconds, seconds_since(start), source);
+      report(counts, pass_seconds, Clock::seconds_since(start), source);
     }
     return false;
   }

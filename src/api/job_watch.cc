@@ -1,7 +1,8 @@
 #include "api/job_watch.h"
 
-#include <chrono>
 #include <cmath>
+
+#include "base/clock.h"
 
 namespace moegen {
 namespace {
@@ -35,13 +36,13 @@ void JobWatch::made(const Sequence& sequence) {
 }
 
 std::optional<double> JobWatch::seconds_left(const Scheduler& scheduler, std::optional<int64_t> requests_left, double now) {
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
   std::optional<double> out;
   if (requests_left && requests_taken_ > 0) {
     const double each = static_cast<double>(sequences_made_) / static_cast<double>(requests_taken_);
     out = outlook_.seconds_left(scheduler, std::llround(each * static_cast<double>(*requests_left)));
   }
-  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double took = Clock::seconds_since(begin);
   next_look_ = now + std::max(kLeastInterval, took / kShare);
   return out;
 }

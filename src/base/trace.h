@@ -8,14 +8,14 @@
 #include <string>
 #include <string_view>
 
+#include "base/clock.h"
+
 namespace moegen {
 
 /// What ran when, written as a Chrome trace (a JSON array of events; opens in Perfetto and chrome://tracing). Times in microseconds
 /// since the trace began. Any thread may add events. Allocates nothing for an event.
 class Trace {
  public:
-  using Clock = std::chrono::steady_clock;
-
   /// Throws Error(io) where the file cannot be written.
   explicit Trace(const std::filesystem::path& path);
   ~Trace();  ///< ends the array; what a run that was killed leaves opens too

@@ -146,7 +146,7 @@ void Job::start(const std::string& model_name, uint64_t answer_memory) {
   if (options_.ordered) waiting_ = std::make_unique<WaitingAnswers>(folder_of(options_.output), std::min<uint64_t>(share, WaitingAnswers::kMaxBytes));
   input_ = std::make_unique<LineReader>(decompressed(std::move(source_), input_name_),
                                         std::min<uint64_t>(share / kParsedBytes, LineReader::kMaxLineBytes));
-  start_time_ = std::chrono::steady_clock::now();
+  start_time_ = Clock::now();
   sync_time_ = start_time_;
   report_ = std::make_unique<ProgressReport>(ProgressReport::Options{.style = progress_style(options_.progress),
                                                                      .input = options_.input,
@@ -286,7 +286,7 @@ void Job::pass(const Progress& progress) {
     status_.memory = resident_memory();
     metrics_->append(pass_metrics(status_));
   }
-  if (std::chrono::steady_clock::now() - sync_time_ >= kSyncInterval) sync();
+  if (Clock::now() - sync_time_ >= kSyncInterval) sync();
 }
 
 // What the disk does not take shows here, and a power cut takes no more than what came since.
@@ -297,18 +297,18 @@ void Job::sync() {
     file->check_there();
     file->flush();
   }
-  sync_time_ = std::chrono::steady_clock::now();
+  sync_time_ = Clock::now();
 }
 
 void Job::update_status() {
-  status_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_time_).count();
+  status_.seconds = Clock::seconds_since(start_time_);
   report_->update(status_);
 }
 
 int Job::finish(bool finished) {
   const bool complete = finished && ended_;
   MOEGEN_CHECK(!complete || (pending_.empty() && (!waiting_ || waiting_->empty())));
-  status_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_time_).count();
+  status_.seconds = Clock::seconds_since(start_time_);
   status_.total = report_->total();
   status_.memory = resident_memory();
   report_->finish(status_, complete);  // before the last words

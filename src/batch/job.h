@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -12,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/clock.h"
 #include "batch/answer_file.h"
 #include "batch/former_runs.h"
 #include "batch/journal.h"
@@ -58,7 +58,6 @@ class Job : public RequestSource, public CompletionSink {
     Place place;
     AnswerPlan plan;
   };
-  using Time = std::chrono::steady_clock::time_point;
 
   void open_outputs();
   void look_back();
@@ -98,8 +97,8 @@ class Job : public RequestSource, public CompletionSink {
   int64_t requests_given_ = 0;
   bool ended_ = false;  // nothing more in the input
   JobStatus status_;
-  Time start_time_;
-  Time sync_time_;
+  Clock::time_point start_time_;
+  Clock::time_point sync_time_;
   EngineInfo info_;
   std::function<Activity()> activity_;
 };

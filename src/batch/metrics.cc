@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/clock.h"
 #include "base/json.h"
 
 namespace moegen {
@@ -21,7 +22,7 @@ Json by_resource(const ResourceSeconds& seconds) {
   return {{"passes", seconds.passes}, {"cpu", seconds.cpu}, {"ssd", seconds.storage}, {"wait", seconds.wait}};
 }
 
-double unix_time() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+double unix_time() { return std::chrono::duration<double>(Clock::wall().time_since_epoch()).count(); }
 
 // What a model's directory is called need not be UTF-8.
 std::string text_of(const Json& line) { return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }

@@ -21,9 +21,7 @@ constexpr std::chrono::milliseconds kBarInterval{500};
 constexpr double kLongStep = 2;   // seconds from which on waiting for a file is worth a word
 constexpr double kLongPass = 10;  // and a pass
 
-double seconds_between(std::chrono::steady_clock::time_point a, std::chrono::steady_clock::time_point b) {
-  return std::chrono::duration<double>(b - a).count();
-}
+double seconds_between(Clock::time_point a, Clock::time_point b) { return std::chrono::duration<double>(b - a).count(); }
 
 std::string bar_text(double share) {
   constexpr int kWidth = 24;

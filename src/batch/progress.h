@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "base/clock.h"
 #include "batch/job_status.h"
 #include "batch/prometheus.h"
 
@@ -69,7 +70,6 @@ class ProgressReport {
   /// @}
 
  private:
-  using Clock = std::chrono::steady_clock;
   void run();
   void stop();
   void show(const std::string& text, const JobStatus& now) const;

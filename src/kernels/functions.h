@@ -53,7 +53,7 @@ constexpr int64_t kGemmColUnit = 32;       ///< a part of as many columns may co
 constexpr int64_t kGemmStreamedRows = 24;  ///< for as many it streams weights, and takes more columns
 constexpr int64_t kGemmStreamedCols = 4 * kGemmBlockCols;
 constexpr int64_t kGemmRowBytes = 2048;  ///< of a packed row at a time
-constexpr size_t kGemmScratchBytes = 640 << 10;
+constexpr size_t kGemmScratchBytes = 416 << 10;
 
 /// y[i] = x[i] * rsqrt(mean(x[i]^2) + eps) * (weight + offset), the mean in float. x and y may be the same.
 struct RmsNorm {

@@ -1,11 +1,11 @@
 #include "pipeline/weight_stream.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 #include "base/check.h"
 #include "base/checked.h"
+#include "base/clock.h"
 #include "checkpoint/arrange.h"
 
 namespace moegen {
@@ -92,7 +92,6 @@ bool WeightStream::is_there() const {
 }
 
 const MlpWeights& WeightStream::take(size_t layer, int expert) {
-  using Clock = std::chrono::steady_clock;
   std::unique_lock lock(mutex_);
   if (!front_is_there()) {
     const Trace::Span span(trace_, "wait for weights", static_cast<int64_t>(layer), expert);
@@ -100,7 +99,7 @@ const MlpWeights& WeightStream::take(size_t layer, int expert) {
     waiting_.store(true, std::memory_order_relaxed);
     to_compute_.wait(lock, [&] { return front_is_there(); });
     waiting_.store(false, std::memory_order_relaxed);
-    counters_.wait_seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    counters_.wait_seconds += Clock::seconds_since(start);
   }
   if (failure_) std::rethrow_exception(failure_);
   last_taken_ = taken_;
@@ -171,7 +170,7 @@ bool WeightStream::next_unit() {
   if (end_ || !can_begin()) return false;
   Slot& slot = slot_of(begun_);
   cursor_ = {&unit_at(next_), 0, 0, static_cast<int>(&slot - slots_.data())};
-  slot.begun = Trace::Clock::now();
+  slot.begun = Clock::now();
   slot.position = next_++;
   slot.pieces_left = num_pieces(*cursor_.unit);
   ++begun_;
@@ -225,7 +224,7 @@ void WeightStream::settle(Slot& slot) const {
     op.from = is_in_place(op.form) ? op.to : data + t.read_at;
     arrange(op, 0, op.rows);
   }
-  if (trace_ != nullptr) trace_->add_read(slot.position, unit.layer, unit.expert, unit.resident_bytes, slot.begun, Trace::Clock::now());
+  if (trace_ != nullptr) trace_->add_read(slot.position, unit.layer, unit.expert, unit.resident_bytes, slot.begun, Clock::now());
   for (const WeightUnit::Tensor& t : unit.tensors) {
     TensorView view = views_[t.table_idx];
     view.data = data + t.used_at;

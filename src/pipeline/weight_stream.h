@@ -83,7 +83,7 @@ class WeightStream {
   struct Slot {
     int64_t position = -1;
     int pieces_left = 0;
-    Trace::Clock::time_point begun;
+    Clock::time_point begun;
     MlpWeights weights;
   };
   struct Cursor {  // of the unit that is being read

@@ -42,13 +42,11 @@ std::span<const int> PieceReader::wait() {
     ended_.push_back(flights_[result.tag].piece.buffer);
     free_.push_back(result.tag);
   }
-  if (idle()) busy_seconds_ += std::chrono::duration<double>(Clock::now() - busy_since_).count();
+  if (idle()) busy_seconds_ += Clock::seconds_since(busy_since_);
   return ended_;
 }
 
-double PieceReader::busy_seconds() const {
-  return idle() ? busy_seconds_ : busy_seconds_ + std::chrono::duration<double>(Clock::now() - busy_since_).count();
-}
+double PieceReader::busy_seconds() const { return idle() ? busy_seconds_ : busy_seconds_ + Clock::seconds_since(busy_since_); }
 
 // Whether the piece is all there; if not, it now says what is left.
 bool PieceReader::ended(const ReadResult& result) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "storage/async_reader.h"
 #include "storage/direct_file.h"
@@ -43,7 +44,6 @@ class PieceReader {
   [[nodiscard]] const AsyncReader& reader() const { return *reader_; }
 
  private:
-  using Clock = std::chrono::steady_clock;
   struct Flight {
     Piece piece;
     bool direct = false;

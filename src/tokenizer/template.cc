@@ -3,6 +3,7 @@
 #include <chrono>
 #include <ctime>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/jinja_interpreter.h"
@@ -77,7 +78,7 @@ int number(const std::string& now, size_t at, size_t digits, int low, int high) 
 std::tm time_of(const std::optional<std::string>& now) {
   std::tm t{};
   if (!now) {
-    const std::time_t seconds = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+    const std::time_t seconds = std::chrono::system_clock::to_time_t(Clock::wall());
     ::localtime_r(&seconds, &t);
     return t;
   }

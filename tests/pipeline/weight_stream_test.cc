@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "checkpoint/weight_store.h"
 #include "spec/families.h"
@@ -15,6 +17,7 @@
 #include "tests/support/errors.h"
 #include "tests/support/fault_reader.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/test_clock.h"
 
 namespace moegen {
 namespace {
@@ -258,6 +261,28 @@ TEST_F(WeightStreamTest, ShortInterruptedAndSlowReadsChangeNothing) {
     EXPECT_GT(s->counters().read_seconds, 0);
     EXPECT_GT(s->counters().wait_seconds, 0);
   }
+}
+
+TEST_F(WeightStreamTest, WaitingForASlowReadIsWhatTheClockSays) {
+  make(mixtral_config());
+  TestClock clock;
+  std::atomic<const WeightStream*> waiter{nullptr};
+  bool first = true;
+  const WeightPlan p = plan(4);
+  const auto s = stream(p, faulty([&](const ReadRequest&, ReadResult&) {
+                          if (!std::exchange(first, false)) return;
+                          while (waiter.load() == nullptr || !waiter.load()->waiting()) std::this_thread::yield();
+                          clock.go_on(std::chrono::seconds(7));
+                        }));
+  waiter = s.get();
+  s->begin_pass(4000);
+  s->routed(0, std::vector<int32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8}.data());
+  for (int e = 0; e < 8; ++e) {
+    check(units_[static_cast<size_t>(e)], s->take(0, e));
+    s->release();
+  }
+  EXPECT_EQ(s->counters().wait_seconds, 7);
+  EXPECT_EQ(s->counters().read_seconds, 7);
 }
 
 TEST_F(WeightStreamTest, AnErrorIsThrownWithFileAndOffsetFromThenOn) {

@@ -12,6 +12,7 @@
 #include "tests/support/errors.h"
 #include "tests/support/fault_reader.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/test_clock.h"
 
 namespace moegen {
 namespace {
@@ -54,6 +55,19 @@ TEST_F(PieceReaderTest, ReadsToTheUnalignedEndOfTheFile) {
     EXPECT_EQ(r.bytes_read(), content_.size());
     EXPECT_GT(r.busy_seconds(), 0);
   }
+}
+
+TEST_F(PieceReaderTest, BusySecondsAreThoseOfTheClock) {
+  TestClock clock;
+  int reads = 0;
+  PieceReader r = reader([&](const ReadRequest&, ReadResult&) {
+    ++reads;
+    clock.go_on(std::chrono::seconds(3));
+  });
+  EXPECT_TRUE(read_all(r, 16) == content_);
+  clock.go_on(std::chrono::hours(1));  // nothing is read
+  EXPECT_GE(reads, 3);
+  EXPECT_DOUBLE_EQ(r.busy_seconds(), 3.0 * reads);
 }
 
 TEST_F(PieceReaderTest, ShortInterruptedAndSlowReadsGoOn) {

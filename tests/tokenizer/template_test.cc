@@ -5,6 +5,7 @@
 #include <random>
 
 #include "moegen/error.h"
+#include "tests/support/test_clock.h"
 #include "tests/tokenizer/small_tokenizer.h"
 #include "tokenizer/chat_template.h"
 
@@ -101,6 +102,14 @@ TEST(Template, TimesAsPythonWritesThem) {
             "30 Nov 2027, 30/11, 11:05 PM, 48 48 2027 23 11 pm 20 30 TUE\n%");
   EXPECT_EQ(render("{{ strftime_now('é%f|%z|%Z|%') }}"), "é000000|||%");
   EXPECT_EQ(render("{{ strftime_now('%99999d') }}"), "") << "as Python, which gives up";
+}
+
+TEST(Template, TheTimeIsThatOfTheClock) {
+  TestClock clock(std::chrono::sys_days(std::chrono::year(2031) / 5 / 6) + std::chrono::hours(12));
+  const Template date = Template::parse("{{ strftime_now('%d %b %Y') }}");
+  EXPECT_EQ(date.render(Json::object(), std::nullopt), "06 May 2031");
+  clock.go_on(std::chrono::hours(48));
+  EXPECT_EQ(date.render(Json::object(), std::nullopt), "08 May 2031");
 }
 
 TEST(Template, LessUsualMethodsAndTests) {

@@ -22,7 +22,7 @@ constexpr int64_t kBlocks = 2;                                                  
 constexpr int kManyCols = 6;                                                                  // that are broadcast together
 constexpr int64_t kFewRows = std::min<int64_t>(Simd::kFewTurns * Simd::kFewSums, kSomeRows);  // which are multiplied while weights are turned
 constexpr int64_t kFewStretch = 2048;
-constexpr int64_t kRowStretch = 1024;             // of k, of some rows
+constexpr int64_t kRowStretch = 512;              // of k, of some rows
 constexpr int64_t kRowStride = kRowStretch + 16;  // elements; of a power of two they would share the sets of a cache
 constexpr int64_t kLineStretch = 128;             // whose weights stay in L1 as lines
 static_assert(kStreamedCols * kSomeRows <= kBlockCols * kBlockRows && kGemmColUnit % (kBlocks * kW) == 0);

@@ -38,6 +38,11 @@ nlohmann::ordered_json json_of(const Cell& cell) {
   return to_json(cell.rate);
 }
 
+// Text stands at the left of its column, numbers at the right of theirs.
+std::string after_numbers(const std::vector<Cell>& cells, size_t i) {
+  return i > 0 && cells[i].kind == Cell::Kind::text && cells[i - 1].kind != Cell::Kind::text ? "  " : "";
+}
+
 }  // namespace
 
 Cell::Cell(std::string value) : kind(Kind::text), text(std::move(value)) {}
@@ -75,11 +80,11 @@ void Report::row(const std::vector<Cell>& cells) {
   }
   std::string line;
   if (object_["rows"].empty()) {  // the first one
-    for (size_t i = 0; i < cells.size(); ++i) line += padded(columns_[i].heading, cells[i]);
+    for (size_t i = 0; i < cells.size(); ++i) line += padded(after_numbers(cells, i) + columns_[i].heading, cells[i]);
     line += "\n";
     object_["rows"].push_back(nullptr);
   }
-  for (size_t i = 0; i < cells.size(); ++i) line += padded(text_of(cells[i], columns_[i].unit), cells[i]);
+  for (size_t i = 0; i < cells.size(); ++i) line += padded(after_numbers(cells, i) + text_of(cells[i], columns_[i].unit), cells[i]);
   out_ << line << "\n" << std::flush;
 }
 
@@ -98,13 +103,13 @@ void Report::finish() {
 std::vector<Column> measured_columns(std::vector<Column> before) {
   const Column last[] = {{"flops", "GFLOP/s", 1e9},           {"bandwidth", "GB/s", 1e9},
                          {"peak_flops", "peak GFLOP/s", 1e9}, {"peak_bandwidth", "DRAM GB/s", 1e9},
-                         {"share", "% of the roof", 0.01},    {"roof", "  roof", 1}};
+                         {"share", "% of the roof", 0.01},    {"roof", "roof", 1}};
   before.insert(before.end(), std::begin(last), std::end(last));
   return before;
 }
 
 std::vector<Cell> measured_cells(std::vector<Cell> before, const Measured& m) {
-  const Cell last[] = {m.flops, m.bandwidth, m.peak_flops, m.peak_bandwidth, m.share, std::string(m.computes ? "  compute" : "  DRAM")};
+  const Cell last[] = {m.flops, m.bandwidth, m.peak_flops, m.peak_bandwidth, m.share, std::string(m.computes ? "compute" : "DRAM")};
   before.insert(before.end(), std::begin(last), std::end(last));
   return before;
 }

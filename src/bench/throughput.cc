@@ -135,7 +135,7 @@ struct Phase {
             fixed(tokens * flops.median / work.flops),
             fixed(tokens * dram.median / work.bytes),
             rate_of(share),
-            std::string(computes ? "  compute" : "  DRAM"),
+            std::string(computes ? "compute" : "DRAM"),
             fixed(work.flops / tokens),
             fixed(work.bytes / tokens)};
   }
@@ -149,7 +149,7 @@ std::vector<Column> columns() {
           {"compute_roof", "compute roof tok/s"},
           {"dram_roof", "DRAM roof tok/s"},
           {"share", "% of the roof", 0.01},
-          {"roof", "  roof"},
+          {"roof", "roof"},
           {"flops_per_token", "GFLOP/token", 1e9},
           {"bytes_per_token", "MB/token", 1e6}};
 }

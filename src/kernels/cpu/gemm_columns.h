@@ -29,17 +29,6 @@ template <typename Row>
   Simd::turn_four(lines);
 }
 
-// Calls f(first row, their count as a constant) for turns of at most kMost rows, as even as can be.
-template <int kMost, typename F>
-void in_turns(int64_t rows, const F& f) {
-  const int64_t turns = ceil_div<int64_t>(rows, kMost);
-  for (int64_t turn = 0, row = 0; turn < turns; ++turn) {
-    const int64_t end = rows * (turn + 1) / turns;
-    with_count<kMost>(end - row, [&](auto count) { f(row, count); });
-    row = end;
-  }
-}
-
 // All rows of a block.
 template <typename Row>
 [[gnu::always_inline]] inline void turn_block(const Row* w, int64_t k, float* out) {

@@ -85,7 +85,6 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   constexpr int64_t kStretch = kManyStretch;
   constexpr int64_t kPanelStride = kPanel * kStretch;
   const int64_t panels = ceil_div(rows.size(), kPanel);
-  const int64_t tiles = ceil_div<int64_t>(panels, kManyPanels);
   auto* packed = reinterpret_cast<bf16*>(scratch.packed);
   const bf16* x[kBlockRows];
   for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<bf16>(op, rows.begin + i);
@@ -102,17 +101,13 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
         ahead[j] = weight_row<Row>(op, cols, col + j + kManyCols) + k;
       }
       rows_as<bf16, P::kStep>(w, kManyCols, length, scratch.broadcast, scalars);
-      for (int64_t t = 0, panel = 0; t < tiles; ++t) {
-        const int64_t end = panels * (t + 1) / tiles;
-        with_count<kManyPanels>(end - panel, [&](auto count) {
-          const auto fetch = [&](int64_t line) {
-            for (int j = 0; t == 0 && j < kManyCols; ++j) __builtin_prefetch(RowOf<Row>::address(ahead[j] + line));
-          };
-          tile<P, kManyCols, count>(packed + panel * kPanelStride, kPanelStride, scalars, length, fetch,
-                                    scratch.total + col * kBlockRows + panel * kPanel, kBlockRows, k == 0);
-        });
-        panel = end;
-      }
+      in_turns<kManyPanels>(panels, [&](int64_t panel, auto count) {
+        const auto fetch = [&](int64_t line) {
+          for (int j = 0; panel == 0 && j < kManyCols; ++j) __builtin_prefetch(RowOf<Row>::address(ahead[j] + line));
+        };
+        tile<P, kManyCols, count>(packed + panel * kPanelStride, kPanelStride, scalars, length, fetch,
+                                  scratch.total + col * kBlockRows + panel * kPanel, kBlockRows, k == 0);
+      });
     }
   }
   store_turned(op, rows, cols, scratch.total);

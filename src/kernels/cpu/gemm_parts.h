@@ -83,6 +83,17 @@ void rows_as(const Row* from, int64_t count, int64_t length, T* room, const T** 
   for (int64_t i = 0; i < count; ++i) out[i] = room + i * (padded + kLine<T>);
 }
 
+// Calls f(first, count as a constant) for turns of at most kMost of so many rows, as even as can be.
+template <int kMost, typename F>
+void in_turns(int64_t rows, const F& f) {
+  const int64_t turns = ceil_div<int64_t>(rows, kMost);
+  for (int64_t turn = 0, row = 0; turn < turns; ++turn) {
+    const int64_t end = rows * (turn + 1) / turns;
+    with_count<kMost>(end - row, [&](auto count) { f(row, count); });
+    row = end;
+  }
+}
+
 // Fetches weights into L2 while others are computed with.
 class Ahead {
  public:

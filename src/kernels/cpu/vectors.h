@@ -100,6 +100,7 @@ template <int kCount>
 [[gnu::always_inline]] inline void exp_each(V* x) {
   constexpr float kTaylor[] = {1.0F / 720, 1.0F / 120, 1.0F / 24, 1.0F / 6, 0.5F, 1.0F, 1.0F};
   V n[kCount], p[kCount];
+  // e^-104 rounds to 0, e^89 to infinity.
   for (int i = 0; i < kCount; ++i) x[i] = Simd::max(Simd::set(-104.0F), Simd::min(Simd::set(89.0F), x[i]));  // in this order a NaN stays one
   for (int i = 0; i < kCount; ++i) n[i] = Simd::round(Simd::mul(x[i], Simd::set(1.44269504088896341F)));
   for (int i = 0; i < kCount; ++i) x[i] = Simd::fma(n[i], Simd::set(-0.693145751953125F), x[i]);  // ln 2 in two parts, the first exact in few bits

@@ -1,6 +1,9 @@
 #include "bench.h"
 
+#include <algorithm>
+#include <charconv>
 #include <iostream>
+#include <sstream>
 
 #include "moegen/size.h"
 #include "options.h"
@@ -11,8 +14,32 @@ void add_size(CLI::App& app, const std::string& name, uint64_t& target, const st
   add_parsed(app, name, target, help, moegen::parse_size)->type_name("SIZE");
 }
 
+// "a,b"
+std::vector<std::string> parse_list(const std::string& text) {
+  std::vector<std::string> out;
+  std::istringstream in(text + ",");
+  for (std::string value; std::getline(in, value, ',');) out.push_back(value);
+  if (std::count(out.begin(), out.end(), "") > 0)
+    throw moegen::Error(moegen::ErrorCode::invalid_argument, "expected values with single commas between them, found " + text);
+  return out;
+}
+
+std::vector<int64_t> parse_counts(const std::string& text) {
+  std::vector<int64_t> out;
+  for (const std::string& value : parse_list(text)) {
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), out.emplace_back());
+    if (error != std::errc() || end != value.data() + value.size())
+      throw moegen::Error(moegen::ErrorCode::invalid_argument, "expected whole numbers with commas between them, found " + value);
+  }
+  return out;
+}
+
+void add_list(CLI::App& app, const std::string& name, std::vector<std::string>& target, const std::string& help, const std::string& type) {
+  add_parsed(app, name, target, help, parse_list)->type_name(type);
+}
+
 void add_counts(CLI::App& app, const std::string& name, std::vector<int64_t>& target, const std::string& help) {
-  app.add_option(name, target, help)->delimiter(',')->allow_extra_args(false)->type_name("N,N");
+  add_parsed(app, name, target, help, parse_counts)->type_name("N,N");
 }
 
 void add_common(CLI::App& app, moegen::BenchOptions& o, const std::string& samples = "of every figure; the median is shown, and (lowest-highest)") {
@@ -22,11 +49,11 @@ void add_common(CLI::App& app, moegen::BenchOptions& o, const std::string& sampl
   app.add_flag("--json", o.json, "one JSON object, in bytes/s and FLOP/s");
 }
 
-void add_kernels(CLI::App& app, moegen::BenchOptions& o, std::string& dtype, const std::string& dtypes = "bfloat16|float32") {
+void add_kernels(CLI::App& app, moegen::BenchOptions& o, std::string& dtype) {
   app.add_option("--cpu-path", o.cpu_path, "kernels; auto: the best this CPU runs; reference: slow")
       ->capture_default_str()
       ->type_name("auto|amx|avx512_bf16|avx512|avx2|reference");
-  app.add_option("--dtype", dtype, "of activations and weights; auto: as the model")->capture_default_str()->type_name(dtypes);
+  app.add_option("--dtype", dtype, "of activations and weights")->capture_default_str()->type_name("bfloat16|float32");
 }
 
 }  // namespace
@@ -49,7 +76,8 @@ void BenchCommand::add_machine() {
   c->add_option("-m,--model", machine_.directory, "the shapes and the dtype of this model, on its file system [those of Qwen3-30B-A3B, here]")
       ->type_name("DIR");
   c->add_flag("--refresh", machine_.refresh, "measures, whatever is kept from before");
-  add_kernels(*c, machine_, machine_.dtype, "auto|bfloat16|float32");
+  add_kernels(*c, machine_, machine_.dtype);
+  c->get_option("--dtype")->description("of activations; auto: as the model")->type_name("auto|bfloat16|float32");
   c->add_option("--kv-dtype", machine_.kv_dtype, "auto: as --dtype")->capture_default_str()->type_name("auto|int8");
   c->add_option("--device", machine_.device, "a GPU that is measured too: its link, products, attention")
       ->capture_default_str()
@@ -59,16 +87,13 @@ void BenchCommand::add_machine() {
   c->footer(
       "Measured once and kept in $XDG_CACHE_HOME/moegen or ~/.cache/moegen, for this CPU, Linux, file system, and these shapes and dtypes: less "
       "than\n"
-      "30 s, and nothing later. A GPU is not measured in this version. docs/benchmarks.md says what the figures mean.\n"
+      "30 s, and nothing later. docs/benchmarks.md says what the figures mean.\n"
       "Example: moegen bench machine -m DIR --json > machine.json");
 }
 
 void BenchCommand::add_gemm() {
   CLI::App* c = command_->add_subcommand("gemm", "experts and projections as the engine runs them, weights cold, by tokens per expert");
-  c->add_option("--shape", gemm_.shapes, "mixtral-8x7b | qwen3-30b-a3b | deepseek-v2-lite | HIDDENxWIDTH [these three]")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("NAME,NAME");
+  add_list(*c, "--shape", gemm_.shapes, "mixtral-8x7b | qwen3-30b-a3b | deepseek-v2-lite | HIDDENxWIDTH [these three]", "NAME,NAME");
   add_counts(*c, "--tokens", gemm_.tokens, "tokens per expert [1,2,4..1024]");
   add_kernels(*c, gemm_, gemm_.dtype);
   c->add_option("--weights", gemm_.weights, "auto: as --dtype; int4 in groups of 32, int8 of 128")
@@ -82,10 +107,7 @@ void BenchCommand::add_gemm() {
 
 void BenchCommand::add_attention() {
   CLI::App* c = command_->add_subcommand("attention", "decode (K and V against DRAM) and prefill (FLOP/s against the peak)");
-  c->add_option("--heads", attention_.heads, "query heads and KV heads [32:4,32:8,16:16]")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("Q:KV");
+  add_list(*c, "--heads", attention_.heads, "query heads and KV heads [32:4,32:8,16:16]", "Q:KV,Q:KV");
   add_counts(*c, "--contexts", attention_.contexts, "of decode [128,512,2048,8192]");
   add_counts(*c, "--prompts", attention_.prompts, "of prefill [512,1024,2048,4096]");
   c->add_option("--head-dim", attention_.head_dim, "width of a head")->capture_default_str()->type_name("N");

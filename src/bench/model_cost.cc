@@ -1,7 +1,5 @@
 #include "bench/model_cost.h"
 
-#include <cmath>
-
 #include "model/kv_layout.h"
 #include "plan/machine.h"
 
@@ -17,12 +15,6 @@ double always_used(const ModelSpec& spec, const LayerSpec& layer) {
   return attention + mlp;
 }
 
-// Experts that at least one of `tokens` chooses, if all are as likely.
-double experts_used(const MlpSpec& mlp, double tokens) {
-  if (mlp.dense()) return 0;
-  return mlp.num_experts * (1 - std::pow(1 - static_cast<double>(mlp.top_k) / mlp.num_experts, tokens));
-}
-
 }  // namespace
 
 Work model_work(const ModelSpec& spec, DType kv_dtype, const Sweeps& s) {
@@ -33,10 +25,11 @@ Work model_work(const ModelSpec& spec, DType kv_dtype, const Sweeps& s) {
     const double expert = 3.0 * spec.hidden * layer.mlp.width;
     const double always = always_used(spec, layer);
     const double chosen = layer.mlp.dense() ? 0 : layer.mlp.top_k;
+    const double used = layer.mlp.dense() ? 0 : s.experts_used * layer.mlp.num_experts;
     const AttentionShape shape(layer.attention);
     work.flops += 2 * s.tokens * (always + chosen * expert);
     if (!layer.attention.is_linear()) work.flops += s.keys * shape.flops() + s.prompt_keys * shape.prompt_flops();
-    work.bytes += s.passes * value_bytes * (always + experts_used(layer.mlp, s.tokens / s.passes) * expert);
+    work.bytes += s.passes * value_bytes * (always + used * expert);
     work.bytes += s.kv_reads * static_cast<double>(layer_page_bytes(layer.attention, kv_dtype)) / kPageTokens;
   }
   return work;

@@ -15,10 +15,11 @@ struct Sweeps {
   double keys = 0;
   double prompt_keys = 0;
   double samples = 0;
+  double experts_used = 1;  ///< share of a layer's experts that some token of a pass chooses, on average
   double kv_reads = 0;  ///< tokens whose K and V are read: those of every sequence, once a pass
 };
 
-/// The least that `sweeps` cost: all multiply-adds; weights read once a pass, of the experts those that some token is likely to choose;
+/// The least that `sweeps` cost: all multiply-adds; weights read once a pass, of the experts those that some token chooses;
 /// K and V read once a sequence and pass. Activations are taken to stay in caches.
 [[nodiscard]] Work model_work(const ModelSpec& spec, DType kv_dtype, const Sweeps& sweeps);
 

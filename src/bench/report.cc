@@ -21,6 +21,7 @@ std::string number(double x) { return fmt::format("{:.{}f}", x, x >= 1000 ? 0 : 
 std::string text_of(const Cell& cell, double unit) {
   if (cell.kind == Cell::Kind::text) return cell.text;
   if (cell.kind == Cell::Kind::count) return fmt::format("{}", cell.count);
+  if (cell.kind == Cell::Kind::unmeasured) return "-";
   const Rate& rate = cell.rate;
   if (rate.low == rate.high) return number(rate.median / unit);
   return fmt::format("{} ({}-{})", number(rate.median / unit), number(rate.low / unit), number(rate.high / unit));
@@ -29,12 +30,13 @@ std::string text_of(const Cell& cell, double unit) {
 // Texts to the left, figures to the right.
 std::string padded(const std::string& text, const Cell& like) {
   if (like.kind == Cell::Kind::text) return fmt::format("{:<{}}", text, kTextWidth);
-  return fmt::format("{:>{}}", text, like.kind == Cell::Kind::rate ? kRateWidth : kNumberWidth);
+  return fmt::format("{:>{}}", text, like.kind == Cell::Kind::count ? kNumberWidth : kRateWidth);
 }
 
 nlohmann::ordered_json json_of(const Cell& cell) {
   if (cell.kind == Cell::Kind::text) return cell.text;
   if (cell.kind == Cell::Kind::count) return cell.count;
+  if (cell.kind == Cell::Kind::unmeasured) return nullptr;
   return to_json(cell.rate);
 }
 
@@ -49,6 +51,7 @@ Cell::Cell(std::string value) : kind(Kind::text), text(std::move(value)) {}
 Cell::Cell(const char* value) : kind(Kind::text), text(value) {}
 Cell::Cell(int64_t value) : kind(Kind::count), count(value) {}
 Cell::Cell(const Rate& value) : kind(Kind::rate), rate(value) {}
+Cell::Cell(const std::vector<double>& samples) : kind(samples.empty() ? Kind::unmeasured : Kind::rate), rate(samples.empty() ? Rate{} : rate_of(samples)) {}
 
 nlohmann::ordered_json to_json(const Rate& rate) { return {{"median", rate.median}, {"low", rate.low}, {"high", rate.high}}; }
 

@@ -19,13 +19,15 @@ struct Column {
   double unit = 1;
 };
 
-/// A name, a count or a rate.
+/// A name, a count, a rate, or a rate that could not be measured: "-", and null in JSON.
 struct Cell {
-  enum class Kind { text, count, rate };
+  enum class Kind { text, count, rate, unmeasured };
   Cell(std::string value);
   Cell(const char* value);
   Cell(int64_t value);
   Cell(const Rate& value);
+  /// Of a rate's samples, if there are any.
+  explicit Cell(const std::vector<double>& samples);
 
   Kind kind;
   std::string text;

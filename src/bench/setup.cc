@@ -3,6 +3,8 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "base/size.h"
+#include "memory/mapped_memory.h"
 
 namespace moegen {
 namespace {
@@ -16,12 +18,6 @@ DType parse_dtype(const std::string& name) {
 int check_threads(int threads) {
   if (threads < 0 || threads > 1024) throw_error(ErrorCode::invalid_argument, "--threads {}: expected 1 to 1024", threads);
   return threads > 0 ? threads : usable_cores();
-}
-
-uint64_t check_memory(uint64_t bytes) {
-  constexpr uint64_t kLeast = 1 << 20;
-  if (bytes != 0 && bytes < kLeast) throw_error(ErrorCode::invalid_argument, "--memory {}: at least 1 MiB is needed to measure anything", bytes);
-  return bytes != 0 ? bytes : cold_bytes();
 }
 
 int check_samples(int samples) {
@@ -49,6 +45,16 @@ void check_common(const BenchOptions& options) {
   static_cast<void>(check_threads(options.threads));
   static_cast<void>(check_memory(options.memory));
   static_cast<void>(check_samples(options.samples));
+}
+
+uint64_t check_memory(uint64_t bytes) {
+  constexpr uint64_t kLeast = 1 << 20;
+  if (bytes == 0) return cold_bytes();
+  if (bytes < kLeast) throw_error(ErrorCode::invalid_argument, "--memory {}: at least 1 MiB is needed to measure anything", bytes);
+  const uint64_t available = available_host_memory();
+  if (bytes > available)
+    throw_error(ErrorCode::out_of_memory, "--memory {}: only {} are available here", format_bytes(bytes), format_bytes(available));
+  return bytes;
 }
 
 void check_values(const char* option, const std::vector<int64_t>& values, int64_t high) {

@@ -9,7 +9,7 @@
 
 namespace moegen {
 
-/// What the options of a measurement come to. Throws Error(invalid_argument).
+/// What the options of a measurement come to. Throws Error(invalid_argument or out_of_memory).
 struct BenchSetup {
   BenchSetup(const BenchOptions& options, const std::string& dtype_name);
 
@@ -20,8 +20,11 @@ struct BenchSetup {
   int samples;
 };
 
-/// Throws Error(invalid_argument) for a number out of range.
+/// Throws as BenchSetup does.
 void check_common(const BenchOptions& options);
+
+/// `bytes` of --memory, or what --memory is by itself for 0. Throws Error(invalid_argument) if too few, Error(out_of_memory) if they are not there.
+[[nodiscard]] uint64_t check_memory(uint64_t bytes);
 
 /// Throws Error(invalid_argument) naming `option` for a value outside of [1, high].
 void check_values(const char* option, const std::vector<int64_t>& values, int64_t high);

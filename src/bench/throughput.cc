@@ -19,6 +19,11 @@ struct Lengths {
   int64_t generate = 0;
 };
 
+struct Run {
+  Progress progress;        // behind the last pass
+  double experts_used = 0;  // share of experts that had tokens, the sum over passes
+};
+
 // Gives `lengths.size()` greedy requests of random token ids, and counts what the run does.
 class Requests : public RequestSource, public CompletionSink {
  public:
@@ -41,10 +46,13 @@ class Requests : public RequestSource, public CompletionSink {
   void done(Completion completion) override {
     if (completion.error) error_ = completion.error->message;
   }
-  void pass(const Progress& progress) override { progress_ = progress; }
+  void pass(const Progress& progress) override {
+    run_.progress = progress;
+    run_.experts_used += progress.pass_experts_used;
+  }
 
   [[nodiscard]] const std::string& error() const { return error_; }
-  [[nodiscard]] const Progress& progress() const { return progress_; }
+  [[nodiscard]] const Run& run() const { return run_; }
 
  private:
   const std::vector<Lengths>& lengths_;
@@ -52,14 +60,14 @@ class Requests : public RequestSource, public CompletionSink {
   std::mt19937 random_{0};
   size_t given_ = 0;
   std::string error_;
-  Progress progress_;
+  Run run_;
 };
 
-Progress run(Engine& engine, const std::vector<Lengths>& lengths) {
+Run run(Engine& engine, const std::vector<Lengths>& lengths) {
   Requests requests(lengths, engine.info().vocab_size);
   if (!engine.run(requests, requests)) throw_error(ErrorCode::io, "the run was stopped");
   if (!requests.error().empty()) throw_error(ErrorCode::invalid_argument, "a request was refused: {}", requests.error());
-  return requests.progress();
+  return requests.run();
 }
 
 std::vector<Lengths> make_lengths(const ThroughputBench& o, int64_t count) {
@@ -81,9 +89,10 @@ std::vector<Lengths> prompts_only(std::vector<Lengths> lengths) {
   return lengths;
 }
 
-// Prompts in so many passes. How often a pass reads a prompt's earlier K and V is left out: nearly nothing.
-Sweeps prefill_sweeps(const std::vector<Lengths>& lengths, int64_t passes) {
-  Sweeps s{.passes = static_cast<double>(passes), .samples = static_cast<double>(lengths.size())};
+// Of a run over prompts alone. How often a pass reads a prompt's earlier K and V is left out: nearly nothing.
+Sweeps prefill_sweeps(const std::vector<Lengths>& lengths, const Run& run) {
+  const auto passes = static_cast<double>(run.progress.passes);
+  Sweeps s{.passes = passes, .samples = static_cast<double>(lengths.size()), .experts_used = run.experts_used / passes};
   for (const Lengths& l : lengths) {
     const auto prompt = static_cast<double>(l.prompt);
     s.tokens += prompt;
@@ -93,8 +102,8 @@ Sweeps prefill_sweeps(const std::vector<Lengths>& lengths, int64_t passes) {
   return s;
 }
 
-// The tokens behind the first of each answer, all sequences in one pass if it holds them.
-Sweeps decode_sweeps(const std::vector<Lengths>& lengths, int64_t sequences_in_flight) {
+// The tokens behind the first of each answer, all sequences in one pass if it holds them: what `whole` has beyond a run over prompts alone.
+Sweeps decode_sweeps(const std::vector<Lengths>& lengths, int64_t sequences_in_flight, const Run& prompts, const Run& whole) {
   Sweeps s;
   int64_t longest = 0;
   for (const Lengths& l : lengths) {
@@ -106,6 +115,8 @@ Sweeps decode_sweeps(const std::vector<Lengths>& lengths, int64_t sequences_in_f
   s.samples = s.tokens;
   s.kv_reads = s.keys;
   s.passes = std::max(static_cast<double>(longest), s.tokens / static_cast<double>(sequences_in_flight));
+  const int64_t passes = std::max<int64_t>(1, whole.progress.passes - prompts.progress.passes);
+  s.experts_used = std::clamp((whole.experts_used - prompts.experts_used) / static_cast<double>(passes), 0.0, 1.0);
   return s;
 }
 
@@ -114,14 +125,15 @@ struct Phase {
   Work work;
   double tokens = 0;
 
-  // The roof is that of the machine just before.
-  void add(const Sweeps& sweeps, const Work& least, double seconds, double flops, double dram) {
+  // The roof is that of the machine just before. `seconds`: none if they could not be told.
+  void add(const Sweeps& sweeps, const Work& least, std::optional<double> seconds, double flops, double dram) {
     work = least;
     tokens = sweeps.tokens;
-    tokens_per_second.push_back(sweeps.tokens / seconds);
-    share.push_back(std::max(work.flops / flops, work.bytes / dram) / seconds);
     peak.push_back(flops);
     bandwidth.push_back(dram);
+    if (!seconds) return;
+    tokens_per_second.push_back(sweeps.tokens / *seconds);
+    share.push_back(std::max(work.flops / flops, work.bytes / dram) / *seconds);
   }
   [[nodiscard]] std::vector<Cell> cells(const std::string& phase, int64_t sequences, int64_t passes) const {
     const Rate flops = rate_of(peak);
@@ -131,10 +143,10 @@ struct Phase {
     return {phase,
             sequences,
             passes,
-            rate_of(tokens_per_second),
+            Cell(tokens_per_second),
             fixed(tokens * flops.median / work.flops),
             fixed(tokens * dram.median / work.bytes),
-            rate_of(share),
+            Cell(share),
             std::string(computes ? "compute" : "DRAM"),
             fixed(work.flops / tokens),
             fixed(work.bytes / tokens)};
@@ -159,6 +171,7 @@ void check_options(const ThroughputBench& o) {
   check_values("--prompt", {o.prompt}, 1 << 20);
   if (o.generate < 2 || o.generate > 1 << 20) throw_error(ErrorCode::invalid_argument, "--generate {}: expected at least 2", o.generate);
   check_values("--samples", {o.samples}, 1000);
+  static_cast<void>(check_memory(o.memory));
   if (o.sequences.empty()) throw_error(ErrorCode::invalid_argument, "--sequences: expected at least one number");
 }
 
@@ -169,13 +182,17 @@ EngineOptions engine_options(const ThroughputBench& o) {
   return engine;
 }
 
-// What longer answers take beyond a run with answers of one token; where that is no more than two runs differ, it says so.
-double decode_seconds(const Progress& whole, const Progress& first, int64_t sequences, Report& report) {
+// What longer answers take beyond a run with answers of one token; none where that is no more than two runs differ.
+std::optional<double> decode_seconds(const Progress& whole, const Progress& first) {
   const double seconds = whole.seconds - first.seconds;
-  if (seconds < 0.02 * first.seconds)
-    report.note(fmt::format("{} sequences: decode is lost in the noise of prefill ({:.1f} s with it, {:.1f} s without): more --generate", sequences,
-                            whole.seconds, first.seconds));
-  return std::max(seconds, 1e-9);
+  if (seconds <= 0.02 * first.seconds) return std::nullopt;
+  return seconds;
+}
+
+void note_lost(const std::vector<double>& told, int64_t sequences, int samples, Report& report) {
+  const auto lost = samples - static_cast<int64_t>(told.size());
+  if (lost > 0)
+    report.note(fmt::format("{} sequences: decode is lost in the noise of prefill in {} of {} runs: more --generate", sequences, lost, samples));
 }
 
 // Prefill is the run with answers of one token.
@@ -187,20 +204,22 @@ class Measurement {
   void measure(int64_t sequences, Report& report) {
     const std::vector<Lengths> lengths = make_lengths(options_, sequences);
     Phase prefill, decode;
-    Progress first, whole;
+    Run first, whole;
     for (int i = 0; i < options_.samples; ++i) {
       const double flops = multiply_rate(kernels_, product_dtype(spec_, act()), pool_);
       const double dram = read_rate(dram_, pool_);
       first = run(engine_, prompts_only(lengths));
       whole = run(engine_, lengths);
-      const Sweeps prompts = prefill_sweeps(lengths, first.passes);
-      prefill.add(prompts, model_work(spec_, kv_dtype(), prompts), first.seconds, flops, dram);
-      const Sweeps answers = decode_sweeps(lengths, std::min(sequences, options_.engine.max_num_seqs.value_or(sequences)));
-      decode.add(answers, model_work(spec_, kv_dtype(), answers), decode_seconds(whole, first, sequences, report), flops, dram);
+      const Sweeps prompts = prefill_sweeps(lengths, first);
+      prefill.add(prompts, model_work(spec_, kv_dtype(), prompts), first.progress.seconds, flops, dram);
+      const Sweeps answers = decode_sweeps(lengths, std::min(sequences, options_.engine.max_num_seqs.value_or(sequences)), first, whole);
+      decode.add(answers, model_work(spec_, kv_dtype(), answers), decode_seconds(whole.progress, first.progress), flops, dram);
     }
-    report.row(prefill.cells("prefill", sequences, first.passes));
-    report.row(decode.cells("decode", sequences, whole.passes - first.passes));
-    if (whole.preemptions > 0) report.note(fmt::format("{} sequences: {} preemptions, for KV memory was short", sequences, whole.preemptions));
+    report.row(prefill.cells("prefill", sequences, first.progress.passes));
+    report.row(decode.cells("decode", sequences, whole.progress.passes - first.progress.passes));
+    note_lost(decode.tokens_per_second, sequences, options_.samples, report);
+    if (whole.progress.preemptions > 0)
+      report.note(fmt::format("{} sequences: {} preemptions, for KV memory was short", sequences, whole.progress.preemptions));
   }
 
  private:
@@ -240,21 +259,22 @@ class LinkMeasurement {
                             copy_.begin(kPiece);
                             copy_.end();
                           });
-      first = run(engine_, prompts_only(lengths));
-      whole = run(engine_, lengths);
+      first = run(engine_, prompts_only(lengths)).progress;
+      whole = run(engine_, lengths).progress;
       double prompts = 0, answers = 0;
       for (const Lengths& l : lengths) {
         prompts += static_cast<double>(l.prompt);
         answers += static_cast<double>(l.generate - 1);
       }
       add(prefill, prompts, first.passes, first.seconds, rate);
-      add(decode, answers, whole.passes - first.passes, decode_seconds(whole, first, sequences, report), rate);
+      add(decode, answers, whole.passes - first.passes, decode_seconds(whole, first), rate);
     }
     for (const auto& [name, phase, passes] :
          {std::tuple("prefill", &prefill, first.passes), std::tuple("decode", &decode, whole.passes - first.passes)}) {
-      report.row({name, sequences, passes, rate_of(phase->tokens_per_second), rate_of(phase->roof), rate_of(phase->share),
-                  rate_of({static_cast<double>(engine_.info().link_bytes)}), rate_of(phase->link)});
+      report.row({name, sequences, passes, Cell(phase->tokens_per_second), Cell(phase->roof), Cell(phase->share),
+                  rate_of({static_cast<double>(engine_.info().link_bytes)}), Cell(phase->link)});
     }
+    note_lost(decode.tokens_per_second, sequences, options_.samples, report);
     if (engine_.info().link_bytes == 0) report.note("all weights stay on the device: the link is no roof");
   }
 
@@ -264,12 +284,13 @@ class LinkMeasurement {
     std::vector<double> tokens_per_second, roof, share, link;
   };
 
-  void add(Phase& phase, double tokens, int64_t passes, double seconds, double rate) const {
+  void add(Phase& phase, double tokens, int64_t passes, std::optional<double> seconds, double rate) const {
     const double least = static_cast<double>(engine_.info().link_bytes) * static_cast<double>(passes) / rate;
-    phase.tokens_per_second.push_back(tokens / seconds);
-    phase.roof.push_back(least > 0 ? tokens / least : 0);
-    phase.share.push_back(least / seconds);
     phase.link.push_back(rate);
+    if (least > 0) phase.roof.push_back(tokens / least);
+    if (!seconds) return;
+    phase.tokens_per_second.push_back(tokens / *seconds);
+    if (least > 0) phase.share.push_back(least / *seconds);
   }
 
   const ThroughputBench& options_;
@@ -311,7 +332,7 @@ void bench_throughput(const ThroughputBench& options, std::ostream& out) {
     return report.finish();
   }
   ThreadPool pool(info.threads);
-  const MappedMemory dram = random_memory(options.memory != 0 ? options.memory : cold_bytes(), pool);
+  const MappedMemory dram = random_memory(check_memory(options.memory), pool);
   Measurement measurement(options, engine, spec, dram, pool);
   for (const int64_t sequences : options.sequences) measurement.measure(sequences, report);
   report.finish();

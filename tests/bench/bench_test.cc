@@ -14,6 +14,7 @@
 #include "profile/layer.h"
 #include "tests/support/errors.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/test_clock.h"
 
 namespace moegen {
 namespace {
@@ -55,19 +56,23 @@ TEST(Report, LinesUpAndKeepsBaseUnitsInJson) {
     Report report(as_json ? json : table, as_json, {{"bench", "x"}}, {{"name", "name"}, {"n", "n"}, {"rate", "GB/s", 1e9}});
     report.row({"a", int64_t{1}, Rate{2e9, 1e9, 3e9}});
     report.row({"longer", int64_t{1000}, Rate{2e9, 2e9, 2e9}});
+    report.row({"lost", int64_t{1}, Cell(std::vector<double>())});
     report.note("said");
     report.finish();
   }
   std::istringstream lines(table.str());
-  std::string about, heading, first, second, note;
-  for (std::string* line : {&about, &heading, &first, &second, &note}) std::getline(lines, *line);
+  std::string about, heading, first, second, third, note;
+  for (std::string* line : {&about, &heading, &first, &second, &third, &note}) std::getline(lines, *line);
   EXPECT_EQ(about, "bench: x");
   EXPECT_EQ(heading.size(), first.size());
   EXPECT_EQ(first.size(), second.size());
   EXPECT_THAT(first, HasSubstr("2.00 (1.00-3.00)"));
+  EXPECT_EQ(third.size(), first.size());
+  EXPECT_EQ(third.back(), '-');
   EXPECT_EQ(note, "said");
   const Json object = Json::parse(json.str());
   EXPECT_EQ(object.at("rows")[1], Json::parse(R"({"name":"longer","n":1000,"rate":{"median":2e9,"low":2e9,"high":2e9}})"));
+  EXPECT_TRUE(object.at("rows")[2].at("rate").is_null());
   EXPECT_EQ(object.at("notes"), Json::array({"said"}));
 }
 
@@ -155,7 +160,7 @@ TEST(Bench, CopyGoesByThreads) {
   for (const Json& row : rows) expect_rate(row.at("copy"));
 }
 
-TEST(Bench, ThroughputRunsAModel) {
+ThroughputBench tiny_throughput() {
   ThroughputBench options;
   options.engine.model = std::filesystem::path(MOEGEN_SOURCE_DIR) / "examples/kjv-moe";
   options.engine.threads = 2;
@@ -163,6 +168,11 @@ TEST(Bench, ThroughputRunsAModel) {
   options.engine.host_memory = 1 << 30;
   options.engine.kv_memory = 16 << 20;
   options.memory = kTiny;
+  return options;
+}
+
+TEST(Bench, ThroughputRunsAModel) {
+  ThroughputBench options = tiny_throughput();
   options.sequences = {2, 3};
   options.prompt = 5;
   options.generate = 4;
@@ -172,8 +182,23 @@ TEST(Bench, ThroughputRunsAModel) {
   EXPECT_EQ(object.at("rows")[2].at("phase"), "prefill");
   EXPECT_EQ(object.at("rows")[3].at("sequences"), 3);
   for (const Json& row : object.at("rows")) {
-    for (const char* rate : {"tokens_per_second", "compute_roof", "dram_roof", "share"}) expect_rate(row.at(rate));
+    for (const char* rate : {"compute_roof", "dram_roof"}) expect_rate(row.at(rate));
+    for (const char* rate : {"tokens_per_second", "share"}) {
+      if (row.at("phase") == "prefill" || !row.at(rate).is_null()) expect_rate(row.at(rate));
+    }
   }
+}
+
+TEST(Bench, DecodeLostInTheNoiseOfPrefillHasNoRate) {
+  const TestClock clock;  // stands still: both take no time
+  ThroughputBench options = tiny_throughput();
+  options.sequences = {2};
+  options.samples = 2;
+  const Json object = run(bench_throughput, options);
+  EXPECT_TRUE(object.at("rows")[1].at("tokens_per_second").is_null());
+  EXPECT_TRUE(object.at("rows")[1].at("share").is_null());
+  expect_rate(object.at("rows")[1].at("dram_roof"));
+  EXPECT_EQ(object.at("notes"), Json::array({"2 sequences: decode is lost in the noise of prefill in 2 of 2 runs: more --generate"}));
 }
 
 TEST(Bench, WorkOfAModelIsCountedByHand) {
@@ -181,10 +206,10 @@ TEST(Bench, WorkOfAModelIsCountedByHand) {
   spec.vocab = 10;
   spec.layers[0].mlp.num_experts = 4;
   spec.layers[0].mlp.top_k = 2;
-  const Work work = model_work(spec, DType::bf16, {.passes = 1, .tokens = 1, .keys = 5, .samples = 1, .kv_reads = 5});
+  const Work work = model_work(spec, DType::bf16, {.passes = 1, .tokens = 1, .keys = 5, .samples = 1, .experts_used = 0.75, .kv_reads = 5});
   const double always = 8 * 8 + 2 * 8 * 4 + 8 * 8 + 8 * 4;
   EXPECT_EQ(work.flops, 2 * (always + 2 * 96 + 80) + 4 * 5 * 8);
-  EXPECT_EQ(work.bytes, 2 * (always + 2 * 96 + 80) + 5 * 2 * 4 * 2);
+  EXPECT_EQ(work.bytes, 2 * (always + 3 * 96 + 80) + 5 * 2 * 4 * 2);
 }
 
 TEST(Bench, RefusesWhatMakesNoSense) {
@@ -203,6 +228,7 @@ TEST(Bench, RefusesWhatMakesNoSense) {
   EXPECT_ERROR(gemm([](GemmBench& o) { o.cpu_path = "mmx"; }), ErrorCode::invalid_argument, "mmx");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.samples = 0; }), ErrorCode::invalid_argument, "--samples 0");
   EXPECT_ERROR(gemm([](GemmBench& o) { o.memory = 1; }), ErrorCode::invalid_argument, "--memory 1");
+  EXPECT_ERROR(gemm([](GemmBench& o) { o.memory = uint64_t{1} << 50; }), ErrorCode::out_of_memory, "are available here");
   AttentionBench attention = tiny<AttentionBench>();
   attention.heads = {"6:4"};
   EXPECT_ERROR(bench_attention(attention, out), ErrorCode::invalid_argument, "--heads 6:4");
@@ -227,6 +253,9 @@ TEST(Bench, RefusesWhatMakesNoSense) {
   ThroughputBench throughput;
   throughput.generate = 1;
   EXPECT_ERROR(bench_throughput(throughput, out), ErrorCode::invalid_argument, "--generate 1: expected at least 2");
+  throughput.generate = 2;
+  throughput.memory = uint64_t{1} << 50;
+  EXPECT_ERROR(bench_throughput(throughput, out), ErrorCode::out_of_memory, "are available here");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "base/cpu.h"
 #include "base/size.h"
+#include "commit.h"  // made by the build
 #include "device/gpu.h"
 #include "kernels/functions.h"
 #include "kernels/paths.h"

@@ -209,7 +209,7 @@ class Llama:
         """Rate between the first wave of answers and the end of the time: no start, no tail."""
         port = 18080
         slots = min(LLAMA_SLOTS, case.sequences)
-        command = [*self._prefix, PEERS / "llama/bin/llama-server", *self.common, "-c", slots * cases.MAX_TOKENS, "-np", slots, "--port", port, "--no-webui",
+        command = [*self._prefix, PEERS / "llama/bin/llama-server", *self.common, "-c", slots * (cases.longest(case) + 32), "-np", slots, "--port", port, "--no-webui",
                    "--threads-http", slots + 2, "--timeout", 3600, "--cache-ram", 0]
         with open(PEERS / "llama-server.log", "w", encoding="utf-8") as log, process(command, stdout=log, stderr=log) as server:
             wait_until_ready(server, port)

@@ -54,7 +54,7 @@ def cell(e, notes):
 
 def title(case):
     if case.kind == "ragged":
-        return f"ragged job, {case.sequences:,} requests"
+        return f"ragged job, {case.sequences:,} requests" + (" (gsm8k)" if case.name.startswith("gsm8k") else "")
     return f"{case.kind}, {case.sequences:,} x {case.prompt} in" + (f", {case.generate} out" if case.generate > 1 else "")
 
 

@@ -16,7 +16,7 @@ struct Sweeps {
   double prompt_keys = 0;
   double samples = 0;
   double experts_used = 1;  ///< share of a layer's experts that some token of a pass chooses, on average
-  double kv_reads = 0;  ///< tokens whose K and V are read: those of every sequence, once a pass
+  double kv_reads = 0;      ///< tokens whose K and V are read: those of every sequence, once a pass
 };
 
 /// The least that `sweeps` cost: all multiply-adds; weights read once a pass, of the experts those that some token chooses;

@@ -51,7 +51,8 @@ Cell::Cell(std::string value) : kind(Kind::text), text(std::move(value)) {}
 Cell::Cell(const char* value) : kind(Kind::text), text(value) {}
 Cell::Cell(int64_t value) : kind(Kind::count), count(value) {}
 Cell::Cell(const Rate& value) : kind(Kind::rate), rate(value) {}
-Cell::Cell(const std::vector<double>& samples) : kind(samples.empty() ? Kind::unmeasured : Kind::rate), rate(samples.empty() ? Rate{} : rate_of(samples)) {}
+Cell::Cell(const std::vector<double>& samples)
+    : kind(samples.empty() ? Kind::unmeasured : Kind::rate), rate(samples.empty() ? Rate{} : rate_of(samples)) {}
 
 nlohmann::ordered_json to_json(const Rate& rate) { return {{"median", rate.median}, {"low", rate.low}, {"high", rate.high}}; }
 

@@ -40,21 +40,19 @@ template <typename Row>
 // total[i][0 .. kW) (+)= x[i] . rows of w. A block of weights is turned into L1 while the one before is multiplied, step by step: the one
 // waits for shuffles, the other for sums, and neither fills the window of the processor by itself.
 template <typename P, int kRows, typename Row>
-void few_tile(const typename P::Scalar* const* x, const Row* w, int64_t length, Ahead& ahead, float* total, int64_t total_stride, bool first) {
+void few_tile(const typename P::Scalar* x, const Row* w, int64_t length, Ahead& ahead, float* total, int64_t total_stride, bool first) {
   constexpr int64_t kElements = kRowLine<Row>;
   constexpr int64_t kOfLine = kElements / kW;  // elements of a row in a turned line
   alignas(64) float staged[2][kW * kW];
   V acc[kRows];
   for (int i = 0; i < kRows; ++i) acc[i] = first ? Simd::zero() : Simd::load(total + i * total_stride);
-  const typename P::Scalar* row[kRows];
-  for (int i = 0; i < kRows; ++i) row[i] = x[i];
   const auto multiply = [&](int64_t k, V line) __attribute__((always_inline)) {
     if constexpr (kOfLine > P::kStep) {
       const Simd::Pairs b = Simd::split(line);
-      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(row[i] + k), b.even);
-      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(row[i] + k + 1), b.odd);
+      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(x + i * kFewStride + k), b.even);
+      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(x + i * kFewStride + k + 1), b.odd);
     } else {
-      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(row[i] + k), line);
+      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(x + i * kFewStride + k), line);
     }
   };
   const int64_t whole = length / kElements * kElements;
@@ -197,8 +195,7 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   constexpr int64_t kStep = std::max<int64_t>(P::kStep, kRowLine<Row> / kW);  // elements of k that are multiplied one after the other, there or not
   constexpr int64_t kCols = kBlocks * kW;
   const bool few = rows.size() <= kFewRows && Turner<Row>::kElements == 0;
-  const bool in_place = std::is_same_v<X, Scalar> && op.k % kStep == 0;
-  const int64_t stretch = !few ? kRowStretch : in_place ? op.k : kFewStretch;
+  const int64_t stretch = few ? kFewStretch : kRowStretch;
   const int64_t total_stride = rows.size() <= kSomeRows ? kStreamedCols : kBlockCols;
   Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, stretch, kCols);
   ahead.fetch(stored_bytes<Row>(kCols * std::min(stretch, op.k)));
@@ -207,12 +204,7 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
     const int64_t length = std::min(stretch, op.k - k);
     const X* x[kBlockRows];
     for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<X>(op, rows.begin + i) + k;
-    const Scalar* scalars[kFewRows];
-    if (few) {
-      rows_as<Scalar, kStep>(x, rows.size(), length, room, scalars);
-    } else {
-      convert_rows<Scalar, kStep>(x, rows.size(), length, room, kRowStride);
-    }
+    convert_rows<Scalar, kStep>(x, rows.size(), length, room, few ? kFewStride : kRowStride);
     for (int64_t col = 0; col < cols.size(); col += kCols) {
       Row w[kCols];
       for (int64_t j = 0; j < kCols; ++j) w[j] = weight_row<Row>(op, cols, col + j) + k;
@@ -226,7 +218,8 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
       Ahead nothing{nullptr, 0, 0, 0};
       for (int64_t b = 0; b < kCols; b += kW) {
         in_turns<Simd::kFewSums>(rows.size(), [&](int64_t row, auto count) {
-          few_tile<P, count>(scalars + row, w + b, length, row == 0 ? ahead : nothing, total + row * total_stride + b, total_stride, k == 0);
+          few_tile<P, count>(room + row * kFewStride, w + b, length, row == 0 ? ahead : nothing, total + row * total_stride + b, total_stride,
+                             k == 0);
         });
       }
     }

@@ -22,6 +22,7 @@ constexpr int64_t kBlocks = 2;                                                  
 constexpr int kManyCols = 6;                                                                  // that are broadcast together
 constexpr int64_t kFewRows = std::min<int64_t>(Simd::kFewTurns * Simd::kFewSums, kSomeRows);  // which are multiplied while weights are turned
 constexpr int64_t kFewStretch = 2048;
+constexpr int64_t kFewStride = kFewStretch + 16;
 constexpr int64_t kRowStretch = 512;              // of k, of some rows
 constexpr int64_t kRowStride = kRowStretch + 16;  // elements; of a power of two they would share the sets of a cache
 constexpr int64_t kLineStretch = 128;             // whose weights stay in L1 as lines
@@ -38,7 +39,7 @@ struct GemmScratch {
   alignas(64) bf16 broadcast[kManyCols * (kManyStretch + kLine<bf16>)];  // what is not broadcast from where it lies
   alignas(64) float total[(kBlockCols + kManyCols) * kBlockRows];
 };
-static_assert(sizeof(GemmScratch) <= kGemmScratchBytes && sizeof(GemmScratch::packed) >= kFewRows * (kFewStretch + 16) * sizeof(float));
+static_assert(sizeof(GemmScratch) <= kGemmScratchBytes && sizeof(GemmScratch::packed) >= kFewRows * kFewStride * sizeof(float));
 
 template <typename X>
 const X* row_of(const Gemm& op, int64_t i) {

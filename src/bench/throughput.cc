@@ -1,9 +1,9 @@
 #include <algorithm>
-#include <random>
 
 #include "api/gpu_setup.h"
 #include "base/error.h"
 #include "bench/model_cost.h"
+#include "bench/random_run.h"
 #include "bench/report.h"
 #include "bench/setup.h"
 #include "checkpoint/checkpoint.h"
@@ -13,81 +13,6 @@
 
 namespace moegen {
 namespace {
-
-struct Lengths {
-  int64_t prompt = 0;
-  int64_t generate = 0;
-};
-
-struct Run {
-  Progress progress;        // behind the last pass
-  double experts_used = 0;  // share of experts that had tokens, the sum over passes
-};
-
-// Gives `lengths.size()` greedy requests of random token ids, and counts what the run does.
-class Requests : public RequestSource, public CompletionSink {
- public:
-  Requests(const std::vector<Lengths>& lengths, int64_t vocab) : lengths_(lengths), vocab_(vocab) {}
-
-  std::optional<Request> next() override {
-    if (given_ == lengths_.size()) return std::nullopt;
-    const Lengths& length = lengths_[given_];
-    std::uniform_int_distribution<TokenId> any(0, static_cast<TokenId>(vocab_ - 1));
-    std::vector<TokenId> prompt(static_cast<size_t>(length.prompt));
-    for (TokenId& id : prompt) id = any(random_);
-    Request request;
-    request.id = std::to_string(given_++);
-    request.prompts.emplace_back(std::move(prompt));
-    request.sampling.temperature = 0;
-    request.sampling.max_tokens = length.generate;
-    request.sampling.ignore_eos = true;
-    return request;
-  }
-  void done(Completion completion) override {
-    if (completion.error) error_ = completion.error->message;
-  }
-  void pass(const Progress& progress) override {
-    run_.progress = progress;
-    run_.experts_used += progress.pass_experts_used;
-  }
-
-  [[nodiscard]] const std::string& error() const { return error_; }
-  [[nodiscard]] const Run& run() const { return run_; }
-
- private:
-  const std::vector<Lengths>& lengths_;
-  int64_t vocab_;
-  std::mt19937 random_{0};
-  size_t given_ = 0;
-  std::string error_;
-  Run run_;
-};
-
-Run run(Engine& engine, const std::vector<Lengths>& lengths) {
-  Requests requests(lengths, engine.info().vocab_size);
-  if (!engine.run(requests, requests)) throw_error(ErrorCode::io, "the run was stopped");
-  if (!requests.error().empty()) throw_error(ErrorCode::invalid_argument, "a request was refused: {}", requests.error());
-  return requests.run();
-}
-
-std::vector<Lengths> make_lengths(const ThroughputBench& o, int64_t count) {
-  std::mt19937 random(1);
-  const auto around = [&](int64_t mean) {
-    if (!o.ragged) return mean;
-    return std::uniform_int_distribution<int64_t>(std::max<int64_t>(1, mean - mean / 2), mean + mean / 2)(random);
-  };
-  std::vector<Lengths> out;
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t prompt = around(o.prompt);
-    out.push_back({prompt, std::max<int64_t>(2, around(o.generate))});
-  }
-  return out;
-}
-
-std::vector<Lengths> prompts_only(std::vector<Lengths> lengths) {
-  for (Lengths& length : lengths) length.generate = 1;
-  return lengths;
-}
 
 // Of a run over prompts alone. How often a pass reads a prompt's earlier K and V is left out: nearly nothing.
 Sweeps prefill_sweeps(const std::vector<Lengths>& lengths, const Run& run) {
@@ -120,13 +45,26 @@ Sweeps decode_sweeps(const std::vector<Lengths>& lengths, int64_t sequences_in_f
   return s;
 }
 
+// What weights that stream took of a phase.
+struct Streamed {
+  double bytes = 0;
+  double read_seconds = 0;  // storage was idle in the rest
+  double wait_seconds = 0;  // of the cores
+};
+
+Streamed streamed(const Progress& p) { return {static_cast<double>(p.weight_bytes_read), p.weight_read_seconds, p.weight_wait_seconds}; }
+
+Streamed operator-(const Streamed& a, const Streamed& b) {
+  return {a.bytes - b.bytes, a.read_seconds - b.read_seconds, a.wait_seconds - b.wait_seconds};
+}
+
 struct Phase {
-  std::vector<double> tokens_per_second, share, peak, bandwidth;
+  std::vector<double> tokens_per_second, share, peak, bandwidth, storage, storage_idle, cores_wait;
   Work work;
   double tokens = 0;
 
   // The roof is that of the machine just before. `seconds`: none if they could not be told.
-  void add(const Sweeps& sweeps, const Work& least, std::optional<double> seconds, double flops, double dram) {
+  void add(const Sweeps& sweeps, const Work& least, std::optional<double> seconds, const Streamed& weights, double flops, double dram) {
     work = least;
     tokens = sweeps.tokens;
     peak.push_back(flops);
@@ -134,7 +72,18 @@ struct Phase {
     if (!seconds) return;
     tokens_per_second.push_back(sweeps.tokens / *seconds);
     share.push_back(std::max(work.flops / flops, work.bytes / dram) / *seconds);
+    storage_idle.push_back(std::max(0.0, 1 - weights.read_seconds / *seconds));
+    cores_wait.push_back(weights.wait_seconds / *seconds);
+    if (weights.read_seconds > 0) storage.push_back(weights.bytes / weights.read_seconds);
   }
+  // As columns() names them, and with them as streaming_columns() does.
+  [[nodiscard]] std::vector<Cell> cells(const std::string& phase, int64_t sequences, int64_t passes, bool streams) const {
+    std::vector<Cell> out = cells(phase, sequences, passes);
+    if (streams) out.insert(out.end(), {Cell(storage), Cell(storage_idle), Cell(cores_wait)});
+    return out;
+  }
+
+ private:
   [[nodiscard]] std::vector<Cell> cells(const std::string& phase, int64_t sequences, int64_t passes) const {
     const Rate flops = rate_of(peak);
     const Rate dram = rate_of(bandwidth);
@@ -153,17 +102,20 @@ struct Phase {
   }
 };
 
-std::vector<Column> columns() {
-  return {{"phase", "phase"},
-          {"sequences", "sequences"},
-          {"passes", "passes"},
-          {"tokens_per_second", "tokens/s"},
-          {"compute_roof", "compute roof tok/s"},
-          {"dram_roof", "DRAM roof tok/s"},
-          {"share", "% of the roof", 0.01},
-          {"roof", "roof"},
-          {"flops_per_token", "GFLOP/token", 1e9},
-          {"bytes_per_token", "MB/token", 1e6}};
+std::vector<Column> columns(bool streams) {
+  std::vector<Column> out{{"phase", "phase"},
+                          {"sequences", "sequences"},
+                          {"passes", "passes"},
+                          {"tokens_per_second", "tokens/s"},
+                          {"compute_roof", "compute roof tok/s"},
+                          {"dram_roof", "DRAM roof tok/s"},
+                          {"share", "% of the roof", 0.01},
+                          {"roof", "roof"},
+                          {"flops_per_token", "GFLOP/token", 1e9},
+                          {"bytes_per_token", "MB/token", 1e6}};
+  if (streams)
+    out.insert(out.end(), {{"storage", "storage GB/s", 1e9}, {"storage_idle", "storage idle %", 0.01}, {"cores_wait", "cores wait %", 0.01}});
+  return out;
 }
 
 void check_options(const ThroughputBench& o) {
@@ -198,8 +150,14 @@ void note_lost(const std::vector<double>& told, int64_t sequences, int samples, 
 // Prefill is the run with answers of one token.
 class Measurement {
  public:
-  Measurement(const ThroughputBench& options, Engine& engine, const ModelSpec& spec, const MappedMemory& dram, ThreadPool& pool)
-      : options_(options), engine_(engine), spec_(spec), dram_(dram), kernels_(select_kernels(engine.info().cpu_path)), pool_(pool) {}
+  Measurement(const ThroughputBench& options, Engine& engine, const ModelSpec& spec, bool streams, const MappedMemory& dram, ThreadPool& pool)
+      : options_(options),
+        engine_(engine),
+        spec_(spec),
+        streams_(streams),
+        dram_(dram),
+        kernels_(select_kernels(engine.info().cpu_path)),
+        pool_(pool) {}
 
   void measure(int64_t sequences, Report& report) {
     const std::vector<Lengths> lengths = make_lengths(options_, sequences);
@@ -211,12 +169,13 @@ class Measurement {
       first = run(engine_, prompts_only(lengths));
       whole = run(engine_, lengths);
       const Sweeps prompts = prefill_sweeps(lengths, first);
-      prefill.add(prompts, model_work(spec_, kv_dtype(), prompts), first.progress.seconds, flops, dram);
+      prefill.add(prompts, model_work(spec_, kv_dtype(), prompts), first.progress.seconds, streamed(first.progress), flops, dram);
       const Sweeps answers = decode_sweeps(lengths, std::min(sequences, options_.engine.max_num_seqs.value_or(sequences)), first, whole);
-      decode.add(answers, model_work(spec_, kv_dtype(), answers), decode_seconds(whole.progress, first.progress), flops, dram);
+      decode.add(answers, model_work(spec_, kv_dtype(), answers), decode_seconds(whole.progress, first.progress),
+                 streamed(whole.progress) - streamed(first.progress), flops, dram);
     }
-    report.row(prefill.cells("prefill", sequences, first.progress.passes));
-    report.row(decode.cells("decode", sequences, whole.progress.passes - first.progress.passes));
+    report.row(prefill.cells("prefill", sequences, first.progress.passes, streams_));
+    report.row(decode.cells("decode", sequences, whole.progress.passes - first.progress.passes, streams_));
     note_lost(decode.tokens_per_second, sequences, options_.samples, report);
     if (whole.progress.preemptions > 0)
       report.note(fmt::format("{} sequences: {} preemptions, for KV memory was short", sequences, whole.progress.preemptions));
@@ -229,6 +188,7 @@ class Measurement {
   const ThroughputBench& options_;
   Engine& engine_;
   const ModelSpec& spec_;
+  bool streams_;
   const MappedMemory& dram_;
   const Kernels& kernels_;
   ThreadPool& pool_;
@@ -299,11 +259,11 @@ class LinkMeasurement {
 };
 
 // Touches weights, activations and pages: as many prompts as fill a pass.
-void warm_up(Engine& engine, const ThroughputBench& o) {
+Progress warm_up(Engine& engine, const ThroughputBench& o) {
   constexpr int64_t kTokens = 4096;
   const int64_t most = *std::max_element(o.sequences.begin(), o.sequences.end());
   const auto count = static_cast<size_t>(std::clamp<int64_t>(kTokens / o.prompt, 1, most));
-  run(engine, std::vector<Lengths>(count, Lengths{o.prompt, 2}));
+  return run(engine, std::vector<Lengths>(count, Lengths{o.prompt, 2})).progress;
 }
 
 }  // namespace
@@ -321,8 +281,8 @@ void bench_throughput(const ThroughputBench& options, std::ostream& out) {
   about["ragged"] = options.ragged;
   about["load_format"] = options.engine.load_format;
   const bool on_gpu = info.device != "cpu";
-  Report report(out, options.json, std::move(about), on_gpu ? LinkMeasurement::columns() : columns());
-  warm_up(engine, options);
+  const bool streams = warm_up(engine, options).weight_bytes_read > 0;
+  Report report(out, options.json, std::move(about), on_gpu ? LinkMeasurement::columns() : columns(streams));
   if (on_gpu) {
     EngineOptions link;
     link.device = options.engine.device;
@@ -333,7 +293,7 @@ void bench_throughput(const ThroughputBench& options, std::ostream& out) {
   }
   ThreadPool pool(info.threads);
   const MappedMemory dram = random_memory(check_memory(options.memory), pool);
-  Measurement measurement(options, engine, spec, dram, pool);
+  Measurement measurement(options, engine, spec, streams, dram, pool);
   for (const int64_t sequences : options.sequences) measurement.measure(sequences, report);
   report.finish();
 }

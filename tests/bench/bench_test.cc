@@ -189,6 +189,21 @@ TEST(Bench, ThroughputRunsAModel) {
   }
 }
 
+TEST(Bench, ThroughputOfStreamedWeightsSaysWhatStorageAndCoresWaitFor) {
+  ThroughputBench options = tiny_throughput();
+  options.engine.load_format = "auto";
+  options.engine.weight_memory = 3 << 20;
+  options.sequences = {2};
+  const Json row = run(bench_throughput, options).at("rows")[0];
+  expect_rate(row.at("storage"));
+  for (const char* share : {"storage_idle", "cores_wait"}) {
+    EXPECT_GE(row.at(share).at("low").get<double>(), 0);
+    EXPECT_LE(row.at(share).at("high").get<double>(), 1);
+  }
+  options.engine.weight_memory.reset();
+  EXPECT_FALSE(run(bench_throughput, options).at("rows")[0].contains("storage_idle"));
+}
+
 TEST(Bench, DecodeLostInTheNoiseOfPrefillHasNoRate) {
   const TestClock clock;  // stands still: both take no time
   ThroughputBench options = tiny_throughput();

@@ -16,7 +16,6 @@ from checkpoints import HERE, PEERS, directory, gguf
 
 LLAMA_MOST = 256  # LLAMA_MAX_SEQ: sequences in flight that llama.cpp can be built for without a change
 LLAMA_BATCH = 4096  # tokens, as in a pass of the others
-LLAMA_SLOTS = 128  # of its server
 REPEATS = 40  # more than ever fit the time
 
 
@@ -158,7 +157,7 @@ class Llama:
     """llama-batched-bench for prefill and decode, its server for the ragged job."""
 
     def __init__(self, model, options, dtype):
-        self._seconds = options.seconds
+        self._seconds, self._slots = options.seconds, options.llama_slots
         threads = str(len(cpus()))
         self.common = ["-m", gguf(model, dtype), "-t", threads, "-tb", threads, "-b", LLAMA_BATCH, "-ub", LLAMA_BATCH, "-no-kvu",
                        *options.llama_options.split()]
@@ -208,7 +207,7 @@ class Llama:
     def _ragged(self, case, seed):
         """Rate between the first wave of answers and the end of the time: no start, no tail."""
         port = 18080
-        slots = min(LLAMA_SLOTS, case.sequences)
+        slots = min(self._slots, case.sequences)
         command = [*self._prefix, PEERS / "llama/bin/llama-server", *self.common, "-c", slots * (cases.longest(case) + 32), "-np", slots, "--port", port, "--no-webui",
                    "--threads-http", slots + 2, "--timeout", 3600, "--cache-ram", 0]
         with open(PEERS / "llama-server.log", "w", encoding="utf-8") as log, process(command, stdout=log, stderr=log) as server:

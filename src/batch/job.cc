@@ -123,8 +123,12 @@ void Job::check_input() {
     return;
   }
   if (journal_->last_run() && journal_->last_run()->input != identity) {
-    LineReader reader(decompressed(descriptor_source(open_input(options_.input), input_name_, stopping_), input_name_));
+    const int fd = open_input(options_.input);
+    const off_t begin = ::lseek(fd, 0, SEEK_CUR);
+    LineReader reader(decompressed(descriptor_source(fd, input_name_, stopping_), input_name_));
     former_->check_input(reader, input_name_, folder_of(options_.output).string());
+    if (fd == STDIN_FILENO && ::lseek(fd, begin, SEEK_SET) != begin)  // the requests are read from the same descriptor
+      throw_error(ErrorCode::io, "{}: cannot go back to its beginning: {}", input_name_, std::strerror(errno));
   }
   if (options_.changed == "stop" && !options_.limit) checked_input_ = identity;
 }

@@ -265,6 +265,19 @@ TEST_F(Resume, AnOutputThatWasRemovedStopsTheRun) {
   }
 }
 
+TEST_F(Resume, AFileOnStdinIsReadFromItsBeginningAgain) {
+  write_file(options.input, read_file(options.input) + request_text("d") + "\n");  // not the file of the run before: it is compared
+  const int file = ::open(options.input.c_str(), O_RDONLY | O_CLOEXEC);
+  const int stdin_before = ::dup(STDIN_FILENO);
+  ::dup2(file, STDIN_FILENO);
+  ::close(file);
+  options.input = "-";
+  run_job(options);
+  ::dup2(stdin_before, STDIN_FILENO);
+  ::close(stdin_before);
+  EXPECT_EQ(read_lines(options.output).size(), 4U);
+}
+
 // The master of a terminal whose other end is closed: a read gives what is there, then EIO.
 TEST_F(Resume, AnInputThatCannotBeReadStopsTheRunWhichIsThenResumed) {
   const int master = ::posix_openpt(O_RDWR | O_NOCTTY);

@@ -67,8 +67,9 @@ std::string time_text(const ModelSetup& m, const EngineOptions& options) {
   if (!m.decision)
     return fmt::format("not known for about {}: this machine's rates are not measured; moegen bench machine -m {} does it, once", what,
                        options.model.string());
-  return fmt::format("at most about {} for about {}; bounded by {}", duration(m.decision->best.job.seconds), what,
-                     bottleneck_words(m.decision->best));
+  const std::string fails = m.decision->best.job.failed > 0 ? "; " + fails_words(m.decision->best) : "";
+  return fmt::format("at most about {} for about {}; bounded by {}{}", duration(m.decision->best.job.seconds), what,
+                     bottleneck_words(m.decision->best), fails);
 }
 
 }  // namespace

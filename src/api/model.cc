@@ -147,6 +147,7 @@ void set_sizes(PlanInput& budget, const EngineOptions& options) {
   budget.attention_micro_batch = options.attention_micro_batch;
   budget.expert_micro_batch = options.expert_micro_batch;
   budget.weight_slots = options.weight_slots;
+  budget.wanted_context = longest_sequence(options.workload) * 5 / 4;  // lengths are estimates, and a request that does not fit fails
 }
 
 ModelSetup::ModelSetup(const EngineOptions& options)

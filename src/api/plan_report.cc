@@ -16,14 +16,16 @@ using Json = nlohmann::ordered_json;
 
 double per_second(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
 
-// The resource that a job waits for most of all: the one that is busy for longest.
+constexpr double kMostly = 0.7;  // of their time the cores would need for DRAM alone
+
+// The resource that a job waits for most of all: the one that is busy for longest. Cores are busy while they wait for DRAM.
 std::string bottleneck(const PassCost& sum) {
   if (sum.gpu > 0) {
     const std::pair<double, const char*> busy[] = {{sum.link, "link"}, {sum.storage, "ssd"}, {sum.dram, "dram"}, {sum.cpu, "cpu"}, {sum.gpu, "gpu"}};
     return std::max_element(std::begin(busy), std::end(busy))->second;
   }
   if (sum.storage > sum.cpu) return "ssd";
-  return sum.dram > sum.flops ? "dram" : "cpu";
+  return sum.dram > kMostly * sum.cpu ? "dram" : "cpu";
 }
 
 std::string in_words(const std::string& bottleneck, bool gpu) {
@@ -59,6 +61,21 @@ Json placement(const Plan& plan) {
           {"kv", {{"hbm", on_device * page}, {"dram", (pages - on_device) * page}}}};
 }
 
+Json sizes_of(const Plan& plan) {
+  const WeightPlan& ring = plan.device ? plan.device->weights : plan.weights;
+  return {{"pass_tokens", plan.sizes.pass_tokens},
+          {"sequences", plan.sizes.sequences},
+          {"wave_tokens", plan.sizes.wave_tokens},
+          {"attention_micro_batch", plan.sizes.attention_micro_batch},
+          {"expert_micro_batch", plan.sizes.expert_micro_batch},
+          {"slots", ring.slots},
+          {"slot_bytes", ring.slot_bytes},
+          {"kv_pages", plan.kv_pages},
+          {"page_tokens", plan.sizes.page_tokens},
+          {"page_groups", plan.kv.num_groups()},
+          {"cpu_attention_share", plan.gpu ? plan.gpu->cpu_attention_share : 1}};
+}
+
 Json memory_by_tier(const Plan& plan) {
   Json out = {{"dram", bytes_of_purposes(plan.memory)}};
   if (plan.gpu) out["hbm"] = bytes_of_purposes(plan.gpu->memory);
@@ -79,7 +96,15 @@ std::string grouped(double number) {
 
 std::string bottleneck_words(const PlannedJob& job) { return in_words(bottleneck(job.job.sum), job.plan.gpu.has_value()); }
 
+std::string fails_words(const PlannedJob& job) {
+  const Plan& plan = job.plan;
+  return fmt::format("{} requests fail: a context of {} tokens and KV pages for {} are too small for them",
+                     grouped(static_cast<double>(job.job.failed)), plan.max_model_len,
+                     std::min(plan.max_model_len, longest_held(plan.kv.groups, plan.sizes.page_tokens, plan.kv_pages)));
+}
+
 std::string duration(double seconds) {
+  if (seconds > 0 && seconds < 0.1) return fmt::format("{:.3g} ms", 1e3 * seconds);
   if (seconds < 120) return fmt::format("{:.{}f} s", seconds, seconds < 10 ? 2 : 1);
   const auto minutes = static_cast<int64_t>(seconds / 60);
   if (minutes < 120) return fmt::format("{} min {} s", minutes, static_cast<int64_t>(seconds) % 60);
@@ -105,40 +130,31 @@ void PlanReport::print_json(std::ostream& out) const {
   PassCost mean;
   mean.add(job.sum, 1 / static_cast<double>(std::max<int64_t>(1, job.passes)));
   const double decode_seconds = job.seconds - job.prompt_seconds;
-  const WeightPlan& ring = plan.device ? plan.device->weights : plan.weights;
-  const Json json = {{"model", model},
-                     {"machine", machine.name},
-                     {"workload",
-                      {{"name", workload.name},
-                       {"requests", workload.requests.size()},
-                       {"prompt_tokens", prompt_tokens(workload)},
-                       {"output_tokens", output_tokens(workload)}}},
-                     {"sizes",
-                      {{"pass_tokens", plan.sizes.pass_tokens},
-                       {"sequences", plan.sizes.sequences},
-                       {"wave_tokens", plan.sizes.wave_tokens},
-                       {"attention_micro_batch", plan.sizes.attention_micro_batch},
-                       {"expert_micro_batch", plan.sizes.expert_micro_batch},
-                       {"slots", ring.slots},
-                       {"slot_bytes", ring.slot_bytes},
-                       {"kv_pages", plan.kv_pages},
-                       {"page_tokens", plan.sizes.page_tokens},
-                       {"page_groups", plan.kv.num_groups()},
-                       {"cpu_attention_share", plan.gpu ? plan.gpu->cpu_attention_share : 1}}},
-                     {"placement", placement(plan)},
-                     {"pass", {{"seconds", mean.seconds}, {"by_resource", by_resource(mean)}, {"bottleneck", bottleneck(job.sum)}}},
-                     {"job",
-                      {{"seconds", job.seconds},
-                       {"passes", job.passes},
-                       {"prefill_seconds", job.prompt_seconds},
-                       {"decode_seconds", decode_seconds},
-                       {"prefill_tokens_per_second", per_second(static_cast<double>(job.prompt_tokens), job.prompt_seconds)},
-                       {"decode_tokens_per_second", per_second(static_cast<double>(job.generated_tokens), decode_seconds)},
-                       {"tail_seconds", job.tail_seconds},
-                       {"preemptions", job.preemptions},
-                       {"by_resource", by_resource(job.sum)}}},
-                     {"memory", memory_by_tier(plan)},
-                     {"notes", notes}};
+  const Json json = {
+      {"model", model},
+      {"machine", machine.name},
+      {"workload",
+       {{"name", workload.name},
+        {"requests", workload.requests.size()},
+        {"prompt_tokens", prompt_tokens(workload)},
+        {"output_tokens", output_tokens(workload)}}},
+      {"sizes", sizes_of(plan)},
+      {"placement", placement(plan)},
+      {"pass", {{"seconds", mean.seconds}, {"by_resource", by_resource(mean)}, {"bottleneck", bottleneck(job.sum)}}},
+      {"job",
+       {{"seconds", job.seconds},
+        {"passes", job.passes},
+        {"prefill_seconds", job.prompt_seconds},
+        {"decode_seconds", decode_seconds},
+        {"prefill_tokens_per_second", per_second(static_cast<double>(job.prompt_tokens), job.prompt_seconds)},
+        {"decode_tokens_per_second", per_second(static_cast<double>(job.generated_tokens), decode_seconds)},
+        {"tail_seconds", job.tail_seconds},
+        {"preemptions", job.preemptions},
+        {"failed", job.failed},
+        {"by_resource", by_resource(job.sum)}}},
+      {"next_best", decision.next ? Json{{"seconds", decision.next->job.seconds}, {"sizes", sizes_of(decision.next->plan)}} : Json(nullptr)},
+      {"memory", memory_by_tier(plan)},
+      {"notes", notes}};
   out << json.dump(2) << "\n";
 }
 
@@ -180,7 +196,8 @@ void PlanReport::print(std::ostream& out) const {
                    grouped(per_second(static_cast<double>(job.prompt_tokens), job.seconds)),
                    grouped(per_second(static_cast<double>(job.generated_tokens), job.seconds)), 100 * job.tail_seconds / std::max(1e-9, job.seconds),
                    job.preemptions > 0 ? fmt::format("; {} preemptions", job.preemptions) : ""));
-  if (decision.next) {
+  if (job.failed > 0) line("", fails_words(decision.best));
+  if (decision.next && job.seconds > 0) {
     const PlannedJob& next = *decision.next;
     line("next best", fmt::format("{}: {} ({:+.1f} %), of {} plans", size_words(next.plan), duration(next.job.seconds),
                                   100 * (next.job.seconds / job.seconds - 1), decision.tried));

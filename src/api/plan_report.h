@@ -22,10 +22,12 @@ struct PlanReport {
   void print_json(std::ostream& out) const;
 };
 
-/// "12.3 s", "2 h 5 min".
+/// "8.21 ms", "12.3 s", "2 h 5 min".
 [[nodiscard]] std::string duration(double seconds);
 /// What a job waits for most of all, in words.
 [[nodiscard]] std::string bottleneck_words(const PlannedJob& job);
+/// "12 requests fail: .."
+[[nodiscard]] std::string fails_words(const PlannedJob& job);
 /// "1,234,567".
 [[nodiscard]] std::string grouped(double number);
 /// The sizes of a plan in half a line.

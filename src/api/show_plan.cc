@@ -4,6 +4,7 @@
 #include "api/model.h"
 #include "api/plan_report.h"
 #include "base/error.h"
+#include "base/size.h"
 #include "base/trace.h"
 #include "engine/sampler.h"
 #include "moegen/plan.h"
@@ -12,16 +13,6 @@
 
 namespace moegen {
 namespace {
-
-// The same search with a GiB more of everything that is counted.
-std::optional<Decision> with_one_more_gib(const ModelSetup& m, const Workload& workload, std::optional<uint64_t> PlanInput::*part) {
-  constexpr uint64_t kGiB = uint64_t{1} << 30;
-  PlanInput budget = m.budget;
-  budget.host_memory += kGiB;
-  if (part != nullptr && !(budget.*part)) return std::nullopt;
-  if (part != nullptr) *(budget.*part) += kGiB;
-  return choose_plan({budget, &*m.machine, &workload});
-}
 
 constexpr int64_t kTracedPasses = 1000;
 constexpr int64_t kTracedGpuPasses = 50;  // layer by layer
@@ -58,7 +49,7 @@ void trace_passes(const GpuPassCosts& costs, const Plan& plan, const EngineOptio
     static_cast<void>(costs.of(load, [&](const PassTask& t) {
       const auto resource = static_cast<size_t>(t.resource);
       trace.add_task(static_cast<int>(resource), kResources[resource], t.name, t.layer, static_cast<uint64_t>(t.bytes),
-                     trace.after(begin + std::max(0.0, t.begin)), trace.after(begin + t.end));
+                     trace.after(std::max(0.0, begin + t.begin)), trace.after(std::max(0.0, begin + t.end)));  // some belong to a pass before
     }));
     return ++pass < kTracedGpuPasses;
   };
@@ -69,9 +60,37 @@ void trace_passes(const GpuPassCosts& costs, const Plan& plan, const EngineOptio
     static_cast<void>(simulate_job(plan, cost, engine.workload, look));
 }
 
-std::string more_memory(const char* what, const Decision& now, const Decision& then) {
-  const double change = 100 * (then.best.job.seconds / now.best.job.seconds - 1);
-  return fmt::format("one more GiB {}: {} ({:+.1f} %), {}", what, duration(then.best.job.seconds), change, size_words(then.best.plan));
+// What the same search finds with a GiB more of each memory that there is a budget for.
+std::vector<std::string> with_one_more_gib(const PlanInput& budget, const Machine& machine, const Workload& workload, const Decision& now) {
+  constexpr uint64_t kGiB = uint64_t{1} << 30;
+  std::vector<std::string> notes;
+  const auto add = [&](const char* what, const PlanInput& more) {
+    const PlannedJob then = choose_plan({more, &machine, &workload}).best;
+    const double change = now.best.job.seconds > 0 ? 100 * (then.job.seconds / now.best.job.seconds - 1) : 0;
+    notes.push_back(fmt::format("one more GiB {}: {} ({:+.1f} %), {}", what, duration(then.job.seconds), change, size_words(then.plan)));
+    if (then.job.failed != now.best.job.failed) notes.back() += fmt::format("; {} requests fail", then.job.failed);
+  };
+  PlanInput more = budget;
+  more.host_memory += kGiB;
+  add("of host memory", more);
+  for (const auto& [part, what] : {std::pair(&PlanInput::weight_memory, "for weights"), std::pair(&PlanInput::kv_memory, "for KV pages")}) {
+    if (!(budget.*part)) continue;
+    PlanInput with = more;
+    *(with.*part) += kGiB;
+    add(what, with);
+  }
+  if (budget.gpu) {
+    PlanInput with = budget;
+    with.gpu->device_memory += kGiB;
+    DeviceBudget device;
+    if (budget.device != nullptr) {
+      device = *budget.device;
+      device.memory += kGiB;
+      with.device = &device;
+    }
+    add("of HBM", with);
+  }
+  return notes;
 }
 
 std::string name_of(const std::filesystem::path& model) { return std::filesystem::weakly_canonical(model).filename().string(); }
@@ -79,6 +98,8 @@ std::string name_of(const std::filesystem::path& model) { return std::filesystem
 }  // namespace
 
 void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
+  if (!engine.trace_file.empty())
+    throw_error(ErrorCode::invalid_argument, "--trace: a plan has no timeline; moegen simulate and run-batch write one");
   const ModelSetup m(engine);
   if (!m.machine && m.gpu) throw_error(ErrorCode::not_found, "no rates of this GPU and its link are known: give --machine FILE");
   if (!m.machine) {
@@ -87,12 +108,7 @@ void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
   }
   if (!m.decision)
     throw_error(ErrorCode::invalid_argument, "a plan is made for a workload: give --input, --lengths, or --num-requests with its lengths");
-  std::vector<std::string> notes;
-  if (const auto more = with_one_more_gib(m, engine.workload, nullptr)) notes.push_back(more_memory("of host memory", *m.decision, *more));
-  if (const auto more = with_one_more_gib(m, engine.workload, &PlanInput::weight_memory))
-    notes.push_back(more_memory("for weights", *m.decision, *more));
-  if (const auto more = with_one_more_gib(m, engine.workload, &PlanInput::kv_memory))
-    notes.push_back(more_memory("for KV pages", *m.decision, *more));
+  std::vector<std::string> notes = with_one_more_gib(m.budget, *m.machine, engine.workload, *m.decision);
   const PlanReport report{name_of(engine.model), m.spec, *m.machine, m.machine_origin, engine.workload, *m.decision, std::move(notes)};
   json ? report.print_json(out) : report.print(out);
 }
@@ -105,23 +121,34 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
     if (given && !machine.gpu)
       throw_error(ErrorCode::invalid_argument, "{} is for machines with a GPU, which {} has not", option, engine.machine_file.string());
   }
+  const EngineOptions usual;
+  for (const auto& [given, option] :
+       {std::pair(engine.device != usual.device, "--device"), std::pair(engine.cpu_path != usual.cpu_path, "--cpu-path"),
+        std::pair(engine.load_format != usual.load_format, "--load-format"), std::pair(engine.threads != usual.threads, "--threads"),
+        std::pair(engine.cpu_expert_tokens.has_value(), "--cpu-expert-tokens")}) {
+    if (given)
+      throw_error(ErrorCode::invalid_argument, "{} is for runs: what is simulated is the machine of {}", option, engine.machine_file.string());
+  }
   if (engine.workload.requests.empty())
     throw_error(ErrorCode::invalid_argument, "a job is simulated for a workload: give --input, --lengths, or --num-requests with its lengths");
   const ModelSpec spec = load_spec(engine.model, engine.max_model_len);
   const auto table = tensor_table(spec);
   const auto units = weight_units(table, spec.dtype);
-  const DType act = spec.dtype == DType::f32 || engine.dtype == "float32" ? DType::f32 : DType::bf16;
+  const DType act = choose_act(engine, spec);
   constexpr uint64_t kProcessBytes = 64 << 20;
   PlanInput budget;
   set_sizes(budget, engine);
   budget.spec = &spec;
   budget.act = act;
-  budget.kv_dtype = engine.kv_dtype == "int8" ? DType::i8 : act;
+  budget.kv_dtype = choose_kv_dtype(engine, act, spec);
   budget.weight_bytes = WeightStore::bytes_needed(table, spec.dtype);
   budget.units = units;
   budget.threads = machine.cpu.cores;
   budget.process_bytes = kProcessBytes + Sampler::bytes_needed(spec.vocab, machine.cpu.cores);
   budget.host_memory = engine.host_memory.value_or(machine.dram.bytes / 5 * 4);
+  if (budget.host_memory > machine.dram.bytes)
+    throw_error(ErrorCode::out_of_memory, "--host-memory {}: {} has {} of DRAM", format_bytes(budget.host_memory), engine.machine_file.string(),
+                format_bytes(machine.dram.bytes));
   const ModelWork work = model_work(spec, table, spec.dtype, budget.kv_dtype);
   if (machine.gpu) {
     budget.gpu = {&work,
@@ -133,9 +160,18 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
   }
   const Decision decision = choose_plan({budget, &machine, &engine.workload});
   const Plan& plan = decision.best.plan;
+  if (plan.weights.slots > 0 && machine.ssd && budget.weight_bytes > machine.ssd->bytes)
+    throw_error(ErrorCode::out_of_memory, "{}: ssd.bytes {} do not hold the weights, which are {}", engine.machine_file.string(),
+                format_bytes(machine.ssd->bytes), format_bytes(budget.weight_bytes));
   if (!engine.trace_file.empty() && machine.gpu) trace_passes(GpuPassCosts(spec, work, machine, plan), plan, engine);
   if (!engine.trace_file.empty() && !machine.gpu) trace_passes(PassCosts(spec, machine, plan, units), plan, engine);
-  const PlanReport report{name_of(engine.model), spec, machine, engine.machine_file.string(), engine.workload, decision, {}};
+  const PlanReport report{name_of(engine.model),
+                          spec,
+                          machine,
+                          engine.machine_file.string(),
+                          engine.workload,
+                          decision,
+                          with_one_more_gib(budget, machine, engine.workload, decision)};
   json ? report.print_json(out) : report.print(out);
 }
 

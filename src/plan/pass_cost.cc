@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/size.h"
 #include "kernels/kv_page.h"
 
 namespace moegen {
@@ -48,8 +49,9 @@ PassCosts::PassCosts(const ModelSpec& spec, const Machine& machine, const Plan& 
   }
   if (plan.weights.streamed.empty()) return;
   if (!machine.ssd || !machine.ssd->read_bandwidth) {
-    throw_error(ErrorCode::unsupported, "{}: no rate of its storage is known, and {} of the weights would stream from it", machine.name,
-                plan.weights.streamed.size());
+    throw_error(ErrorCode::unsupported,
+                "{}: {} a pass would stream from storage, whose rate is not known: give ssd.read_bandwidth, or more --host-memory", machine.name,
+                format_bytes(plan.weights.streamed_bytes));
   }
   // One slot is computed with, or has just been emptied, for half of the time: so much less is under way.
   const double filling = 1 - 0.5 / plan.weights.slots;

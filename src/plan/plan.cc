@@ -175,12 +175,14 @@ Plan make_plan(const PlanInput& in) {
   const uint64_t asked = std::min(in.kv_memory.value_or(0), kMaxKvBytes) / plan.kv.page_bytes;
   const uint64_t least_kv = std::max<uint64_t>(asked, plan.kv.groups.size()) * page;
   const int64_t least_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kLeastPassTokens, kMaxPassTokens);
-  const uint64_t rest = in.process_bytes + plan.answer_bytes + least_kv + pass_bytes(in, choose_sizes(in, least_tokens));
+  const int64_t context = std::clamp<int64_t>(in.wanted_context, 1, plan.max_model_len);
+  const uint64_t wanted_kv = std::max(least_kv, in.kv_memory ? 0 : static_cast<uint64_t>(pages_held(plan.kv.groups, kPageTokens, context)) * page);
+  const uint64_t rest = in.process_bytes + plan.answer_bytes + wanted_kv + pass_bytes(in, choose_sizes(in, least_tokens));
   plan.weights = plan_weights(weight_input(in), choose_weight_budget(in, rest));
   const uint64_t fixed = plan.weights.bytes() + in.process_bytes + plan.answer_bytes;
   plan.sizes = choose_sizes(in, in.max_pass_tokens.value_or(kDefaultPassTokens));
   if (!in.max_pass_tokens) {  // shrink until the pass takes at most a third of what KV could have
-    const uint64_t room = in.host_memory > fixed + least_kv ? in.host_memory - fixed - least_kv : 0;
+    const uint64_t room = in.host_memory > fixed + wanted_kv ? in.host_memory - fixed - wanted_kv : 0;
     while (plan.sizes.pass_tokens > kLeastPassTokens && pass_bytes(in, plan.sizes) > room / (in.kv_memory ? 1 : 3)) {
       plan.sizes = choose_sizes(in, plan.sizes.pass_tokens / 2);
     }

@@ -28,6 +28,7 @@ struct PlanInput {
   uint64_t process_bytes = 0;         ///< what the process takes beside this plan: program, tokenizer, sampler
   uint64_t host_memory = 0;
   std::optional<uint64_t> weight_memory, kv_memory;
+  int64_t wanted_context = 0;  ///< tokens of a sequence that the KV pages are to hold, if the budgets allow it at all
   std::optional<int64_t> max_model_len, max_num_seqs, max_pass_tokens, attention_micro_batch, expert_micro_batch, weight_slots;
   int threads = 1;
   std::optional<GpuInput> gpu;           ///< of a machine that has one

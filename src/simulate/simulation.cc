@@ -10,7 +10,7 @@
 namespace moegen {
 namespace {
 
-constexpr int64_t kPartRequests = 10;    // of a long job, times the sequences in flight, are simulated to know its rate
+constexpr int64_t kPartRequests = 10;    // of a long job, times the sequences that can be in flight, are simulated to know its rate
 constexpr int64_t kPartOfAlike = 4;      // where each of them stands for many
 constexpr int64_t kMostSimulated = 256;  // sequences in flight; of more, each stands for so many that are alike
 
@@ -21,7 +21,11 @@ class Sequences {
 
   [[nodiscard]] bool ended() const { return next_ == workload_.requests.size(); }
 
-  std::unique_ptr<Sequence> next() { return make(workload_.requests[next_++]); }
+  /// Null for a request that the context does not hold.
+  std::unique_ptr<Sequence> next() {
+    const RequestLength& request = workload_.requests[next_++];
+    return request.prompt_tokens < max_len_ ? make(request) : nullptr;
+  }
 
   std::unique_ptr<Sequence> make(const RequestLength& request) {
     auto s = std::make_unique<Sequence>();
@@ -56,6 +60,7 @@ void JobCost::add(const JobCost& other, double times) {
   count(prompt_tokens, other.prompt_tokens);
   count(generated_tokens, other.generated_tokens);
   count(preemptions, other.preemptions);
+  count(failed, other.failed);
   sum.add(other.sum, times);
 }
 
@@ -70,7 +75,10 @@ JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& wo
   }
   std::vector<std::unique_ptr<Sequence>> finished;
   for (;;) {
-    while (scheduler.wants_more() && !sequences.ended()) scheduler.add(sequences.next());
+    while (scheduler.wants_more() && !sequences.ended()) {
+      auto sequence = sequences.next();
+      sequence ? scheduler.add(std::move(sequence)) : static_cast<void>(++job.failed);
+    }
     if (scheduler.idle()) break;
     const Pass pass = scheduler.schedule();
     const PassLoad load = load_of(pass);
@@ -88,16 +96,34 @@ JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& wo
     if (tokens > 0) job.prompt_seconds += cost.seconds * static_cast<double>(scheduler.prefill_tokens()) / tokens;
     if (sequences.ended() && scheduler.num_waiting() == 0 && 2 * num_sequences < job.most_sequences) job.tail_seconds += cost.seconds;
     scheduler.commit(finished);
+    job.failed += std::count_if(finished.begin(), finished.end(), [](const auto& s) { return !s->error.empty(); });
     finished.clear();
   }
   job.preemptions = scheduler.num_preemptions();
   return job;
 }
 
+namespace {
+
+// As many sequences of middling length as the pages hold, all of them half done; but no more than, simulated as fewer, leave those the pages of the
+// longest.
+int64_t sequences_held(const Plan& plan, const Requests& requests) {
+  constexpr int64_t kEnough = 256;  // to know their lengths
+  const Workload& some = requests.some(std::min(requests.count, kEnough));
+  if (some.requests.empty()) return 1;
+  const auto pages = [&](int64_t tokens) { return pages_held(plan.kv.groups, plan.sizes.page_tokens, std::min(tokens, plan.max_model_len)); };
+  const int64_t half_done = (prompt_tokens(some) + output_tokens(some) / 2) / static_cast<int64_t>(some.requests.size());
+  const int64_t held = plan.kv_pages / std::max<int64_t>(1, pages(half_done));
+  const int64_t longest = kMostSimulated * (plan.kv_pages / std::max<int64_t>(1, pages(longest_sequence(some))));
+  return std::max<int64_t>(1, std::min(held, longest));
+}
+
+}  // namespace
+
 JobCost simulate_long_job(const Plan& plan, const CostOf& one, const Requests& requests, std::span<const BegunRequest> begun) {
   const int64_t all = requests.count + static_cast<int64_t>(begun.size());
-  const int64_t alike =
-      std::clamp<int64_t>(std::min(plan.sizes.sequences, all) / kMostSimulated, 1, std::max<int64_t>(1, plan.kv_pages / plan.kv.num_groups()));
+  const int64_t in_flight = std::min({plan.sizes.sequences, all, sequences_held(plan, requests)});
+  const int64_t alike = std::max<int64_t>(1, in_flight / kMostSimulated);
   Plan fewer = plan;
   fewer.sizes.pass_tokens /= alike;
   fewer.sizes.sequences /= alike;
@@ -106,7 +132,7 @@ JobCost simulate_long_job(const Plan& plan, const CostOf& one, const Requests& r
   const CostOf cost = [&](const PassLoad& load) { return one(load.times(times)); };
   std::vector<BegunRequest> first;
   for (size_t i = 0; i < begun.size(); i += static_cast<size_t>(alike)) first.push_back(begun[i]);
-  const int64_t part = (alike > 1 ? kPartOfAlike : kPartRequests) * fewer.sizes.sequences;
+  const int64_t part = (alike > 1 ? kPartOfAlike : kPartRequests) * ceil_div(in_flight, alike);
   const bool long_job = requests.count / alike > 3 * part;
   JobCost job = simulate_job(fewer, cost, requests.some(long_job ? 2 * part : requests.count / alike), {}, first);
   if (long_job) {
@@ -115,7 +141,7 @@ JobCost simulate_long_job(const Plan& plan, const CostOf& one, const Requests& r
     job.add(more, (static_cast<double>(requests.count) / times - static_cast<double>(2 * part)) / static_cast<double>(part));
   }
   for (int64_t JobCost::*count :
-       {&JobCost::prompt_tokens, &JobCost::generated_tokens, &JobCost::preemptions, &JobCost::most_sequences, &JobCost::most_pages})
+       {&JobCost::prompt_tokens, &JobCost::generated_tokens, &JobCost::preemptions, &JobCost::failed, &JobCost::most_sequences, &JobCost::most_pages})
     job.*count *= alike;
   return job;
 }

@@ -20,6 +20,7 @@ struct JobCost {
   double tail_seconds = 0;    ///< as in Progress
   int64_t most_sequences = 0;
   int64_t preemptions = 0;
+  int64_t failed = 0;  ///< requests that the context or the KV pages cannot hold
   int64_t most_pages = 0;
   PassCost sum;  ///< of all passes
 

@@ -49,6 +49,12 @@ int64_t output_tokens(const Workload& workload) {
   return sum;
 }
 
+int64_t longest_sequence(const Workload& workload) {
+  int64_t longest = 0;
+  for (const RequestLength& r : workload.requests) longest = std::max(longest, int64_t{r.prompt_tokens} + r.output_tokens);
+  return longest;
+}
+
 // Every so-many-th by length: the lengths of few are spread as those of all.
 Workload thinned(const Workload& workload, int64_t count) {
   const auto& requests = workload.requests;

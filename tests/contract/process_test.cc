@@ -330,7 +330,12 @@ TEST_F(Process, ASimulationOfAMachineWithAGpu) {
     EXPECT_EQ(r.status, 0) << r.err;
     return nlohmann::json::parse(r.out);
   };
-  const auto planned = job({"--num-requests", "20000"});
+  const auto planned = job({"--num-requests", "20000", "--trace", dir / "planned-trace"});
+  for (const auto& event : nlohmann::json::parse(slurp(dir / "planned-trace"))) {
+    EXPECT_GE(event.value("dur", 0.0), 0) << event;
+  }
+  EXPECT_GT(planned["next_best"]["seconds"].get<double>(), planned["job"]["seconds"].get<double>());
+  EXPECT_EQ(planned["job"]["failed"], 0);
   const auto batches = job({"--num-requests", "20000", "--policy", "static", "--cpu-attention-share", "0.5", "--trace", dir / "trace"});
   EXPECT_LT(planned["job"]["seconds"].get<double>(), batches["job"]["seconds"].get<double>());
   EXPECT_EQ(batches["sizes"]["cpu_attention_share"], 0.5);
@@ -346,8 +351,14 @@ TEST_F(Process, ASimulationOfAMachineWithAGpu) {
   }
   EXPECT_TRUE(rows.count("GPU") == 1 && rows.count("device to host") == 1);
   EXPECT_GT(end, 0);
-  for (const std::vector<std::string>& option :
-       {std::vector<std::string>{"--policy", "static"}, {"--cpu-attention-share", "1"}, {"--device-memory", "1G"}}) {
+  for (const std::vector<std::string>& option : {std::vector<std::string>{"--policy", "static"},
+                                                 {"--cpu-attention-share", "1"},
+                                                 {"--device-memory", "1G"},
+                                                 {"--host-memory", "33GiB"},
+                                                 {"--cpu-path", "avx2"},
+                                                 {"--device", "cuda"},
+                                                 {"--dtype", "float16"},
+                                                 {"--kv-dtype", "int4"}}) {
     const Result refused = simulate("machine.json", {"--num-requests", "10", option[0], option[1]});
     EXPECT_EQ(refused.status, 1);
     EXPECT_NE(refused.err.find(option[0]), std::string::npos) << refused.err;

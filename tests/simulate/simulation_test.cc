@@ -39,6 +39,7 @@ class SimulationTest : public ::testing::Test {
               {"num_key_value_heads", 4},
               {"head_dim", 64},
               {"num_hidden_layers", 6},
+              {"max_position_embeddings", 131072},
               {"vocab_size", 8000}});
     return c;
   }
@@ -102,6 +103,49 @@ TEST_F(SimulationTest, AJobOfManyRequestsContinuesAtItsRate) {
   const Decision decision = choose(ragged(3000));
   EXPECT_NEAR(decision.best.job.seconds, whole.seconds, 0.03 * whole.seconds);
   EXPECT_NEAR(static_cast<double>(decision.best.job.passes), static_cast<double>(whole.passes), 0.03 * static_cast<double>(whole.passes));
+}
+
+// Pages for a few sequences only: each of 1,024 that may be in flight cannot stand for several.
+TEST_F(SimulationTest, ALongJobOfWhichFewAreInFlightContinuesAtItsRate) {
+  in_.kv_memory = 60 * KvLayout(spec_, DType::bf16).page_bytes;
+  in_.max_num_seqs = 1024;
+  const JobCost whole = simulate(equal(600, 40, 1024));
+  EXPECT_EQ(whole.failed, 0);
+  const Decision decision = choose(equal(600, 40, 1024));
+  EXPECT_EQ(decision.best.job.failed, 0);
+  EXPECT_LE(decision.best.job.seconds, 1.03 * whole.seconds);
+  EXPECT_GE(decision.best.job.seconds, 0.5 * whole.seconds);
+}
+
+TEST_F(SimulationTest, WhatCannotBeHeldIsCounted) {
+  in_.kv_memory = 10 * KvLayout(spec_, DType::bf16).page_bytes;
+  Workload workload = equal(100, 10, 7);
+  workload.requests.push_back({400, 10});      // more than the pages
+  workload.requests.push_back({5000000, 10});  // more than the context
+  const JobCost job = simulate(workload);
+  EXPECT_EQ(job.failed, 2);
+  EXPECT_EQ(job.generated_tokens, 70);
+}
+
+TEST_F(SimulationTest, ThePlannerSavesNoTimeByRequestsThatFail) {
+  in_.host_memory = 330 << 20;
+  in_.wanted_context = 1500;
+  const Decision decision = choose(equal(1400, 50, 30));
+  EXPECT_EQ(decision.best.job.failed, 0);
+  EXPECT_EQ(decision.best.job.generated_tokens, 30 * 50);
+}
+
+TEST_F(SimulationTest, APlanLeavesPagesForTheLongestRequest) {
+  in_.host_memory = 600 << 20;
+  const auto holds = [&] {
+    const Plan plan = make_plan(in_);
+    return longest_held(plan.kv.groups, plan.sizes.page_tokens, plan.kv_pages);
+  };
+  const int64_t without = holds();
+  in_.wanted_context = 3 * without / 2;
+  EXPECT_GE(holds(), in_.wanted_context);
+  in_.wanted_context = int64_t{1} << 40;  // as many as there is room for
+  EXPECT_GT(holds(), without);
 }
 
 TEST_F(SimulationTest, ThePlannerKeepsWhatIsGivenAndEveryBudget) {

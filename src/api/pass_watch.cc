@@ -43,7 +43,8 @@ std::optional<PassSizes> PassWatch::compare(const Pass& pass, const std::functio
   const auto correction = rates_.add(by_resource(now_->costs.of(pass.load)), pass.measured);
   const bool lengths_differ = answers_differ(lengths);
   if (correction) {
-    log_line("passes differ from their prediction: the cores take {:.2f} times as long, the storage {:.2f}", correction->cpu, correction->storage);
+    const std::string storage = model_.plan.weights.slots > 0 ? fmt::format(", the storage {:.2f}", correction->storage) : "";
+    log_line("passes differ from their prediction: the cores take {:.2f} times as long{}", correction->cpu, storage);
     now_ = std::make_unique<Rates>(model_, corrected(now_->machine, *correction));
   }
   if (!model_.decision || (!correction && !lengths_differ)) return std::nullopt;

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/log.h"
 
 namespace moegen {
 
@@ -54,7 +55,11 @@ bool PieceReader::ended(const ReadResult& result) {
   Piece& p = f.piece;
   if (result.bytes == -EINTR || result.bytes == -EAGAIN) return false;
   if ((result.bytes == -EINVAL || result.bytes == -EOPNOTSUPP) && f.direct) {
-    files_[p.file_idx].give_up_direct();
+    DirectFile& file = files_[p.file_idx];
+    if (file.direct())
+      log_line("{}: its file system refuses direct reads at multiples of {} bytes ({}): they go through the page cache", file.file().path().string(),
+               kReadAlignment, std::strerror(static_cast<int>(-result.bytes)));
+    file.give_up_direct();
     return false;
   }
   if (result.bytes < 0) fail(p, std::strerror(static_cast<int>(-result.bytes)));

@@ -50,6 +50,19 @@ class Sequences {
   std::map<int32_t, std::shared_ptr<const Sampling>> of_length_;
 };
 
+// As many sequences of middling length as the pages hold, all of them half done; but no more than, simulated as fewer, leave those the pages of the
+// longest.
+int64_t sequences_held(const Plan& plan, const Requests& requests) {
+  constexpr int64_t kEnough = 256;  // to know their lengths
+  const Workload& some = requests.some(std::min(requests.count, kEnough));
+  if (some.requests.empty()) return 1;
+  const auto pages = [&](int64_t tokens) { return pages_held(plan.kv.groups, plan.sizes.page_tokens, std::min(tokens, plan.max_model_len)); };
+  const int64_t half_done = (prompt_tokens(some) + output_tokens(some) / 2) / static_cast<int64_t>(some.requests.size());
+  const int64_t held = plan.kv_pages / std::max<int64_t>(1, pages(half_done));
+  const int64_t longest = kMostSimulated * (plan.kv_pages / std::max<int64_t>(1, pages(longest_sequence(some))));
+  return std::max<int64_t>(1, std::min(held, longest));
+}
+
 }  // namespace
 
 void JobCost::add(const JobCost& other, double times) {
@@ -76,8 +89,11 @@ JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& wo
   std::vector<std::unique_ptr<Sequence>> finished;
   for (;;) {
     while (scheduler.wants_more() && !sequences.ended()) {
-      auto sequence = sequences.next();
-      sequence ? scheduler.add(std::move(sequence)) : static_cast<void>(++job.failed);
+      if (auto sequence = sequences.next()) {
+        scheduler.add(std::move(sequence));
+      } else {
+        ++job.failed;
+      }
     }
     if (scheduler.idle()) break;
     const Pass pass = scheduler.schedule();
@@ -102,23 +118,6 @@ JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& wo
   job.preemptions = scheduler.num_preemptions();
   return job;
 }
-
-namespace {
-
-// As many sequences of middling length as the pages hold, all of them half done; but no more than, simulated as fewer, leave those the pages of the
-// longest.
-int64_t sequences_held(const Plan& plan, const Requests& requests) {
-  constexpr int64_t kEnough = 256;  // to know their lengths
-  const Workload& some = requests.some(std::min(requests.count, kEnough));
-  if (some.requests.empty()) return 1;
-  const auto pages = [&](int64_t tokens) { return pages_held(plan.kv.groups, plan.sizes.page_tokens, std::min(tokens, plan.max_model_len)); };
-  const int64_t half_done = (prompt_tokens(some) + output_tokens(some) / 2) / static_cast<int64_t>(some.requests.size());
-  const int64_t held = plan.kv_pages / std::max<int64_t>(1, pages(half_done));
-  const int64_t longest = kMostSimulated * (plan.kv_pages / std::max<int64_t>(1, pages(longest_sequence(some))));
-  return std::max<int64_t>(1, std::min(held, longest));
-}
-
-}  // namespace
 
 JobCost simulate_long_job(const Plan& plan, const CostOf& one, const Requests& requests, std::span<const BegunRequest> begun) {
   const int64_t all = requests.count + static_cast<int64_t>(begun.size());

@@ -165,13 +165,7 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
                 format_bytes(machine.ssd->bytes), format_bytes(budget.weight_bytes));
   if (!engine.trace_file.empty() && machine.gpu) trace_passes(GpuPassCosts(spec, work, machine, plan), plan, engine);
   if (!engine.trace_file.empty() && !machine.gpu) trace_passes(PassCosts(spec, machine, plan, units), plan, engine);
-  const PlanReport report{name_of(engine.model),
-                          spec,
-                          machine,
-                          engine.machine_file.string(),
-                          engine.workload,
-                          decision,
-                          with_one_more_gib(budget, machine, engine.workload, decision)};
+  const PlanReport report{name_of(engine.model), spec, machine, engine.machine_file.string(), engine.workload, decision, {}};
   json ? report.print_json(out) : report.print(out);
 }
 

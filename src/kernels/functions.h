@@ -47,13 +47,13 @@ struct Gemm {
 };
 
 /// What a GEMM takes at a time; larger ranges are taken apart.
-constexpr int64_t kGemmBlockRows = 128;
+constexpr int64_t kGemmBlockRows = 256;
 constexpr int64_t kGemmBlockCols = 192;
 constexpr int64_t kGemmColUnit = 32;       ///< a part of as many columns may cost what all of them do
 constexpr int64_t kGemmStreamedRows = 24;  ///< for as many it streams weights, and takes more columns
 constexpr int64_t kGemmStreamedCols = 4 * kGemmBlockCols;
 constexpr int64_t kGemmRowBytes = 2048;  ///< of a packed row at a time
-constexpr size_t kGemmScratchBytes = 416 << 10;
+constexpr size_t kGemmScratchBytes = 512 << 10;
 
 /// y[i] = x[i] * rsqrt(mean(x[i]^2) + eps) * (weight + offset), the mean in float. x and y may be the same.
 struct RmsNorm {
@@ -158,7 +158,7 @@ struct LatentExpansion {
   [[nodiscard]] size_t page_bytes() const { return static_cast<size_t>(kPageTokens) * static_cast<size_t>(key_dim() + v_dim) * bytes_of(dtype); }
   [[nodiscard]] size_t scratch_bytes() const;
 };
-constexpr int64_t kExpandedTokens = kGemmBlockRows;
+constexpr int64_t kExpandedTokens = 128;
 /// Latents as rows, keys with tokens in columns (a page more than there are), values, a GEMM's own.
 inline size_t LatentExpansion::scratch_bytes() const {
   const int64_t elements = kExpandedTokens * (int64_t{kv_rank} + v_dim) + (kExpandedTokens + kPageTokens) * int64_t{plain_dim};

@@ -23,8 +23,9 @@ void gemm_of(const Gemm& op, Range rows, Range cols) {
   constexpr bool kPairs = Simd::kMultipliesPairs && std::is_same_v<X, bf16> && std::is_same_v<Lines, bf16>;
   using Scalar = std::conditional_t<kPairs, bf16, float>;
   auto& scratch = *static_cast<GemmScratch*>(op.scratch);
-  for (int64_t row = rows.begin; row < rows.end; row += kBlockRows) {
-    const Range block{row, std::min(rows.end, row + kBlockRows)};
+  constexpr int64_t kRows = kPairs ? kPanelRows : kBlockRows;
+  for (int64_t row = rows.begin; row < rows.end; row += kRows) {
+    const Range block{row, std::min(rows.end, row + kRows)};
     const bool many = block.size() > kSomeRows;
     const int64_t width = many ? kBlockCols : kStreamedCols;
     for (int64_t col = cols.begin; col < cols.end; col += width) {

@@ -65,13 +65,13 @@ void tile(const typename P::Scalar* packed, int64_t panel_stride, const typename
   }
 }
 
-// Stores total[column][kBlockRows].
+// Stores total[column][kPanelRows].
 void store_turned(const Gemm& op, Range rows, Range cols, const float* total) {
   store_outputs(op, rows, cols, [&](const auto& store) {
     for (int64_t j = 0; j < cols.size(); j += kW) {
       for (int64_t i = 0; i < rows.size(); i += kW) {
         V lines[kW];
-        for (int64_t c = 0; c < kW; ++c) lines[c] = Simd::load(total + (j + c) * kBlockRows + i);
+        for (int64_t c = 0; c < kW; ++c) lines[c] = Simd::load(total + (j + c) * kPanelRows + i);
         Simd::transpose(lines);
         for (int64_t r = 0; r < std::min(kW, rows.size() - i); ++r) store(i + r, j, lines[r]);
       }
@@ -86,7 +86,7 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   constexpr int64_t kPanelStride = kPanel * kStretch;
   const int64_t panels = ceil_div(rows.size(), kPanel);
   auto* packed = reinterpret_cast<bf16*>(scratch.packed);
-  const bf16* x[kBlockRows];
+  const bf16* x[kPanelRows];
   for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<bf16>(op, rows.begin + i);
   for (int64_t k = 0; k < op.k; k += kStretch) {
     const int64_t length = std::min(kStretch, op.k - k);
@@ -106,7 +106,7 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
           for (int j = 0; panel == 0 && j < kManyCols; ++j) __builtin_prefetch(RowOf<Row>::address(ahead[j] + line));
         };
         tile<P, kManyCols, count>(packed + panel * kPanelStride, kPanelStride, scalars, length, fetch,
-                                  scratch.total + col * kBlockRows + panel * kPanel, kBlockRows, k == 0);
+                                  scratch.total + col * kPanelRows + panel * kPanel, kPanelRows, k == 0);
       });
     }
   }

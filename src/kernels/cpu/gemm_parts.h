@@ -16,6 +16,7 @@ namespace {
 
 constexpr int64_t kSomeRows = kGemmStreamedRows;
 constexpr int64_t kBlockRows = kGemmBlockRows;
+constexpr int64_t kPanelRows = 128;  // packed for lanes or tiles at a time
 constexpr int64_t kBlockCols = kGemmBlockCols;
 constexpr int64_t kStreamedCols = kGemmStreamedCols;
 constexpr int64_t kBlocks = 2;                                                                // of columns, side by side in lanes
@@ -23,7 +24,7 @@ constexpr int kManyCols = 6;                                                    
 constexpr int64_t kFewRows = std::min<int64_t>(Simd::kFewTurns * Simd::kFewSums, kSomeRows);  // which are multiplied while weights are turned
 constexpr int64_t kFewStretch = 2048;
 constexpr int64_t kFewStride = kFewStretch + 16;
-constexpr int64_t kRowStretch = 512;              // of k, of some rows
+constexpr int64_t kRowStretch = 256;              // of k, of some rows: a block of them stays in L2
 constexpr int64_t kRowStride = kRowStretch + 16;  // elements; of a power of two they would share the sets of a cache
 constexpr int64_t kLineStretch = 128;             // whose weights stay in L1 as lines
 static_assert(kStreamedCols * kSomeRows <= kBlockCols * kBlockRows && kGemmColUnit % (kBlocks * kW) == 0);
@@ -39,7 +40,8 @@ struct GemmScratch {
   alignas(64) bf16 broadcast[kManyCols * (kManyStretch + kLine<bf16>)];  // what is not broadcast from where it lies
   alignas(64) float total[(kBlockCols + kManyCols) * kBlockRows];
 };
-static_assert(sizeof(GemmScratch) <= kGemmScratchBytes && sizeof(GemmScratch::packed) >= kFewRows * kFewStride * sizeof(float));
+static_assert(sizeof(GemmScratch) <= kGemmScratchBytes && sizeof(GemmScratch::packed) >= kFewRows * kFewStride * sizeof(float) &&
+              sizeof(GemmScratch::packed) >= kPanelRows * kManyStretch * sizeof(bf16));
 
 template <typename X>
 const X* row_of(const Gemm& op, int64_t i) {

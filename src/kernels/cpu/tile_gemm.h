@@ -17,9 +17,9 @@ constexpr int64_t kTileCols = 2 * kTileRows;
 constexpr int64_t kTileStretch = kManyStretch;
 
 struct TileScratch {
-  alignas(64) bf16 packed[kBlockRows * kTileStretch];  // rows of x, in panels: each is the second operand just as it is
+  alignas(64) bf16 packed[kPanelRows * kTileStretch];  // rows of x, in panels: each is the second operand just as it is
   alignas(64) bf16 weights[kTileCols * kTileStretch];  // [k / 32][2][16][32]: the first operand. Rows in place may all lie in one L1 set
-  alignas(64) float total[kBlockCols * kBlockRows];
+  alignas(64) float total[kBlockCols * kPanelRows];
 };
 static_assert(sizeof(TileScratch) <= kGemmScratchBytes && kBlockCols % kTileCols == 0 && kPanel == kTileRows);
 
@@ -43,7 +43,7 @@ void order_weights(const Gemm& op, Range cols, int64_t col, Range stretch, Ahead
 template <typename Tiles, typename Row>
 void tile_block(const Gemm& op, Range rows, Range cols, TileScratch& scratch) {
   constexpr int64_t kPanelStride = kPanel * kTileStretch;
-  const bf16* x[kBlockRows];
+  const bf16* x[kPanelRows];
   for (int64_t i = 0; i < rows.size(); ++i) x[i] = row_of<bf16>(op, rows.begin + i);
   const int64_t panels = ceil_div(rows.size(), kPanel);
   Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, kTileStretch, kTileCols);
@@ -64,11 +64,11 @@ void tile_block(const Gemm& op, Range rows, Range cols, TileScratch& scratch) {
       order_weights<Row>(op, cols, col, stretch, ahead, scratch.weights);
       for (int64_t panel = 0; panel < panels; panel += 2) {
         const bf16* packed = scratch.packed + panel * kPanelStride;
-        float* total = scratch.total + col * kBlockRows + panel * kPanel;
+        float* total = scratch.total + col * kPanelRows + panel * kPanel;
         if (panel + 1 < panels) {
-          Tiles::template multiply<2>(scratch.weights, packed, kPanelStride, steps, total, kBlockRows, k == 0);
+          Tiles::template multiply<2>(scratch.weights, packed, kPanelStride, steps, total, kPanelRows, k == 0);
         } else {
-          Tiles::template multiply<1>(scratch.weights, packed, kPanelStride, steps, total, kBlockRows, k == 0);
+          Tiles::template multiply<1>(scratch.weights, packed, kPanelStride, steps, total, kPanelRows, k == 0);
         }
       }
     }
@@ -81,9 +81,9 @@ void tile_gemm(const Gemm& op, Range rows, Range cols) {
   if (op.x_dtype != DType::bf16 || op.w_dtype == DType::f32 || op.w_dtype == DType::f16) return gemm(op, rows, cols);
   [[maybe_unused]] const Tiles tiles;  // the unit is set up as long as it is there
   auto& scratch = *static_cast<TileScratch*>(op.scratch);
-  for (int64_t row = rows.begin; row < rows.end; row += kBlockRows) {
+  for (int64_t row = rows.begin; row < rows.end; row += kPanelRows) {
     for (int64_t col = cols.begin; col < cols.end; col += kBlockCols) {
-      const Range block{row, std::min(rows.end, row + kBlockRows)};
+      const Range block{row, std::min(rows.end, row + kPanelRows)};
       const Range part{col, std::min(cols.end, col + kBlockCols)};
       if (op.w_dtype == DType::bf16) {
         tile_block<Tiles, const bf16*>(op, block, part, scratch);

@@ -18,7 +18,8 @@ class Trace {
  public:
   /// Throws Error(io) where the file cannot be written.
   explicit Trace(const std::filesystem::path& path);
-  ~Trace();  ///< ends the array; what a run that was killed leaves opens too
+  /// Ends the array; what a run that was killed leaves opens too. Where something could not be written, says so on stderr.
+  ~Trace();
   Trace(const Trace&) = delete;
   Trace& operator=(const Trace&) = delete;
 
@@ -58,9 +59,13 @@ class Trace {
  private:
   [[nodiscard]] double microseconds(Clock::time_point t) const { return std::chrono::duration<double, std::micro>(t - start_).count(); }
 
+  void print(const char* format, ...) __attribute__((format(printf, 2, 3)));
+
   Clock::time_point start_ = Clock::now();
   std::mutex mutex_;
+  std::string name_;
   std::FILE* file_;
+  int error_ = 0;       // of the first write that failed
   uint64_t named_ = 0;  // resources whose names are in the file
 };
 

@@ -6,6 +6,7 @@
 #include "moegen/doctor.h"
 #include "moegen/report.h"
 #include "moegen/version.h"
+#include "options.h"
 
 InformCommands::InformCommands(CLI::App& app)
     : app_(app),
@@ -19,7 +20,10 @@ InformCommands::InformCommands(CLI::App& app)
   report_->add_option("METRICS", metrics_, "what --metrics wrote; also of a run that goes on")->required()->type_name("FILE.jsonl");
   report_->add_option("-o,--output-file", page_, "one HTML file that needs nothing else; - is stdout")->required()->type_name("FILE.html");
   report_->footer("Example: moegen report metrics.jsonl -o report.html");
-  completion_->add_option("SHELL", shell_, "of which shell")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}))->type_name("bash|zsh|fish");
+  completion_->add_option("SHELL", shell_, "of which shell")
+      ->required()
+      ->check(silent(CLI::IsMember({"bash", "zsh", "fish"})))
+      ->type_name("bash|zsh|fish");
   completion_->footer(
       "source <(moegen completion bash)\n"
       "moegen completion zsh > \"${fpath[1]}/_moegen\"\n"

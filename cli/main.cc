@@ -39,13 +39,6 @@ CLI::Validator between(double low, double high) {
           ""};
 }
 
-// A check whose words are in the option's help already.
-CLI::Validator silent(const CLI::Validator& validator) {
-  CLI::Validator out = validator;
-  out.description("");
-  return out;
-}
-
 // The options that every command with a model has.
 void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("-m,--model", o.model, "Hugging Face checkpoint directory, read in place, never the network")->required()->type_name("DIR");
@@ -240,15 +233,16 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
   app.add_option("--error-file", o.error_file, "failed requests go here instead of to the output")->type_name("F");
   auto* resume = app.add_flag_callback(
       "--resume", [&o] { o.resume = true; }, "an output that exists is kept; what it lacks is answered");
-  app.add_flag_callback(
-         "--no-resume", [&o] { o.resume = false; }, "an output that exists is overwritten [without either it is not touched]")
-      ->excludes(resume);
-  app.add_flag("--retry-failed", o.retry_failed, "as --resume, and failed requests are asked again");
+  auto* overwrite = app.add_flag_callback(
+                           "--no-resume", [&o] { o.resume = false; }, "an output that exists is overwritten [without either it is not touched]")
+                        ->excludes(resume);
+  app.add_flag("--retry-failed", o.retry_failed, "as --resume, and failed requests are asked again")->excludes(overwrite);
   app.add_option("--changed", o.changed,
-                 "on resume, where requests or settings are not those of the answers that are there: stop and say which | keep the answers | redo "
+                 "on resume, where requests or settings are not those of the answers that are there: stop and say which, keep the answers, or redo "
                  "requests that have changed [stop]")
+      ->excludes(overwrite)
       ->check(silent(CLI::IsMember({"stop", "keep", "redo"})))
-      ->type_name("WHAT");
+      ->type_name("stop|keep|redo");
   app.add_flag("--ordered", o.ordered, "answers in the order of the input");
   app.add_option("--metrics", o.metrics_file, "JSON lines, one a pass and a summary")->type_name("F");
   app.add_option("--prometheus", o.prometheus_file, "the state of the run for node_exporter's textfile collector, kept up to date")

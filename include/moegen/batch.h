@@ -19,7 +19,7 @@ struct BatchOptions {
   std::string progress = "auto";                ///< auto | bar | plain | none
   std::string trace_file;                       ///< the engine's, which may be none of these files; empty: none
   std::optional<bool> resume;                   ///< empty: refuse to touch an existing output; false: overwrite it
-  bool retry_failed = false;                    ///< on resume: ask failed requests again, in place of their answers
+  bool retry_failed = false;                    ///< resume, and ask failed requests again, in place of their answers
   std::string changed = "stop";                 ///< on resume, where requests or settings are not those of the answers: stop | keep | redo
   RunSettings settings;                         ///< that tokens depend on: run_settings() of the engine's options
   bool ordered = false;                         ///< in the order of the input; what waits beyond 64 MiB waits in a temporary file

@@ -61,6 +61,16 @@ void FormerRuns::check_settings(const Journal& journal) const {
               options_.output, difference);
 }
 
+void FormerRuns::check_errors(const Journal& journal, const AnswerFile* errors) const {
+  const std::filesystem::path former = journal.last_errors();
+  struct stat there {};
+  if (former.empty() || ::stat(former.c_str(), &there) != 0 || there.st_size == 0 || (errors != nullptr && is_same_file(there, errors->identity())))
+    return;
+  throw_error(ErrorCode::invalid_argument,
+              "{}: its failed requests are in {}{}: go on with --error-file {}; or remove that file, and they are asked again", options_.output,
+              former.string(), errors != nullptr ? ", not in " + errors->name() : "", former.string());
+}
+
 void FormerRuns::check_input(LineReader& input, const std::string& name, const std::string& folder) {
   KeyTable seen{std::filesystem::path(folder)};
   std::vector<std::string> named;

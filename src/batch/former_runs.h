@@ -24,6 +24,8 @@ class FormerRuns {
   [[nodiscard]] bool any() const { return kept_ + retried_ > 0; }
   /// Throws Error(invalid_argument) naming every setting that was another one when the last run began.
   void check_settings(const Journal& journal) const;
+  /// Throws Error(invalid_argument) where failed requests of the last run are in a file that is not `errors` (null: none is given).
+  void check_errors(const Journal& journal, const AnswerFile* errors) const;
   /// Goes over the whole input and throws Error(invalid_argument) naming the first lines that are not those that were answered, or marks them.
   void check_input(LineReader& input, const std::string& name, const std::string& folder);
   /// The same for one line, where the whole could not be looked at.

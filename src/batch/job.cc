@@ -48,6 +48,8 @@ std::filesystem::path folder_of(const std::string& output) {
 
 Job::Job(const BatchOptions& options) : options_(options), input_name_(options.input == "-" ? "stdin" : options.input) {
   static_cast<void>(progress_style(options.progress));
+  if (options_.resume == false && (options_.retry_failed || options_.changed != "stop"))
+    throw_error(ErrorCode::invalid_argument, "--no-resume overwrites the answers that --retry-failed and --changed are about");
   if (options_.retry_failed) options_.resume = true;
   const int fd = open_input(options.input);
   source_ = descriptor_source(fd, input_name_, stopping_);
@@ -103,7 +105,10 @@ void Job::refuse_others(const AnswerFile& file) const {
 // Of former runs: nothing is written yet, for the model may still be refused.
 void Job::look_back() {
   former_.emplace(options_, *ledger_);
-  if (journal_) journal_->read(*ledger_);
+  if (journal_) {
+    journal_->read(*ledger_);
+    former_->check_errors(*journal_, errors_.get());
+  }
   former_->read(*output_);
   if (errors_) former_->read(*errors_);
   if (metrics_) metrics_->read_lines([](std::string_view) { return true; });
@@ -146,7 +151,8 @@ void Job::start(const std::string& model_name, uint64_t answer_memory) {
   if (metrics_) metrics_->start(keeps());
   const bool begins = !former_ || !former_->any();
   if (begins && !options_.limit) checked_input_ = identity_text(input_stat_);
-  if (journal_) journal_->start(!begins, {options_.settings, version_line(), checked_input_});
+  const std::string errors = journal_ && errors_ && errors_->regular() ? journal_->relative_to_journal(errors_->name()) : "";
+  if (journal_) journal_->start(!begins, {options_.settings, version_line(), checked_input_, errors});
   if (options_.ordered) waiting_ = std::make_unique<WaitingAnswers>(folder_of(options_.output), std::min<uint64_t>(share, WaitingAnswers::kMaxBytes));
   input_ = std::make_unique<LineReader>(decompressed(std::move(source_), input_name_),
                                         std::min<uint64_t>(share / kParsedBytes, LineReader::kMaxLineBytes));

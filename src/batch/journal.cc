@@ -29,7 +29,10 @@ std::optional<JournalRecord> read_run(std::string_view text) {
   try {
     const Json json = parse_ordered_json(text, "a journal", {.max_depth = 2, .unique_keys = true});
     if (json.at("journal") != kVersion) return std::nullopt;
-    JournalRun run{.settings = {}, .version = json.at("moegen").get<std::string>(), .input = json.at("input").get<std::string>()};
+    JournalRun run{.settings = {},
+                   .version = json.at("moegen").get<std::string>(),
+                   .input = json.at("input").get<std::string>(),
+                   .errors = json.value("errors", "")};
     for (const auto& [name, value] : json.at("settings").items()) run.settings.emplace_back(name, value.get<std::string>());
     return run;
   } catch (const Error&) {
@@ -75,7 +78,9 @@ std::string journal_line(const JournalRecord& record) {
     const auto& run = std::get<JournalRun>(record);
     Json settings = Json::object();
     for (const auto& [name, value] : run.settings) settings[name] = value;
-    const Json json = {{"journal", kVersion}, {"moegen", run.version}, {"input", run.input}, {"settings", std::move(settings)}};
+    Json json = {{"journal", kVersion}, {"moegen", run.version}, {"input", run.input}};
+    if (!run.errors.empty()) json["errors"] = run.errors;
+    json["settings"] = std::move(settings);
     text = std::string(kRun) + json.dump(-1, ' ', false, Json::error_handler_t::replace);
   }
   return seal(text);
@@ -118,6 +123,16 @@ void Journal::read(Ledger& ledger) {
     return true;
   });
   if (damaged > 0) log_line("{}: {} damaged lines: what their answers answer is not checked", file_.name(), damaged);
+}
+
+std::filesystem::path Journal::last_errors() const {
+  if (!last_run_ || last_run_->errors.empty()) return {};
+  return std::filesystem::path(file_.name()).parent_path() / last_run_->errors;
+}
+
+std::string Journal::relative_to_journal(const std::string& errors) const {
+  std::error_code ignored;
+  return std::filesystem::relative(errors, std::filesystem::absolute(file_.name()).parent_path(), ignored).string();
 }
 
 void Journal::start(bool keep, const JournalRun& run) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@ struct JournalRun {
   RunSettings settings;
   std::string version;  ///< of moegen
   std::string input;    ///< size and time of change of a file whose lines were found to be those answered before; empty: not known
+  std::string errors;   ///< file of the failed requests, seen from the journal's folder; empty: none
 };
 /// An answer is about to be written.
 struct JournalAnswer {
@@ -47,6 +49,10 @@ class Journal {
   void read(Ledger& ledger);
   /// Of the last run that is there.
   [[nodiscard]] const std::optional<JournalRun>& last_run() const { return last_run_; }
+  /// Where its failed requests went; empty: to the output, or not known.
+  [[nodiscard]] std::filesystem::path last_errors() const;
+  /// `errors` as a record has it: relative, so that a folder may be moved with all that is in it.
+  [[nodiscard]] std::string relative_to_journal(const std::string& errors) const;
   /// Makes the file ready: what was read stays if `keep`. Begins a run.
   void start(bool keep, const JournalRun& run);
   void add(const Key& key, uint64_t request) { file_.append(journal_line(JournalAnswer{key, request})); }

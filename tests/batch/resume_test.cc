@@ -193,6 +193,47 @@ TEST_F(Resume, FailedRequestsAreAskedAgainOnRequest) {
   }
 }
 
+// Else their lines would stay there, and others for the same requests come into the output.
+TEST_F(Resume, TheFileOfFailedRequestsIsRemembered) {
+  const std::string errors = scratch.path("errors");
+  write_file(options.input, request_text("a") + "\n" + request_text("bad", kRefused));
+  options.resume = false;
+  options.error_file = errors;
+  ASSERT_EQ(run_job(options), 0);
+  options.resume = true;
+  const std::string before = read_file(options.output) + read_file(errors);
+  for (const bool retry : {false, true}) {
+    options.retry_failed = retry;
+    for (const std::string& other : {std::string(), scratch.path("others")}) {
+      options.error_file = other;
+      EXPECT_THAT(error_of(options), HasSubstr("--error-file " + errors));
+    }
+    EXPECT_EQ(read_file(options.output) + read_file(errors), before);
+  }
+  std::filesystem::create_directory(scratch.path("new"));
+  for (const char* file : {"in", "out", "out.journal", "errors"}) std::filesystem::rename(scratch.path(file), scratch.path("new/") + file);
+  options.input = scratch.path("new/in");
+  options.output = scratch.path("new/out");
+  options.error_file.clear();
+  EXPECT_THAT(error_of(options), HasSubstr("--error-file " + scratch.path("new/errors"))) << "moved with the output";
+  options.error_file = scratch.path("new/errors");
+  EXPECT_EQ(asked(options), std::set<std::string>{"bad"});
+  EXPECT_EQ(read_lines(options.error_file).size(), 1U);
+  std::filesystem::remove(options.error_file);
+  options.error_file.clear();
+  EXPECT_EQ(asked(options), std::set<std::string>{"bad"}) << "nobody has an answer to it";
+}
+
+TEST_F(Resume, OptionsForFormerAnswersAreRefusedWhereNoneStay) {
+  options.resume = false;
+  options.retry_failed = true;
+  EXPECT_THAT(error_of(options), HasSubstr("--no-resume"));
+  options.retry_failed = false;
+  options.changed = "redo";
+  EXPECT_THAT(error_of(options), HasSubstr("--no-resume"));
+  EXPECT_EQ(read_lines(options.output).size(), 3U);
+}
+
 TEST_F(Resume, WithARetryAFreshJobBegins) {
   std::filesystem::remove(options.output);
   options.resume.reset();

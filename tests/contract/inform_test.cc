@@ -65,6 +65,8 @@ TEST_F(Inform, BashCompletes) {
   EXPECT_THAT(complete({"moegen", "generate", "--pro"}), ::testing::UnorderedElementsAre("--prompt", "--prompt-file"));
   EXPECT_THAT(complete({"moegen", "bench", "gemm", "--weights", ""}), Contains("mxfp4"));
   EXPECT_THAT(complete({"moegen", "completion", "z"}), ::testing::ElementsAre("zsh"));
+  EXPECT_THAT(complete({"moegen", "completion", ""}), ::testing::IsSupersetOf({"bash", "zsh", "fish"}));
+  EXPECT_THAT(complete({"moegen", "run-batch", "--changed", ""}), ::testing::ElementsAre("stop", "keep", "redo"));
   std::filesystem::create_directories(dir / "my models");
   std::ofstream(dir / "my file.jsonl") << "";
   EXPECT_THAT(complete({"moegen", "run-batch", "-m", "my"}), ::testing::ElementsAre("my models"));
@@ -85,6 +87,17 @@ TEST_F(Inform, CompletionsAndTheManualHaveEveryOptionOfHelp) {
     }
     EXPECT_THAT(completed, Each(StartsWith("--")));
   }
+}
+
+// CLI11 appends what a check says of itself to the type, unless that is empty.
+TEST_F(Inform, ValuesAreWrittenOnce) {
+  std::vector<std::vector<std::string>> commands = kCommands;
+  commands.push_back({"completion"});
+  for (std::vector<std::string> command : commands) {
+    command.emplace_back("--help");
+    EXPECT_THAT(run(command).out, ::testing::Not(::testing::ContainsRegex("[a-z]:[{][a-z]"))) << command.front();
+  }
+  for (const char* shell : {"bash", "zsh", "fish"}) EXPECT_THAT(run({"completion", shell}).out, ::testing::Not(HasSubstr("fish:"))) << shell;
 }
 
 TEST_F(Inform, ZshAndFishReadTheirs) {

@@ -39,6 +39,8 @@ TEST_F(Process, ExitStatus) {
   EXPECT_EQ(run({}).status, 2);
   EXPECT_EQ(run({"run-batch"}).status, 2);
   EXPECT_EQ(run({"run-batch", "-m", kDemo, "-i", "x", "-o", "y", "--kv-memory", "lots"}).status, 2);
+  EXPECT_EQ(run({"run-batch", "-m", kDemo, "-i", "x", "-o", "y", "--no-resume", "--retry-failed"}).status, 2);
+  EXPECT_EQ(run({"run-batch", "-m", kDemo, "-i", "x", "-o", "y", "--no-resume", "--changed", "redo"}).status, 2);
   EXPECT_EQ(run({"frobnicate"}).status, 2);
   const Result missing = run({"run-batch", "-m", dir / "nowhere", "-i", requests(1, 1), "-o", dir / "out"});
   EXPECT_EQ(missing.status, 1);
@@ -68,6 +70,14 @@ TEST_F(Process, AFullDiskBehindStdoutIsNoSuccess) {
   for (const char* args : {"generate -p x --max-tokens 2", "inspect"}) {
     EXPECT_NE(std::system(fmt::format("'{}' {} -m '{}' > /dev/full 2> /dev/null", MOEGEN_EXE, args, kDemo.string()).c_str()), 0) << args;
   }
+}
+
+TEST_F(Process, ATraceThatCannotBeWrittenIsAWarningAtTheEnd) {
+  const Result r = run({"run-batch", "-m", kDemo, "-i", requests(3, 2), "-o", dir / "out", "--progress", "none", "--trace", "/dev/full"});
+  EXPECT_EQ(r.status, 0) << r.err;
+  EXPECT_NE(r.err.find("warning: /dev/full: cannot write: No space left on device"), std::string::npos) << r.err;
+  const std::string answers = slurp(dir / "out");
+  EXPECT_EQ(std::count(answers.begin(), answers.end(), '\n'), 3);
 }
 
 // A file system of its own, that is full soon.

@@ -37,17 +37,34 @@ std::string slowest_text(const JobStatus& s) {
   return text;
 }
 
+// Below ten seconds with two digits that count: "0.036s".
+std::string exact_duration(double seconds) {
+  if (seconds >= 9.95) return duration_text(seconds);
+  int decimals = 1;
+  for (double rest = seconds; rest < 0.995 && decimals < 6; rest *= 10) ++decimals;
+  return fmt::format("{:.{}f}s", seconds, decimals);
+}
+
 std::string against(const char* what, double measured, double predicted, const char* predicted_word) {
-  return fmt::format("{} took {}, {} {} ({:+.0f} %)", what, duration_text(measured), predicted_word, duration_text(predicted),
-                     100 * (measured / predicted - 1));
+  std::string text = fmt::format("{} {}, {} {}", what, exact_duration(measured), predicted_word, exact_duration(predicted));
+  if (predicted > 0) text += fmt::format(" ({:+.0f} %)", 100 * (measured / predicted - 1));
+  return text;
 }
 
 std::string time_text(const JobStatus& s, const EngineInfo& info, bool finished) {
   const Progress& p = s.engine;
-  std::string text = against("passes", p.measured.passes, p.predicted.passes, "predicted");
+  std::string text = against("passes took", p.measured.passes, p.predicted.passes, "predicted");
   // The plan takes answers to be as long as they may become, and is for all requests.
-  if (info.predicted_seconds && finished && s.skipped == 0) text += "; " + against("the job", s.seconds, *info.predicted_seconds, "planned at most");
+  if (info.predicted_seconds && finished && s.skipped == 0) text += "; " + against("the job took", s.seconds, *info.predicted_seconds, "planned at most");
   return text;
+}
+
+std::string resources_text(const Progress& p) {
+  std::string text = against("the cores", p.measured.cpu, p.predicted.cpu, "predicted");
+  if (p.predicted.dram > 0) text += fmt::format("; DRAM alone, predicted {}", exact_duration(p.predicted.dram));
+  if (p.weight_bytes_read == 0) return text;
+  return text + "; " + against("storage", p.measured.storage, p.predicted.storage, "predicted") + "; " +
+         against("waits for it", p.measured.wait, p.predicted.wait, "predicted");
 }
 
 std::string error_text(const ErrorCount& e) {
@@ -67,7 +84,10 @@ std::vector<std::string> summary_lines(const JobStatus& s, const EngineInfo& inf
     out.push_back(labelled("tokens", tokens_text(s)));
     out.push_back(labelled("slowest", slowest_text(s)));
   }
-  if (s.engine.predicted.passes > 0) out.push_back(labelled("time", time_text(s, info, finished)));
+  if (s.engine.predicted.passes > 0) {
+    out.push_back(labelled("time", time_text(s, info, finished)));
+    out.push_back(labelled("", resources_text(s.engine)));
+  }
   if (s.memory > 0)
     out.push_back(labelled("memory", fmt::format("{} at the end, {} planned", format_bytes(s.memory), format_bytes(info.planned_memory))));
   for (const ErrorCount& e : s.errors) out.push_back(labelled(&e == s.errors.data() ? "errors" : "", error_text(e)));

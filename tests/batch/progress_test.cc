@@ -142,13 +142,15 @@ TEST(Summary, SaysWhatWasSlowestWhatWasPredictedAndWhereErrorsAre) {
       "done: 50 requests answered in 20.0 s, 3 of them with an error\n"
       "  tokens    1000 prompt tokens (50/s), 500 generated (25/s), in 2 passes\n"
       "  slowest   input and output: the cores computed for 45 % of the time; 25 % of the time in the tail, with less than half of the sequences\n"
-      "  time      passes took 9s, predicted 6s (+50 %); the job took 20s, planned at most 25s (-20 %)\n"
+      "  time      passes took 9.0s, predicted 6.0s (+50 %); the job took 20s, planned at most 25s (-20 %)\n"
+      "            the cores 9.0s, predicted 6.0s (+50 %); DRAM alone, predicted 1.0s\n"
       "  memory    1.5 GiB at the end, 2.0 GiB planned\n"
       "  errors    2 x context_length_exceeded, first: custom_id r17, line 18\n"
       "            1 x invalid_json, first: line 5\n"
       "  answers   out.jsonl\n");
   s.skipped = 10;
   s.engine.measured = {19, 10, 15, 9, 0};
+  s.engine.predicted = {0.0354, 10, 14, 8, 0.5};
   s.engine.weight_bytes_read = 3'000'000'000;
   s.engine.weight_read_seconds = 15;
   s.engine.weight_wait_seconds = 9;
@@ -156,6 +158,7 @@ TEST(Summary, SaysWhatWasSlowestWhatWasPredictedAndWhereErrorsAre) {
   EXPECT_THAT(
       text, AllOf(HasSubstr("interrupted: 50"), HasSubstr("10 were answered before"), HasSubstr("go on with --resume"),
                   HasSubstr("storage: the cores computed for 50 % of the time and waited 45 % for weights; 3.0 GB of weights streamed at 0.20 GB/s"),
+                  HasSubstr("predicted 0.035s"), HasSubstr("; storage 15s, predicted 14s (+7 %); waits for it 9.0s, predicted 8.0s (+12 %)"),
                   Not(HasSubstr("planned at most"))));
 }
 

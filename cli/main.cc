@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iomanip>
 #include <iostream>
+#include <memory>
 #include <new>
 #include <sstream>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "moegen/engine.h"
 #include "moegen/error.h"
 #include "moegen/plan.h"
+#include "moegen/prompt_counter.h"
 #include "moegen/size.h"
 #include "moegen/tokenizer.h"
 #include "moegen/version.h"
@@ -214,11 +216,14 @@ void add_simulate_options(CLI::App& app, PlanOptions& o) {
       ->type_name("planned|static");
 }
 
+std::string name_of(const std::filesystem::path& model) { return std::filesystem::weakly_canonical(model).filename().string(); }
+
+// `engine.counter` is used for it, where there is one.
 moegen::Workload workload_of(const PlanOptions& o, const EngineOptions& engine) {
   if (!o.input.empty()) {
     moegen::BatchOptions batch;
     batch.input = o.input;
-    return moegen::sample_requests(batch, std::filesystem::weakly_canonical(engine.model).filename().string());
+    return moegen::sample_requests(batch, name_of(engine.model), engine.counter.get());
   }
   if (!o.lengths.empty()) return moegen::read_lengths(o.lengths);
   if (o.requests > 0) return moegen::equal_requests(o.prompt, o.output, o.requests);
@@ -262,7 +267,8 @@ int run_batch(const EngineOptions& engine_options, moegen::BatchOptions o) {
   moegen::BatchJob job(o);  // refuses what it must before the model is loaded
   EngineOptions planned = engine_options;
   planned.measure_from = uint64_t{4} << 30;  // smaller models are soon done
-  planned.workload = moegen::sample_requests(o, std::filesystem::weakly_canonical(engine_options.model).filename().string());
+  planned.counter = std::make_shared<moegen::PromptCounter>(engine_options);
+  planned.workload = job.workload(name_of(engine_options.model), planned.counter.get());
   if (o.progress != "none") planned.ready = print_start;
   moegen::Engine engine(planned);
   return job.run(engine);
@@ -322,6 +328,9 @@ int command(int argc, char** argv) {
     if (one->parsed()) generate(engine_options, generate_options);
     if (show->parsed()) std::cout << (model.empty() ? moegen::inspect_families(json) : moegen::inspect(model, json));
     if (plan->parsed() || simulate->parsed()) {
+      // simulate needs a config.json alone
+      if (!plan_options.input.empty() && std::filesystem::exists(engine_options.model / "tokenizer.json"))
+        engine_options.counter = std::make_shared<moegen::PromptCounter>(engine_options);
       engine_options.workload = workload_of(plan_options, engine_options);
       engine_options.measure_from = 0;
       if (plan->parsed())

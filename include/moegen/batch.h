@@ -27,9 +27,10 @@ struct BatchOptions {
   std::vector<std::string> served_model_names;  ///< further names that a request's `model` may have
 };
 
-/// Lengths of the requests of an input file, for a plan: those of its first 2,000 lines, of which the rest are taken to be repetitions.
-/// A token is taken to be four bytes of text, max_tokens to be used up. None of a pipe. `model_name`: what requests may call the model.
-[[nodiscard]] Workload sample_requests(const BatchOptions& options, const std::string& model_name);
+/// Lengths of the requests of an input file, for a plan: those of up to 2,000 lines that are spread over it, of which the rest are taken to be
+/// repetitions; max_tokens is taken to be used up. What the run will refuse is left out. None of a pipe, nor `complete` then. `model_name`: what
+/// requests may call the model. Without a `counter` lengths of prompts are estimated from their characters.
+[[nodiscard]] Workload sample_requests(const BatchOptions& options, const std::string& model_name, const PromptCounter* counter);
 
 /// An OpenAI batch file and its answers. Every answer is written as a whole line when it is ready, so a run that was killed
 /// can be resumed: an answer there with a line's custom_id (or, for a line without one, with its `id`) is not given again.
@@ -41,6 +42,9 @@ class BatchJob {
   ~BatchJob();
   BatchJob(const BatchJob&) = delete;
   BatchJob& operator=(const BatchJob&) = delete;
+
+  /// As sample_requests(), of what former runs have left to answer. Before run().
+  [[nodiscard]] Workload workload(const std::string& model_name, const PromptCounter* counter) const;
 
   /// Answers every request. 0: all answered, errors of single requests included. 130: interrupted by SIGINT or SIGTERM after
   /// a clean flush. Throws Error where it has to stop.

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,7 +21,10 @@ struct RequestLength {
 struct Workload {
   std::string name;  ///< where it comes from, for people
   std::vector<RequestLength> requests;
+  bool complete = false;  ///< there is nothing beside these, even if there are none
 };
+
+class PromptCounter;
 
 /// What was decided about a run, and where its model lies.
 struct EngineInfo {
@@ -72,6 +76,7 @@ struct EngineOptions {
   std::filesystem::path trace_file;              ///< Chrome trace of what computed and what was read when; empty: none
   std::filesystem::path machine_file;            ///< rates of the machine, as `bench machine --json` writes them; empty: its own
   std::optional<uint64_t> measure_from;          ///< weights for which rates are measured where none are kept: half a minute; empty: never
+  std::shared_ptr<const PromptCounter> counter;  ///< made from the same options: what it has loaded is not loaded again; may be null
   Workload workload;                             ///< that sizes are chosen for; empty: none is known
   bool use_generation_config = true;             ///< defaults of generation_config.json
   std::function<void(const EngineInfo&)> ready;  ///< called when all is decided, before weights are read; may be empty

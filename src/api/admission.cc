@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "api/model_texts.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/size.h"
@@ -33,11 +34,6 @@ uint64_t own_seed(uint64_t run_seed, const Request& request, const std::vector<P
   return hash;
 }
 
-// A context of JSON texts for the template; empty means absent.
-nlohmann::ordered_json json_or_null(const std::string& text, const char* what) {
-  return text.empty() ? nlohmann::ordered_json() : parse_ordered_json(text, what);
-}
-
 LogprobTable table_for(const std::optional<int>& wanted) {
   LogprobTable out;
   if (wanted) out.per_position = 1 + *wanted;
@@ -58,16 +54,7 @@ std::string Admission::render(const Chat& chat) const {
            "this checkpoint has no chat template: send /v1/completions with a prompt, or chat_template in the request");
   }
   try {
-    ChatRequest r;
-    r.messages = json_or_null(chat.messages, "messages");
-    r.tools = json_or_null(chat.tools, "tools");
-    r.documents = json_or_null(chat.documents, "documents");
-    r.kwargs = json_or_null(chat.template_kwargs, "chat_template_kwargs");
-    r.add_generation_prompt = chat.add_generation_prompt;
-    r.continue_final_message = chat.continue_final_message;
-    r.fit_contents = true;
-    if (!chat.chat_template.empty()) r.chat_template = chat.chat_template;
-    return model_.chat_template->render(r);
+    return model_.chat_template->render(chat_request(chat));
   } catch (const Error& e) {
     refuse("invalid_chat", "messages", "the chat template refuses the conversation: {}", e.what());
   }

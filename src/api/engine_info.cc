@@ -59,7 +59,10 @@ std::string memory_text(const ModelSetup& m) {
 
 std::string time_text(const ModelSetup& m, const EngineOptions& options) {
   const Workload& workload = options.workload;
-  if (workload.requests.empty()) return "not known: what the input holds is not known before it is read";
+  if (workload.requests.empty()) {
+    return workload.complete ? "nothing to compute: what the input asks for is answered already, or will be refused"
+                             : "not known: what the input holds is not known before it is read";
+  }
   const std::string what =
       fmt::format("{} requests, {} prompt tokens and at most {} of answers", grouped(static_cast<double>(workload.requests.size())),
                   grouped(static_cast<double>(prompt_tokens(workload))), grouped(static_cast<double>(output_tokens(workload))));

@@ -12,6 +12,7 @@
 #include "grammar/compiler.h"
 #include "memory/mapped_memory.h"
 #include "model/latent_attention.h"
+#include "moegen/prompt_counter.h"
 #include "moegen/version.h"
 #include "pipeline/executor.h"
 #include "plan/machine_file.h"
@@ -32,14 +33,6 @@ void check_options(const EngineOptions& options) {
     throw_error(ErrorCode::invalid_argument, "--load-format {}: expected auto or dummy", options.load_format);
   }
   if (options.threads < 0 || options.threads > 1024) throw_error(ErrorCode::invalid_argument, "--threads {}: expected 1 to 1024", options.threads);
-}
-
-std::optional<Tokenizer> load_tokenizer(const EngineOptions& options) {
-  if (options.skip_tokenizer_init) return std::nullopt;
-  if (!std::filesystem::exists(options.model / "tokenizer.json")) {
-    throw_error(ErrorCode::not_found, "{}: no tokenizer.json: give token ids and --skip-tokenizer-init, or add the file", options.model.string());
-  }
-  return Tokenizer::load(options.model);
 }
 
 uint64_t resident_bytes() {
@@ -161,8 +154,9 @@ ModelSetup::ModelSetup(const EngineOptions& options)
   if (options.load_format != "dummy") checkpoint = Checkpoint::open(options.model);
   binding = bind_or_describe(*this, options);
   output_format = choose_format(options.parser);
-  tokenizer = load_tokenizer(options);
-  if (tokenizer) chat_template = ChatTemplate::load(options.model);
+  texts = options.counter ? options.counter->texts() : load_texts(options);
+  tokenizer = texts->tokenizer ? &*texts->tokenizer : nullptr;
+  chat_template = texts->chat_template ? &*texts->chat_template : nullptr;
   if (checkpoint) units = weight_units(binding);
   budget = budget_of(*this, options);
   if (device != nullptr) {

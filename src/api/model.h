@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "api/gpu_setup.h"
+#include "api/model_texts.h"
 #include "base/thread_pool.h"
 #include "base/trace.h"
 #include "checkpoint/weight_store.h"
@@ -16,8 +17,6 @@
 #include "plan/machine.h"
 #include "plan/plan.h"
 #include "simulate/planner.h"
-#include "tokenizer/chat_template.h"
-#include "tokenizer/tokenizer.h"
 
 namespace moegen {
 
@@ -37,9 +36,10 @@ struct ModelSetup {
 
   ModelSpec spec;
   GenerationDefaults defaults;
-  std::optional<Tokenizer> tokenizer;
-  std::optional<ChatTemplate> chat_template;
-  std::optional<OutputFormat> output_format;  ///< empty: that of the template of each conversation
+  std::shared_ptr<const ModelTexts> texts;
+  const Tokenizer* tokenizer = nullptr;         ///< null without one
+  const ChatTemplate* chat_template = nullptr;  ///< null without a tokenizer
+  std::optional<OutputFormat> output_format;    ///< empty: that of the template of each conversation
   const Kernels& kernels;
   DType act;
   DType kv_dtype;

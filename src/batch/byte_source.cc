@@ -17,7 +17,11 @@
 namespace moegen {
 namespace {
 
+using namespace std::string_view_literals;
+
 constexpr size_t kChunkBytes = size_t{128} << 10;
+constexpr std::string_view kGzip = "\x1f\x8b"sv;
+constexpr std::string_view kZstd = "\x28\xb5\x2f\xfd"sv;
 
 class DescriptorSource : public ByteSource {
  public:
@@ -153,8 +157,9 @@ std::unique_ptr<ByteSource> descriptor_source(int fd, std::string name, const st
   return std::make_unique<DescriptorSource>(fd, std::move(name), stop);
 }
 
+bool is_compressed(std::string_view start) { return start.starts_with(kGzip) || start.starts_with(kZstd); }
+
 std::unique_ptr<ByteSource> decompressed(std::unique_ptr<ByteSource> source, const std::string& name) {
-  using namespace std::string_view_literals;
   std::string start(4, '\0');
   size_t have = 0;
   while (have < start.size()) {
@@ -163,8 +168,8 @@ std::unique_ptr<ByteSource> decompressed(std::unique_ptr<ByteSource> source, con
     have += got;
   }
   start.resize(have);
-  const bool gzip = start.starts_with("\x1f\x8b"sv);
-  const bool zstd = start == "\x28\xb5\x2f\xfd"sv;
+  const bool gzip = start.starts_with(kGzip);
+  const bool zstd = start.starts_with(kZstd);
   source = std::make_unique<PrefixedSource>(std::move(start), std::move(source));
   if (gzip) return std::make_unique<GzipSource>(std::move(source), name);
   if (zstd) return std::make_unique<ZstdSource>(std::move(source), name);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace moegen {
 
@@ -20,6 +21,8 @@ class ByteSource {
 /// A descriptor (owned, unless it is stdin). A pipe that has nothing to give ends when `stop` becomes true.
 std::unique_ptr<ByteSource> descriptor_source(int fd, std::string name, const std::atomic<bool>& stop);
 
+/// Whether a file that starts so (4 bytes are enough) is of gzip or zstd.
+[[nodiscard]] bool is_compressed(std::string_view start);
 /// What `source` gives, decompressed if it starts like gzip or zstd: no line of JSON does, so the name does not matter.
 std::unique_ptr<ByteSource> decompressed(std::unique_ptr<ByteSource> source, const std::string& name);
 

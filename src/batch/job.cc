@@ -17,6 +17,7 @@
 #include "batch/answer.h"
 #include "batch/metrics.h"
 #include "batch/refusal.h"
+#include "batch/sample_requests.h"
 #include "batch/summary.h"
 #include "moegen/version.h"
 
@@ -136,6 +137,13 @@ void Job::check_input() {
       throw_error(ErrorCode::io, "{}: cannot go back to its beginning: {}", input_name_, std::strerror(errno));
   }
   if (options_.changed == "stop" && !options_.limit) checked_input_ = identity;
+}
+
+Workload Job::workload(const std::string& model_name, const PromptCounter* counter) const {
+  if (!former_ || !former_->any()) return sample_requests(options_, model_name, counter);
+  KeyTable seen{folder_of(options_.output)};
+  const auto has = [&](const std::string& custom_id, const Line& line) { return ledger_->look(custom_id, line, seen).answered; };
+  return sample_requests(options_, model_name, counter, {has, ledger_->answers()});
 }
 
 void Job::start(const std::string& model_name, uint64_t answer_memory) {

@@ -11,6 +11,8 @@ class BatchJob::Impl : public Job {
 BatchJob::BatchJob(const BatchOptions& options) : impl_(std::make_unique<Impl>(options)) {}
 BatchJob::~BatchJob() = default;
 
+Workload BatchJob::workload(const std::string& model_name, const PromptCounter* counter) const { return impl_->workload(model_name, counter); }
+
 int BatchJob::run(Engine& engine) {
   const StopOnSignal signals([this, &engine] {
     impl_->stop();

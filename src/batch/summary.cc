@@ -54,8 +54,8 @@ std::string against(const char* what, double measured, double predicted, const c
 std::string time_text(const JobStatus& s, const EngineInfo& info, bool finished) {
   const Progress& p = s.engine;
   std::string text = against("passes took", p.measured.passes, p.predicted.passes, "predicted");
-  // The plan takes answers to be as long as they may become, and is for all requests.
-  if (info.predicted_seconds && finished && s.skipped == 0) text += "; " + against("the job took", s.seconds, *info.predicted_seconds, "planned at most");
+  // The plan takes answers to be as long as they may become.
+  if (info.predicted_seconds && finished) text += "; " + against("the job took", s.seconds, *info.predicted_seconds, "planned at most");
   return text;
 }
 

@@ -142,6 +142,13 @@ TEST_F(Inform, DoctorAndUsage) {
   EXPECT_EQ(run({"report", "x"}).status, 2);
 }
 
+TEST_F(Inform, AResumedJobIsPlannedForWhatIsLeft) {
+  const std::vector<std::string> command{"run-batch", "-m",        kModels / "qwen3_moe",   "-i",      requests(5, 2),
+                                         "-o",        dir / "out", "--skip-tokenizer-init", "--resume"};
+  EXPECT_THAT(run(command).err, HasSubstr("about 5 requests"));
+  EXPECT_THAT(run(command).err, HasSubstr("time     nothing to compute"));
+}
+
 TEST_F(Inform, AJobIsReportedFromItsStartToItsPage) {
   const auto model = kModels / "qwen3_moe";
   const Result result = run({"run-batch", "-m", model, "-i", requests(40, 6), "-o", dir / "out.jsonl", "--skip-tokenizer-init", "--metrics",

@@ -45,7 +45,7 @@ struct EngineInfo {
   int64_t sequences = 0;                    ///< in flight, at most
   std::optional<double> predicted_seconds;  ///< of the whole workload; empty where it or the machine's rates are not known
   std::string bottleneck;                   ///< then: what bounds it
-  /// For people: "model", "weights", "KV", "plan", "memory", "time", and what there is to say.
+  /// For people: "model", "weights", "skipped" (tensors, where some are), "KV", "plan", "memory", "time", and what there is to say.
   std::vector<std::pair<std::string, std::string>> screen;
 };
 

@@ -34,6 +34,14 @@ std::string weights_text(const ModelSetup& m, const EngineOptions& options) {
                             format_bytes(w.slot_bytes));
 }
 
+std::string skipped_text(const Binding& binding) {
+  std::string text;
+  for (const SkippedKind& kind : skipped_kinds(binding))
+    text += fmt::format("{}{} tensors, {}{} ({})", text.empty() ? "" : "; ", grouped(static_cast<double>(kind.count)), kind.first,
+                        kind.count > 1 ? " and so on" : "", kind.why);
+  return text;
+}
+
 std::string kv_text(const Plan& plan) {
   return fmt::format("{} in memory: {} pages of {} tokens, {}; a context of {} tokens",
                      format_bytes(static_cast<uint64_t>(plan.kv_pages) * plan.kv.page_bytes), grouped(plan.kv_pages), plan.sizes.page_tokens,
@@ -105,6 +113,7 @@ EngineInfo engine_info(const ModelSetup& m, const EngineOptions& options) {
                  {"plan", plan_text(m)},
                  {"memory", memory_text(m)},
                  {"time", time_text(m, options)}};
+  if (!m.binding.skipped.empty()) info.screen.insert(info.screen.begin() + 2, {"skipped", skipped_text(m.binding)});
   return info;
 }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -102,10 +103,7 @@ ordered_json shapes(const ModelSpec& s) {
   return out;
 }
 
-ordered_json collect(const std::filesystem::path& dir) {
-  const ModelSpec spec = load_spec(dir);
-  const Checkpoint checkpoint = Checkpoint::open(dir);
-  const Binding binding = bind(spec, checkpoint);
+ordered_json collect(const std::filesystem::path& dir, const ModelSpec& spec, const Checkpoint& checkpoint, const Binding& binding) {
   std::map<std::string, std::pair<uint64_t, uint64_t>> kinds;  // bytes, parameters
   std::map<std::string, uint64_t> dtypes;
   uint64_t bytes = 0;
@@ -139,7 +137,7 @@ ordered_json collect(const std::filesystem::path& dir) {
   return out;
 }
 
-std::string to_text(const ordered_json& j) {
+std::string to_text(const ordered_json& j, const std::vector<SkippedKind>& skipped) {
   std::string out = fmt::format("{}\nfamily       {}\n", j["model"].get<std::string>(), j["family"].get<std::string>());
   for (const auto& [key, value] : j["shape"].items()) out += fmt::format("{:<20} {}\n", key, value.dump());
   out += fmt::format("{} tensors in {} files, {}\n", j["tensors"].get<size_t>(), j["files"].get<size_t>(), format_bytes(j["bytes"].get<uint64_t>()));
@@ -147,7 +145,8 @@ std::string to_text(const ordered_json& j) {
     out += fmt::format("  {:<16} {:>12} {:>16} parameters\n", kind, format_bytes(sum["bytes"].get<uint64_t>()), sum["parameters"].get<uint64_t>());
   }
   for (const auto& [dtype, bytes] : j["dtypes"].items()) out += fmt::format("  {:<16} {:>12}\n", dtype, format_bytes(bytes.get<uint64_t>()));
-  for (const auto& s : j["skipped"]) out += fmt::format("skipped: {} ({})\n", s["name"].get<std::string>(), s["why"].get<std::string>());
+  for (const SkippedKind& kind : skipped)
+    out += fmt::format("skipped: {}{} ({})\n", kind.first, kind.count > 1 ? fmt::format(" and {} more", kind.count - 1) : "", kind.why);
   for (const char* what : {"missing", "superfluous", "misshapen"}) {
     for (const auto& line : j[what]) out += fmt::format("{}: {}\n", what, line.get<std::string>());
   }
@@ -158,8 +157,23 @@ ordered_json family_table() {
   ordered_json out = ordered_json::array();
   for (const Family& f : families()) {
     const std::string_view tested = original(f);
-    out.push_back({{"family", f.model_type}, {"architecture", f.architecture}, {"formats", formats_of(f)}, {"tested_as", tested}});
+    out.push_back({{"family", f.model_type},
+                   {"architecture", f.architecture},
+                   {"formats", formats_of(f)},
+                   {"tested_as", tested},
+                   {"tested_formats", tested_formats_of(f)}});
   }
+  return out;
+}
+
+// Columns as wide as what is in them.
+std::string aligned(const std::vector<std::array<std::string, 4>>& rows) {
+  std::array<size_t, 4> widths{};
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string out;
+  for (const auto& row : rows) out += fmt::format("{:<{}}  {:<{}}  {:<{}}  {}\n", row[0], widths[0], row[1], widths[1], row[2], widths[2], row[3]);
   return out;
 }
 
@@ -168,20 +182,25 @@ ordered_json family_table() {
 std::string inspect_families(bool json) {
   const ordered_json table = family_table();
   if (json) return table.dump(2) + "\n";
-  const auto line = [](const std::string& family, const std::string& architecture, const std::string& formats, const std::string& tested) {
-    return fmt::format("{:<15} {:<36} {:<28} {}\n", family, architecture, formats, tested);
-  };
-  std::string out = line("family", "architecture", "weights", "golden outputs");
-  for (const ordered_json& f : table) out += line(f["family"], f["architecture"], f["formats"], f["tested_as"]);
-  return out +
+  std::vector<std::array<std::string, 4>> rows{{"family", "architecture", "weights", "golden outputs"}};
+  for (const ordered_json& f : table) {
+    rows.push_back({f["family"], f["architecture"], f["formats"],
+                    fmt::format("{}: {}", f["tested_as"].get<std::string>(), f["tested_formats"].get<std::string>())});
+  }
+  return aligned(rows) +
          "FP8: e4m3 with a scale for each 128 x 128, row or matrix. INT8, INT4: compressed-tensors, GPTQ; INT4 also AWQ. Golden outputs are those "
          "of\n"
-         "transformers, in float32 and bfloat16 (tests/data/models).\n";
+         "transformers, in float32 and bfloat16 (tests/data/models); plain: of weights that are not quantised. What is not named beside a family is "
+         "tested on "
+         "others.\n";
 }
 
 std::string inspect(const std::filesystem::path& model, bool json) {
-  const ordered_json report = collect(model);
-  return json ? report.dump(2) + "\n" : to_text(report);
+  const ModelSpec spec = load_spec(model);
+  const Checkpoint checkpoint = Checkpoint::open(model);
+  const Binding binding = bind(spec, checkpoint);
+  const ordered_json report = collect(model, spec, checkpoint, binding);
+  return json ? report.dump(2) + "\n" : to_text(report, skipped_kinds(binding));
 }
 
 }  // namespace moegen

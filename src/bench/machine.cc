@@ -120,6 +120,7 @@ void bench_machine(const MachineBench& options, std::ostream& out) {
   if (options.kv_dtype != "auto" && options.kv_dtype != "int8")
     throw_error(ErrorCode::invalid_argument, "--kv-dtype {}: expected auto (as --dtype) or int8", options.kv_dtype);
   check_common(options);
+  if (!std::filesystem::is_directory(options.directory)) throw_error(ErrorCode::not_found, "{}: no such directory", options.directory.string());
   const bool model = std::filesystem::exists(options.directory / "config.json");
   const ModelSpec spec = model ? load_spec(options.directory) : default_model();
   ProfileInput in;
@@ -142,7 +143,8 @@ void bench_machine(const MachineBench& options, std::ostream& out) {
       about_bench("machine", select_kernels(options.cpu_path).name, options.threads > 0 ? options.threads : usable_cores());
   in.build = about["moegen"];
   if (!options.json) {
-    about["shapes"] = model ? fmt::format("of {}", options.directory.string()) : "of Qwen3-30B-A3B: no model was given";
+    about["shapes"] =
+        model ? fmt::format("of {}", options.directory.string()) : fmt::format("of Qwen3-30B-A3B: {} holds no model", options.directory.string());
     for (const auto& [key, value] : about.items()) out << key << ": " << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
     out << std::flush;
   }

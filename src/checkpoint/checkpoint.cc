@@ -250,6 +250,16 @@ Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
   return out;
 }
 
+std::vector<SkippedKind> skipped_kinds(const Binding& binding) {
+  std::vector<SkippedKind> out;
+  for (const auto& [name, why] : binding.skipped) {
+    auto kind = std::find_if(out.begin(), out.end(), [&](const SkippedKind& k) { return k.why == why; });
+    if (kind == out.end()) kind = out.insert(out.end(), {why, name, 0});
+    ++kind->count;
+  }
+  return out;
+}
+
 uint64_t bytes_in_memory(const TensorSpec& spec, const TensorInfo& tensor) { return bytes_of(tensor.dtype, elements_of(spec)); }
 
 void check_fits(const Binding& binding, const fs::path& dir) {

@@ -58,6 +58,15 @@ struct Binding {
   [[nodiscard]] bool fits() const { return missing.empty() && superfluous.empty() && misshapen.empty(); }
 };
 
+/// Tensors that are skipped for one reason.
+struct SkippedKind {
+  std::string why;
+  std::string first;  ///< name of one
+  size_t count = 0;
+};
+/// In the order of their coming.
+[[nodiscard]] std::vector<SkippedKind> skipped_kinds(const Binding& binding);
+
 [[nodiscard]] Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint);
 /// Reads the orders of a binding that fits. Throws Error(unsupported) where groups are not of neighbours, Error(io).
 void check_orders(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool);

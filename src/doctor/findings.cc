@@ -171,6 +171,11 @@ Finding storage(const Facts& f) {
   return out;
 }
 
+Finding unread_storage() {
+  return {"storage", State::note, "not read: no directory was given",
+          "how fast the file system of a model is read, past the page cache:", "moegen doctor -m DIR"};
+}
+
 Finding rates(const Facts& f) {
   if (!f.rates->empty()) return {"rates", State::good, *f.rates, "", ""};
   return {"rates", State::note, "how fast this machine runs the model's steps is not measured yet",
@@ -195,7 +200,7 @@ std::vector<Finding> findings(const Facts& f) {
   std::vector<Finding> out{cpu(f),    matrix_unit(f), cores(f), clock(f),      gpu(f),  uring(f),
                            memory(f), huge_pages(f),  locks(f), overcommit(f), numa(f), files(f)};
   if (f.mount) out.push_back(file_system(f));
-  if (f.ssd) out.push_back(storage(f));
+  out.push_back(f.ssd ? storage(f) : unread_storage());
   if (f.rates) out.push_back(rates(f));
   return out;
 }

@@ -555,15 +555,15 @@ constexpr std::array kFamilies{
     Family{"mistral", "MistralForCausalLM", read_mistral, {}},
     Family{"qwen3", "Qwen3ForCausalLM", read_qwen3, {}},
     Family{"opt", "OPTForCausalLM", read_opt, kOptNames},
-    Family{"mixtral", "MixtralForCausalLM", read_mixtral, kMixtralNames},
-    Family{"qwen2_moe", "Qwen2MoeForCausalLM", read_qwen2_moe, {}},
-    Family{"qwen3_moe", "Qwen3MoeForCausalLM", read_qwen3_moe, {}},
+    Family{"mixtral", "MixtralForCausalLM", read_mixtral, kMixtralNames, {.tested = "INT8"}},
+    Family{"qwen2_moe", "Qwen2MoeForCausalLM", read_qwen2_moe, {}, {.tested = "INT4"}},
+    Family{"qwen3_moe", "Qwen3MoeForCausalLM", read_qwen3_moe, {}, {.tested = "INT4"}},
     Family{"qwen3_next", "Qwen3NextForCausalLM", read_qwen3_next, kQwen3NextNames, {.partial_rope = true}},
     Family{"qwen3_5_moe",
            "Qwen3_5MoeForConditionalGeneration",
            read_qwen3_5_moe,
            kQwen35Names,
-           {.partial_rope = true, .prefix = "model.language_model.", .splits = true}},
+           {.partial_rope = true, .prefix = "model.language_model.", .splits = true, .tested = "INT8"}},
     Family{"qwen3_5_moe_text",
            "Qwen3_5MoeForCausalLM",
            read_qwen3_5_moe,
@@ -571,7 +571,7 @@ constexpr std::array kFamilies{
            {.partial_rope = true, .splits = true, .same_as = "qwen3_5_moe"}},
     Family{"olmoe", "OlmoeForCausalLM", read_olmoe, {}},
     Family{"deepseek_v2", "DeepseekV2ForCausalLM", read_deepseek_v2, kSharedExpertsNames, {.latent_attention = true}},
-    Family{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3, kSharedExpertsNames, {.latent_attention = true}},
+    Family{"deepseek_v3", "DeepseekV3ForCausalLM", read_deepseek_v3, kSharedExpertsNames, {.latent_attention = true, .tested = "FP8 INT4"}},
     Family{"kimi_k2", "KimiK2ForCausalLM", read_deepseek_v3, kSharedExpertsNames, {.latent_attention = true, .same_as = "deepseek_v3"}},
     Family{"kimi_k25",
            "KimiK25ForConditionalGeneration",
@@ -579,9 +579,9 @@ constexpr std::array kFamilies{
            kSharedExpertsNames,
            {.latent_attention = true, .prefix = "language_model.model.", .same_as = "deepseek_v3"}},
     Family{"dots1", "Dots1ForCausalLM", read_dots1, kSharedExpertsNames},
-    Family{"glm4_moe", "Glm4MoeForCausalLM", read_glm4_moe, kSharedExpertsNames, {.partial_rope = true}},
+    Family{"glm4_moe", "Glm4MoeForCausalLM", read_glm4_moe, kSharedExpertsNames, {.partial_rope = true, .tested = "FP8"}},
     Family{"minimax_m2", "MiniMaxM2ForCausalLM", read_minimax_m2, kMixtralNames, {.partial_rope = true}},
-    Family{"gpt_oss", "GptOssForCausalLM", read_gpt_oss, kGptOssNames, {.mxfp4 = true}},
+    Family{"gpt_oss", "GptOssForCausalLM", read_gpt_oss, kGptOssNames, {.mxfp4 = true, .tested = "MXFP4"}},
     Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", read_ernie4_5_moe, kErnieNames},
     Family{"granitemoe", "GraniteMoeForCausalLM", read_granitemoe, kGraniteNames},
     Family{"hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", read_hunyuan_v1_moe, kHunyuanNames, {.own_rope = "dynamic"}},
@@ -609,6 +609,11 @@ bool takes_quantised(const Family& family) { return !has_fused_experts(family) |
 
 std::string formats_of(const Family& family) {
   return fmt::format("F32 F16 BF16{}{}", takes_quantised(family) ? " FP8 INT8 INT4" : "", family.traits.mxfp4 ? " MXFP4" : "");
+}
+
+std::string tested_formats_of(const Family& family) {
+  const auto same = std::find_if(std::begin(kFamilies), std::end(kFamilies), [&](const Family& f) { return f.model_type == original(family); });
+  return same->traits.tested.empty() ? "plain" : fmt::format("plain {}", same->traits.tested);
 }
 
 std::string_view original(const Family& family) { return family.traits.same_as.empty() ? family.model_type : family.traits.same_as; }

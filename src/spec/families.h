@@ -22,6 +22,7 @@ struct FamilyTraits {
   std::string_view also = {};      ///< another name of the architecture
   bool mxfp4 = false;              ///< its experts may be so
   bool splits = false;             ///< experts are one tensor, but each its own, under the common names, where they are quantised otherwise
+  std::string_view tested = {};    ///< formats in which it has golden outputs, beside the plain ones: "FP8 INT4"
   std::string_view same_as = {};   ///< the family that this one is but for names, and by whose golden outputs it is tested
 };
 
@@ -42,6 +43,9 @@ struct Family {
 [[nodiscard]] bool takes_quantised(const Family& family);
 /// In which it reads weights: "F32 F16 BF16 FP8 INT8 INT4".
 [[nodiscard]] std::string formats_of(const Family& family);
+
+/// In which its original has golden outputs: "plain FP8".
+[[nodiscard]] std::string tested_formats_of(const Family& family);
 
 /// The model_type by whose golden outputs and defaults it goes: its own, or that of the family that it is but for names.
 [[nodiscard]] std::string_view original(const Family& family);

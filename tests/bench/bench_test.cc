@@ -255,7 +255,9 @@ TEST(Bench, RefusesWhatMakesNoSense) {
   EXPECT_ERROR(bench_copy(copy, out), ErrorCode::invalid_argument, "--direction h2d");
   MachineBench machine = tiny<MachineBench>();
   machine.directory = "/nowhere";
-  EXPECT_ERROR(bench_machine(machine, out), ErrorCode::not_found, "/nowhere");
+  std::ostringstream nothing;
+  EXPECT_ERROR(bench_machine(machine, nothing), ErrorCode::not_found, "/nowhere: no such directory");
+  EXPECT_EQ(nothing.str(), "");
   machine.directory = ".";
   machine.kv_dtype = "int4";
   EXPECT_ERROR(bench_machine(machine, out), ErrorCode::invalid_argument, "--kv-dtype int4");

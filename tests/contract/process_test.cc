@@ -205,6 +205,23 @@ TEST_F(Process, InspectSaysWhatIsThere) {
   EXPECT_EQ(sum, j["bytes"].get<uint64_t>());
 }
 
+// Of a real checkpoint these are thousands.
+TEST_F(Process, WhatIsSkippedIsSaidInALine) {
+  for (const auto& [model, why] : {std::pair("deepseek_v3", "predicts further tokens"), std::pair("qwen3_5_moe", "for images")}) {
+    const Result shown = run({"inspect", "-m", kModels / model});
+    const size_t first = shown.out.find("skipped: ");
+    ASSERT_NE(first, std::string::npos) << shown.out;
+    const std::string line = shown.out.substr(first, shown.out.find('\n', first) - first);
+    EXPECT_NE(line.find(why), std::string::npos) << line;
+    EXPECT_NE(line.find(" more ("), std::string::npos) << line;
+    EXPECT_EQ(shown.out.find(fmt::format("({}", why), first + line.size()), std::string::npos) << "twice";
+    const Result batch = run({"run-batch", "-m", kModels / model, "-i", requests(1, 1), "-o", dir / "out", "--no-resume", "--skip-tokenizer-init"});
+    const size_t said = batch.err.find("\nskipped  ");
+    ASSERT_NE(said, std::string::npos) << batch.err;
+    EXPECT_LT(batch.err.find(why, said), batch.err.find('\n', said + 1)) << batch.err;
+  }
+}
+
 // Memory is fixed before the loop and inside the budget; thousands of requests go through it.
 TEST_F(Process, PeakMemoryIsInsideTheBudget) {
   if (std::string_view(MOEGEN_SANITIZE) != "") GTEST_SKIP() << "sanitizers bring memory of their own";

@@ -42,6 +42,7 @@ class DoctorTest : public ::testing::Test {
     f.online_cpus = 8;
     f.memory = uint64_t{64} << 30;
     f.huge_pages = "madvise";
+    f.ssd = Machine::Ssd{0, 3e9, {}, 1, 1, ""};
     return f;
   }
 };
@@ -137,7 +138,9 @@ TEST_F(DoctorTest, WhatIsWrongIsSaidWithTheCommand) {
   EXPECT_THAT(find(f, "cores").value, HasSubstr("allows 2.0"));
   EXPECT_EQ(find(f, "file system").state, Finding::State::slow);
   EXPECT_EQ(find(f, "storage").state, Finding::State::note);
-  f.ssd->read_bandwidth = 1.7e9;
+  f.ssd.reset();
+  EXPECT_THAT(find(f, "storage").command, HasSubstr("moegen doctor -m")) << "without a directory";
+  f.ssd = Machine::Ssd{0, 1.7e9, {}, 1, 1, ""};
   EXPECT_EQ(find(f, "file system").state, Finding::State::good) << "what was measured counts, not what a virtual disk says of itself";
   EXPECT_THAT(find(f, "rates").command, HasSubstr("moegen bench machine -m /m"));
   f.uring_disabled = 0;

@@ -224,6 +224,8 @@ TEST(Workload, LengthsOfAFile) {
   EXPECT_EQ(w.requests[0].prompt_tokens, 5);
   EXPECT_EQ(w.requests[1].output_tokens, 0);
   EXPECT_EQ(w.name, "a.csv");
+  dir.write("a.csv", "\xef\xbb\xbfprompt_tokens,output_tokens\n7,8\n");  // as spreadsheets write it
+  EXPECT_EQ(read_lengths(dir.path() / "a.csv").requests.at(0).prompt_tokens, 7);
   const auto refusal = [&](const std::string& text) {
     dir.write("b.csv", text);
     return std::string(error_of([&] { static_cast<void>(read_lengths(dir.path() / "b.csv")); }).what());

@@ -4,6 +4,9 @@
 
 #include <cmath>
 #include <filesystem>
+#include <map>
+#include <set>
+#include <sstream>
 
 #include "base/file.h"
 #include "spec/tensor_table.h"
@@ -332,6 +335,35 @@ TEST(KimiK2, IsDeepseekV3UnderItsOwnNames) {
   EXPECT_EQ(tensor_table(k25).back().name, "language_model.lm_head.weight");
   EXPECT_EQ(reason_to_skip(k25, "mm_projector.proj.0.weight"), "for images, which this version does not read");
   EXPECT_EQ(reason_to_skip(k25, "vision_tower.patch_embed.proj.weight"), "for images, which this version does not read");
+}
+
+// In which of the formats that are not plain a golden checkpoint is; empty: none.
+std::string coded_format(const json& config) {
+  if (!config.contains("quantization_config")) return "";
+  const json& q = config["quantization_config"];
+  const std::string method = q["quant_method"];
+  if (method == "fp8") return "FP8";
+  if (method == "mxfp4") return "MXFP4";
+  if (method != "compressed-tensors") return fmt::format("INT{}", q["bits"].get<int>());
+  if (q["format"] == "float-quantized") return "FP8";
+  return fmt::format("INT{}", q["config_groups"].begin()->at("weights")["num_bits"].get<int>());
+}
+
+TEST(Families, FormatsOfGoldenOutputsAreThoseOfTheGoldenCheckpoints) {
+  std::map<std::string, std::set<std::string>> there;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(MOEGEN_SOURCE_DIR) / "tests/data/models")) {
+    const json config = golden_config(entry.path().filename().string());
+    there[config["model_type"]].insert(coded_format(config));
+  }
+  for (const Family& f : families()) {
+    const std::string said = tested_formats_of(f);
+    EXPECT_EQ(said.substr(0, 5), "plain");
+    ASSERT_TRUE(there.contains(std::string(original(f)))) << original(f);
+    std::set<std::string> have{""};
+    std::istringstream words(said.substr(5));
+    for (std::string word; words >> word;) have.insert(word);
+    EXPECT_EQ(have, there[std::string(original(f))]) << f.model_type;
+  }
 }
 
 TEST(GptOss, SinksWindowsBiasesAndTheClampedActivation) {

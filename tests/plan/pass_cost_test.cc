@@ -118,7 +118,8 @@ TEST_F(PassCostTest, WithoutARateOfTheStorageNothingStreams) {
   machine_.ssd.reset();
   EXPECT_GT(cost(decodes(1, 1)).seconds, 0);
   stream(0.5, 4);
-  EXPECT_NE(std::string(error_of([&] { static_cast<void>(cost(decodes(1, 1))); }).what()).find("whose rate is not known: give ssd.read_bandwidth"), std::string::npos);
+  EXPECT_NE(std::string(error_of([&] { static_cast<void>(cost(decodes(1, 1))); }).what()).find("whose rate is not known: give ssd.read_bandwidth"),
+            std::string::npos);
 }
 
 TEST(PassLoad, CountsKeysOfPromptsAndGeneratedTokens) {

@@ -216,14 +216,12 @@ void add_simulate_options(CLI::App& app, PlanOptions& o) {
       ->type_name("planned|static");
 }
 
-std::string name_of(const std::filesystem::path& model) { return std::filesystem::weakly_canonical(model).filename().string(); }
-
 // `engine.counter` is used for it, where there is one.
 moegen::Workload workload_of(const PlanOptions& o, const EngineOptions& engine) {
   if (!o.input.empty()) {
     moegen::BatchOptions batch;
     batch.input = o.input;
-    return moegen::sample_requests(batch, name_of(engine.model), engine.counter.get());
+    return moegen::sample_requests(batch, moegen::model_name(engine.model), engine.counter.get());
   }
   if (!o.lengths.empty()) return moegen::read_lengths(o.lengths);
   if (o.requests > 0) return moegen::equal_requests(o.prompt, o.output, o.requests);
@@ -268,7 +266,7 @@ int run_batch(const EngineOptions& engine_options, moegen::BatchOptions o) {
   EngineOptions planned = engine_options;
   planned.measure_from = uint64_t{4} << 30;  // smaller models are soon done
   planned.counter = std::make_shared<moegen::PromptCounter>(engine_options);
-  planned.workload = job.workload(name_of(engine_options.model), planned.counter.get());
+  planned.workload = job.workload(moegen::model_name(engine_options.model), planned.counter.get());
   if (o.progress != "none") planned.ready = print_start;
   moegen::Engine engine(planned);
   return job.run(engine);

@@ -96,6 +96,9 @@ struct Activity {
   bool waits_for_storage = false;  ///< for weights that stream
 };
 
+/// What requests call the model in this directory: its base name.
+[[nodiscard]] std::string model_name(const std::filesystem::path& model);
+
 /// What the tokens of answers depend on beside the request, by name: the files of the model, the options that decide bits or lengths.
 using RunSettings = std::vector<std::pair<std::string, std::string>>;
 /// Of a run with these options, without loading weights: of their files the headers and some thousand samples are read. Throws Error.

@@ -85,9 +85,11 @@ std::string time_text(const ModelSetup& m, const EngineOptions& options) {
 
 }  // namespace
 
+std::string model_name(const std::filesystem::path& model) { return std::filesystem::weakly_canonical(model).filename().string(); }
+
 EngineInfo engine_info(const ModelSetup& m, const EngineOptions& options) {
   EngineInfo info;
-  info.model_name = std::filesystem::weakly_canonical(options.model).filename().string();
+  info.model_name = model_name(options.model);
   info.family = m.spec.family;
   info.dtype = m.act == DType::bf16 ? "bfloat16" : "float32";
   info.cpu_path = m.kernels.name;

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <utility>
 
 #include "api/model.h"
 #include "api/plan_report.h"
@@ -7,6 +6,7 @@
 #include "base/size.h"
 #include "base/trace.h"
 #include "engine/sampler.h"
+#include "moegen/engine.h"
 #include "moegen/plan.h"
 #include "plan/gpu_pass_cost.h"
 #include "plan/machine_file.h"
@@ -93,8 +93,6 @@ std::vector<std::string> with_one_more_gib(const PlanInput& budget, const Machin
   return notes;
 }
 
-std::string name_of(const std::filesystem::path& model) { return std::filesystem::weakly_canonical(model).filename().string(); }
-
 }  // namespace
 
 void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
@@ -108,8 +106,13 @@ void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
   }
   if (!m.decision)
     throw_error(ErrorCode::invalid_argument, "a plan is made for a workload: give --input, --lengths, or --num-requests with its lengths");
-  std::vector<std::string> notes = with_one_more_gib(m.budget, *m.machine, engine.workload, *m.decision);
-  const PlanReport report{name_of(engine.model), m.spec, *m.machine, m.machine_origin, engine.workload, *m.decision, std::move(notes)};
+  const PlanReport report{model_name(engine.model),
+                          m.spec,
+                          *m.machine,
+                          m.machine_origin,
+                          engine.workload,
+                          *m.decision,
+                          with_one_more_gib(m.budget, *m.machine, engine.workload, *m.decision)};
   json ? report.print_json(out) : report.print(out);
 }
 
@@ -165,7 +168,7 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
                 format_bytes(machine.ssd->bytes), format_bytes(budget.weight_bytes));
   if (!engine.trace_file.empty() && machine.gpu) trace_passes(GpuPassCosts(spec, work, machine, plan), plan, engine);
   if (!engine.trace_file.empty() && !machine.gpu) trace_passes(PassCosts(spec, machine, plan, units), plan, engine);
-  const PlanReport report{name_of(engine.model), spec, machine, engine.machine_file.string(), engine.workload, decision, {}};
+  const PlanReport report{model_name(engine.model), spec, machine, engine.machine_file.string(), engine.workload, decision, {}};
   json ? report.print_json(out) : report.print(out);
 }
 

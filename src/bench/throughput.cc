@@ -123,7 +123,6 @@ void check_options(const ThroughputBench& o) {
   check_values("--prompt", {o.prompt}, 1 << 20);
   if (o.generate < 2 || o.generate > 1 << 20) throw_error(ErrorCode::invalid_argument, "--generate {}: expected at least 2", o.generate);
   check_values("--samples", {o.samples}, 1000);
-  static_cast<void>(check_memory(o.memory));
   if (o.sequences.empty()) throw_error(ErrorCode::invalid_argument, "--sequences: expected at least one number");
 }
 
@@ -270,6 +269,7 @@ Progress warm_up(Engine& engine, const ThroughputBench& o) {
 
 void bench_throughput(const ThroughputBench& options, std::ostream& out) {
   check_options(options);
+  const uint64_t memory = check_memory(options.memory);
   const ModelSpec spec = load_spec(options.engine.model, options.engine.max_model_len);
   Engine engine(engine_options(options));
   const EngineInfo& info = engine.info();
@@ -292,7 +292,7 @@ void bench_throughput(const ThroughputBench& options, std::ostream& out) {
     return report.finish();
   }
   ThreadPool pool(info.threads);
-  const MappedMemory dram = random_memory(check_memory(options.memory), pool);
+  const MappedMemory dram = random_memory(memory, pool);
   Measurement measurement(options, engine, spec, streams, dram, pool);
   for (const int64_t sequences : options.sequences) measurement.measure(sequences, report);
   report.finish();

@@ -55,7 +55,7 @@ class Sequences {
 int64_t sequences_held(const Plan& plan, const Requests& requests) {
   constexpr int64_t kEnough = 256;  // to know their lengths
   const Workload& some = requests.some(std::min(requests.count, kEnough));
-  if (some.requests.empty()) return 1;
+  if (some.requests.empty()) return plan.sizes.sequences;  // those that have begun, which the pages do hold
   const auto pages = [&](int64_t tokens) { return pages_held(plan.kv.groups, plan.sizes.page_tokens, std::min(tokens, plan.max_model_len)); };
   const int64_t half_done = (prompt_tokens(some) + output_tokens(some) / 2) / static_cast<int64_t>(some.requests.size());
   const int64_t held = plan.kv_pages / std::max<int64_t>(1, pages(half_done));

@@ -117,6 +117,19 @@ TEST_F(SimulationTest, ALongJobOfWhichFewAreInFlightContinuesAtItsRate) {
   EXPECT_GE(decision.best.job.seconds, 0.5 * whole.seconds);
 }
 
+// Nothing waits any more: those that run are as many as before, and still simulated as fewer.
+TEST_F(SimulationTest, TheTailOfALongJobIsSimulatedAsFewer) {
+  in_.max_num_seqs = 2048;
+  in_.max_pass_tokens = 2048;
+  const Plan plan = make_plan(in_);
+  const PassCosts costs(spec_, machine_, plan, units_);
+  const std::vector<BegunRequest> begun(2047, BegunRequest{.left = {20, 3}, .computed = 19});
+  const Workload none{"none", {}};
+  const JobCost job = simulate_long_job(
+      plan, [&](const PassLoad& load) { return costs.of(load); }, {0, [&](int64_t) -> const Workload& { return none; }}, begun);
+  EXPECT_EQ(job.most_sequences, 7 * 292) << "each is seven, of which a pass carries 2048 / 7";
+}
+
 TEST_F(SimulationTest, WhatCannotBeHeldIsCounted) {
   in_.kv_memory = 10 * KvLayout(spec_, DType::bf16).page_bytes;
   Workload workload = equal(100, 10, 7);

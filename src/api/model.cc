@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "api/engine_info.h"
@@ -118,14 +119,15 @@ DType choose_act(const EngineOptions& options, const ModelSpec& spec) {
   return spec.dtype == DType::f32 ? DType::f32 : DType::bf16;
 }
 
+bool can_keep_int8(const ModelSpec& spec) {
+  return std::none_of(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& layer) { return layer.attention.is_latent(); });
+}
+
 DType choose_kv_dtype(const EngineOptions& options, DType act, const ModelSpec& spec) {
   const std::string_view own = act == DType::bf16 ? "bfloat16" : "float32";
   if (options.kv_dtype == "auto" || options.kv_dtype == own) return act;
   if (options.kv_dtype == "int8") {
-    for (const LayerSpec& layer : spec.layers) {
-      if (layer.attention.is_latent())
-        throw_error(ErrorCode::unsupported, "--kv-dtype int8: not with latent attention, which keeps little of a token");
-    }
+    if (!can_keep_int8(spec)) throw_error(ErrorCode::unsupported, "--kv-dtype int8: not with latent attention, which keeps little of a token");
     return DType::i8;
   }
   throw_error(ErrorCode::unsupported, "--kv-dtype {}: expected auto, int8, or as this run computes: {}", options.kv_dtype, own);

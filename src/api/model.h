@@ -23,6 +23,8 @@ namespace moegen {
 /// Sizes and budgets that options name.
 void set_sizes(PlanInput& budget, const EngineOptions& options);
 
+/// Whether `--kv-dtype int8` is there for it.
+[[nodiscard]] bool can_keep_int8(const ModelSpec& spec);
 /// Types that options name. Throw Error.
 /// @{
 DType choose_act(const EngineOptions& options, const ModelSpec& spec);

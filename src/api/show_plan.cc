@@ -60,35 +60,45 @@ void trace_passes(const GpuPassCosts& costs, const Plan& plan, const EngineOptio
     static_cast<void>(simulate_job(plan, cost, engine.workload, look));
 }
 
-// What the same search finds with a GiB more of each memory that there is a budget for.
-std::vector<std::string> with_one_more_gib(const PlanInput& budget, const Machine& machine, const Workload& workload, const Decision& now) {
+// What the same search finds with a GiB more of each memory that there is a budget for, and with K and V in int8.
+std::vector<std::string> what_would_change(const ModelSetup& m, const Workload& workload) {
   constexpr uint64_t kGiB = uint64_t{1} << 30;
+  const PlanInput& budget = m.budget;
+  const PlannedJob& now = m.decision->best;
   std::vector<std::string> notes;
-  const auto add = [&](const char* what, const PlanInput& more) {
-    const PlannedJob then = choose_plan({more, &machine, &workload}).best;
-    const double change = now.best.job.seconds > 0 ? 100 * (then.job.seconds / now.best.job.seconds - 1) : 0;
-    notes.push_back(fmt::format("one more GiB {}: {} ({:+.1f} %), {}", what, duration(then.job.seconds), change, size_words(then.plan)));
-    if (then.job.failed != now.best.job.failed) notes.back() += fmt::format("; {} requests fail", then.job.failed);
+  const auto add = [&](const std::string& what, const PlanInput& other) {
+    const PlannedJob then = choose_plan({other, &*m.machine, &workload}).best;
+    const double change = now.job.seconds > 0 ? 100 * (then.job.seconds / now.job.seconds - 1) : 0;
+    notes.push_back(fmt::format("{}: {} ({:+.1f} %), {}", what, duration(then.job.seconds), change, size_words(then.plan)));
+    if (then.job.failed != now.job.failed) notes.back() += fmt::format("; {} requests fail", then.job.failed);
   };
   PlanInput more = budget;
   more.host_memory += kGiB;
-  add("of host memory", more);
+  add("one more GiB of host memory", more);
   for (const auto& [part, what] : {std::pair(&PlanInput::weight_memory, "for weights"), std::pair(&PlanInput::kv_memory, "for KV pages")}) {
     if (!(budget.*part)) continue;
     PlanInput with = more;
     *(with.*part) += kGiB;
-    add(what, with);
+    add(fmt::format("one more GiB {}", what), with);
   }
   if (budget.gpu) {
     PlanInput with = budget;
     with.gpu->device_memory += kGiB;
-    DeviceBudget device;
-    if (budget.device != nullptr) {
-      device = *budget.device;
-      device.memory += kGiB;
-      with.device = &device;
+    DeviceBudget device = *budget.device;
+    device.memory += kGiB;
+    with.device = &device;
+    add("one more GiB of HBM", with);
+  }
+  if (m.kv_dtype != DType::i8 && can_keep_int8(m.spec)) {
+    PlanInput with = budget;
+    with.kv_dtype = DType::i8;
+    ModelWork work;
+    if (budget.gpu) {
+      work = model_work(m.spec, m.binding.table, m.spec.dtype, DType::i8);
+      work.scale_weights(static_cast<double>(budget.device->weight_bytes));
+      with.gpu->work = &work;
     }
-    add("of HBM", with);
+    add("--kv-dtype int8, other tokens", with);
   }
   return notes;
 }
@@ -106,13 +116,8 @@ void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
   }
   if (!m.decision)
     throw_error(ErrorCode::invalid_argument, "a plan is made for a workload: give --input, --lengths, or --num-requests with its lengths");
-  const PlanReport report{model_name(engine.model),
-                          m.spec,
-                          *m.machine,
-                          m.machine_origin,
-                          engine.workload,
-                          *m.decision,
-                          with_one_more_gib(m.budget, *m.machine, engine.workload, *m.decision)};
+  const PlanReport report{
+      model_name(engine.model), m.spec, *m.machine, m.machine_origin, engine.workload, *m.decision, what_would_change(m, engine.workload)};
   json ? report.print_json(out) : report.print(out);
 }
 

@@ -59,7 +59,7 @@ GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeight
       weights_(device, compute_, spec, weights.table, weights.views, weights.units, plan),
       kv_(device, compute_, spec, plan, buffers_),
       context_{spec, weights_.weights(), device, compute_, buffers_, sizes_, act},
-      cpu_experts_(plan.device->cpu_experts),
+      cpu_experts_(plan.gpu->cpu_experts),
       frequencies_(rope_frequencies(buffers_.ropes)),
       host_embedded_(device.new_host_buffer(static_cast<size_t>(sizes_.pass_tokens * spec.hidden) * bytes_of(weights_.weights().embedding.dtype))),
       host_angles_(device.new_host_buffer(2 * static_cast<size_t>(sizes_.pass_tokens * pairs_of(buffers_.ropes)) * sizeof(float))),

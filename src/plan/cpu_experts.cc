@@ -8,6 +8,16 @@ double CpuExperts::share_of(double experts, double tokens) const {
   return std::min(share, static_cast<double>(most_rows) / (experts * tokens));
 }
 
+CpuExperts balanced_cpu_experts(const ModelSpec& spec, const Machine& machine, double expert_bytes, int64_t most_rows) {
+  constexpr double kManyTokens = 256;  // of which the products take longer than reading the weights
+  const auto layer = std::find_if(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& l) { return !l.mlp.dense(); });
+  if (layer == spec.layers.end()) return {};
+  const auto seconds = [&](double tokens) { return machine.mlp_seconds(spec.hidden, layer->mlp.width, tokens, spec.dtype); };
+  // Copies read DRAM too, and leave the CPU half of it at least.
+  const double left = std::max(0.5, 1 - machine.link->h2d / machine.dram.bandwidth);
+  return {most_rows, most_rows, expert_bytes / machine.link->h2d, seconds(1) / left, seconds(kManyTokens) / kManyTokens};
+}
+
 int64_t choose_cpu_experts(const CpuExperts& plan, std::span<const int32_t> begin, std::span<const uint8_t> streams, std::vector<uint8_t>& on_cpu) {
   on_cpu.assign(streams.size(), 0);
   const auto rows_of = [&](size_t e) -> int64_t { return begin[e + 1] - begin[e]; };

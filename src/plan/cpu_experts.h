@@ -5,7 +5,12 @@
 #include <span>
 #include <vector>
 
+#include "plan/machine.h"
+#include "spec/model_spec.h"
+
 namespace moegen {
+
+constexpr int64_t kCpuRows = 1024;  ///< of a pass on a GPU: that the CPU takes at a time, of experts and of attention
 
 /// Which experts of a layer run on the CPU in a pass on a GPU, where their weights lie, and do not cross the link: those with the fewest tokens, for
 /// the link takes as long for few as for many.
@@ -22,6 +27,10 @@ struct CpuExperts {
   /// Of so many experts with as many tokens each, about the share that runs on the CPU.
   [[nodiscard]] double share_of(double experts, double tokens) const;
 };
+
+/// Balanced by the machine's rates: so many run on the CPU that it is done with them when the link, over which each is `expert_bytes`, is with the
+/// others. None where no layer has experts.
+[[nodiscard]] CpuExperts balanced_cpu_experts(const ModelSpec& spec, const Machine& machine, double expert_bytes, int64_t most_rows);
 
 /// Expert e has rows [begin[e], begin[e + 1]); streams[e]: its weights are not on the device. Sets on_cpu[e] of those that run on the CPU, all others
 /// to 0, and returns their rows. Depends on nothing else: the same counts, the same choice.

@@ -17,7 +17,6 @@ constexpr int64_t kLeastPassTokens = 64;
 constexpr int64_t kWaveTokens = 4096;
 constexpr int64_t kExpertTokens = 4096;
 constexpr uint64_t kLogitBytes = 128 << 20;
-constexpr int64_t kCpuRows = 1024;    // that the CPU takes at a time
 constexpr uint64_t kStageShare = 16;  // of device memory, each half, at most; at least a whole sequence
 
 // Whether the CPU may have some of the experts that are not in device memory.
@@ -76,22 +75,9 @@ uint64_t staging_bytes(const DevicePlan& plan) { return 2 * static_cast<uint64_t
 
 // As many as were asked for; else so many that the CPU is done with them when the link is with the others, by the machine's rates.
 CpuExperts cpu_experts_of(const PlanInput& in, const DeviceBudget& device, const Plan& plan) {
-  CpuExperts out{.most_tokens = plan.sizes.cpu_expert_rows, .most_rows = plan.sizes.cpu_expert_rows};
-  if (device.cpu_expert_tokens) {
-    out.most_tokens = std::min(*device.cpu_expert_tokens, out.most_rows);
-    return out;
-  }
-  constexpr double kManyTokens = 256;  // of which the products take longer than reading the weights
-  const auto layer = std::find_if(in.spec->layers.begin(), in.spec->layers.end(), [](const LayerSpec& l) { return !l.mlp.dense(); });
-  if (layer == in.spec->layers.end()) return {};
-  const Machine& m = *device.machine;
-  const auto seconds = [&](double tokens) { return m.mlp_seconds(in.spec->hidden, layer->mlp.width, tokens, in.spec->dtype); };
-  // Copies read DRAM too, and leave the CPU half of it at least.
-  const double left = std::max(0.5, 1 - m.link->h2d / m.dram.bandwidth);
-  out.copy_seconds = static_cast<double>(plan.device->weights.slot_bytes) / m.link->h2d;
-  out.weight_seconds = seconds(1) / left;
-  out.token_seconds = seconds(kManyTokens) / kManyTokens;
-  return out;
+  if (device.cpu_expert_tokens)
+    return {.most_tokens = std::min(*device.cpu_expert_tokens, plan.sizes.cpu_expert_rows), .most_rows = plan.sizes.cpu_expert_rows};
+  return balanced_cpu_experts(*in.spec, *device.machine, static_cast<double>(plan.device->weights.slot_bytes), plan.sizes.cpu_expert_rows);
 }
 
 // The largest unit, as in device memory.
@@ -124,17 +110,17 @@ void divide_device(const PlanInput& in, const DeviceBudget& device, bool stored,
     plan.sizes.cpu_expert_rows = 0;
     out.buffer_bytes = buffer_bytes(in, device, plan.sizes);
   }
-  if (plan.sizes.cpu_expert_rows > 0) out.cpu_experts = cpu_experts_of(in, device, plan);
   out.cpu_attention_share = attention_share(in);
 }
 
 // The same for who asks where weights and KV are, and what passes will take.
-GpuPlan gpu_plan_of(const Plan& plan) {
+GpuPlan gpu_plan_of(const PlanInput& in, const DeviceBudget& budget, const Plan& plan) {
   const DevicePlan& device = *plan.device;
   const WeightPlan& w = device.weights;
   const uint64_t ring = static_cast<uint64_t>(w.slots) * w.slot_bytes + device.stored_slot_bytes;
   GpuPlan out;
   out.cpu_attention_share = device.cpu_attention_share;
+  if (plan.sizes.cpu_expert_rows > 0) out.cpu_experts = cpu_experts_of(in, budget, plan);
   out.device_weights = static_cast<double>(w.resident_bytes);
   out.host_weights = static_cast<double>(w.streamed_bytes);
   out.storage_weights = static_cast<double>(plan.weights.streamed_bytes);
@@ -222,7 +208,7 @@ Plan make_device_plan(const PlanInput& in, const DeviceBudget& device) {
   plan.device.emplace();
   divide_device(in, device, false, plan);
   divide_weights(in, device, plan);
-  plan.gpu = gpu_plan_of(plan);
+  plan.gpu = gpu_plan_of(in, device, plan);
   divide_host(in, plan);
   return plan;
 }

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "model/buffers.h"
-#include "plan/cpu_experts.h"
 #include "plan/machine.h"
 #include "plan/weight_plan.h"
 
@@ -29,7 +28,6 @@ struct DeviceBudget {
 /// memory does not hold them.
 struct DevicePlan {
   WeightPlan weights;              ///< which stay in device memory, and the ring of slots for the others that are in host memory
-  CpuExperts cpu_experts;          ///< of the others, which run on the CPU
   double cpu_attention_share = 0;  ///< omega: of the sequences, whose generated tokens attend on the CPU
   int64_t stage_slots = 0;         ///< pages of a layer that can be staged at a time, twice: while attention has some, others come
   size_t stage_slot_bytes = 0;

@@ -53,6 +53,7 @@ struct GpuPassCosts::Clock {
     };
     const double known = p.routed ? router : 0;
     if (p.joins) router = gpu = std::max({gpu, cpu, d2h});
+    const double joined = gpu;
     const double read_bytes = p.read_bytes / p.parts;
     const double copy_bytes = p.copy_bytes / p.parts;
     for (int64_t part = 0; part < static_cast<int64_t>(p.parts); ++part) {
@@ -79,7 +80,7 @@ struct GpuPassCosts::Clock {
       tell(Resource::d2h, "K, V and q", p.back_bytes, from, d2h);
     }
     if (p.cpu_seconds > 0) {
-      const double from = std::max(cpu, gpu);
+      const double from = std::max(cpu, p.beside ? joined : gpu);
       cpu = from + p.cpu_seconds;
       tell(Resource::cpu, p.name, 0, from, cpu);
     }
@@ -91,7 +92,6 @@ GpuPassCosts::GpuPassCosts(const ModelSpec& spec, const ModelWork& work, const M
       work_(work),
       machine_(machine),
       plan_(*plan.gpu),
-      cpu_experts_(plan.device ? plan.device->cpu_experts : CpuExperts{}),
       device_kv_bytes_(static_cast<double>(plan.gpu->device_pages) * static_cast<double>(plan.kv.page_bytes)) {
   const double fixed = work.fixed_bytes();
   const double experts = work.expert_bytes();
@@ -151,7 +151,7 @@ void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host,
   const double kv_bytes = decode_keys * w.kv_bytes;
 
   Piece products{"projections", static_cast<int64_t>(l)};
-  products.joins = l > 0 && cpu_experts_.any();
+  products.joins = l > 0 && plan_.cpu_experts.any();
   products.read_bytes = w.fixed_bytes * fixed_stored_;
   products.copy_bytes = w.fixed_bytes * (1 - fixed_on_device_) + (l == 0 ? tokens * spec_.hidden * kElementBytes : 0);
   const double product = product_seconds(tokens * w.fixed_flops, w.fixed_bytes, tokens) + kStepSeconds;
@@ -188,24 +188,29 @@ void GpuPassCosts::add_experts(size_t l, const PassLoad& load, std::vector<Piece
   // Tokens spread evenly, so experts are alike.
   const double rows = mlp.dense() ? 0 : tokens * mlp.top_k / (mlp.num_experts * met);
   const double seconds = product_seconds(flops, w.expert_bytes * met, rows) + kStepSeconds;
-  const double streamed = mlp.num_experts * met * (1 - experts_on_device_);
-  const double on_cpu = streamed > 0 ? cpu_experts_.share_of(streamed, rows) : 0;
+  const double in_dram = 1 - experts_on_device_ - experts_stored_;
+  const double streamed = mlp.num_experts * met * in_dram;
+  // Shares of all experts.
+  const double on_cpu = streamed > 0 ? in_dram * plan_.cpu_experts.share_of(streamed, rows) : 0;
+  const double come_to_gpu = 1 - experts_on_device_ - on_cpu;
   Piece stay{"experts", static_cast<int64_t>(l)};
   stay.gpu_seconds = seconds * experts_on_device_;
-  stay.cpu_seconds = on_cpu * streamed * cpu_experts_.cpu_seconds(rows);
+  stay.cpu_seconds = on_cpu * mlp.num_experts * met * plan_.cpu_experts.cpu_seconds(rows);
+  stay.cpu_bytes = on_cpu * met * w.expert_bytes;
   stay.joins = true;
+  stay.beside = true;
   pieces.push_back(stay);
   if (experts_on_device_ < 1 && !mlp.dense()) {
     Piece come{"experts", static_cast<int64_t>(l)};
-    come.copy_bytes = w.expert_bytes * copied * (1 - experts_on_device_) * (1 - on_cpu);
+    come.copy_bytes = w.expert_bytes * copied * come_to_gpu;
     come.read_bytes = w.expert_bytes * copied * experts_stored_;
     come.routed = !plan_.static_batches && tokens < static_cast<double>(read_ahead_tokens(mlp));
-    come.gpu_seconds = seconds * (1 - experts_on_device_) * (1 - on_cpu);
+    come.gpu_seconds = seconds * come_to_gpu;
     come.parts = parts_of(come);
     pieces.push_back(come);
   }
-  cost.experts += seconds * (1 - (1 - experts_on_device_) * on_cpu);
-  cost.flops += flops * (1 - (1 - experts_on_device_) * on_cpu) / machine_.gpu->bf16_flops;
+  cost.experts += seconds * (1 - on_cpu);
+  cost.flops += flops * (1 - on_cpu) / machine_.gpu->bf16_flops;
 }
 
 void GpuPassCosts::add_head(const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const {
@@ -235,18 +240,18 @@ PassCost GpuPassCosts::of(const PassLoad& load, const std::function<void(const P
   add_head(load, pieces, cost);
   double copied = 0;
   double back = 0;
-  double attended = 0;
+  double by_cpu = 0;
   for (const Piece& p : pieces) {
     copied += p.copy_bytes;
     back += p.back_bytes;
-    attended += p.cpu_bytes;
+    by_cpu += p.cpu_bytes;
     cost.bytes_read += p.read_bytes;
     cost.gpu += p.gpu_seconds;
     cost.cpu += p.cpu_seconds;
   }
   cost.link = std::max(copied / machine_.link->h2d, back / machine_.link->d2h);
   cost.storage = cost.bytes_read > 0 ? cost.bytes_read / ssd_rate_ : 0;
-  cost.dram = (copied + back + attended + cost.bytes_read) / machine_.dram.bandwidth;
+  cost.dram = (copied + back + by_cpu + cost.bytes_read) / machine_.dram.bandwidth;
   Clock clock{machine_, ssd_rate_, {plan_.ring, {}}, {plan_.host_ring, {}}};
   // The end of the pass before fills the rings.
   for (size_t i = pieces.size() - pieces.size() / 4; i < pieces.size(); ++i) clock.run(pieces[i], {});

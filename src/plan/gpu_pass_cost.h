@@ -22,7 +22,7 @@ struct PassTask {
 /// How long passes of a plan take on a machine with a GPU: a graph of copies and computations in the order of src/model, each on its
 /// own resource, run on a virtual clock.
 ///   SSD -> DRAM -> h2d -> GPU, each copy as soon as there is room in its ring; experts of small passes only behind their router;
-///   attention of the CPU's share beside the GPU's; experts of a layer when both are done.
+///   attention of the CPU's share beside the GPU's; experts of a layer when both are done; those of the CPU beside the GPU's.
 /// Rates are the machine's own: products take max(FLOPs at the GPU's rate for their rows, or its peak, weights at HBM's bandwidth), copies their
 /// link's rate, KV on the CPU what the link leaves of DRAM. Pure.
 class GpuPassCosts {
@@ -41,10 +41,11 @@ class GpuPassCosts {
     double read_bytes = 0;  ///< from storage
     double copy_bytes = 0;  ///< over the link, those of storage too
     double gpu_seconds = 0;
-    double cpu_bytes = 0;    ///< KV that the CPU attends to, and
-    double cpu_seconds = 0;  ///< for so long, behind it; as is
+    double cpu_bytes = 0;    ///< of KV or weights that the CPU reads, and
+    double cpu_seconds = 0;  ///< for so long, behind the GPU; as is
     double back_bytes = 0;   ///< what goes to the host
     bool joins = false;      ///< begins when that is done
+    bool beside = false;     ///< the CPU begins with the GPU
     bool routed = false;     ///< is not copied before the experts of its layer can begin
   };
   struct Clock;
@@ -61,7 +62,6 @@ class GpuPassCosts {
   const ModelWork& work_;
   const Machine& machine_;
   const GpuPlan& plan_;
-  CpuExperts cpu_experts_;
   double fixed_on_device_ = 1, fixed_stored_ = 0;      ///< shares of the weights that every token meets
   double experts_on_device_ = 1, experts_stored_ = 0;  ///< and of routed experts
   double cpu_bandwidth_ = 0;                           ///< of DRAM, for attention

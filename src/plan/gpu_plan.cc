@@ -130,6 +130,9 @@ Plan make_gpu_plan(const PlanInput& in) {
   s.wave_tokens = std::min(s.pass_tokens, kAttentionWave);
   s.attention_micro_batch = s.sequences;
   s.expert_micro_batch = s.pass_tokens;
+  if (in.gpu->cpu_experts != nullptr && plan.gpu->host_weights > 0)
+    plan.gpu->cpu_experts =
+        balanced_cpu_experts(*in.spec, *in.gpu->cpu_experts, least_ring(*in.spec, *in.gpu->work) / 2, std::min(kCpuRows, s.pass_tokens));
   return plan;
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "plan/cpu_experts.h"
 #include "plan/model_work.h"
 
 namespace moegen {
@@ -18,12 +19,14 @@ struct GpuInput {
   bool static_batches = false;             ///< GpuPlan's
   std::optional<uint64_t> device_weights;  ///< HBM for weights that stay there
   std::optional<double> cpu_attention_share;
+  const Machine* cpu_experts = nullptr;  ///< the rates by which the CPU gets some of the experts; null: it gets none
 };
 
 /// Where weights and KV are, and who attends. Weights fill HBM, then DRAM, then the storage: those that every token meets first, then
 /// experts, as many of each layer. Bytes.
 struct GpuPlan {
   double cpu_attention_share = 0;  ///< omega: of the sequences whose KV is in host memory
+  CpuExperts cpu_experts;          ///< of those whose weights are in host memory
   double device_weights = 0;
   double host_weights = 0;
   double storage_weights = 0;

@@ -220,7 +220,7 @@ std::vector<std::string> Plan::describe() const {
                               max_model_len, describe_groups(kv.groups), on_device));
   if (weights.slots > 0) lines.push_back(describe_streaming(weights));
   if (device && device->weights.slots > 0) lines.push_back(describe_streaming(device->weights, "host memory"));
-  if (device && device->cpu_experts.any()) lines.push_back(describe_cpu_experts(device->cpu_experts));
+  if (gpu && gpu->cpu_experts.any()) lines.push_back(describe_cpu_experts(gpu->cpu_experts));
   if (gpu && !device && gpu->host_weights + gpu->storage_weights > 0) {
     lines.push_back(fmt::format("streaming: up to {} a pass come from DRAM, {} from storage", format_bytes(static_cast<uint64_t>(gpu->host_weights)),
                                 format_bytes(static_cast<uint64_t>(gpu->storage_weights))));

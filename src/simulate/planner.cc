@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <array>
+#include <exception>
 #include <map>
-#include <tuple>
+#include <mutex>
+#include <span>
 
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "plan/gpu_pass_cost.h"
+#include "simulate/remembered_costs.h"
 
 namespace moegen {
 namespace {
@@ -20,31 +24,27 @@ struct Sizes {
   std::optional<int64_t> pass_tokens, sequences, slots;
   std::optional<uint64_t> device_weights;
   std::optional<double> cpu_share;  // of attention
+  bool cpu_experts = false;
   auto operator<=>(const Sizes&) const = default;
 };
+
+constexpr int kMostThreads = 8;              // each has a scheduler with its requests in memory
+constexpr size_t kWeights = 0, kPasses = 4;  // dimensions of Search::descend to begin with
 
 class Search {
  public:
   explicit Search(const PlannerInput& input) : in_(input) {}
 
   Decision run() {
-    Sizes best;
-    const PlannedJob* job = simulate(best);
+    const PlannedJob* job = simulate({});
     if (job == nullptr) static_cast<void>(make_plan(in_.budget));  // throws
     least_tokens_ = std::min({in_.budget.wanted_context, job->plan.max_model_len, capacity(job->plan)});
-    for (bool better = true; better;) {
-      better = false;
-      for (const auto& options : {&Search::weight_options, &Search::device_options, &Search::cpu_share_options, &Search::pass_options,
-                                  &Search::sequence_options, &Search::slot_options}) {
-        for (const Sizes& sizes : (this->*options)(best, job->plan)) {
-          const PlannedJob* other = simulate(sizes);
-          if (other == nullptr) continue;
-          if (!is_better(*other, *job)) continue;
-          best = sizes;
-          job = other;
-          better = true;
-        }
-      }
+    job = descend({}, job, kWeights);
+    // Weights that stay may have left no room for large passes, which pay more where most of the work is prompts: from the other end too.
+    if (const std::optional<Sizes> least = least_weights(job->plan)) {
+      const PlannedJob* other = simulate(*least);
+      if (other != nullptr) other = descend(*least, other, kPasses);
+      if (other != nullptr && is_better(*other, *job)) job = other;
     }
     Decision out{*job, {}, static_cast<int64_t>(done_.size())};
     for (const auto& [sizes, other] : done_) {
@@ -55,27 +55,80 @@ class Search {
   }
 
  private:
-  // Null where the budgets do not allow it.
-  const PlannedJob* simulate(const Sizes& sizes) {
-    const auto [at, fresh] = done_.try_emplace(sizes);
-    if (fresh) {
-      PlanInput input = in_.budget;
-      if (sizes.weight_memory) input.weight_memory = sizes.weight_memory;
-      if (sizes.pass_tokens) input.max_pass_tokens = sizes.pass_tokens;
-      if (sizes.sequences) input.max_num_seqs = sizes.sequences;
-      if (sizes.slots) input.weight_slots = sizes.slots;
-      if (sizes.device_weights) input.gpu->device_weights = sizes.device_weights;
-      if (sizes.cpu_share) input.gpu->cpu_attention_share = sizes.cpu_share;
-      try {
-        Plan plan = in_.made != nullptr ? smaller(*in_.made, sizes) : make_plan(input);
-        if (capacity(plan) < least_tokens_) return nullptr;
-        const JobCost job = whole_job(plan);
-        at->second = PlannedJob{input, std::move(plan), job};
-      } catch (const Error& e) {
-        if (e.code() != ErrorCode::out_of_memory) throw;
+  // Along one dimension after the other, beginning with `first`, until none gets better.
+  const PlannedJob* descend(Sizes best, const PlannedJob* job, size_t first) {
+    constexpr std::array kDimensions = {&Search::weight_options, &Search::device_options,   &Search::cpu_share_options, &Search::cpu_expert_options,
+                                        &Search::pass_options,   &Search::sequence_options, &Search::slot_options};
+    for (bool better = true; better;) {
+      better = false;
+      for (size_t i = 0; i < kDimensions.size(); ++i) {
+        const std::vector<Sizes> options = (this->*kDimensions[(first + i) % kDimensions.size()])(best, job->plan);
+        simulate_all(options);
+        for (const Sizes& sizes : options) {
+          const PlannedJob* other = simulate(sizes);
+          if (other == nullptr || !is_better(*other, *job)) continue;
+          best = sizes;
+          job = other;
+          better = true;
+        }
       }
     }
-    return at->second ? &*at->second : nullptr;
+    return job;
+  }
+
+  // Empty where weights are not to be chosen.
+  [[nodiscard]] std::optional<Sizes> least_weights(const Plan& plan) const {
+    const std::vector<Sizes> weights = weight_options({}, plan);
+    if (weights.empty()) return std::nullopt;
+    const std::vector<Sizes> device = device_options(weights.front(), plan);
+    return device.empty() ? weights.front() : device.front();
+  }
+
+  // Null where the budgets do not allow it.
+  const PlannedJob* simulate(const Sizes& sizes) {
+    simulate_all({&sizes, 1});
+    const std::optional<PlannedJob>& job = done_.at(sizes);
+    return job ? &*job : nullptr;
+  }
+
+  // Those that have not been yet, beside one another.
+  void simulate_all(std::span<const Sizes> options) {
+    std::vector<decltype(done_)::value_type*> fresh;
+    for (const Sizes& sizes : options) {
+      if (const auto [at, is_fresh] = done_.try_emplace(sizes); is_fresh) fresh.push_back(&*at);
+    }
+    std::vector<std::exception_ptr> errors(fresh.size());
+    pool_.parallel_for(static_cast<int64_t>(fresh.size()), [&](int64_t i, int) {
+      const auto idx = static_cast<size_t>(i);
+      try {
+        fresh[idx]->second = job_with(fresh[idx]->first);
+      } catch (...) {
+        errors[idx] = std::current_exception();
+      }
+    });
+    for (const std::exception_ptr& error : errors) {
+      if (error) std::rethrow_exception(error);
+    }
+  }
+
+  [[nodiscard]] std::optional<PlannedJob> job_with(const Sizes& sizes) {
+    PlanInput input = in_.budget;
+    if (sizes.weight_memory) input.weight_memory = sizes.weight_memory;
+    if (sizes.pass_tokens) input.max_pass_tokens = sizes.pass_tokens;
+    if (sizes.sequences) input.max_num_seqs = sizes.sequences;
+    if (sizes.slots) input.weight_slots = sizes.slots;
+    if (sizes.device_weights) input.gpu->device_weights = sizes.device_weights;
+    if (sizes.cpu_share) input.gpu->cpu_attention_share = sizes.cpu_share;
+    if (sizes.cpu_experts) input.gpu->cpu_experts = in_.machine;
+    try {
+      Plan plan = in_.made != nullptr ? smaller(*in_.made, sizes) : make_plan(input);
+      if (capacity(plan) < least_tokens_) return std::nullopt;
+      const JobCost job = whole_job(plan);
+      return PlannedJob{input, std::move(plan), job};
+    } catch (const Error& e) {
+      if (e.code() != ErrorCode::out_of_memory) throw;
+      return std::nullopt;
+    }
   }
 
   // Answers more requests, or the same sooner: one that fails is no time saved.
@@ -100,8 +153,9 @@ class Search {
 
   [[nodiscard]] CostOf costs_of(const Plan& plan) const {
     const PlanInput& b = in_.budget;
-    if (b.gpu) return [costs = GpuPassCosts(*b.spec, *b.gpu->work, *in_.machine, plan)](const PassLoad& load) { return costs.of(load); };
-    return [costs = PassCosts(*b.spec, *in_.machine, plan, b.units)](const PassLoad& load) { return costs.of(load); };
+    if (b.gpu)
+      return RememberedCosts([costs = GpuPassCosts(*b.spec, *b.gpu->work, *in_.machine, plan)](const PassLoad& load) { return costs.of(load); });
+    return RememberedCosts([costs = PassCosts(*b.spec, *in_.machine, plan, b.units)](const PassLoad& load) { return costs.of(load); });
   }
 
   JobCost whole_job(const Plan& plan) {
@@ -112,6 +166,7 @@ class Search {
   }
 
   const Workload& part_of(int64_t count) {
+    const std::lock_guard lock(parts_mutex_);
     const auto [at, fresh] = parts_.try_emplace(count);
     if (fresh) at->second = thinned(*in_.workload, count);
     return at->second;
@@ -156,6 +211,13 @@ class Search {
       out.push_back(sizes);
     }
     return out;
+  }
+
+  // In runs they are as the options say, or balanced.
+  [[nodiscard]] std::vector<Sizes> cpu_expert_options(Sizes sizes, const Plan&) const {
+    if (!in_.budget.gpu || in_.budget.gpu->static_batches || in_.budget.device != nullptr) return {};
+    sizes.cpu_experts = !sizes.cpu_experts;
+    return {sizes};
   }
 
   [[nodiscard]] std::vector<Sizes> pass_options(Sizes sizes, const Plan&) const {
@@ -204,9 +266,11 @@ class Search {
   }
 
   const PlannerInput& in_;
-  int64_t least_tokens_ = 0;           // that the KV pages of any other plan must hold
+  int64_t least_tokens_ = 0;  // that the KV pages of any other plan must hold
+  std::mutex parts_mutex_;
   std::map<int64_t, Workload> parts_;  // by the number of their requests
   std::map<Sizes, std::optional<PlannedJob>> done_;
+  ThreadPool pool_{std::min(usable_cores(), kMostThreads)};
 };
 
 }  // namespace

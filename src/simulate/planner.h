@@ -25,8 +25,9 @@ struct PlannedJob {
 };
 
 /// The sizes that finish the whole job first, prompts, refill, decode with growing contexts and the tail included, among those that the
-/// budgets allow. Each dimension is varied in turn (weights that stay, tokens of a pass, sequences in flight, slots) until none gets better;
-/// jobs of many requests are simulated in part and continued at the rate they have then. Pure. Throws what make_plan throws.
+/// budgets allow. Each dimension is varied in turn (weights that stay, who attends and computes experts where there is a GPU, tokens of a pass,
+/// sequences in flight, slots) until none gets better; jobs of many requests are simulated in part and continued at the rate they have then. Pure.
+/// Throws what make_plan throws.
 struct Decision {
   PlannedJob best;
   std::optional<PlannedJob> next;  ///< the best of those that differ by more than a hair

@@ -88,7 +88,7 @@ INSTANTIATE_TEST_SUITE_P(Models, CpuShareOfAGpu, ::testing::Values("mixtral", "q
 TEST_P(CpuShareOfAGpu, Experts) {
   EngineOptions o = streaming();
   const ModelSetup setup(o);
-  ASSERT_TRUE(setup.plan.device->cpu_experts.any());
+  ASSERT_TRUE(setup.plan.gpu->cpu_experts.any());
   const Logprobs all_on_cpu = run(o);
   EXPECT_TRUE(run(streaming(2)) == all_on_cpu) << "another order of streams";
   o.cpu_expert_tokens = 3;
@@ -171,7 +171,7 @@ TEST_P(CpuShareOfAGpu, IsPlannedFromRates) {
   ASSERT_TRUE(setup.decision);
   EXPECT_GT(setup.decision->best.job.seconds, 0);
   EXPECT_GT(setup.decision->tried, 5);
-  EXPECT_TRUE(setup.plan.device->cpu_experts.balanced());
+  EXPECT_TRUE(setup.plan.gpu->cpu_experts.balanced());
   EXPECT_LE(difference(run(o), run(options())), kTolerance);
   o.machine_file = kMachines / "xeon.json";
   EXPECT_ERROR(Engine(o), ErrorCode::invalid_argument, "xeon.json");

@@ -307,7 +307,8 @@ TEST_F(Process, APlanSaysWhatGoesWhereAndHowLong) {
   };
   const Result text = with({"--num-requests", "1000", "--prompt-len", "100", "--output-len", "50"});
   EXPECT_EQ(text.status, 0) << text.err;
-  for (const char* word : {"two cores", "1,000 requests", "bottleneck", "the job", "one more GiB of host memory", "KV"})
+  for (const char* word :
+       {"two cores", "1,000 requests", "bottleneck", "the job", "one more GiB of host memory", "--kv-dtype int8, other tokens: ", "KV"})
     EXPECT_NE(text.out.find(word), std::string::npos) << word << "\n" << text.out;
   const Result from_file = with({"--input", requests(30, 7), "--json"});
   EXPECT_EQ(from_file.status, 0) << from_file.err;

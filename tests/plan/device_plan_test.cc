@@ -125,22 +125,22 @@ TEST_F(DevicePlanTest, TheCpuHasExpertsOnlyWhereSomeStream) {
   Plan plan = make_plan(in_);
   EXPECT_TRUE(plan.device->weights.streamed.empty());
   EXPECT_EQ(plan.sizes.cpu_expert_rows, 0);
-  EXPECT_FALSE(plan.device->cpu_experts.any());
+  EXPECT_FALSE(plan.gpu->cpu_experts.any());
   in_.max_pass_tokens = 64;
   device_.memory = least_memory();
   plan = make_plan(in_);
   EXPECT_FALSE(plan.device->weights.streamed.empty());
-  EXPECT_EQ(plan.device->cpu_experts.most_tokens, 8);
-  EXPECT_FALSE(plan.device->cpu_experts.balanced());
+  EXPECT_EQ(plan.gpu->cpu_experts.most_tokens, 8);
+  EXPECT_FALSE(plan.gpu->cpu_experts.balanced());
   device_.cpu_expert_tokens = 0;
-  EXPECT_FALSE(make_plan(in_).device->cpu_experts.any());
+  EXPECT_FALSE(make_plan(in_).gpu->cpu_experts.any());
   device_.cpu_expert_tokens.reset();
-  EXPECT_FALSE(make_plan(in_).device->cpu_experts.any()) << "no rates are known";
+  EXPECT_FALSE(make_plan(in_).gpu->cpu_experts.any()) << "no rates are known";
   device_.machine = &machine_;
   device_.memory = least_memory();
   plan = make_plan(in_);
-  EXPECT_TRUE(plan.device->cpu_experts.balanced());
-  EXPECT_DOUBLE_EQ(plan.device->cpu_experts.copy_seconds, static_cast<double>(plan.device->weights.slot_bytes) / 2e10);
+  EXPECT_TRUE(plan.gpu->cpu_experts.balanced());
+  EXPECT_DOUBLE_EQ(plan.gpu->cpu_experts.copy_seconds, static_cast<double>(plan.device->weights.slot_bytes) / 2e10);
 }
 
 TEST_F(DevicePlanTest, ExpertsOnTheCpuSpareTheLink) {

@@ -72,6 +72,7 @@ TEST_F(GpuPassCostTest, TheWorkOfAModelIsThatOfItsTensors) {
 
 TEST_F(GpuPassCostTest, NoResourceIsBusyForLongerThanThePass) {
   for (const double share : {0.0, 0.5, 1.0}) {
+    in_.gpu->cpu_experts = share == 0.5 ? &machine_ : nullptr;
     for (const uint64_t host : {64 * kGiB, 12 * kGiB}) {
       in_.gpu->cpu_attention_share = share;
       in_.host_memory = host;
@@ -160,6 +161,27 @@ TEST_F(GpuPassCostTest, TheCpuSparesTheLinkKAndV) {
   EXPECT_NEAR(c.cpu, kv_bytes / (machine_.dram.bandwidth - 2e10), 1e-6);
 }
 
+TEST_F(GpuPassCostTest, ExpertsOfFewTokensOnTheCpuSpareTheLink) {
+  const auto gain = [&](const PassLoad& load) {
+    in_.gpu->cpu_experts = nullptr;
+    const PassCost none = cost(load);
+    EXPECT_EQ(none.cpu, 0);
+    in_.gpu->cpu_experts = &machine_;
+    const PassCost c = cost(load);
+    EXPECT_GE(c.seconds, std::max({c.gpu, c.cpu, c.link, c.dram}) * (1 - 1e-9));
+    return std::pair(c.link / none.link, c.seconds / none.seconds);
+  };
+  in_.gpu->device_weights = static_cast<uint64_t>(work_.fixed_bytes());
+  const auto few = gain(decodes(32, 50));
+  EXPECT_NEAR(few.first, 0.5, 0.05) << "the link leaves the CPU as much of DRAM as it takes itself";
+  EXPECT_LT(few.second, 0.65);
+  const auto many = gain(decodes(8192, 50));
+  EXPECT_GT(many.first, 0.95) << "there is room for two experts of 512 tokens";
+  EXPECT_LT(many.second, 1.02);
+  in_.weight_memory = 1 << 20;
+  EXPECT_NEAR(gain(decodes(32, 50)).first, 1, 0.01) << "what comes from storage goes to the GPU";
+}
+
 TEST_F(GpuPassCostTest, TheSlowestResourceSetsThePace) {
   const PassCost by_link = cost(decodes(4000, 50));
   EXPECT_LE(by_link.seconds, 1.1 * by_link.link);
@@ -176,6 +198,7 @@ TEST_F(GpuPassCostTest, TheSlowestResourceSetsThePace) {
 // What is told of a pass: each resource does one thing after the other, all bytes cross, and nothing is used before it is there.
 TEST_F(GpuPassCostTest, TasksOfAResourceFollowOneAnother) {
   in_.gpu->cpu_attention_share = 0.5;
+  in_.gpu->cpu_experts = &machine_;
   in_.host_memory = 12 * kGiB;
   in_.weight_memory = 4 * kGiB;
   std::map<PassTask::Resource, double> end, busy, bytes;

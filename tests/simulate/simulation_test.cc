@@ -6,7 +6,9 @@
 #include <random>
 
 #include "moegen/plan.h"
+#include "plan/machine_file.h"
 #include "simulate/planner.h"
+#include "simulate/remembered_costs.h"
 #include "spec/families.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
@@ -197,7 +199,7 @@ TEST_F(SimulationTest, NothingStreamsForAHair) {
 // The search goes along one dimension at a time; a grid over all of them finds nothing that is much better.
 TEST_F(SimulationTest, ThePlannerFindsWhatAGridFinds) {
   for (const uint64_t memory : {uint64_t{600} << 20, uint64_t{900} << 20, uint64_t{2} << 30}) {
-    for (const Workload& workload : {equal(200, 50, 400), ragged(400)}) {
+    for (const Workload& workload : {equal(200, 50, 400), ragged(400), equal(300, 1, 400)}) {
       in_ = budget(memory);
       const double chosen = choose(workload).best.job.seconds;
       double best = 1e18;
@@ -219,6 +221,49 @@ TEST_F(SimulationTest, ThePlannerFindsWhatAGridFinds) {
       EXPECT_LE(chosen, 1.03 * best) << memory << " " << workload.name;
     }
   }
+}
+
+TEST(RememberedCosts, ThoseOfNearlyTheSameLoad) {
+  int calls = 0;
+  RememberedCosts costs([&](const PassLoad& load) {
+    ++calls;
+    return PassCost{.seconds = load.decodes + load.prompt_tokens};
+  });
+  EXPECT_EQ(costs({.decodes = 1000}).seconds, 1000);
+  EXPECT_EQ(costs({.decodes = 1001}).seconds, 1000);
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(costs({.decodes = 1010}).seconds, 1010);
+  EXPECT_EQ(costs({.prompt_tokens = 1000}).seconds, 1000) << "another load";
+  EXPECT_EQ(costs({.prompt_tokens = 2}).seconds, 2);
+  EXPECT_EQ(calls, 4);
+  for (double count = 1; count < 1e9; count *= 1.001) EXPECT_NEAR(costs({.decodes = count}).seconds, count, 0.006 * count);
+  EXPECT_LT(calls, 4000);
+}
+
+// Where weights that stay leave prompts no room: a model far larger than a machine's memory.
+TEST(Planner, LargePassesForPrompts) {
+  const std::filesystem::path files = std::filesystem::path(MOEGEN_SOURCE_DIR) / "benchmarks/simulation";
+  const ModelSpec spec = load_spec(files / "configs/qwen3-235b-a22b.json");
+  const Machine machine = load_machine(files / "machines/rtx5090.json");
+  const auto table = tensor_table(spec);
+  const auto units = weight_units(table, DType::bf16);
+  const ModelWork work = model_work(spec, table, DType::bf16, DType::bf16);
+  PlanInput in = budget_for(spec, units, machine.dram.bytes / 10 * 9);
+  in.gpu = GpuInput{&work, machine.gpu->memory_bytes / 10 * 9, machine.ssd->bytes, false, {}, 0.0};
+  const Workload prompts{"prompts", std::vector<RequestLength>(20000, {512, 1})};
+  const double chosen = choose_plan({in, &machine, &prompts}).best.job.seconds;
+  in.weight_memory = machine.dram.bytes / 8;
+  in.max_pass_tokens = 1 << 17;
+  EXPECT_LE(chosen, 1.03 * choose_plan({in, &machine, &prompts}).best.job.seconds);
+}
+
+TEST_F(SimulationTest, TheCpuGetsExpertsWhereThatIsFaster) {
+  const ModelWork work = model_work(spec_, tensor_table(spec_), DType::bf16, DType::bf16);
+  machine_ = round_gpu_machine(uint64_t{1} << 30);
+  in_.gpu = GpuInput{&work, uint64_t{200} << 20, 0, false, {}, {}};
+  EXPECT_TRUE(choose(equal(16, 50, 12)).best.plan.gpu->cpu_experts.any());
+  machine_.cpu.bf16_flops = 1e7;
+  EXPECT_FALSE(choose(equal(16, 50, 12)).best.plan.gpu->cpu_experts.any());
 }
 
 TEST_F(SimulationTest, TooLittleMemoryIsRefusedWithTheNumbers) {

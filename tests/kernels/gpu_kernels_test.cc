@@ -1,5 +1,5 @@
 // The ops of a GPU against the plain reference, over random and awkward shapes: on the emulation, whose threads run in three orders, and on a GPU
-// where there is one. Tolerances as in kernels_test.cc: sums are floats in some order, what is stored as bfloat16 adds half a unit of its eight bits.
+// where there is one. Tolerances as in kernels_test.h: sums are floats in some order, what is stored as bfloat16 adds half a unit of its eight bits.
 #include <gtest/gtest.h>
 
 #include <algorithm>

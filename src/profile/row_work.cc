@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <random>
 
 #include "base/checked.h"
@@ -66,20 +67,20 @@ Sequence sequence_with(double temperature) {
 RowWork::RowWork(const ModelSpec& spec, DType kv_dtype, int64_t most_tokens, const Workbench& bench)
     : bench_(bench),
       layer_(with_room(spec, bench), sizes_of(with_room(spec, bench), most_tokens, bench), kv_dtype, bench, thin_weights(spec, bench)),
-      most_tokens_(most_tokens),
-      tokens_(static_cast<size_t>(most_tokens)),
-      pages_(static_cast<size_t>(ceil_div<int64_t>(most_tokens, kPageTokens))),
+      pages_(static_cast<size_t>(layer_.kv_pages() - layer_.kv_pages() / 2)),
+      most_tokens_(std::min(most_tokens, static_cast<int64_t>(pages_.size()) * kPageTokens)),
+      tokens_(static_cast<size_t>(most_tokens_)),
       sampler_(bench.kernels, layer_.spec().vocab, bench.pool.size()) {
   std::mt19937 random(0);
   for (int32_t& token : tokens_) token = static_cast<int32_t>(random() % static_cast<uint32_t>(layer_.context().weights.embedding.rows));
-  const int32_t half = layer_.kv_pages() / 2;  // weights lie in the other one
-  for (int32_t& page : pages_) page = half + static_cast<int32_t>(random() % static_cast<uint32_t>(layer_.kv_pages() - half));
+  std::iota(pages_.begin(), pages_.end(), layer_.kv_pages() / 2);  // weights lie in the other half
+  std::shuffle(pages_.begin(), pages_.end(), random);
   const AttentionSpec& attention = layer_.spec().layers[0].attention;
   const MlpSpec& mlp = layer_.spec().layers[0].mlp;
   const Buffers& b = layer_.buffers();
-  fill_random(b.qkv, DType::f32, most_tokens * (attention.q_width() + 2 * attention.kv_width()), bench.pool);  // touched
+  fill_random(b.qkv, DType::f32, most_tokens_ * (attention.q_width() + 2 * attention.kv_width()), bench.pool);  // touched
   fill_random(b.logits, DType::f32, layer_.context().sizes.logit_rows * layer_.spec().vocab, bench.pool);
-  fill_random(b.expert_out, bench.act, most_tokens * mlp.top_k * layer_.spec().hidden, bench.pool);  // last: others lie over it
+  fill_random(b.expert_out, bench.act, most_tokens_ * mlp.top_k * layer_.spec().hidden, bench.pool);  // last: others lie over it
 }
 
 // A page of tokens is a sequence.

@@ -28,9 +28,9 @@ class RowWork {
 
   const Workbench& bench_;
   BenchLayer layer_;
+  std::vector<int32_t> pages_;  // in no order, each once: several threads write to them
   int64_t most_tokens_;
   std::vector<int32_t> tokens_;
-  std::vector<int32_t> pages_;
   std::vector<PassSequence> sequences_;
   Pass pass_;
   Sampler sampler_;

@@ -1,8 +1,8 @@
 // Text that nobody meant: cut off anywhere, changed anywhere, and long. Nothing throws, nothing is lost, time is linear.
-#include <chrono>
 #include <random>
 
 #include "tests/output/support.h"
+#include "tests/support/cpu_timer.h"
 
 namespace moegen::testing {
 namespace {
@@ -113,15 +113,14 @@ TEST(Hostile, LongTextsTakeLinearTime) {
                                            "<minimax:tool_call><invoke name=\"f\"><parameter name=\"s\">",
                                            "[TOOL_CALLS]",
                                            "<tool_call>{\"name\": ["};
-  const auto begin = std::chrono::steady_clock::now();
+  const CpuTimer timer;
   for (const std::string& unit : units) {
     const std::string body = repeated(unit);
     for (const std::string& start : starts) {
       for (const auto& [format, seed] : seeds()) static_cast<void>(parse(format, start + body));
     }
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  EXPECT_LT(seconds, 60) << "for " << units.size() * starts.size() * seeds().size() << " texts of 200 kB";
+  EXPECT_LT(timer.seconds(), 60) << "for " << units.size() * starts.size() * seeds().size() << " texts of 200 kB";
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ std::string in_words(const std::string& bottleneck, bool gpu) {
   if (bottleneck == "link") return "the link: weights and K and V come slower than the GPU uses them";
   if (bottleneck == "gpu") return "the GPU: more memory would not make it faster";
   if (bottleneck == "ssd") return "the storage: weights come slower than they are used";
-  if (gpu) return bottleneck == "dram" ? "DRAM: copies and attention on the CPU read it" : "the CPU: its share of attention";
+  if (gpu) return bottleneck == "dram" ? "DRAM: copies and the CPU read it" : "the CPU: its share of attention and experts";
   if (bottleneck == "dram") return "DRAM: weights and K and V are read for few tokens at a time";
   return "the cores: more memory would not make it faster";
 }
@@ -73,7 +73,8 @@ Json sizes_of(const Plan& plan) {
           {"kv_pages", plan.kv_pages},
           {"page_tokens", plan.sizes.page_tokens},
           {"page_groups", plan.kv.num_groups()},
-          {"cpu_attention_share", plan.gpu ? plan.gpu->cpu_attention_share : 1}};
+          {"cpu_attention_share", plan.gpu ? plan.gpu->cpu_attention_share : 1},
+          {"cpu_expert_tokens", plan.gpu ? Json(plan.gpu->cpu_experts.most_tokens) : Json(nullptr)}};
 }
 
 Json memory_by_tier(const Plan& plan) {
@@ -185,7 +186,7 @@ void PlanReport::print(std::ostream& out) const {
   share("  linear", sum.projections, "projections, router");
   share("  logits", sum.logits, "and sampling");
   share("  rows", sum.rows, "norms, rope, routing, sums");
-  if (plan.gpu) share("CPU", sum.cpu, plan.device ? "its share of attention and experts" : "attention over its share of K and V");
+  if (plan.gpu) share("CPU", sum.cpu, "its share of attention and experts");
   share("link", sum.link, "copies");
   share("SSD", sum.storage, "reads");
   share("waiting", sum.wait, plan.gpu ? "the GPU waits for them" : "cores wait for it");

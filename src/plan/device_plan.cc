@@ -75,9 +75,15 @@ uint64_t staging_bytes(const DevicePlan& plan) { return 2 * static_cast<uint64_t
 
 // As many as were asked for; else so many that the CPU is done with them when the link is with the others, by the machine's rates.
 CpuExperts cpu_experts_of(const PlanInput& in, const DeviceBudget& device, const Plan& plan) {
-  if (device.cpu_expert_tokens)
-    return {.most_tokens = std::min(*device.cpu_expert_tokens, plan.sizes.cpu_expert_rows), .most_rows = plan.sizes.cpu_expert_rows};
-  return balanced_cpu_experts(*in.spec, *device.machine, static_cast<double>(plan.device->weights.slot_bytes), plan.sizes.cpu_expert_rows);
+  const int64_t rows = plan.sizes.cpu_expert_rows;
+  CpuExperts out{.most_tokens = rows, .most_rows = rows};
+  if (device.machine != nullptr && device.machine->link)
+    out = balanced_cpu_experts(*in.spec, *device.machine, static_cast<double>(plan.device->weights.slot_bytes), rows);
+  if (device.cpu_expert_tokens) {
+    out.most_tokens = std::min(*device.cpu_expert_tokens, rows);
+    out.copy_seconds = 0;
+  }
+  return out;
 }
 
 // The largest unit, as in device memory.

@@ -153,6 +153,8 @@ TEST_F(DevicePlanTest, ExpertsOnTheCpuSpareTheLink) {
     return GpuPassCosts(spec_, work_, machine_, plan).of({.decodes = 16, .decode_keys = 32, .logit_rows = 16});
   };
   const PassCost with = cost();
+  device_.cpu_expert_tokens = 1000;
+  EXPECT_GT(cost().cpu, with.cpu) << "all of them";
   device_.cpu_expert_tokens = 0;
   const PassCost without = cost();
   EXPECT_LT(with.link, 0.8 * without.link);

@@ -22,6 +22,7 @@
 #include "moegen/tokenizer.h"
 #include "moegen/version.h"
 #include "options.h"
+#include "overwriting.h"
 
 namespace {
 
@@ -260,6 +261,12 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
 }
 
 int run_batch(const EngineOptions& engine_options, moegen::BatchOptions o) {
+  refuse_overwriting({{"-o", o.output},
+                      {"--error-file", o.error_file},
+                      {"--metrics", o.metrics_file},
+                      {"--prometheus", o.prometheus_file},
+                      {"--trace", engine_options.trace_file}},
+                     {{"--machine", engine_options.machine_file}}, engine_options.model);
   o.settings = moegen::run_settings(engine_options);
   o.trace_file = engine_options.trace_file;
   moegen::BatchJob job(o);  // refuses what it must before the model is loaded
@@ -323,9 +330,15 @@ int command(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     if (batch->parsed()) return run_batch(engine_options, batch_options);
-    if (one->parsed()) generate(engine_options, generate_options);
+    if (one->parsed()) {
+      refuse_overwriting({{"--trace", engine_options.trace_file}}, {{"--machine", engine_options.machine_file}}, engine_options.model);
+      generate(engine_options, generate_options);
+    }
     if (show->parsed()) std::cout << (model.empty() ? moegen::inspect_families(json) : moegen::inspect(model, json));
     if (plan->parsed() || simulate->parsed()) {
+      refuse_overwriting({{"--trace", engine_options.trace_file}},
+                         {{"--machine", engine_options.machine_file}, {"--input", plan_options.input}, {"--lengths", plan_options.lengths}},
+                         engine_options.model);
       // simulate needs a config.json alone
       if (!plan_options.input.empty() && std::filesystem::exists(engine_options.model / "tokenizer.json"))
         engine_options.counter = std::make_shared<moegen::PromptCounter>(engine_options);

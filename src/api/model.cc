@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "api/engine_info.h"
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/size.h"
@@ -65,7 +66,8 @@ PlanInput budget_of(const ModelSetup& m, const EngineOptions& options) {
   in.kv_dtype = m.kv_dtype;
   in.weight_bytes = m.checkpoint ? WeightStore::bytes_needed(m.binding) : WeightStore::bytes_needed(m.binding.table, dummy_dtype(m.spec));
   in.units = m.units;
-  in.process_bytes = resident_bytes() + Sampler::bytes_needed(m.spec.vocab, m.pool.size()) + kSlack;
+  // Rounded, so that the least memory that is named holds in the next run too, which takes some pages more or less.
+  in.process_bytes = round_up<uint64_t>(resident_bytes(), uint64_t{2} << 20) + Sampler::bytes_needed(m.spec.vocab, m.pool.size()) + kSlack;
   if (m.tokenizer) in.process_bytes += GrammarCompiler::bytes_needed(m.spec.vocab);
   in.host_memory = options.host_memory.value_or(available_host_memory() / 5 * 4);
   set_sizes(in, options);

@@ -191,7 +191,7 @@ void PlanReport::print(std::ostream& out) const {
   share("SSD", sum.storage, "reads");
   share("waiting", sum.wait, plan.gpu ? "the GPU waits for them" : "cores wait for it");
   share("DRAM", sum.dram, "would take alone for the bytes that it gives");
-  line("bottleneck", bottleneck_words(decision.best));
+  if (job.generated_tokens > 0) line("bottleneck", bottleneck_words(decision.best));
   line("the job",
        fmt::format("{}: {} prompt and {} generated tokens/s; {:.1f} % of it in the tail{}", duration(job.seconds),
                    grouped(per_second(static_cast<double>(job.prompt_tokens), job.seconds)),

@@ -114,8 +114,11 @@ void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
     throw_error(ErrorCode::not_found, "no rates of this machine are known: measure them with moegen bench machine -m {}, or give --machine FILE",
                 engine.model.string());
   }
-  if (!m.decision)
-    throw_error(ErrorCode::invalid_argument, "a plan is made for a workload: give --input, --lengths, or --num-requests with its lengths");
+  if (!m.decision) {
+    throw_error(ErrorCode::invalid_argument, "a plan is made for a workload: give {}",
+                engine.workload.name.empty() ? "--input, --lengths, or --num-requests with its lengths"
+                                             : "requests that can be answered; " + engine.workload.name + " has none");
+  }
   const PlanReport report{
       model_name(engine.model), m.spec, *m.machine, m.machine_origin, engine.workload, *m.decision, what_would_change(m, engine.workload)};
   json ? report.print_json(out) : report.print(out);

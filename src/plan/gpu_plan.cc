@@ -89,7 +89,8 @@ int64_t divide_host(const PlanInput& in, Plan& plan) {
   const double room = memory - rest - least;
   if (room < ring) too_small("--host-memory", memory, rest + least + ring, "the process, requests, embeddings and a ring of weights");
   const bool all_stay =
-      beyond <= room && (g.static_batches || (in.weight_memory ? beyond <= static_cast<double>(*in.weight_memory) : beyond <= kWeightShare * memory));
+      beyond <= room &&
+      (g.static_batches || (in.weight_memory ? beyond <= static_cast<double>(*in.weight_memory) : g.storage == 0 || beyond <= kWeightShare * memory));
   out.host_ring = all_stay || beyond <= 0 ? 0 : ring;
   out.host_weights = all_stay ? beyond : std::min({beyond, room - ring, in.weight_memory ? static_cast<double>(*in.weight_memory) : room / 2});
   out.storage_weights = beyond - out.host_weights;

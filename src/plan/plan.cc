@@ -74,10 +74,14 @@ PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
 }
 
 [[noreturn]] void too_small(const PlanInput& in, uint64_t weights, uint64_t needed, const char* what) {
+  // With more memory there is more room for answers.
+  const uint64_t rest = needed - choose_answer_bytes(in.host_memory);
+  while (rest + choose_answer_bytes(needed) > needed) needed = rest + choose_answer_bytes(needed);
   throw_error(ErrorCode::out_of_memory,
-              "--host-memory {} is too small{}: at least {} are needed ({} weights, {} the process itself, the rest activations, KV pages, requests "
+              "--host-memory {} is too small{}: at least {} ({} bytes) are needed ({} weights, {} the process itself, the rest activations, KV "
+              "pages, requests "
               "and answers)",
-              format_bytes(in.host_memory), what, format_bytes(needed), format_bytes(weights), format_bytes(in.process_bytes));
+              format_bytes(in.host_memory), what, format_bytes(needed), needed, format_bytes(weights), format_bytes(in.process_bytes));
 }
 
 WeightPlanInput weight_input(const PlanInput& in) {

@@ -28,8 +28,8 @@ struct Sizes {
   auto operator<=>(const Sizes&) const = default;
 };
 
-constexpr int kMostThreads = 8;              // each has a scheduler with its requests in memory
-constexpr size_t kWeights = 0, kPasses = 4;  // dimensions of Search::descend to begin with
+constexpr int kMostThreads = 8;  // each has a scheduler with its requests in memory
+constexpr size_t kWeights = 0;   // of the dimensions of Search::descend
 
 class Search {
  public:
@@ -37,13 +37,14 @@ class Search {
 
   Decision run() {
     const PlannedJob* job = simulate({});
-    if (job == nullptr) static_cast<void>(make_plan(in_.budget));  // throws
+    if (job == nullptr) static_cast<void>(costs_of(make_plan(in_.budget)));  // throws
     least_tokens_ = std::min({in_.budget.wanted_context, job->plan.max_model_len, capacity(job->plan)});
     job = descend({}, job, kWeights);
-    // Weights that stay may have left no room for large passes, which pay more where most of the work is prompts: from the other end too.
-    if (const std::optional<Sizes> least = least_weights(job->plan)) {
-      const PlannedJob* other = simulate(*least);
-      if (other != nullptr) other = descend(*least, other, kPasses);
+    // Weights that stay may have left no room for large passes, which pay more where most of the work is prompts; or too few stay for the search to
+    // see what all of them would bring: from both ends too.
+    for (const Sizes& end : weight_ends(job->plan)) {
+      const PlannedJob* other = simulate(end);
+      if (other != nullptr) other = descend(end, other, kWeights + 1);  // weights last
       if (other != nullptr && is_better(*other, *job)) job = other;
     }
     Decision out{*job, {}, static_cast<int64_t>(done_.size())};
@@ -76,12 +77,13 @@ class Search {
     return job;
   }
 
-  // Empty where weights are not to be chosen.
-  [[nodiscard]] std::optional<Sizes> least_weights(const Plan& plan) const {
+  // The least weights in memory; on a GPU all of them too. None where they are not to be chosen.
+  [[nodiscard]] std::vector<Sizes> weight_ends(const Plan& plan) const {
     const std::vector<Sizes> weights = weight_options({}, plan);
-    if (weights.empty()) return std::nullopt;
+    if (weights.empty()) return {};
     const std::vector<Sizes> device = device_options(weights.front(), plan);
-    return device.empty() ? weights.front() : device.front();
+    if (device.empty()) return {weights.front()};
+    return {device.front(), weights.back()};
   }
 
   // Null where the budgets do not allow it.
@@ -126,7 +128,7 @@ class Search {
       const JobCost job = whole_job(plan);
       return PlannedJob{input, std::move(plan), job};
     } catch (const Error& e) {
-      if (e.code() != ErrorCode::out_of_memory) throw;
+      if (e.code() != ErrorCode::out_of_memory && e.code() != ErrorCode::unsupported) throw;  // no rate of a storage that others need not
       return std::nullopt;
     }
   }
@@ -223,7 +225,7 @@ class Search {
   [[nodiscard]] std::vector<Sizes> pass_options(Sizes sizes, const Plan&) const {
     std::vector<Sizes> out;
     if (in_.budget.max_pass_tokens) return out;
-    for (int64_t tokens = in_.budget.gpu ? 1024 : 64; tokens <= most_tokens(); tokens *= 2) {
+    for (int64_t tokens = in_.budget.gpu ? 1024 : 16; tokens <= most_tokens(); tokens *= 2) {
       sizes.pass_tokens = tokens;
       out.push_back(sizes);
     }

@@ -64,6 +64,28 @@ TEST_F(Process, OutputIntoTheInputIsRefusedAlsoThroughStdout) {
   EXPECT_EQ(slurp(in), before);
 }
 
+TEST_F(Process, WhatIsReadIsNotWritten) {
+  const std::filesystem::path model = dir / "model", machine = dir / "machine.json";
+  std::filesystem::copy(kDemo, model, std::filesystem::copy_options::recursive);
+  std::filesystem::copy(std::filesystem::path(MOEGEN_SOURCE_DIR) / "benchmarks/simulation/machines/xeon.json", machine);
+  const std::string in = requests(1, 1);
+  const auto refused = [&](const std::vector<std::string>& args, const std::filesystem::path& file) {
+    const std::string before = slurp(file);
+    const Result r = run(args);
+    EXPECT_EQ(r.status, 1) << args[0];
+    EXPECT_NE(r.err.find("which is read: give another file"), std::string::npos) << r.err;
+    EXPECT_EQ(slurp(file), before);
+  };
+  for (const char* name : {"tokenizer.json", "model.safetensors", "config.json"})
+    refused({"run-batch", "-m", model, "-i", in, "-o", model / name, "--no-resume"}, model / name);
+  refused({"run-batch", "-m", model, "-i", in, "-o", dir / "out", "--machine", machine, "--metrics", machine}, machine);
+  refused({"simulate", "-m", model, "--machine", machine, "--num-requests", "1", "--trace", machine}, machine);
+  refused({"simulate", "-m", model / "config.json", "--machine", machine, "--num-requests", "1", "--trace", model / "config.json"},
+          model / "config.json");
+  refused({"simulate", "-m", model, "--machine", machine, "--input", in, "--trace", in}, in);
+  EXPECT_EQ(run({"run-batch", "-m", model, "-i", in, "-o", model / "answers.jsonl"}).status, 0) << "any other name will do";
+}
+
 TEST_F(Process, AFullDiskBehindStdoutIsNoSuccess) {
   for (const char* args : {"generate -p x --max-tokens 2", "inspect"}) {
     EXPECT_NE(std::system(fmt::format("'{}' {} -m '{}' > /dev/full 2> /dev/null", MOEGEN_EXE, args, kDemo.string()).c_str()), 0) << args;

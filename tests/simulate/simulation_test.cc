@@ -266,6 +266,29 @@ TEST_F(SimulationTest, TheCpuGetsExpertsWhereThatIsFaster) {
   EXPECT_FALSE(choose(equal(16, 50, 12)).best.plan.gpu->cpu_experts.any());
 }
 
+TEST_F(SimulationTest, WhatFitsNeedsNoStorage) {
+  machine_.ssd.reset();
+  EXPECT_EQ(choose(ragged(10)).best.plan.weights.slots, 0);
+  in_ = budget(uint64_t{300} << 20);
+  const Workload workload = ragged(10);
+  EXPECT_ERROR(static_cast<void>(choose(workload)), ErrorCode::unsupported, "rate is not known");
+}
+
+TEST_F(SimulationTest, TheLeastMemoryThatIsNamedIsEnough) {
+  for (uint64_t memory : {uint64_t{1}, uint64_t{40} << 20}) {
+    in_ = budget(memory);
+    const Error error = error_of([&] { static_cast<void>(make_plan(in_)); });
+    const std::string text = error.what();
+    const size_t at = text.find(" bytes) are needed");
+    ASSERT_NE(at, std::string::npos) << text;
+    memory = std::stoull(text.substr(text.rfind('(', at) + 1));
+    in_ = budget(memory);
+    EXPECT_NO_THROW(static_cast<void>(make_plan(in_))) << text;
+    in_ = budget(memory - 1);
+    EXPECT_THROW(static_cast<void>(make_plan(in_)), Error) << text;
+  }
+}
+
 TEST_F(SimulationTest, TooLittleMemoryIsRefusedWithTheNumbers) {
   in_.host_memory = 50 << 20;
   const Workload workload = ragged(10);

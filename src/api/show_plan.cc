@@ -132,6 +132,8 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
     if (given && !machine.gpu)
       throw_error(ErrorCode::invalid_argument, "{} is for machines with a GPU, which {} has not", option, engine.machine_file.string());
   }
+  if (static_batches && engine.weight_memory)
+    throw_error(ErrorCode::invalid_argument, "--weight-memory is not for --policy static: the published system has all weights in DRAM");
   const EngineOptions usual;
   for (const auto& [given, option] :
        {std::pair(engine.device != usual.device, "--device"), std::pair(engine.cpu_path != usual.cpu_path, "--cpu-path"),

@@ -58,7 +58,7 @@ void FileReader::check_unchanged() const {
     throw_error(ErrorCode::io, "{}: now has {} bytes, it had {} when it was opened: it was changed while in use", path_.string(), st.st_size, size_);
   }
   if (st.st_mtim.tv_sec != changed_.tv_sec || st.st_mtim.tv_nsec != changed_.tv_nsec) {
-    throw_error(ErrorCode::io, "{}: was written to while in use", path_.string());
+    throw_error(ErrorCode::io, "{}: was written to while in use: its time of modification is not that of when it was opened", path_.string());
   }
 }
 

@@ -111,6 +111,8 @@ TEST_F(Process, ASimulationOfAMachineWithAGpu) {
   }
   EXPECT_NE(simulate("gpu.json", {}).err.find("--num-requests"), std::string::npos);
   EXPECT_EQ(simulate("gpu.json", {"--policy", "other", "--num-requests", "1"}).status, 2);
+  const Result limited = simulate("gpu.json", {"--policy", "static", "--weight-memory", "1GiB", "--num-requests", "1"});
+  EXPECT_NE(limited.err.find("--weight-memory is not for --policy static"), std::string::npos) << limited.err;
 }
 
 // Every machine and model of docs/simulation.md.

@@ -117,8 +117,43 @@ struct F8Weights {
   std::vector<float> values;
 };
 
+struct Product {
+  DType x_type;
+  int64_t m, n, k, first, step;
+};
+
 // To expand on the way is to multiply with the expanded weights, to the bit and on every path: however many rows there are, whatever
-// part of the columns, and from whichever row of the weights on.
+// part of the columns, and from whichever row of the weights on. `coded` has the fields of the weights, `values` what they are; `plain` may be null.
+void expect_product_of_expansion(const Kernels& fast, const Kernels* plain, void* scratch, const Product& p, const Gemm& coded,
+                                 const std::vector<float>& values, std::mt19937& rng) {
+  const Values expanded(p.x_type, values), x(p.x_type, static_cast<size_t>(p.m * p.k), rng);
+  std::vector<float> want(static_cast<size_t>(p.m * p.n)), have(want.size()), plain_have(want.size());
+  const auto into = [&](std::vector<float>& y, Gemm op) {
+    op.x = x.data();
+    op.x_dtype = p.x_type;
+    op.x_stride = op.k = p.k;
+    op.w_first = p.first;
+    op.w_step = p.step;
+    op.y = y.data();
+    op.y_stride = p.n;
+    op.scratch = scratch;
+    return op;
+  };
+  fast.gemm(into(want, {.w = expanded.data(), .w_dtype = p.x_type}), {0, p.m}, {0, p.n});
+  const auto any = [&](int64_t most) { return 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(most)); };
+  const int64_t row = any(p.m), col = any(p.n);
+  for (const Range r : {Range{0, row}, Range{row, p.m}}) {
+    for (const Range c : {Range{0, col}, Range{col, p.n}}) fast.gemm(into(have, coded), r, c);
+  }
+  ASSERT_EQ(std::memcmp(have.data(), want.data(), want.size() * sizeof(float)), 0)
+      << "m n k first group " << p.m << " " << p.n << " " << p.k << " " << p.first << " " << coded.w_group;
+  if (plain == nullptr) return;
+  plain->gemm(into(plain_have, coded), {0, p.m}, {0, p.n});
+  double largest = 0;
+  for (const float value : values) largest = std::max(largest, std::abs(static_cast<double>(value)));
+  for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(have[i], plain_have[i], 4 * kFloatEps * static_cast<double>(p.k + 4) * largest);
+}
+
 TEST_P(KernelsTest, GemmOfF8IsThatOfItsExpansion) {
   const auto any = [&](int64_t most) { return 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(most)); };
   for (int trial = 0; trial < 60; ++trial) {
@@ -127,38 +162,14 @@ TEST_P(KernelsTest, GemmOfF8IsThatOfItsExpansion) {
     const int64_t step = any(2);
     const bool rows_apart = trial % 4 == 3;
     const F8Weights w(first + n * step, k, rows_apart ? 1 : kF8Block, rows_apart ? k : kF8Block, rng);
-    const Values expanded(x_type, w.values);
-    const Values x(x_type, static_cast<size_t>(m * k), rng);
-    std::vector<float> want(static_cast<size_t>(m * n)), have(want.size()), plain_have(want.size());
-    Gemm op{.x = x.data(),
-            .x_dtype = x_type,
-            .x_stride = k,
-            .w = expanded.data(),
-            .w_dtype = x_type,
-            .w_first = first,
-            .w_step = step,
-            .y = want.data(),
-            .y_stride = n,
-            .k = k,
-            .scratch = gemm_scratch()};
-    fast().gemm(op, {0, m}, {0, n});
-    op.w = w.codes.data();
-    op.w_dtype = DType::f8_e4m3;
-    op.w_scales = w.scales.data();
-    op.w_group = rows_apart ? k : kF8Block;
-    op.w_block_rows = rows_apart ? 1 : kF8Block;
-    op.y = have.data();
-    const int64_t row = any(m), col = any(n);
-    for (const Range r : {Range{0, row}, Range{row, m}}) {
-      for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, r, c);
-    }
-    ASSERT_EQ(std::memcmp(have.data(), want.data(), want.size() * sizeof(float)), 0) << "m n k first " << m << " " << n << " " << k << " " << first;
-    if (trial % 5 != 1) continue;
-    op.y = plain_have.data();
-    plain().gemm(op, {0, m}, {0, n});
-    double largest = 0;
-    for (const float value : w.values) largest = std::max(largest, std::abs(static_cast<double>(value)));
-    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(have[i], plain_have[i], 4 * kFloatEps * static_cast<double>(k + 4) * largest);
+    expect_product_of_expansion(fast(), trial % 5 == 1 ? &plain() : nullptr, gemm_scratch(), {x_type, m, n, k, first, step},
+                                {.w = w.codes.data(),
+                                 .w_dtype = DType::f8_e4m3,
+                                 .w_scales = w.scales.data(),
+                                 .w_group = rows_apart ? k : kF8Block,
+                                 .w_block_rows = rows_apart ? 1 : kF8Block},
+                                w.values, rng);
+    if (HasFatalFailure()) return;
   }
 }
 
@@ -183,36 +194,9 @@ TEST_P(KernelsTest, GemmOfF4IsThatOfItsExpansion) {
     const int64_t m = any(trial % 3 == 0 ? 8 : trial % 3 == 1 ? 30 : 150), n = any(300), k = any(trial % 10 == 0 ? 280 : 22) * kF4Block;
     const int64_t first = any(40) - 1, step = any(2);
     const F4Weights w(first + n * step, k, rng);
-    const Values expanded(x_type, w.values);
-    const Values x(x_type, static_cast<size_t>(m * k), rng);
-    std::vector<float> want(static_cast<size_t>(m * n)), have(want.size()), plain_have(want.size());
-    Gemm op{.x = x.data(),
-            .x_dtype = x_type,
-            .x_stride = k,
-            .w = expanded.data(),
-            .w_dtype = x_type,
-            .w_first = first,
-            .w_step = step,
-            .y = want.data(),
-            .y_stride = n,
-            .k = k,
-            .scratch = gemm_scratch()};
-    fast().gemm(op, {0, m}, {0, n});
-    op.w = w.codes.data();
-    op.w_dtype = DType::f4;
-    op.w_scales = w.scales.data();
-    op.y = have.data();
-    const int64_t row = any(m), col = any(n);
-    for (const Range r : {Range{0, row}, Range{row, m}}) {
-      for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, r, c);
-    }
-    ASSERT_EQ(std::memcmp(have.data(), want.data(), want.size() * sizeof(float)), 0) << "m n k first " << m << " " << n << " " << k << " " << first;
-    if (trial % 5 != 1) continue;
-    op.y = plain_have.data();
-    plain().gemm(op, {0, m}, {0, n});
-    double largest = 0;
-    for (const float value : w.values) largest = std::max(largest, std::abs(static_cast<double>(value)));
-    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(have[i], plain_have[i], 4 * kFloatEps * static_cast<double>(k + 4) * largest);
+    expect_product_of_expansion(fast(), trial % 5 == 1 ? &plain() : nullptr, gemm_scratch(), {x_type, m, n, k, first, step},
+                                {.w = w.codes.data(), .w_dtype = DType::f4, .w_scales = w.scales.data()}, w.values, rng);
+    if (HasFatalFailure()) return;
   }
 }
 
@@ -251,40 +235,15 @@ TEST_P(KernelsTest, GemmOfCodesIsThatOfTheirExpansion) {
     const int64_t first = any(40) - 1, step = any(2);
     const DType scale_dtype = std::array{DType::bf16, DType::f16, DType::f32}[rng() % 3];
     const CodeWeights w(first + n * step, k, bits, group, rng() % 2 == 0, scale_dtype, rng);
-    const Values expanded(x_type, w.values);
-    const Values x(x_type, static_cast<size_t>(m * k), rng);
-    std::vector<float> want(static_cast<size_t>(m * n)), have(want.size()), plain_have(want.size());
-    Gemm op{.x = x.data(),
-            .x_dtype = x_type,
-            .x_stride = k,
-            .w = expanded.data(),
-            .w_dtype = x_type,
-            .w_first = first,
-            .w_step = step,
-            .y = want.data(),
-            .y_stride = n,
-            .k = k,
-            .scratch = gemm_scratch()};
-    fast().gemm(op, {0, m}, {0, n});
-    op.w = w.codes.data();
-    op.w_dtype = bits == 4 ? DType::i4 : DType::u8;
-    op.w_scales = w.scales.data();
-    op.w_scale_dtype = scale_dtype;
-    op.w_zeros = w.zeros.empty() ? nullptr : w.zeros.data();
-    op.w_group = group;
-    op.y = have.data();
-    const int64_t row = any(m), col = any(n);
-    for (const Range r : {Range{0, row}, Range{row, m}}) {
-      for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, r, c);
-    }
-    ASSERT_EQ(std::memcmp(have.data(), want.data(), want.size() * sizeof(float)), 0)
-        << "m n k first group bits " << m << " " << n << " " << k << " " << first << " " << group << " " << bits;
-    if (trial % 5 != 1) continue;
-    op.y = plain_have.data();
-    plain().gemm(op, {0, m}, {0, n});
-    double largest = 0;
-    for (const float value : w.values) largest = std::max(largest, std::abs(static_cast<double>(value)));
-    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(have[i], plain_have[i], 4 * kFloatEps * static_cast<double>(k + 4) * largest);
+    expect_product_of_expansion(fast(), trial % 5 == 1 ? &plain() : nullptr, gemm_scratch(), {x_type, m, n, k, first, step},
+                                {.w = w.codes.data(),
+                                 .w_dtype = bits == 4 ? DType::i4 : DType::u8,
+                                 .w_scales = w.scales.data(),
+                                 .w_scale_dtype = scale_dtype,
+                                 .w_zeros = w.zeros.empty() ? nullptr : w.zeros.data(),
+                                 .w_group = group},
+                                w.values, rng);
+    if (HasFatalFailure()) return;
   }
 }
 

@@ -261,8 +261,7 @@ std::unique_ptr<Sequence> Admission::make_sequence(const Admitted& admitted, con
   s->tokens.reserve(prompt.size() + room);
   s->tokens = prompt;
   s->prompt_len = static_cast<int64_t>(prompt.size());
-  if (model_.plan.device)
-    s->on_cpu = uniform(admitted.hash, kCpuShareStream, static_cast<uint64_t>(choice)) < model_.plan.device->cpu_attention_share;
+  if (model_.plan.device) s->on_cpu = uniform(admitted.hash, kCpuShareStream, static_cast<uint64_t>(choice)) < model_.plan.gpu->cpu_attention_share;
   if (admitted.grammar) {
     s->grammar = std::make_unique<GrammarState>(admitted.grammar);
     s->reasoning = ReasoningGate(admitted.reasoning[static_cast<size_t>(choice / admitted.choices_per_prompt)]);

@@ -116,7 +116,6 @@ void divide_device(const PlanInput& in, const DeviceBudget& device, bool stored,
     plan.sizes.cpu_expert_rows = 0;
     out.buffer_bytes = buffer_bytes(in, device, plan.sizes);
   }
-  out.cpu_attention_share = attention_share(in);
 }
 
 // The same for who asks where weights and KV are, and what passes will take.
@@ -125,7 +124,7 @@ GpuPlan gpu_plan_of(const PlanInput& in, const DeviceBudget& budget, const Plan&
   const WeightPlan& w = device.weights;
   const uint64_t ring = static_cast<uint64_t>(w.slots) * w.slot_bytes + device.stored_slot_bytes;
   GpuPlan out;
-  out.cpu_attention_share = device.cpu_attention_share;
+  out.cpu_attention_share = attention_share(in);
   if (plan.sizes.cpu_expert_rows > 0) out.cpu_experts = cpu_experts_of(in, budget, plan);
   out.device_weights = static_cast<double>(w.resident_bytes);
   out.host_weights = static_cast<double>(w.streamed_bytes);

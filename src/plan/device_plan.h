@@ -27,9 +27,8 @@ struct DeviceBudget {
 /// How device memory is divided, beside Plan::gpu. Plan::weights says which of the weights that do not stay on the device come from storage, for host
 /// memory does not hold them.
 struct DevicePlan {
-  WeightPlan weights;              ///< which stay in device memory, and the ring of slots for the others that are in host memory
-  double cpu_attention_share = 0;  ///< omega: of the sequences, whose generated tokens attend on the CPU
-  int64_t stage_slots = 0;         ///< pages of a layer that can be staged at a time, twice: while attention has some, others come
+  WeightPlan weights;       ///< which stay in device memory, and the ring of slots for the others that are in host memory
+  int64_t stage_slots = 0;  ///< pages of a layer that can be staged at a time, twice: while attention has some, others come
   size_t stage_slot_bytes = 0;
   uint64_t stored_slot_bytes = 0;  ///< of the slot for experts of Plan::weights, which come from storage; 0: there are none
   size_t buffer_bytes = 0;

@@ -133,6 +133,8 @@ struct Attention {
   int64_t num_keys = 0;
   float* carry = nullptr;    ///< [queries, kv_heads, heads] of attention_carry() floats; may be null where no query sees keys beyond the range
   int64_t carry_stride = 0;  ///< floats from one query to the next
+  /// The keys that the next call of this thread meets first, which are fetched while this one ends; or null. Changes no result.
+  const std::byte* next = nullptr;
 
   [[nodiscard]] int value_dim() const { return latent_dim > 0 ? latent_dim : value_width > 0 ? value_width : head_dim; }
 };

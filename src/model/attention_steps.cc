@@ -237,8 +237,14 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
   const int64_t begin = std::max(b.block_begin[first], wave.blocks.begin);
   const TensorView& sinks = c.weights.layers[layer].sinks;
   if (sinks) c.kernels.convert(sinks.data, sinks.dtype, b.sinks, DType::f32, a.num_heads);
-  // Query heads [head, head + count) of a block, all of one KV head or all those of some.
-  const auto run = [&](const QueryBlock& block, int head, int count, int worker) {
+  // What a generated token's attention to all heads reads first.
+  const auto first_read = [&](const QueryBlock& block) {
+    const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
+    const int32_t page = seq.page_table[c.kv.page_index(layer, first_seen(seq.first_position + block.first, a.window, a.chunk))];
+    return c.kv_pages + static_cast<size_t>(page) * c.kv.page_bytes + c.kv.head_offset(layer, 0);
+  };
+  // Query heads [head, head + count) of a block, all of one KV head or all those of some; `next`: what the thread reads after it, or null.
+  const auto run = [&](const QueryBlock& block, int head, int count, const std::byte* next, int worker) {
     const PassSequence& seq = pass.sequences[static_cast<size_t>(block.sequence)];
     const int64_t row = seq.first_row + block.first - wave.rows.begin;
     const int group = a.num_heads / a.num_kv_heads;
@@ -265,7 +271,8 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
                          .chunk = a.chunk,
                          .scale = a.scale,
                          .sinks = sinks ? b.sinks + head : nullptr,
-                         .scratch = scratch_of(c, worker)});
+                         .scratch = scratch_of(c, worker),
+                         .next = next});
   };
   // A generated token goes through all KV heads of a page as they lie there, unless threads would be left without work. All heads of latent
   // attention share their pages: few of them would turn each one again and again.
@@ -280,10 +287,15 @@ void attend(const StepContext& c, const Pass& pass, size_t layer, const Wave& wa
   const int latent_heads = few ? static_cast<int>(ceil_div(a.num_heads, 2 * c.pool.size())) : a.num_heads;
   const int together = a.is_latent() ? latent_heads : group * (few ? 1 : std::clamp(kAttentionRowsInFlight / group, 1, a.num_kv_heads));
   const int64_t parts = ceil_div(a.num_heads, together);
-  c.pool.parallel_for(blocks * parts, [&](int64_t i, int worker) {
-    const int first_head = static_cast<int>(i % parts) * together;
-    if (here(b.query_blocks[begin + i / parts]))
-      run(b.query_blocks[begin + i / parts], first_head, std::min(together, a.num_heads - first_head), worker);
+  // Some whole blocks at a time, so that a thread knows which comes next.
+  const int64_t at_a_time = parts > 1 ? 1 : std::clamp<int64_t>(blocks / (8 * c.pool.size()), 1, 16);
+  for_blocks(c, blocks * parts, at_a_time, [&](Range some, int worker) {
+    for (int64_t i = some.begin; i < some.end; ++i) {
+      const QueryBlock* block = b.query_blocks + begin + i / parts;
+      const int first_head = static_cast<int>(i % parts) * together;
+      const std::byte* next = i + 1 < some.end ? first_read(block[1]) : nullptr;
+      if (here(*block)) run(*block, first_head, std::min(together, a.num_heads - first_head), next, worker);
+    }
   });
 }
 

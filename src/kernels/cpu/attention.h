@@ -81,12 +81,14 @@ void attend_by_pages(const Attention& op) {
   for (int64_t first = begin / kPageTokens * kPageTokens; first <= last; first += kPageTokens) {
     for (int64_t g = 0; g < groups; ++g) {
       const auto kv_head = static_cast<int>(g / parts);
-      // The next KV head of the page, or the first of the next page; nothing that is already there is fetched again.
+      // The next KV head of the page, or the first of the next page, or of the next call; nothing that is already there is fetched again.
       const std::byte* next = nullptr;
       if (g % parts == 0 && kv_head + 1 < op.kv_heads) {
         next = kv_of(op, kv_head + 1, first);
       } else if (g % parts == 0 && first + kPageTokens <= last) {
         next = kv_of(op, 0, first + kPageTokens);
+      } else if (g % parts == 0) {
+        next = op.next;
       }
       attend_page_ahead(op, rows[g], kv_head, first, last + 1, next);
     }

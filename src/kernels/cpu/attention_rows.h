@@ -195,6 +195,12 @@ void attend_page(const Attention& op, AttentionRows<T, S>& rows, const PageParts
   if (d < dim) page_values<kRows, 1, false>(rows, page.values, tokens, dim, d, stride, shrink, ahead);
 }
 
+// Fetches a row of queries or outputs into L2.
+template <typename T>
+void fetch(const T* row, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + i, 0, 2);
+}
+
 // The range of positions whose keys are there.
 Range key_range(const Attention& op) {
   if (op.num_keys == 0) return {0, std::numeric_limits<int64_t>::max()};
@@ -228,6 +234,8 @@ Range begin_rows(const Attention& op, int kv_head, int64_t row, int64_t count, f
     const T* q = static_cast<const T*>(op.q) + query * op.q_stride + head * op.head_dim;
     rows.q[r] = Groups<T, S>::coefficients(q, op.head_dim, converted + r * q_room);
     rows.out[r] = static_cast<T*>(op.out) + query * op.out_stride + head * op.value_dim();
+    fetch(q, op.head_dim);  // neither is there while many rows go by
+    fetch(rows.out[r], op.value_dim());
     rows.end[r] = op.first_position + query + 1;
     rows.begin[r] = first_seen(rows.end[r] - 1, op.window, op.chunk);
     rows.top[r] = op.sinks != nullptr ? op.sinks[head] : kNone;

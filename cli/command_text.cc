@@ -6,6 +6,7 @@
 CommandText command_text(const CLI::App& app) {
   CommandText out{app.get_name(), app.get_description(), app.get_footer(), {}, {}};
   for (const CLI::Option* option : app.get_options({})) {
+    if (option->get_group().empty()) continue;  // it is there to be refused
     OptionText text{{}, "", option->get_description(), option->get_required()};
     for (const std::string& name : option->get_snames()) text.names.push_back("-" + name);
     for (const std::string& name : option->get_lnames()) text.names.push_back("--" + name);

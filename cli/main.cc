@@ -210,6 +210,8 @@ void add_plan_options(CLI::App& app, PlanOptions& o) {
 
 void add_simulate_options(CLI::App& app, PlanOptions& o) {
   app.get_option("--machine")->required();
+  for (const char* of_runs : {"--device", "--cpu-path", "--load-format", "--threads", "--cpu-expert-tokens"})
+    app.get_option(of_runs)->group("");  // not in the help: they are refused, since the machine file says what there is
   app.add_option("--policy", o.policy,
                  "planned: what moegen does; static: as the published MoE-Gen, padded batches that begin and end together, every expert copied in "
                  "every pass (machines with a GPU) [planned]")

@@ -119,8 +119,11 @@ void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
                 engine.workload.name.empty() ? "--input, --lengths, or --num-requests with its lengths"
                                              : "requests that can be answered; " + engine.workload.name + " has none");
   }
-  const PlanReport report{
-      model_name(engine.model), m.spec, *m.machine, m.machine_origin, engine.workload, *m.decision, what_would_change(m, engine.workload)};
+  std::vector<std::string> notes = what_would_change(m, engine.workload);
+  if (m.machine->gpu && !m.gpu)
+    notes.push_back(
+        fmt::format("{} has a GPU, which this plan leaves out: --device cuda, or moegen simulate for a machine that is not here", m.machine_origin));
+  const PlanReport report{model_name(engine.model), m.spec, *m.machine, m.machine_origin, engine.workload, *m.decision, notes};
   json ? report.print_json(out) : report.print(out);
 }
 

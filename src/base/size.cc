@@ -48,7 +48,8 @@ uint64_t parse(std::string_view text, double limit) {
 
 uint64_t parse_size(std::string_view text) { return parse(text, 0x1p63); }
 int64_t parse_count(std::string_view text) {
-  if (text.find('.') != std::string_view::npos) throw_error(ErrorCode::invalid_argument, "\"{}\" is no whole number", text);
+  if (text.empty() || text[0] < '0' || text[0] > '9' || text.find('.') != std::string_view::npos)
+    throw_error(ErrorCode::invalid_argument, "\"{}\" is no count: expected a whole number such as 4096 or 32k", text);
   return static_cast<int64_t>(parse(text, 0x1p53));
 }
 

@@ -39,7 +39,7 @@ std::string slowest_text(const JobStatus& s) {
 
 // Below ten seconds with two digits that count: "0.036s".
 std::string exact_duration(double seconds) {
-  if (seconds >= 9.95) return duration_text(seconds);
+  if (seconds < 1e-6 || seconds >= 9.95) return duration_text(seconds);
   int decimals = 1;
   for (double rest = seconds; rest < 0.995 && decimals < 6; rest *= 10) ++decimals;
   return fmt::format("{:.{}f}s", seconds, decimals);

@@ -160,13 +160,22 @@ JobCost simulate_static_batches(const Plan& plan, const CostOf& cost_of, const W
     job.generated_tokens += static_cast<int64_t>(load.logit_rows);
   };
   RequestLength longest;
-  for (const RequestLength& r : workload.requests)
+  int64_t all = 0;  // that the context holds
+  for (const RequestLength& r : workload.requests) {
+    if (r.prompt_tokens >= plan.max_model_len) continue;
     longest = {std::max(longest.prompt_tokens, r.prompt_tokens), std::max(longest.output_tokens, r.output_tokens)};
+    ++all;
+  }
+  longest.output_tokens = static_cast<int32_t>(std::min<int64_t>(longest.output_tokens, plan.max_model_len - longest.prompt_tokens));
+  const int64_t failed = std::ssize(workload.requests) - all;
+  if (all == 0) {
+    job.failed = failed;
+    return job;
+  }
   const int64_t pages = ceil_div<int64_t>(int64_t{longest.prompt_tokens} + longest.output_tokens, plan.sizes.page_tokens) * plan.kv.num_groups();
   const auto batch = std::min<int64_t>(plan.kv_pages / pages, plan.sizes.sequences);
   if (batch == 0)
     throw_error(ErrorCode::out_of_memory, "the KV pages hold no request of {} + {} tokens", longest.prompt_tokens, longest.output_tokens);
-  const auto all = static_cast<int64_t>(workload.requests.size());
   const auto prompt = static_cast<double>(longest.prompt_tokens);
   const auto run_batch = [&](int64_t in_batch) {
     job.most_sequences = std::max(job.most_sequences, in_batch);
@@ -187,6 +196,7 @@ JobCost simulate_static_batches(const Plan& plan, const CostOf& cost_of, const W
     left = all % batch;
   }
   for (; left > 0 && goes_on; left -= batch) run_batch(std::min(batch, left));
+  job.failed = failed;
   return job;
 }
 

@@ -113,6 +113,15 @@ TEST_F(Process, ASimulationOfAMachineWithAGpu) {
   EXPECT_EQ(simulate("gpu.json", {"--policy", "other", "--num-requests", "1"}).status, 2);
   const Result limited = simulate("gpu.json", {"--policy", "static", "--weight-memory", "1GiB", "--num-requests", "1"});
   EXPECT_NE(limited.err.find("--weight-memory is not for --policy static"), std::string::npos) << limited.err;
+  std::ofstream(dir / "lengths.csv") << "prompt_tokens,output_tokens\n10,10\n1000000,10\n20,1000000\n";
+  for (const char* policy : {"planned", "static"}) {
+    const auto some = job({"--lengths", dir / "lengths.csv", "--policy", policy});
+    EXPECT_EQ(some["job"]["failed"], 1) << policy << ": the context does not hold the second";
+  }
+  EXPECT_NE(
+      run({"plan", "-m", kDemo, "--machine", dir / "gpu.json", "--num-requests", "1"}).out.find("gpu.json has a GPU, which this plan leaves out"),
+      std::string::npos);
+  EXPECT_EQ(run({"simulate", "--help"}).out.find("--threads"), std::string::npos) << "what is refused";
 }
 
 // Every machine and model of docs/simulation.md.

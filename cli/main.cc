@@ -1,4 +1,7 @@
+#include <fcntl.h>
+
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -263,6 +266,7 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
 }
 
 int run_batch(const EngineOptions& engine_options, moegen::BatchOptions o) {
+  std::signal(SIGPIPE, SIG_IGN);  // a job does not end because nobody reads what it says
   refuse_overwriting({{"-o", o.output},
                       {"--error-file", o.error_file},
                       {"--metrics", o.metrics_file},
@@ -379,7 +383,15 @@ void give_reserve_back() {
 
 }  // namespace
 
+// What a file is opened as must not take the place of stdin, stdout or stderr where one of these is closed.
+static void prepare_descriptors() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF && ::open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) != fd) std::abort();
+  }
+}
+
 int main(int argc, char** argv) {
+  prepare_descriptors();
   reserve = std::malloc(1 << 20);
   if (reserve == nullptr) return out_of_memory();
   std::set_new_handler(give_reserve_back);

@@ -58,6 +58,7 @@ struct Chat {
   std::string documents;
   std::string template_kwargs;
   std::string chat_template;  ///< in place of the checkpoint's, or the name of one of those
+  std::string now;            ///< what a template takes for the time, "2027-11-30T23:05:59"; empty: the clock
   bool add_generation_prompt = true;
   bool continue_final_message = false;
   bool parse_tool_calls = true;     ///< false, as for tool_choice "none": calls stay in the text

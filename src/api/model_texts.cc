@@ -35,6 +35,7 @@ ChatRequest chat_request(const Chat& chat) {
   r.add_generation_prompt = chat.add_generation_prompt;
   r.continue_final_message = chat.continue_final_message;
   r.fit_contents = true;
+  if (!chat.now.empty()) r.now = chat.now;
   if (!chat.chat_template.empty()) r.chat_template = chat.chat_template;
   return r;
 }

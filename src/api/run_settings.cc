@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "api/gpu_setup.h"
 #include "api/model.h"
@@ -21,6 +22,18 @@ std::string text_setting(const fs::path& path) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) return "none";
   return key_text(make_key('f', 0, read_text_file(path, kMaxTextBytes)));
+}
+
+// Of all templates in a folder; "none" where there is none.
+std::string templates_setting(const fs::path& folder) {
+  std::error_code ignored;
+  std::set<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().extension() == ".jinja") files.insert(entry.path());
+  }
+  std::string text;
+  for (const fs::path& file : files) text += file.filename().string() + " " + text_setting(file) + "\n";
+  return files.empty() ? "none" : key_text(make_key('f', 0, text));
 }
 
 // Of files that are too large to be read for this: names, shapes and places of all tensors, and what stands in the middle of some of each file,
@@ -57,6 +70,8 @@ RunSettings run_settings(const EngineOptions& options) {
   out.emplace_back("generation_config.json", options.use_generation_config ? text_setting(options.model / "generation_config.json") : "not used");
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"})
     out.emplace_back(name, options.skip_tokenizer_init ? "not used" : text_setting(options.model / name));
+  const std::string more = options.skip_tokenizer_init ? "none" : templates_setting(options.model / "additional_chat_templates");
+  if (more != "none") out.emplace_back("additional_chat_templates", more);  // journals of former versions do not have it
   out.emplace_back("--dtype", std::string(name_of(act)));
   out.emplace_back("--kv-dtype", std::string(name_of(choose_kv_dtype(options, act, spec))));
   const bool on_cpu = computes_on_cpu(options);

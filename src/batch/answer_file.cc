@@ -70,12 +70,12 @@ void AnswerFile::claim(std::optional<bool> resume) {
   }
 }
 
-void AnswerFile::read_lines(const Look& look, std::string_view begins) {
+void AnswerFile::read_lines(const Look& look, std::string_view begins, size_t max_line_bytes) {
   if (!regular_) return;
   const int copy = ::open(name_.c_str(), O_RDONLY | O_CLOEXEC);
   if (copy < 0) fail("cannot read", errno);
   const std::atomic<bool> never{false};
-  LineReader reader(descriptor_source(copy, name_, never), std::numeric_limits<size_t>::max());
+  LineReader reader(descriptor_source(copy, name_, never), max_line_bytes);
   int64_t kept = 0;
   int64_t unknown = 0;
   Line line;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,7 +34,8 @@ class AnswerFile {
   void claim(std::optional<bool> resume);
   /// Gives the complete lines that are there to `look`, which says whether it knows what the line is. Throws Error: the file is not what it
   /// should be if no line is known, or if it ends in half a line that does not begin as `begins` (or with zeros, as a power cut leaves).
-  void read_lines(const Look& look, std::string_view begins = "");
+  /// Of a line longer than `max_line_bytes` it gives the start.
+  void read_lines(const Look& look, std::string_view begins = "", size_t max_line_bytes = std::numeric_limits<size_t>::max());
   /// Makes the file ready: empty, or if `keep` with the lines that were read, without a torn last one. Throws Error.
   void start(bool keep);
   /// Before start(true): leaves out the lines for which `drop`. The others go to a new file that takes the name at once, so that a crash

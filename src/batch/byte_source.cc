@@ -22,6 +22,14 @@ using namespace std::string_view_literals;
 constexpr size_t kChunkBytes = size_t{128} << 10;
 constexpr std::string_view kGzip = "\x1f\x8b"sv;
 constexpr std::string_view kZstd = "\x28\xb5\x2f\xfd"sv;
+constexpr std::pair<std::string_view, std::string_view> kOthers[] = {
+    {"\xfd"
+     "7zX"sv,
+     "xz is not read here: xz -dc FILE | moegen run-batch -i - .."sv},
+    {"BZh"sv, "bzip2 is not read here: bzip2 -dc FILE | moegen run-batch -i - .."sv},
+    {"PK\x03\x04"sv, "a zip archive is not read here: unzip -p FILE | moegen run-batch -i - .."sv},
+    {"PAR1"sv, "Parquet is not read here: docs/requests.md has a line that makes JSON lines of it"sv},
+};
 
 class DescriptorSource : public ByteSource {
  public:
@@ -41,7 +49,7 @@ class DescriptorSource : public ByteSource {
     }
     return 0;
   }
-  [[nodiscard]] bool ready() const override { return wait(20); }
+  [[nodiscard]] bool ready() const override { return wait(0); }
 
  private:
   // A regular file is always ready.
@@ -168,6 +176,9 @@ std::unique_ptr<ByteSource> decompressed(std::unique_ptr<ByteSource> source, con
     have += got;
   }
   start.resize(have);
+  for (const auto& [magic, advice] : kOthers) {
+    if (start.starts_with(magic)) throw_error(ErrorCode::invalid_argument, "{}: {}", name, advice);
+  }
   const bool gzip = start.starts_with(kGzip);
   const bool zstd = start.starts_with(kZstd);
   source = std::make_unique<PrefixedSource>(std::move(start), std::move(source));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "batch/refusal.h"
 #include "batch/request_line.h"
 
@@ -23,6 +24,7 @@ std::string name_of(const std::string& custom_id, int64_t number) {
 }
 
 std::string custom_id_of(const Line& line) {
+  if (line.too_long) return custom_id_at_start(line).value_or("");
   try {
     return RequestLine(line).custom_id().value_or("");
   } catch (const Refusal&) {
@@ -52,7 +54,11 @@ void FormerRuns::read(AnswerFile& file) {
 }
 
 void FormerRuns::check_settings(const Journal& journal) const {
-  if (!journal.last_run() || options_.changed == "keep") return;
+  if (options_.changed == "keep") return;
+  if (!journal.last_run()) {
+    if (options_.progress != "none") log_line("{}: no record of how its answers were made: settings are not compared", options_.output);
+    return;
+  }
   const std::string difference = settings_difference(journal.last_run()->settings, options_.settings);
   if (difference.empty()) return;
   throw_error(ErrorCode::invalid_argument,
@@ -107,6 +113,7 @@ bool FormerRuns::drops(std::string_view line) const {
 
 std::string FormerRuns::text() const {
   std::string out = fmt::format("{} answers stay", kept_);
+  if (waiting_ > 0) out += fmt::format(", {} waited for their turn", waiting_);
   if (retried_ > 0) out += fmt::format(", {} failed ones are asked again", retried_);
   if (changed_ > 0) out += fmt::format(", {} to requests that have changed are made again", changed_);
   if (unchecked_ > 0) out += fmt::format("; the journal does not have {} of them: taken as they are", unchecked_);

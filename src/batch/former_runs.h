@@ -21,7 +21,9 @@ class FormerRuns {
   /// The answers of a file of answers.
   void read(AnswerFile& file);
   /// Whether there are answers, of whatever kind.
-  [[nodiscard]] bool any() const { return kept_ + retried_ > 0; }
+  [[nodiscard]] bool any() const { return kept_ + retried_ + waiting_ > 0; }
+  /// So many answers more waited for their turn.
+  void add_waiting(int64_t count) { waiting_ += count; }
   /// Throws Error(invalid_argument) naming every setting that was another one when the last run began.
   void check_settings(const Journal& journal) const;
   /// Throws Error(invalid_argument) where failed requests of the last run are in a file that is not `errors` (null: none is given).
@@ -42,6 +44,7 @@ class FormerRuns {
   Ledger& ledger_;
   int64_t kept_ = 0;
   int64_t retried_ = 0;
+  int64_t waiting_ = 0;
   int64_t changed_ = 0;    // are answered again
   int64_t unchecked_ = 0;  // of kept_: the journal does not know them
 };

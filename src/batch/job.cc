@@ -1,6 +1,7 @@
 #include "batch/job.h"
 
 #include <fcntl.h>
+#include <fmt/chrono.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -66,6 +67,7 @@ void Job::claim_prometheus() const {
   const std::string name = "--prometheus " + options_.prometheus_file;
   struct stat there {};
   if (::stat(options_.prometheus_file.c_str(), &there) == 0) {
+    if (!S_ISREG(there.st_mode)) throw_error(ErrorCode::invalid_argument, "{}: is no regular file, which would be replaced", name);
     if (is_same_file(there, input_stat_)) throw_error(ErrorCode::invalid_argument, "{} and the input {} are the same file", name, input_name_);
     for (const AnswerFile* file : opened_) file->refuse_same(there, name);
   }
@@ -80,8 +82,10 @@ void Job::open_outputs() {
   if (output_->regular()) {
     journal_ = std::make_unique<Journal>(options_.output);
     refuse_others(journal_->file());
+    if (!keeps()) journal_->refuse_strangers();
     journal_->file().claim(false);
     opened_.push_back(&journal_->file());
+    held_.emplace(std::filesystem::canonical(options_.output).string() + ".waiting");
   }
   struct stat trace {};
   if (options_.trace_file.empty() || ::stat(options_.trace_file.c_str(), &trace) != 0) return;
@@ -112,6 +116,7 @@ void Job::look_back() {
   }
   former_->read(*output_);
   if (errors_) former_->read(*errors_);
+  if (held_) former_->add_waiting(held_->count());
   if (metrics_) metrics_->read_lines([](std::string_view) { return true; });
   if (!former_->any() || !journal_) return;
   former_->check_settings(*journal_);
@@ -159,11 +164,15 @@ void Job::start(const std::string& model_name, uint64_t answer_memory) {
   if (metrics_) metrics_->start(keeps());
   const bool begins = !former_ || !former_->any();
   if (begins && !options_.limit) checked_input_ = identity_text(input_stat_);
+  now_ = fmt::format("{:%Y-%m-%dT%H:%M:%S}", fmt::localtime(std::chrono::system_clock::to_time_t(Clock::wall())));
+  if (!begins && journal_ && journal_->last_run() && !journal_->last_run()->now.empty()) now_ = journal_->last_run()->now;
   const std::string errors = journal_ && errors_ && errors_->regular() ? journal_->relative_to_journal(errors_->name()) : "";
-  if (journal_) journal_->start(!begins, {options_.settings, version_line(), checked_input_, errors});
+  if (journal_) journal_->start(!begins, {options_.settings, version_line(), checked_input_, now_, errors});
+  if (held_ && !keeps()) {
+    held_->remove();
+    held_.emplace(std::filesystem::canonical(options_.output).string() + ".waiting");
+  }
   if (options_.ordered) waiting_ = std::make_unique<WaitingAnswers>(folder_of(options_.output), std::min<uint64_t>(share, WaitingAnswers::kMaxBytes));
-  input_ = std::make_unique<LineReader>(decompressed(std::move(source_), input_name_),
-                                        std::min<uint64_t>(share / kParsedBytes, LineReader::kMaxLineBytes));
   start_time_ = Clock::now();
   sync_time_ = start_time_;
   report_ = std::make_unique<ProgressReport>(ProgressReport::Options{.style = progress_style(options_.progress),
@@ -173,6 +182,10 @@ void Job::start(const std::string& model_name, uint64_t answer_memory) {
                                                                      .info = info_,
                                                                      .activity = activity_,
                                                                      .prometheus_file = options_.prometheus_file});
+  report_->at(Step::reading);  // a pipe may be silent
+  input_ = std::make_unique<LineReader>(decompressed(std::move(source_), input_name_),
+                                        std::min<uint64_t>(share / kParsedBytes, LineReader::kMaxLineBytes));
+  report_->at(Step::engine);
 }
 
 void Job::describe(const EngineInfo& info, std::function<Activity()> activity) {
@@ -208,9 +221,20 @@ bool Job::read_line(Line& line) {
     if (!stopping_) throw;
   }
   if (stopping_) ended_ = false;
+  if (ended_) check_whole();
   if (stopping_ || ended_) return false;
   ++lines_taken_;
   return true;
+}
+
+// A file that became shorter while it was read has lost requests.
+void Job::check_whole() const {
+  struct stat now {};
+  if (!S_ISREG(input_stat_.st_mode) || ::stat(options_.input.c_str(), &now) != 0 || !is_same_file(now, input_stat_)) return;
+  if (now.st_size < input_stat_.st_size) {
+    throw_error(ErrorCode::io, "{}: was cut off while it was read, from {} to {} bytes: put it right, and --resume answers the rest", input_name_,
+                input_stat_.st_size, now.st_size);
+  }
 }
 
 std::optional<Request> Job::take(const Line& line) {
@@ -224,6 +248,7 @@ std::optional<Request> Job::take(const Line& line) {
   Place place;
   place.line = line.number;
   if (request) place.custom_id = request->custom_id();
+  if (line.too_long) place.custom_id = custom_id_at_start(line);
   const Ledger::Place entry = ledger_->enter(place.custom_id.value_or(""), line);
   if (former_) former_->check_line(entry, line, input_name_);
   const uint64_t repeated = request && request->named_by_place() ? ledger_->count_text(line.text) : 0;
@@ -237,11 +262,22 @@ std::optional<Request> Job::take(const Line& line) {
   place.turn = turns_given_++;
   try {
     if (refusal) throw *refusal;
+    if (held_ && !entry.duplicate) {
+      std::optional<AnswerText> held = held_->take(place.key, options_.changed == "keep" ? 0 : place.request);
+      if (held && !(held->failed && options_.retry_failed)) {
+        held->request = place.request;
+        answer(place, std::move(*held));
+        return std::nullopt;
+      }
+    }
     if (entry.duplicate) refuse("duplicate_custom_id", "custom_id", "an earlier line has the same custom_id");
     ParsedRequest parsed = request->parse(models_);
     // A seed comes from the id: of a line that has only its place that is its text, and how often that came before.
     if (request->named_by_place()) parsed.request.id = answer_id(make_key('l', repeated, line.text));
     while (pending_.contains(parsed.request.id)) parsed.request.id += '\'';
+    for (Prompt& prompt : parsed.request.prompts) {
+      if (auto* chat = std::get_if<Chat>(&prompt)) chat->now = now_;
+    }
     pending_.emplace(parsed.request.id, Pending{std::move(place), std::move(parsed.answer)});
     return std::move(parsed.request);
   } catch (const Refusal& refused) {
@@ -302,7 +338,7 @@ void Job::pass(const Progress& progress) {
   update_status();
   if (metrics_) {
     status_.memory = resident_memory();
-    metrics_->append(pass_metrics(status_));
+    add_metrics(pass_metrics(status_));
   }
   if (Clock::now() - sync_time_ >= kSyncInterval) sync();
 }
@@ -323,6 +359,37 @@ void Job::update_status() {
   report_->update(status_);
 }
 
+// They are no reason to stop a job; that they cannot be written is said once.
+void Job::add_metrics(const std::string& line) {
+  if (metrics_failed_) return;
+  try {
+    metrics_->append(line);
+  } catch (const Error& e) {
+    metrics_failed_ = true;
+    log_line("{}; the job goes on without metrics", e.what());
+  }
+}
+
+// Answers in order are not lost because an earlier one is missing.
+void Job::keep_waiting() {
+  if (!held_ || !waiting_ || waiting_->empty()) return;
+  held_->save(*waiting_);
+}
+
+void Job::fail() {
+  if (!report_) return;
+  try {
+    keep_waiting();
+  } catch (const Error& e) {
+    log_line("{}", e.what());
+  }
+  status_.seconds = Clock::seconds_since(start_time_);
+  status_.total = report_->total();
+  status_.memory = resident_memory();
+  report_->finish(status_, false);
+  if (metrics_) add_metrics(summary_metrics(status_, info_, false));
+}
+
 int Job::finish(bool finished) {
   const bool complete = finished && ended_;
   MOEGEN_CHECK(!complete || (pending_.empty() && (!waiting_ || waiting_->empty())));
@@ -330,9 +397,10 @@ int Job::finish(bool finished) {
   status_.total = report_->total();
   status_.memory = resident_memory();
   report_->finish(status_, complete);  // before the last words
-  if (metrics_) metrics_->append(summary_metrics(status_, info_, complete));
   sync();
-  if (metrics_) metrics_->flush();
+  if (complete && held_) held_->remove();
+  if (!complete) keep_waiting();
+  if (metrics_) add_metrics(summary_metrics(status_, info_, complete));
   if (options_.progress != "none") {
     for (const std::string& line : summary_lines(status_, info_, complete, output_->name())) log_line("{}", line);
   }

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "batch/answer_file.h"
 #include "batch/former_runs.h"
+#include "batch/held_answers.h"
 #include "batch/journal.h"
 #include "batch/ledger.h"
 #include "batch/line_reader.h"
@@ -45,6 +46,8 @@ class Job : public RequestSource, public CompletionSink {
   void pass(const Progress& progress) override;
   /// Flushes everything and says how it went. `finished`: what Engine::run returned. Returns the exit status.
   int finish(bool finished);
+  /// The job stops for an error: says so to those who watch it.
+  void fail();
   /// next() gives nothing more. Any thread, or a signal handler.
   void stop() noexcept { stopping_ = true; }
 
@@ -66,10 +69,13 @@ class Job : public RequestSource, public CompletionSink {
   void check_input();
   [[nodiscard]] bool keeps() const { return options_.resume.value_or(false); }
   bool read_line(Line& line);
+  void check_whole() const;
   std::optional<Request> take(const Line& line);
   void answer(const Place& place, AnswerText text);
   void write(const AnswerText& text);
   void sync();
+  void keep_waiting();
+  void add_metrics(const std::string& line);
   void count_error(const Place& place, const std::string& code);
   void update_status();
   void claim_prometheus() const;
@@ -91,9 +97,12 @@ class Job : public RequestSource, public CompletionSink {
   std::vector<std::string> models_;
   std::optional<Ledger> ledger_;                      // from the end of the constructor on
   std::optional<FormerRuns> former_;                  // on resume
+  std::string now_;                                   // what templates take for the time: the same in all runs of a job
   std::string checked_input_;                         // identity of an input of which every line was found to be as it was; else empty
   std::unordered_map<std::string, Pending> pending_;  // in the engine, by custom_id
+  std::optional<HeldAnswers> held_;                   // where the output is a regular file
   std::unique_ptr<WaitingAnswers> waiting_;           // null: answers go out as they come
+  bool metrics_failed_ = false;
   int64_t turns_given_ = 0;
   int64_t lines_taken_ = 0;
   int64_t requests_given_ = 0;

@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <filesystem>
+#include <fstream>
 #include <utility>
 
 #include "base/error.h"
@@ -19,6 +20,7 @@ using Json = nlohmann::ordered_json;
 constexpr int kVersion = 1;
 constexpr std::string_view kRun = "run ";
 constexpr std::string_view kAnswer = "answer ";
+constexpr size_t kMaxLineBytes = size_t{1} << 20;
 constexpr size_t kCrcDigits = 8;
 constexpr size_t kKeyDigits = 32;
 constexpr size_t kRequestDigits = 16;
@@ -32,6 +34,7 @@ std::optional<JournalRecord> read_run(std::string_view text) {
     JournalRun run{.settings = {},
                    .version = json.at("moegen").get<std::string>(),
                    .input = json.at("input").get<std::string>(),
+                   .now = json.value("now", ""),
                    .errors = json.value("errors", "")};
     for (const auto& [name, value] : json.at("settings").items()) run.settings.emplace_back(name, value.get<std::string>());
     return run;
@@ -78,7 +81,7 @@ std::string journal_line(const JournalRecord& record) {
     const auto& run = std::get<JournalRun>(record);
     Json settings = Json::object();
     for (const auto& [name, value] : run.settings) settings[name] = value;
-    Json json = {{"journal", kVersion}, {"moegen", run.version}, {"input", run.input}};
+    Json json = {{"journal", kVersion}, {"moegen", run.version}, {"input", run.input}, {"now", run.now}};
     if (!run.errors.empty()) json["errors"] = run.errors;
     json["settings"] = std::move(settings);
     text = std::string(kRun) + json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -109,19 +112,34 @@ std::string settings_difference(const RunSettings& before, const RunSettings& no
 
 Journal::Journal(const std::string& output) : file_(journal_path(output)) {}
 
+void Journal::refuse_strangers() const {
+  const std::string& path = file_.name();
+  std::error_code ignored;
+  if (std::filesystem::is_symlink(path, ignored)) throw_error(ErrorCode::invalid_argument, "{}: is a link: a journal is a file of its own", path);
+  std::ifstream in(path, std::ios::binary);
+  std::string start(kCrcDigits + 1, '\0');
+  in.read(start.data(), static_cast<std::streamsize>(start.size()));
+  start.resize(static_cast<size_t>(in.gcount()));
+  const bool torn = start.size() <= kCrcDigits || start[0] == '\0';  // by a crash
+  if (!torn && (start.find_first_not_of("0123456789abcdef") != kCrcDigits || start[kCrcDigits] != ' '))
+    throw_error(ErrorCode::invalid_argument, "{}: is no journal of moegen's, which would take its place: give it another name", path);
+}
+
 void Journal::read(Ledger& ledger) {
   int64_t damaged = 0;
-  file_.read_lines([&](std::string_view line) {
-    const std::optional<JournalRecord> record = read_journal_line(line);
-    if (!record) {
-      ++damaged;
-    } else if (const auto* answer = std::get_if<JournalAnswer>(&*record)) {
-      ledger.set_request(answer->key, answer->request);
-    } else {
-      last_run_ = std::get<JournalRun>(*record);
-    }
-    return true;
-  });
+  file_.read_lines(
+      [&](std::string_view line) {
+        const std::optional<JournalRecord> record = read_journal_line(line);
+        if (!record) {
+          ++damaged;
+        } else if (const auto* answer = std::get_if<JournalAnswer>(&*record)) {
+          ledger.set_request(answer->key, answer->request);
+        } else {
+          last_run_ = std::get<JournalRun>(*record);
+        }
+        return true;
+      },
+      "", kMaxLineBytes);
   if (damaged > 0) log_line("{}: {} damaged lines: what their answers answer is not checked", file_.name(), damaged);
 }
 

@@ -19,6 +19,7 @@ struct JournalRun {
   RunSettings settings;
   std::string version;  ///< of moegen
   std::string input;    ///< size and time of change of a file whose lines were found to be those answered before; empty: not known
+  std::string now;      ///< what templates take for the time
   std::string errors;   ///< file of the failed requests, seen from the journal's folder; empty: none
 };
 /// An answer is about to be written.
@@ -45,6 +46,8 @@ class Journal {
   /// Opens or makes `output` + ".journal", beside the file itself where `output` is a link. Throws Error(io).
   explicit Journal(const std::string& output);
 
+  /// Throws Error(invalid_argument) where the file is somebody else's, which is not to be emptied.
+  void refuse_strangers() const;
   /// Enters into the ledger what is there. Damaged lines are passed over, and counted for the person who resumes.
   void read(Ledger& ledger);
   /// Of the last run that is there.

@@ -1,6 +1,7 @@
 #include "batch/key_table.h"
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 namespace moegen {
@@ -8,6 +9,23 @@ namespace {
 
 constexpr uint64_t kSlotsInMemory = 1 << 15;
 constexpr const char* kPurpose = "the custom_ids of the input";
+
+// Of this process alone: who writes the input must not know which keys share a slot.
+uint64_t secret() {
+  static const uint64_t drawn = [] {
+    std::random_device device;
+    return uint64_t{device()} << 32 | device();
+  }();
+  return drawn;
+}
+
+// The last steps of SplitMix64, which mix all bits.
+uint64_t slot_hash(const Key& key) {
+  uint64_t x = key.low ^ secret();
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
+  return x ^ (x >> 31);
+}
 
 }  // namespace
 
@@ -34,7 +52,7 @@ void KeyTable::write(uint64_t index, const Slot& slot) {
 }
 
 KeyTable::Found KeyTable::slot_of(const Key& key) const {
-  for (uint64_t index = key.low & (num_slots_ - 1);; index = (index + 1) & (num_slots_ - 1)) {
+  for (uint64_t index = slot_hash(key) & (num_slots_ - 1);; index = (index + 1) & (num_slots_ - 1)) {
     const Slot slot = read(index);
     if (slot.entry.empty() || slot.key == key) return {index, slot.entry};
   }

@@ -130,7 +130,9 @@ void ProgressReport::keep_prometheus(const JobStatus& status, JobState state) {
 }
 
 void ProgressReport::run() {
-  if (const auto counted = count_lines()) total_ = *counted;
+  std::thread counting([this] {  // which may take minutes
+    if (const auto counted = count_lines()) total_ = *counted;
+  });
   const bool bar = options_.style == ProgressStyle::bar;
   const auto interval = bar ? std::min(kBarInterval, options_.interval) : options_.interval;
   auto prometheus_due = Clock::now() + options_.interval;
@@ -160,6 +162,8 @@ void ProgressReport::run() {
     }
     lock.lock();
   }
+  lock.unlock();
+  counting.join();
   if (bar) std::fputs("\r\x1b[K", stderr);
 }
 

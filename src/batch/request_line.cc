@@ -60,10 +60,50 @@ Endpoint read_envelope(const Json& line) {
 
 }  // namespace
 
+std::optional<std::string> custom_id_at_start(const Line& line) {
+  class Finder : public nlohmann::json_sax<Json> {
+   public:
+    std::string id;
+    bool found = false;
+    bool null() override { return other(); }
+    bool boolean(bool) override { return other(); }
+    bool number_integer(number_integer_t) override { return other(); }
+    bool number_unsigned(number_unsigned_t) override { return other(); }
+    bool number_float(number_float_t, const string_t&) override { return other(); }
+    bool binary(binary_t&) override { return other(); }
+    bool string(string_t& text) override {
+      if (!next_) return true;
+      id = text;
+      found = true;
+      return false;
+    }
+    bool start_object(size_t) override { return other() && ++depth_ < kLimits.max_depth; }
+    bool start_array(size_t) override { return other() && ++depth_ < kLimits.max_depth; }
+    bool end_object() override { return end(); }
+    bool end_array() override { return end(); }
+    bool key(string_t& name) override {
+      next_ = depth_ == 1 && name == "custom_id";
+      return true;
+    }
+    bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+
+   private:
+    bool other() { return !next_; }
+    bool end() {
+      --depth_;
+      return true;
+    }
+    bool next_ = false;
+    size_t depth_ = 0;
+  } finder;
+  static_cast<void>(Json::sax_parse(line.text.begin(), line.text.end(), &finder));
+  return finder.found && !finder.id.empty() ? std::optional(finder.id) : std::nullopt;
+}
+
 RequestLine::RequestLine(const Line& line) : text_(line.text) {
   const std::string where = fmt::format("line {}", line.number);
   if (line.too_long)
-    unreadable(fmt::format("{}: longer than the {} bytes that a line may have in this run: --host-memory decides", where, line.text.size()));
+    unreadable(fmt::format("{}: longer than the {} bytes that a line may have in this run: --host-memory decides", where, line.limit));
   try {
     line_ = parse_json(text_, where, kLimits);
   } catch (const Error& error) {

@@ -30,6 +30,9 @@ struct ParsedRequest {
   AnswerPlan answer;
 };
 
+/// The custom_id in the start of a line that is too long; empty: there is none as far as that goes.
+std::optional<std::string> custom_id_at_start(const Line& line);
+
 /// A line of a batch file, read in two steps because a line whose custom_id is known to be answered needs no second one.
 /// Also a plain one, which is the body itself: {"prompt": ..} or {"messages": ..}, with a custom_id or without.
 class RequestLine {

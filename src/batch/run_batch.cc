@@ -20,7 +20,12 @@ int BatchJob::run(Engine& engine) {
   });
   impl_->describe(engine.info(), [&engine] { return engine.activity(); });
   impl_->start(engine.info().model_name, engine.info().answer_memory);
-  return impl_->finish(engine.run(*impl_, *impl_));
+  try {
+    return impl_->finish(engine.run(*impl_, *impl_));
+  } catch (...) {
+    impl_->fail();
+    throw;
+  }
 }
 
 }  // namespace moegen

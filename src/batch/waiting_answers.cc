@@ -19,8 +19,14 @@ void WaitingAnswers::put(int64_t turn, AnswerText answer) {
 }
 
 std::optional<AnswerText> WaitingAnswers::take_next() {
+  if (entries_.empty() || entries_.begin()->first != next_turn_) return std::nullopt;
+  ++next_turn_;
+  return take_first();
+}
+
+std::optional<AnswerText> WaitingAnswers::take_first() {
   const auto first = entries_.begin();
-  if (first == entries_.end() || first->first != next_turn_) return std::nullopt;
+  if (first == entries_.end()) return std::nullopt;
   Entry& entry = first->second;
   if (entry.offset >= 0) {
     fetch(entry);
@@ -29,7 +35,6 @@ std::optional<AnswerText> WaitingAnswers::take_next() {
   }
   AnswerText answer = std::move(entry.answer);
   entries_.erase(first);
-  ++next_turn_;
   return answer;
 }
 

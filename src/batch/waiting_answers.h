@@ -21,7 +21,7 @@ struct AnswerText {
 
 /// Answers that were ready before an earlier one, for outputs in the order of the input. Keeps up to `max_bytes` of them in
 /// memory and puts the rest into an unnamed file in `folder`, so that one long answer does not hold all others in memory;
-/// there remain about 130 bytes for each. A crash loses what waits, and --resume runs it again.
+/// there remain about 130 bytes for each. A crash loses what waits, and --resume runs it again; of an interrupted run HeldAnswers keep it.
 class WaitingAnswers {
  public:
   static constexpr size_t kMaxBytes = size_t{64} << 20;
@@ -32,6 +32,8 @@ class WaitingAnswers {
   void put(int64_t turn, AnswerText answer);
   /// The answer whose turn it is, counted from 0, if it is there. Throws Error(io).
   std::optional<AnswerText> take_next();
+  /// The first of those that are there, whose turn may not have come. Throws Error(io).
+  std::optional<AnswerText> take_first();
   [[nodiscard]] bool empty() const { return entries_.empty(); }
 
  private:

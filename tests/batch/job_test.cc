@@ -252,5 +252,109 @@ TEST(Job, IdsDependOnTheLineAlone) {
   EXPECT_EQ(first, ids(request_text("b") + "\nx\n\n" + request_text("a") + "\nx\n"));
 }
 
+TEST(Job, PrometheusReplacesNothingElse) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  options.input = scratch.path("x.prom.tmp");
+  options.prometheus_file = scratch.path("x.prom");
+  write_file(options.input, input_of(2));
+  EXPECT_EQ(run_job(options), 0);
+  EXPECT_EQ(read_file(options.input), input_of(2));
+  EXPECT_THAT(read_file(options.prometheus_file), HasSubstr("moegen_job_finished 1"));
+  options.output = scratch.path("other");
+  options.prometheus_file = scratch.path("pipe");
+  ASSERT_EQ(::mkfifo(options.prometheus_file.c_str(), 0600), 0);
+  EXPECT_THAT(error_of(options), HasSubstr("no regular file"));
+}
+
+TEST(Job, MetricsThatCannotBeWrittenStopNoJob) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  write_file(options.input, input_of(3));
+  options.metrics_file = "/dev/full";
+  EXPECT_EQ(run_job(options), 0);
+  EXPECT_EQ(read_lines(options.output).size(), 3U);
+}
+
+TEST(Job, AnErrorEndsWhatWatchesTheJobToo) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  write_file(options.input, input_of(3));
+  options.prometheus_file = scratch.path("x.prom");
+  options.metrics_file = scratch.path("metrics");
+  Job job(options);
+  job.start("the-model");
+  job.fail();
+  EXPECT_THAT(read_file(options.prometheus_file), HasSubstr("moegen_job_running 0"));
+  EXPECT_THAT(read_file(options.metrics_file), HasSubstr("\"summary\""));
+}
+
+TEST(Job, AnInputThatIsCutOffWhileItIsReadIsNoWholeOne) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  write_file(options.input, input_of(20'000));
+  try {
+    run_job(options, 1, -1, [&](const Request&) { std::filesystem::resize_file(options.input, 1000); });
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("was cut off while it was read"));
+  }
+}
+
+// What is too long depends on the memory of a run; which request a line is does not.
+TEST(Job, ALineThatIsTooLongIsTheSameInEveryRun) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  options.resume = true;
+  const std::string prompt(300'000, 'x');
+  write_file(options.input, request_text("long", R"({"prompt":")" + prompt + R"("})") + "\n" + R"({"prompt":")" + prompt + R"("})" + "\n" +
+                                request_text("a") + "\n");
+  for (const uint64_t memory : {uint64_t{4} << 20, uint64_t{8} << 20, uint64_t{16} << 20}) {
+    Job job(options);
+    job.start("the-model", memory);
+    while (auto request = job.next()) job.done(scripted_completion(*request));
+    EXPECT_EQ(job.finish(true), 0);
+    const std::vector<Json> lines = read_lines(options.output);
+    ASSERT_EQ(lines.size(), 3U) << memory;
+    EXPECT_EQ(lines[0]["custom_id"], "long");
+    EXPECT_EQ(lines[0]["error"]["code"], "invalid_json_line");
+  }
+}
+
+TEST(Job, OthersFormatsAreNamedAndNotTakenForLines) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  write_file(options.input, std::string("\xfd"
+                                        "7zXZ\0 and so on",
+                                        16));
+  EXPECT_THAT(error_of(options), HasSubstr("xz -dc"));
+}
+
+// One long answer at the head of ordered ones: an interruption loses none of those behind it.
+TEST(Job, OrderedAnswersThatWaitSurviveAnInterruption) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  options.ordered = true;
+  options.resume = true;
+  write_file(options.input, input_of(12));
+  const std::string waiting = options.output + ".waiting";
+  EXPECT_EQ(run_job(options, 12, 5), 130);
+  EXPECT_EQ(read_file(options.output), "") << "the first is missing";
+  EXPECT_TRUE(std::filesystem::exists(waiting));
+  std::vector<std::string> asked;
+  const auto look = [&](const Request& request) { asked.push_back(request.id); };
+  EXPECT_EQ(run_job(options, 12, 3, look), 130) << "again, before all of them had their turn";
+  EXPECT_EQ(asked.size(), 7U);
+  asked.clear();
+  const std::string before = read_file(waiting);
+  write_file(waiting, before.substr(0, before.size() - 20));  // torn: that one is asked again
+  EXPECT_EQ(run_job(options, 12, -1, look), 0);
+  EXPECT_EQ(asked.size(), 5U);
+  EXPECT_FALSE(std::filesystem::exists(waiting));
+  const std::vector<Json> lines = read_lines(options.output);
+  ASSERT_EQ(lines.size(), 12U);
+  for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i]["custom_id"], fmt::format("r{}", i));
+}
+
 }  // namespace
 }  // namespace moegen::testing

@@ -10,7 +10,11 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const JournalRun kRun{.settings = {{"--seed", "0"}, {"weights", "a \"name\"\n"}}, .version = "moegen 1", .input = "10 bytes", .errors = ""};
+const JournalRun kRun{.settings = {{"--seed", "0"}, {"weights", "a \"name\"\n"}},
+                      .version = "moegen 1",
+                      .input = "10 bytes",
+                      .now = "2027-11-30T23:05:59",
+                      .errors = ""};
 const JournalAnswer kAnswer{.key = {0x0123456789abcdefU, 0xfedcba9876543210U}, .request = 0x42};
 
 std::string_view without_end(const std::string& line) { return std::string_view(line).substr(0, line.size() - 1); }
@@ -18,11 +22,13 @@ std::string_view without_end(const std::string& line) { return std::string_view(
 // The bytes that docs/reliability.md describes.
 TEST(Journal, LinesAreThoseOfTheDocument) {
   EXPECT_EQ(journal_line(kAnswer), "33e01314 answer 0123456789abcdeffedcba9876543210 0000000000000042\n");
-  EXPECT_THAT(journal_line(kRun),
-              HasSubstr(R"( run {"journal":1,"moegen":"moegen 1","input":"10 bytes","settings":{"--seed":"0","weights":"a \"name\"\n"}})"));
+  EXPECT_THAT(
+      journal_line(kRun),
+      HasSubstr(
+          R"( run {"journal":1,"moegen":"moegen 1","input":"10 bytes","now":"2027-11-30T23:05:59","settings":{"--seed":"0","weights":"a \"name\"\n"}})"));
   JournalRun apart = kRun;
   apart.errors = "../e.jsonl";
-  EXPECT_THAT(journal_line(apart), HasSubstr(R"(,"input":"10 bytes","errors":"../e.jsonl","settings":{)"));
+  EXPECT_THAT(journal_line(apart), HasSubstr(R"(,"now":"2027-11-30T23:05:59","errors":"../e.jsonl","settings":{)"));
 }
 
 TEST(Journal, WhatIsWrittenIsRead) {
@@ -35,6 +41,7 @@ TEST(Journal, WhatIsWrittenIsRead) {
   EXPECT_EQ(std::get<JournalRun>(*run).settings, kRun.settings);
   EXPECT_EQ(std::get<JournalRun>(*run).version, kRun.version);
   EXPECT_EQ(std::get<JournalRun>(*run).input, kRun.input);
+  EXPECT_EQ(std::get<JournalRun>(*run).now, kRun.now);
   JournalRun apart = kRun;
   apart.errors = "../e.jsonl";
   EXPECT_EQ(std::get<JournalRun>(*read_journal_line(without_end(journal_line(apart)))).errors, apart.errors);

@@ -162,5 +162,30 @@ TEST(LineReader, AQuietPipeEndsWhenStopped) {
   ::close(ends[1]);
 }
 
+// While sequences run, nobody waits for the rest of a line.
+TEST(LineReader, IsReadyForWholeLinesOnly) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const std::atomic<bool> never{false};
+  LineReader reader(descriptor_source(ends[0], "a pipe", never), 100);
+  const auto put = [&](const std::string& text) { ASSERT_EQ(::write(ends[1], text.data(), text.size()), static_cast<ssize_t>(text.size())); };
+  EXPECT_FALSE(reader.ready());
+  put("{\"half\":");
+  EXPECT_FALSE(reader.ready());
+  put("1}\n{\"next");
+  EXPECT_TRUE(reader.ready());
+  Line line;
+  ASSERT_TRUE(reader.next(line));
+  EXPECT_EQ(line.text, "{\"half\":1}");
+  EXPECT_FALSE(reader.ready());
+  put(std::string(200, 'x'));
+  EXPECT_TRUE(reader.ready()) << "too long, whatever follows";
+  ::close(ends[1]);
+  ASSERT_TRUE(reader.next(line));
+  EXPECT_TRUE(line.too_long);
+  EXPECT_TRUE(reader.ready()) << "the end";
+  EXPECT_FALSE(reader.next(line));
+}
+
 }  // namespace
 }  // namespace moegen::testing

@@ -376,5 +376,41 @@ TEST(PlainLines, AreRequestsOfTheirPlace) {
   EXPECT_THAT(error_of(options), HasSubstr("line 1 (\"line-1\")")) << "another request stands there now";
 }
 
+// A template that prints the date renders the same prompts on the next day.
+TEST_F(Resume, TemplatesSeeTheTimeAtWhichTheJobBegan) {
+  const std::string chat = R"({"messages":[{"role":"user","content":"x"}]})";
+  std::set<std::string> times;
+  const auto look = [&](const Request& request) { times.insert(std::get<Chat>(request.prompts[0]).now); };
+  options.output = scratch.path("chats");
+  options.resume = std::nullopt;
+  write_file(options.input, request_text("a", chat, "/v1/chat/completions") + "\n");
+  EXPECT_EQ(run_job(options, 1, -1, look), 0);
+  ASSERT_EQ(times.size(), 1U);
+  EXPECT_EQ(times.begin()->size(), std::string("2027-11-30T23:05:59").size());
+  // As if it had begun at another time.
+  std::string journal = read_file(options.output + ".journal");
+  const std::string run = journal.substr(9, journal.find('\n') - 9);
+  std::string other = run;
+  other.replace(other.find(*times.begin()), times.begin()->size(), "2001-02-03T04:05:06");
+  write_file(options.output + ".journal", seal(other) + journal.substr(journal.find('\n') + 1));
+  write_file(options.input, request_text("a", chat, "/v1/chat/completions") + "\n" + request_text("b", chat, "/v1/chat/completions") + "\n");
+  times.clear();
+  options.resume = true;
+  EXPECT_EQ(run_job(options, 1, -1, look), 0);
+  EXPECT_EQ(times, std::set<std::string>{"2001-02-03T04:05:06"});
+}
+
+TEST_F(Resume, AFileThatIsNoJournalIsLeftAlone) {
+  options.output = scratch.path("new");
+  options.resume = std::nullopt;
+  write_file(options.output + ".journal", "dear diary\n");
+  EXPECT_THAT(error_of(options), HasSubstr("is no journal of moegen's"));
+  EXPECT_EQ(read_file(options.output + ".journal"), "dear diary\n");
+  std::filesystem::remove(options.output + ".journal");
+  write_file(scratch.path("target"), "");
+  std::filesystem::create_symlink(scratch.path("target"), options.output + ".journal");
+  EXPECT_THAT(error_of(options), HasSubstr("is a link"));
+}
+
 }  // namespace
 }  // namespace moegen::testing

@@ -100,6 +100,33 @@ TEST_F(Process, ATraceThatCannotBeWrittenIsAWarningAtTheEnd) {
   EXPECT_EQ(std::count(answers.begin(), answers.end(), '\n'), 3);
 }
 
+TEST_F(Process, AReaderOfItsWordsThatGoesAwayEndsNoJob) {
+  const std::string job =
+      fmt::format("'{}' run-batch -m '{}' -i '{}' --skip-tokenizer-init --no-resume -o ", MOEGEN_EXE, kDemo.string(), requests(3, 2));
+  const std::string out = (dir / "out").string();
+  ASSERT_EQ(std::system(fmt::format("({} '{}' 2>&1; echo $? > '{}') | true", job, out, (dir / "status").string()).c_str()), 0);
+  EXPECT_EQ(slurp(dir / "status"), "0\n");
+  EXPECT_EQ(answers(out).size(), 3U);
+  // Nor does a file become stdin, stdout or stderr where these are closed.
+  ASSERT_EQ(std::system(fmt::format("{} '{}' 0>&- 1>&- 2>&-", job, out).c_str()), 0);
+  EXPECT_EQ(answers(out).size(), 3U);
+  const std::string text = slurp(out);
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3) << text;
+}
+
+TEST_F(Process, NamesThatATerminalWouldObeyAreNotPrintedAsTheyAre) {
+  std::ofstream(dir / "in.jsonl") << R"({"custom_id":"\u001b]0;owned\u0007","method":"POST","url":"/v1/completions","body":{"prompt":[1],"n":-1}})"
+                                  << "\n";
+  const Result r = run({"run-batch", "-m", kDemo, "-i", dir / "in.jsonl", "-o", dir / "out", "--skip-tokenizer-init"});
+  EXPECT_EQ(r.status, 0) << r.err;
+  EXPECT_NE(r.err.find("?]0;owned?"), std::string::npos) << r.err;
+  std::filesystem::create_directory(dir / "model");
+  std::ofstream(dir / "model" / "config.json") << R"({"architectures":["\u001b[2J"],"model_type":"\u001b[2J"})";
+  const Result bad = run({"generate", "-m", dir / "model", "-p", "x"});
+  EXPECT_EQ(bad.status, 1);
+  EXPECT_EQ(bad.err.find('\x1b'), std::string::npos) << bad.err;
+}
+
 // A file system of its own, that is full soon.
 TEST_F(Process, AJobOnAFullDiskStopsAndIsResumed) {
   const std::filesystem::path disk = dir / "disk";
@@ -172,6 +199,20 @@ TEST_F(Process, AnotherModelIsNoticedOnResume) {
   EXPECT_NE(other.err.find("weights: was 1 files"), std::string::npos) << other.err;
   EXPECT_EQ(other.err.find("config.json"), std::string::npos) << other.err;
   EXPECT_EQ(resume({"--changed", "keep"}).status, 0);
+}
+
+TEST_F(Process, AFurtherTemplateThatChangesIsNoticedOnResume) {
+  const std::filesystem::path model = dir / "model";
+  std::filesystem::copy(kDemo, model);
+  std::filesystem::create_directory(model / "additional_chat_templates");
+  std::ofstream(model / "additional_chat_templates" / "tool_use.jinja") << "one";
+  const std::vector<std::string> args{"run-batch", "-m", model, "-i", requests(2, 2), "-o", dir / "out", "--resume"};
+  ASSERT_EQ(run(args).status, 0);
+  EXPECT_EQ(run(args).status, 0);
+  std::ofstream(model / "additional_chat_templates" / "tool_use.jinja") << "two";
+  const Result r = run(args);
+  EXPECT_EQ(r.status, 1);
+  EXPECT_NE(r.err.find("additional_chat_templates"), std::string::npos) << r.err;
 }
 
 // Whatever cannot be had when it starts: it says so, and touches nothing.

@@ -39,7 +39,7 @@ void fuzz_one(std::string_view input) {
   if (!input.ends_with('\n') && !file.empty()) file.pop_back();  // torn
   folder.write("out", "");
   folder.write("out.journal", file);
-  const JournalRun run{.settings = {{"--seed", "0"}}, .version = "1", .input = "i", .errors = ""};
+  const JournalRun run{.settings = {{"--seed", "0"}}, .version = "1", .input = "i", .now = "", .errors = ""};
   Ledger ledger(folder.dir());
   Journal journal((folder.dir() / "out").string());
   journal.read(ledger);

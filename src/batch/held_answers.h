@@ -1,0 +1,48 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/key.h"
+#include "batch/waiting_answers.h"
+
+namespace moegen {
+
+/// Answers that waited for their turn when a run with ordered answers was interrupted: a file beside the output, from which the next run takes
+/// them. Those that the output has by now mean nothing. In memory there are about 100 bytes of each.
+class HeldAnswers {
+ public:
+  /// Reads `file`, if it is there; damaged lines are passed over. Throws Error(io).
+  explicit HeldAnswers(std::string file);
+  HeldAnswers(const HeldAnswers&) = delete;
+  HeldAnswers& operator=(const HeldAnswers&) = delete;
+  ~HeldAnswers();
+
+  [[nodiscard]] int64_t count() const { return static_cast<int64_t>(entries_.size()); }
+  /// The answer to a line, which it then has no more; `request` is its request_hash, 0: whatever it was. Throws Error(io).
+  std::optional<AnswerText> take(const Key& key, uint64_t request);
+  /// Writes what is left, and all of `waiting`, to the file in one step. Throws Error(io).
+  void save(WaitingAnswers& waiting);
+  /// The file is not needed any more.
+  void remove() const;
+
+ private:
+  struct Entry {
+    off_t offset = 0;  // of the answer in the file
+    size_t bytes = 0;
+    uint64_t request = 0;
+    bool failed = false;
+  };
+  [[nodiscard]] AnswerText fetch(const Key& key, const Entry& entry) const;
+
+  std::string file_;
+  int fd_ = -1;
+  std::map<std::pair<uint64_t, uint64_t>, Entry> entries_;  // by Key
+};
+
+}  // namespace moegen

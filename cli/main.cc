@@ -280,7 +280,12 @@ int run_batch(const EngineOptions& engine_options, moegen::BatchOptions o) {
   planned.measure_from = uint64_t{4} << 30;  // smaller models are soon done
   planned.counter = std::make_shared<moegen::PromptCounter>(engine_options);
   planned.workload = job.workload(moegen::model_name(engine_options.model), planned.counter.get());
-  if (o.progress != "none") planned.ready = print_start;
+  if (o.progress != "none") {
+    planned.ready = print_start;
+    planned.loading = [](uint64_t bytes, uint64_t all) {
+      std::fprintf(stderr, "loading weights: %.1f of %.1f GB\n", 1e-9 * static_cast<double>(bytes), 1e-9 * static_cast<double>(all));
+    };
+  }
   moegen::Engine engine(planned);
   return job.run(engine);
 }

@@ -80,6 +80,7 @@ struct EngineOptions {
   Workload workload;                             ///< that sizes are chosen for; empty: none is known
   bool use_generation_config = true;             ///< defaults of generation_config.json
   std::function<void(const EngineInfo&)> ready;  ///< called when all is decided, before weights are read; may be empty
+  std::function<void(uint64_t bytes, uint64_t all)> loading;  ///< called every ten seconds while weights are read, on any thread; may be empty
 };
 
 }  // namespace moegen

@@ -194,7 +194,7 @@ LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
   if (!options.trace_file.empty()) trace.emplace(options.trace_file);
   if (checkpoint) {
     check_orders(binding, *checkpoint, pool);
-    store.emplace(binding, *checkpoint, pool, left_out(*this));
+    store.emplace(binding, *checkpoint, pool, left_out(*this), options.loading);
   } else {
     store.emplace(binding.table, dummy_dtype(spec), pool);
   }

@@ -8,12 +8,14 @@
 #include <mutex>
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "checkpoint/arrange.h"
 
 namespace moegen {
 namespace {
 
 constexpr uint64_t kAlignment = 64;
+constexpr std::chrono::seconds kTellInterval{10};
 constexpr uint64_t kPieceBytes = 16 << 20;  // of one read: large enough for the device's full rate
 
 TensorView view_of(const TensorSpec& spec, const void* data, DType dtype) {
@@ -203,7 +205,8 @@ std::vector<TensorView> WeightStore::planned_views(const std::vector<TensorSpec>
   return views;
 }
 
-WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out)
+WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out,
+                         const Loading& loading)
     : memory_(kept_bytes(binding, left_out), "weights") {
   std::byte* at = memory_.data();
   std::vector<Piece> pieces;
@@ -232,11 +235,18 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
   }
   std::mutex mutex;
   std::exception_ptr failure;  // of one piece; tasks of the pool must not throw
+  uint64_t done = 0;
+  auto told = Clock::now();
   pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int) {
     const Piece& piece = pieces[static_cast<size_t>(i)];
     try {
       const uint64_t bytes = std::min(kPieceBytes, piece.tensor->bytes - piece.offset);
       checkpoint.files()[piece.tensor->file_idx].read(piece.tensor->offset + piece.offset, piece.to, bytes);
+      const std::lock_guard lock(mutex);
+      done += bytes;
+      if (!loading || Clock::now() - told < kTellInterval) return;
+      told = Clock::now();
+      loading(done, memory_.size());
     } catch (...) {
       const std::lock_guard lock(mutex);
       failure = std::current_exception();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -23,8 +24,13 @@ class WeightStore {
   static std::vector<TensorView> planned_views(const Binding& binding);
   static std::vector<TensorView> planned_views(const std::vector<TensorSpec>& table, DType dtype);
 
-  /// Reads the tensors of a binding that fits, but for those that `left_out`, beside the table, says (empty: all). Throws Error(io).
-  WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out = {});
+  /// How much of all has been read.
+  using Loading = std::function<void(uint64_t bytes, uint64_t all)>;
+
+  /// Reads the tensors of a binding that fits, but for those that `left_out`, beside the table, says (empty: all). Throws Error(io). Calls `loading`,
+  /// if any, every ten seconds, on any thread.
+  WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out = {},
+              const Loading& loading = {});
   /// Random weights of the right shapes (`--load-format dummy`): norms 1, the rest normal with deviation 0.02. What is `quantised` is so,
   /// the rest in `dtype`.
   WeightStore(const std::vector<TensorSpec>& table, DType dtype, ThreadPool& pool);

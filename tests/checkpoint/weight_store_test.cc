@@ -2,11 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <numeric>
 #include <set>
 
+#include "base/clock.h"
 #include "spec/families.h"
 #include "tests/checkpoint/table_writer.h"
 #include "tests/spec/configs.h"
@@ -96,6 +99,42 @@ TEST(WeightStore, AFileCutOffBehindItsHeaderIsAnError) {
   std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1);
   ThreadPool pool(2);
   EXPECT_ERROR(WeightStore(binding, checkpoint, pool), ErrorCode::io, "model.safetensors");
+}
+
+// Whoever looks finds it eleven seconds later.
+class HurriedClock : public Clock::Source {
+ public:
+  HurriedClock() { Clock::replace(this); }
+  HurriedClock(const HurriedClock&) = delete;
+  HurriedClock& operator=(const HurriedClock&) = delete;
+  ~HurriedClock() override { Clock::replace(nullptr); }
+  [[nodiscard]] Clock::time_point now() const override { return begin_ + std::chrono::seconds(11 * looks_++); }
+  [[nodiscard]] Clock::WallTime wall() const override { return {}; }
+
+ private:
+  Clock::time_point begin_ = std::chrono::steady_clock::now();
+  mutable std::atomic<int> looks_{0};
+};
+
+TEST(WeightStore, SaysHowFarItIs) {
+  const TempDir dir;
+  dir.write("config.json", llama_config().dump());
+  const ModelSpec spec = load_spec(dir.path());
+  SafetensorsWriter w;
+  for (const TensorSpec& t : tensor_table(spec)) w.add(t.name, DType::f32, t.shape);
+  dir.write("model.safetensors", w.file());
+  const Checkpoint checkpoint = Checkpoint::open(dir.path());
+  const Binding binding = bind(spec, checkpoint);
+  ThreadPool pool(2);
+  const HurriedClock clock;
+  std::vector<uint64_t> said;
+  const WeightStore store(binding, checkpoint, pool, {}, [&](uint64_t bytes, uint64_t all) {
+    EXPECT_EQ(all, WeightStore::bytes_needed(binding));
+    said.push_back(bytes);
+  });
+  EXPECT_EQ(said.size(), binding.table.size());
+  EXPECT_TRUE(std::is_sorted(said.begin(), said.end()));
+  EXPECT_LE(said.back(), WeightStore::bytes_needed(binding));
 }
 
 TEST(DummyWeights, DoNotDependOnTheNumberOfThreads) {

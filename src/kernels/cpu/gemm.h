@@ -12,7 +12,8 @@
 // An output is one chain of multiply-adds along k, in order, whatever is computed beside it, so that no lanes are ever added: lanes are
 // rows of one operand, and the other operand's elements are broadcast. As a rule columns lie in lanes, so that any count of rows computes no more
 // than it needs: the weights of few rows are turned on their way from DRAM, a block of them while the one before is multiplied, those of
-// more a stretch at a time, once for all. Where pairs are multiplied, many rows of x are packed into lanes and stay while the weights go by.
+// more a stretch at a time, once for all. Where pairs are multiplied, many rows of x are packed into lanes and stay while the weights go by; what is
+// left behind whole panels of them is few rows again.
 namespace moegen {
 namespace {
 
@@ -24,9 +25,12 @@ void gemm_of(const Gemm& op, Range rows, Range cols) {
   using Scalar = std::conditional_t<kPairs, bf16, float>;
   auto& scratch = *static_cast<GemmScratch*>(op.scratch);
   constexpr int64_t kRows = kPairs ? kPanelRows : kBlockRows;
-  for (int64_t row = rows.begin; row < rows.end; row += kRows) {
-    const Range block{row, std::min(rows.end, row + kRows)};
+  Range block{rows.begin, rows.begin};
+  for (; block.begin < rows.end; block.begin = block.end) {
+    block.end = std::min(rows.end, block.begin + kRows);
     const bool many = block.size() > kSomeRows;
+    // Rows that would leave many lanes of the last panel idle are a block of their own.
+    if (const int64_t rest = block.size() % kPanel; std::is_same_v<Row, const bf16*> && kPairs && many && rest <= kMostApart) block.end -= rest;
     const int64_t width = many ? kBlockCols : kStreamedCols;
     for (int64_t col = cols.begin; col < cols.end; col += width) {
       const Range part{col, std::min(cols.end, col + width)};

@@ -9,8 +9,6 @@
 namespace moegen {
 namespace {
 
-constexpr int64_t kPanel = 16;  // rows side by side; a cache line for each step along k
-
 // Panels of a tile that has as many columns and stays in registers.
 constexpr int kManyPanels = std::clamp<int>(Simd::kGemmSums / kManyCols / (kPanel / kW), 1, 4);
 

@@ -16,6 +16,8 @@ namespace {
 
 constexpr int64_t kSomeRows = kGemmStreamedRows;
 constexpr int64_t kBlockRows = kGemmBlockRows;
+constexpr int64_t kPanel = 16;       // rows side by side in lanes; a cache line for each step along k
+constexpr int64_t kMostApart = 10;   // rows behind whole panels for which turning weights is cheaper than idle lanes
 constexpr int64_t kPanelRows = 128;  // packed for lanes or tiles at a time
 constexpr int64_t kBlockCols = kGemmBlockCols;
 constexpr int64_t kStreamedCols = kGemmStreamedCols;

@@ -34,8 +34,19 @@ std::string record(const AnswerText& answer) {
 HeldAnswers::HeldAnswers(std::string file) : file_(std::move(file)), fd_(::open(file_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) {
   if (fd_ < 0 && errno == ENOENT) return;
   if (fd_ < 0) throw_error(ErrorCode::io, "{}: cannot read: {}", file_, std::strerror(errno));
+  try {
+    read();
+  } catch (...) {
+    ::close(fd_);
+    throw;
+  }
+}
+
+void HeldAnswers::read() {
+  const int copy = ::fcntl(fd_, F_DUPFD_CLOEXEC, 3);
+  if (copy < 0) throw_error(ErrorCode::io, "{}: cannot read: {}", file_, std::strerror(errno));
   const std::atomic<bool> never{false};
-  LineReader reader(descriptor_source(::fcntl(fd_, F_DUPFD_CLOEXEC, 3), file_, never), std::numeric_limits<size_t>::max());
+  LineReader reader(descriptor_source(copy, file_, never), std::numeric_limits<size_t>::max());
   bool empty = true;
   for (Line line; reader.next(line); empty = false) {
     const std::string_view text = line.text;

@@ -38,6 +38,7 @@ class HeldAnswers {
     uint64_t request = 0;
     bool failed = false;
   };
+  void read();
   [[nodiscard]] AnswerText fetch(const Key& key, const Entry& entry) const;
 
   std::string file_;

@@ -8,27 +8,22 @@
 #include <cstring>
 
 namespace moegen {
-namespace {
-
-// A bijection of 64 bits in which every input bit moves about half of the output bits (xor-shift and odd multipliers).
-uint64_t mix(uint64_t x) {
+uint64_t mix_bits(uint64_t x) {
   x = (x ^ (x >> 31)) * 0x9fb21c651e98df25U;
   x = (x ^ (x >> 29)) * 0xd6e8feb86659fd93U;
   return x ^ (x >> 32);
 }
 
-}  // namespace
-
 Key make_key(char kind, uint64_t occurrence, std::string_view text) {
-  uint64_t a = mix(static_cast<unsigned char>(kind) + (occurrence << 8));
-  uint64_t b = mix(a + text.size());
+  uint64_t a = mix_bits(static_cast<unsigned char>(kind) + (occurrence << 8));
+  uint64_t b = mix_bits(a + text.size());
   for (size_t at = 0; at < text.size(); at += 8) {
     uint64_t word = 0;  // little-endian, as every machine this runs on
     std::memcpy(&word, text.data() + at, std::min<size_t>(8, text.size() - at));
-    a = mix(a ^ word);
-    b = mix(std::rotl(b, 23) + word * 0xa0761d6478bd642fU);
+    a = mix_bits(a ^ word);
+    b = mix_bits(std::rotl(b, 23) + word * 0xa0761d6478bd642fU);
   }
-  return {mix(a + std::rotl(b, 32)), mix(b ^ a)};
+  return {mix_bits(a + std::rotl(b, 32)), mix_bits(b ^ a)};
 }
 
 std::string key_text(const Key& key) { return fmt::format("{:016x}{:016x}", key.high, key.low); }

@@ -7,6 +7,9 @@
 
 namespace moegen {
 
+/// A bijection of 64 bits in which every input bit moves about half of the output bits (xor-shift and odd multipliers).
+uint64_t mix_bits(uint64_t x);
+
 /// What something is recognised by, an input line, its answer, a file: a 128-bit hash, the same on every run and machine. Strong
 /// enough against chance (10^9 lines collide with probability 10^-20), not against someone who constructs collisions.
 struct Key {

@@ -2,19 +2,19 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <charconv>
-#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "base/error.h"
 #include "batch/journal.h"
 #include "batch/line_reader.h"
+#include "batch/new_file.h"
 
 namespace moegen {
 namespace {
@@ -31,28 +31,21 @@ std::string record(const AnswerText& answer) {
 
 }  // namespace
 
-HeldAnswers::HeldAnswers(std::string file) : file_(std::move(file)), fd_(::open(file_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) {
-  if (fd_ < 0 && errno == ENOENT) return;
-  if (fd_ < 0) throw_error(ErrorCode::io, "{}: cannot read: {}", file_, std::strerror(errno));
-  try {
-    read();
-  } catch (...) {
-    ::close(fd_);
-    throw;
-  }
-}
-
-void HeldAnswers::read() {
-  const int copy = ::fcntl(fd_, F_DUPFD_CLOEXEC, 3);
-  if (copy < 0) throw_error(ErrorCode::io, "{}: cannot read: {}", file_, std::strerror(errno));
+HeldAnswers::HeldAnswers(std::string file) : file_(std::move(file)) {
+  std::error_code ignored;
+  if (std::filesystem::is_symlink(file_, ignored)) throw_error(ErrorCode::io, "{}: cannot read: it is a link", file_);
+  if (!std::filesystem::exists(file_, ignored)) return;
+  reader_.emplace(file_);
   const std::atomic<bool> never{false};
-  LineReader reader(descriptor_source(copy, file_, never), std::numeric_limits<size_t>::max());
+  const int copy = ::open(file_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (copy < 0) throw_error(ErrorCode::io, "{}: cannot read: {}", file_, std::strerror(errno));
+  LineReader lines(descriptor_source(copy, file_, never), std::numeric_limits<size_t>::max());
   bool empty = true;
-  for (Line line; reader.next(line); empty = false) {
+  for (Line line; lines.next(line); empty = false) {
     const std::string_view text = line.text;
     if (text.size() <= kAnswerAt || seal(text.substr(kRequestAt)) != fmt::format("{}\n", text)) continue;
     const std::optional<Key> key = parse_key(text.substr(kKeyAt, kKeyDigits));
-    Entry entry{.offset = line.begin + static_cast<off_t>(kAnswerAt), .bytes = text.size() - kAnswerAt, .failed = text[kFailedAt] == '1'};
+    Entry entry{.offset = static_cast<uint64_t>(line.begin) + kAnswerAt, .bytes = text.size() - kAnswerAt, .failed = text[kFailedAt] == '1'};
     std::from_chars(text.data() + kRequestAt, text.data() + kRequestAt + kRequestDigits, entry.request, 16);
     if (key) entries_[{key->high, key->low}] = entry;
   }
@@ -60,18 +53,9 @@ void HeldAnswers::read() {
     throw_error(ErrorCode::invalid_argument, "{}: holds no answers of moegen's, which would take its place: give it another name", file_);
 }
 
-HeldAnswers::~HeldAnswers() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 AnswerText HeldAnswers::fetch(const Key& key, const Entry& entry) const {
   AnswerText answer{std::string(entry.bytes, '\0'), entry.failed, key, entry.request};
-  for (size_t at = 0; at < entry.bytes;) {
-    const ssize_t got = ::pread(fd_, answer.line.data() + at, entry.bytes - at, entry.offset + static_cast<off_t>(at));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) throw_error(ErrorCode::io, "{}: cannot read: {}", file_, got == 0 ? "it became shorter" : std::strerror(errno));
-    at += static_cast<size_t>(got);
-  }
+  reader_->read(entry.offset, answer.line.data(), entry.bytes);
   answer.line += '\n';
   return answer;
 }
@@ -84,28 +68,16 @@ std::optional<AnswerText> HeldAnswers::take(const Key& key, uint64_t request) {
   return answer;
 }
 
-void HeldAnswers::save(WaitingAnswers& waiting) {
-  std::string temporary = file_ + ".XXXXXX";
-  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
-  const auto fail = [&] {
-    const int error = errno;
-    if (fd >= 0) ::unlink(temporary.c_str());
-    throw_error(ErrorCode::io, "{}: cannot write: {}", file_, std::strerror(error));
-  };
-  if (fd < 0) fail();
-  std::FILE* out = ::fdopen(fd, "w");
-  bool good = out != nullptr;
-  const auto put = [&](const AnswerText& answer) {
-    const std::string text = record(answer);
-    good = good && std::fwrite(text.data(), 1, text.size(), out) == text.size();
-  };
-  for (const auto& [key, entry] : entries_) put(fetch({key.first, key.second}, entry));
-  while (const std::optional<AnswerText> answer = waiting.take_first()) put(*answer);
-  good = good && std::fflush(out) == 0 && ::fsync(fd) == 0;
-  if (out != nullptr && std::fclose(out) != 0) good = false;
-  if (!good || std::rename(temporary.c_str(), file_.c_str()) != 0) fail();
+void HeldAnswers::save(const WaitingAnswers& waiting) const {
+  NewFile out(file_, file_);
+  for (const auto& [key, entry] : entries_) out.write(record(fetch({key.first, key.second}, entry)));
+  waiting.for_each([&](const AnswerText& answer) { out.write(record(answer)); });
+  out.put_in_place(0600, true);
 }
 
-void HeldAnswers::remove() const { ::unlink(file_.c_str()); }
+void HeldAnswers::remove() {
+  entries_.clear();
+  ::unlink(file_.c_str());
+}
 
 }  // namespace moegen

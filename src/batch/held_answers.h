@@ -1,13 +1,12 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "base/file.h"
 #include "base/key.h"
 #include "batch/waiting_answers.h"
 
@@ -19,30 +18,26 @@ class HeldAnswers {
  public:
   /// Reads `file`, if it is there; damaged lines are passed over. Throws Error(io).
   explicit HeldAnswers(std::string file);
-  HeldAnswers(const HeldAnswers&) = delete;
-  HeldAnswers& operator=(const HeldAnswers&) = delete;
-  ~HeldAnswers();
 
   [[nodiscard]] int64_t count() const { return static_cast<int64_t>(entries_.size()); }
   /// The answer to a line, which it then has no more; `request` is its request_hash, 0: whatever it was. Throws Error(io).
   std::optional<AnswerText> take(const Key& key, uint64_t request);
   /// Writes what is left, and all of `waiting`, to the file in one step. Throws Error(io).
-  void save(WaitingAnswers& waiting);
-  /// The file is not needed any more.
-  void remove() const;
+  void save(const WaitingAnswers& waiting) const;
+  /// Nothing of it is needed any more.
+  void remove();
 
  private:
   struct Entry {
-    off_t offset = 0;  // of the answer in the file
+    uint64_t offset = 0;  // of the answer in the file
     size_t bytes = 0;
     uint64_t request = 0;
     bool failed = false;
   };
-  void read();
   [[nodiscard]] AnswerText fetch(const Key& key, const Entry& entry) const;
 
   std::string file_;
-  int fd_ = -1;
+  std::optional<FileReader> reader_;                        // empty: there is no file
   std::map<std::pair<uint64_t, uint64_t>, Entry> entries_;  // by Key
 };
 

@@ -168,10 +168,7 @@ void Job::start(const std::string& model_name, uint64_t answer_memory) {
   if (!begins && journal_ && journal_->last_run() && !journal_->last_run()->now.empty()) now_ = journal_->last_run()->now;
   const std::string errors = journal_ && errors_ && errors_->regular() ? journal_->relative_to_journal(errors_->name()) : "";
   if (journal_) journal_->start(!begins, {options_.settings, version_line(), checked_input_, now_, errors});
-  if (held_ && !keeps()) {
-    held_->remove();
-    held_.emplace(std::filesystem::canonical(options_.output).string() + ".waiting");
-  }
+  if (held_ && !keeps()) held_->remove();
   if (options_.ordered) waiting_ = std::make_unique<WaitingAnswers>(folder_of(options_.output), std::min<uint64_t>(share, WaitingAnswers::kMaxBytes));
   start_time_ = Clock::now();
   sync_time_ = start_time_;
@@ -360,14 +357,23 @@ void Job::update_status() {
 }
 
 // They are no reason to stop a job; that they cannot be written is said once.
-void Job::add_metrics(const std::string& line) {
+void Job::add_metrics(const std::string& line, bool last) {
   if (metrics_failed_) return;
   try {
     metrics_->append(line);
+    if (last) metrics_->flush();
   } catch (const Error& e) {
     metrics_failed_ = true;
     log_line("{}; the job goes on without metrics", e.what());
   }
+}
+
+// Before the last words.
+void Job::end_report(bool complete) {
+  status_.seconds = Clock::seconds_since(start_time_);
+  status_.total = report_->total();
+  status_.memory = resident_memory();
+  report_->finish(status_, complete);
 }
 
 // Answers in order are not lost because an earlier one is missing.
@@ -383,24 +389,18 @@ void Job::fail() {
   } catch (const Error& e) {
     log_line("{}", e.what());
   }
-  status_.seconds = Clock::seconds_since(start_time_);
-  status_.total = report_->total();
-  status_.memory = resident_memory();
-  report_->finish(status_, false);
-  if (metrics_) add_metrics(summary_metrics(status_, info_, false));
+  end_report(false);
+  if (metrics_) add_metrics(summary_metrics(status_, info_, false), true);
 }
 
 int Job::finish(bool finished) {
   const bool complete = finished && ended_;
   MOEGEN_CHECK(!complete || (pending_.empty() && (!waiting_ || waiting_->empty())));
-  status_.seconds = Clock::seconds_since(start_time_);
-  status_.total = report_->total();
-  status_.memory = resident_memory();
-  report_->finish(status_, complete);  // before the last words
+  end_report(complete);
   sync();
   if (complete && held_) held_->remove();
   if (!complete) keep_waiting();
-  if (metrics_) add_metrics(summary_metrics(status_, info_, complete));
+  if (metrics_) add_metrics(summary_metrics(status_, info_, complete), true);
   if (options_.progress != "none") {
     for (const std::string& line : summary_lines(status_, info_, complete, output_->name())) log_line("{}", line);
   }

@@ -75,7 +75,8 @@ class Job : public RequestSource, public CompletionSink {
   void write(const AnswerText& text);
   void sync();
   void keep_waiting();
-  void add_metrics(const std::string& line);
+  void add_metrics(const std::string& line, bool last = false);
+  void end_report(bool complete);
   void count_error(const Place& place, const std::string& code);
   void update_status();
   void claim_prometheus() const;

@@ -19,14 +19,6 @@ uint64_t secret() {
   return drawn;
 }
 
-// The last steps of SplitMix64, which mix all bits.
-uint64_t slot_hash(const Key& key) {
-  uint64_t x = key.low ^ secret();
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
-  return x ^ (x >> 31);
-}
-
 }  // namespace
 
 KeyTable::KeyTable(std::filesystem::path folder) : KeyTable(std::move(folder), kSlotsInMemory) {}
@@ -52,7 +44,7 @@ void KeyTable::write(uint64_t index, const Slot& slot) {
 }
 
 KeyTable::Found KeyTable::slot_of(const Key& key) const {
-  for (uint64_t index = slot_hash(key) & (num_slots_ - 1);; index = (index + 1) & (num_slots_ - 1)) {
+  for (uint64_t index = mix_bits(key.low ^ secret()) & (num_slots_ - 1);; index = (index + 1) & (num_slots_ - 1)) {
     const Slot slot = read(index);
     if (slot.entry.empty() || slot.key == key) return {index, slot.entry};
   }

@@ -1,19 +1,12 @@
 #include "batch/prometheus.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <ctime>
 #include <vector>
 
-#include "base/error.h"
+#include "batch/new_file.h"
 #include "tokenizer/unicode.h"
 
 namespace moegen {
@@ -107,22 +100,9 @@ std::string prometheus_text(const JobStatus& status, const EngineInfo& info, Job
 }
 
 void write_prometheus(const std::string& file, const std::string& text) {
-  std::string temporary = file + ".XXXXXX";  // a new file, whatever lies there
-  const auto fail = [&](const char* what) {
-    const int error = errno;
-    std::remove(temporary.c_str());
-    throw_error(ErrorCode::io, "--prometheus {}: {}: {}", file, what, std::strerror(error));
-  };
-  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
-  if (fd < 0) throw_error(ErrorCode::io, "--prometheus {}: cannot write beside it: {}", file, std::strerror(errno));
-  std::FILE* out = ::fchmod(fd, 0644) == 0 ? ::fdopen(fd, "w") : nullptr;  // the collector is another user
-  if (out == nullptr) {
-    ::close(fd);
-    fail("cannot write beside it");
-  }
-  const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size();
-  if (std::fclose(out) != 0 || !written) fail("cannot write");
-  if (std::rename(temporary.c_str(), file.c_str()) != 0) fail("cannot put the new one in its place");
+  NewFile out(file, "--prometheus " + file);
+  out.write(text);
+  out.put_in_place(0644, false);  // the collector is another user
 }
 
 }  // namespace moegen

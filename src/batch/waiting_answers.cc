@@ -19,23 +19,26 @@ void WaitingAnswers::put(int64_t turn, AnswerText answer) {
 }
 
 std::optional<AnswerText> WaitingAnswers::take_next() {
-  if (entries_.empty() || entries_.begin()->first != next_turn_) return std::nullopt;
-  ++next_turn_;
-  return take_first();
-}
-
-std::optional<AnswerText> WaitingAnswers::take_first() {
   const auto first = entries_.begin();
-  if (first == entries_.end()) return std::nullopt;
+  if (first == entries_.end() || first->first != next_turn_) return std::nullopt;
   Entry& entry = first->second;
   if (entry.offset >= 0) {
-    fetch(entry);
+    entry.answer.line = line_of(entry);
+    if (--num_in_file_ == 0) file_end_ = 0;  // the space is used again
   } else {
     held_bytes_ -= entry.bytes;
   }
   AnswerText answer = std::move(entry.answer);
   entries_.erase(first);
+  ++next_turn_;
   return answer;
+}
+
+void WaitingAnswers::for_each(const std::function<void(const AnswerText&)>& look) const {
+  for (const auto& [turn, entry] : entries_) {
+    const AnswerText& a = entry.answer;
+    look({line_of(entry), a.failed, a.key, a.request});
+  }
 }
 
 void WaitingAnswers::spill(Entry& entry) {
@@ -46,10 +49,11 @@ void WaitingAnswers::spill(Entry& entry) {
   std::string().swap(entry.answer.line);
 }
 
-void WaitingAnswers::fetch(Entry& entry) {
-  entry.answer.line.resize(entry.bytes);
-  file_.read(static_cast<uint64_t>(entry.offset), entry.answer.line.data(), entry.bytes);
-  if (--num_in_file_ == 0) file_end_ = 0;  // the space is used again
+std::string WaitingAnswers::line_of(const Entry& entry) const {
+  if (entry.offset < 0) return entry.answer.line;
+  std::string line(entry.bytes, '\0');
+  file_.read(static_cast<uint64_t>(entry.offset), line.data(), entry.bytes);
+  return line;
 }
 
 }  // namespace moegen

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -32,8 +33,8 @@ class WaitingAnswers {
   void put(int64_t turn, AnswerText answer);
   /// The answer whose turn it is, counted from 0, if it is there. Throws Error(io).
   std::optional<AnswerText> take_next();
-  /// The first of those that are there, whose turn may not have come. Throws Error(io).
-  std::optional<AnswerText> take_first();
+  /// All that are there, in their order; they stay. Throws Error(io).
+  void for_each(const std::function<void(const AnswerText&)>& look) const;
   [[nodiscard]] bool empty() const { return entries_.empty(); }
 
  private:
@@ -43,7 +44,7 @@ class WaitingAnswers {
     size_t bytes = 0;
   };
   void spill(Entry& entry);
-  void fetch(Entry& entry);
+  [[nodiscard]] std::string line_of(const Entry& entry) const;
 
   size_t max_bytes_;
   std::map<int64_t, Entry> entries_;

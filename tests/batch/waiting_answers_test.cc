@@ -39,5 +39,16 @@ TEST(WaitingAnswers, NoPlaceForTheFileIsAnError) {
   EXPECT_THROW(waiting.put(1, {"line", false}), Error);
 }
 
+TEST(WaitingAnswers, AreLookedAtWhereverTheyLie) {
+  WaitingAnswers waiting(std::filesystem::temp_directory_path(), 4);
+  for (const int turn : {3, 1, 2}) waiting.put(turn, {fmt::format("answer {}\n", turn), turn == 2, {}, 7});
+  std::string seen;
+  for (int again = 0; again < 2; ++again) waiting.for_each([&](const AnswerText& a) { seen += a.line + (a.failed ? "failed\n" : ""); });
+  EXPECT_EQ(seen, "answer 1\nanswer 2\nfailed\nanswer 3\nanswer 1\nanswer 2\nfailed\nanswer 3\n");
+  waiting.put(0, {"answer 0\n"});
+  for (int turn = 0; turn < 4; ++turn) EXPECT_EQ(waiting.take_next()->line, fmt::format("answer {}\n", turn));
+  EXPECT_TRUE(waiting.empty());
+}
+
 }  // namespace
 }  // namespace moegen::testing

@@ -87,16 +87,23 @@ TEST(WeightStore, SlicesAreApartAndTurned) {
   }
 }
 
+// A checkpoint with all tensors of a small Llama.
+struct SmallLlama {
+  TempDir dir;
+  std::filesystem::path file;
+  SmallLlama() {
+    dir.write("config.json", llama_config().dump());
+    SafetensorsWriter w;
+    for (const TensorSpec& t : tensor_table(load_spec(dir.path()))) w.add(t.name, DType::f32, t.shape);
+    file = dir.write("model.safetensors", w.file());
+  }
+};
+
 TEST(WeightStore, AFileCutOffBehindItsHeaderIsAnError) {
-  const TempDir dir;
-  dir.write("config.json", llama_config().dump());
-  const ModelSpec spec = load_spec(dir.path());
-  SafetensorsWriter w;
-  for (const TensorSpec& t : tensor_table(spec)) w.add(t.name, DType::f32, t.shape);
-  const auto path = dir.write("model.safetensors", w.file());
-  const Checkpoint checkpoint = Checkpoint::open(dir.path());
-  const Binding binding = bind(spec, checkpoint);
-  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1);
+  const SmallLlama model;
+  const Checkpoint checkpoint = Checkpoint::open(model.dir.path());
+  const Binding binding = bind(load_spec(model.dir.path()), checkpoint);
+  std::filesystem::resize_file(model.file, std::filesystem::file_size(model.file) - 1);
   ThreadPool pool(2);
   EXPECT_ERROR(WeightStore(binding, checkpoint, pool), ErrorCode::io, "model.safetensors");
 }
@@ -117,14 +124,9 @@ class HurriedClock : public Clock::Source {
 };
 
 TEST(WeightStore, SaysHowFarItIs) {
-  const TempDir dir;
-  dir.write("config.json", llama_config().dump());
-  const ModelSpec spec = load_spec(dir.path());
-  SafetensorsWriter w;
-  for (const TensorSpec& t : tensor_table(spec)) w.add(t.name, DType::f32, t.shape);
-  dir.write("model.safetensors", w.file());
-  const Checkpoint checkpoint = Checkpoint::open(dir.path());
-  const Binding binding = bind(spec, checkpoint);
+  const SmallLlama model;
+  const Checkpoint checkpoint = Checkpoint::open(model.dir.path());
+  const Binding binding = bind(load_spec(model.dir.path()), checkpoint);
   ThreadPool pool(2);
   const HurriedClock clock;
   std::vector<uint64_t> said;

@@ -25,7 +25,7 @@ if(MOEGEN_WERROR)
   target_compile_options(moegen_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 if(MOEGEN_SANITIZE)
-  target_compile_options(moegen_flags INTERFACE -fsanitize=${MOEGEN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_compile_options(moegen_flags INTERFACE -fsanitize=${MOEGEN_SANITIZE} -fno-omit-frame-pointer -g1 -fno-sanitize-recover=all)
   target_link_options(moegen_flags INTERFACE -fsanitize=${MOEGEN_SANITIZE})
 endif()
 

@@ -27,7 +27,8 @@ CpuFeatures cpu_features() {
   unsigned b = 0;
   unsigned c = 0;
   unsigned d = 0;
-  if (__get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) f.avx512_bf16 = f.avx512 && ((a >> 5) & 1U) != 0;
+  const bool vbmi = __builtin_cpu_supports("avx512vbmi") != 0;
+  if (__get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) f.avx512_bf16 = f.avx512 && vbmi && ((a >> 5) & 1U) != 0;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0) f.amx_on_cpu = ((d >> 22) & 1U) != 0 && ((d >> 24) & 1U) != 0;
   f.amx_bf16 = f.amx_on_cpu && may_use_tiles();
   return f;

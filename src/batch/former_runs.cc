@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <limits>
 #include <optional>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "batch/refusal.h"
@@ -15,6 +17,7 @@ namespace moegen {
 namespace {
 
 constexpr size_t kMaxNamed = 5;  // changed lines in a message
+constexpr std::chrono::seconds kTellInterval{10};
 
 constexpr const char* kWays =
     "--changed redo answers them again, --changed keep keeps their answers; or give them other custom_ids, or another output";
@@ -32,6 +35,22 @@ std::string custom_id_of(const Line& line) {
   }
 }
 
+// Says how far a long file is read.
+class Reading {
+ public:
+  Reading(std::string what, bool told) : what_(std::move(what)), told_(told) {}
+  void at(int64_t bytes) {
+    if (!told_ || Clock::now() - last_ < kTellInterval) return;
+    last_ = Clock::now();
+    log_line("{}: {:.1f} GB", what_, 1e-9 * static_cast<double>(bytes));
+  }
+
+ private:
+  std::string what_;
+  bool told_;
+  Clock::time_point last_ = Clock::now();
+};
+
 }  // namespace
 
 FormerRuns::FormerRuns(const BatchOptions& options, Ledger& ledger) : options_(options), ledger_(ledger) {
@@ -40,8 +59,12 @@ FormerRuns::FormerRuns(const BatchOptions& options, Ledger& ledger) : options_(o
 }
 
 void FormerRuns::read(AnswerFile& file) {
+  const double all = 1e-9 * static_cast<double>(file.identity().st_size);
+  Reading reading(fmt::format("{}: reading its {:.1f} GB of answers", file.name(), all), options_.progress != "none");
+  int64_t bytes = 0;
   file.read_lines(
-      [this](std::string_view line) {
+      [&](std::string_view line) {
+        reading.at(bytes += static_cast<int64_t>(line.size()) + 1);
         const std::optional<WrittenAnswer> answer = read_answer(line);
         if (!answer) return false;
         const bool retried = answer->failed && options_.retry_failed;
@@ -82,7 +105,9 @@ void FormerRuns::check_input(LineReader& input, const std::string& name, const s
   std::vector<std::string> named;
   int64_t changed = 0;
   int64_t left = options_.limit.value_or(std::numeric_limits<int64_t>::max());
+  Reading reading(fmt::format("{}: comparing its requests with those that were answered", name), options_.progress != "none");
   for (Line line; left > 0 && input.next(line); --left) {
+    reading.at(line.end);
     const std::string custom_id = custom_id_of(line);
     const Ledger::Place place = ledger_.look(custom_id, line, seen);
     if (!place.changed) continue;

@@ -220,7 +220,7 @@ bool Job::read_line(Line& line) {
   if (stopping_) ended_ = false;
   if (ended_) check_whole();
   if (stopping_ || ended_) return false;
-  ++lines_taken_;
+  if (lines_taken_++ == 0) refuse_other_formats(line.text, input_name_);
   return true;
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "batch/request_line.h"
 
 namespace moegen {
 namespace {
@@ -67,7 +68,11 @@ LineSample::LineSample(std::string path, int64_t limit) : path_(std::move(path))
       parts_.push_back({begin, begin + kPartBytes});
     }
   }
-  const Scan all = scan([](Line&, int64_t) {});
+  std::string first;
+  const Scan all = scan([&](Line& line, int64_t i) {
+    if (i == 0) first = line.text;
+  });
+  refuse_other_formats(first, path_);
   lines_read_ = all.lines;
   const double lines = static_cast<double>(all.lines) / std::max(all.share, 1e-9);
   num_lines_ = all.lines >= limit_ ? limit_ : static_cast<int64_t>(std::min(std::round(lines), static_cast<double>(limit_)));

@@ -60,6 +60,27 @@ Endpoint read_envelope(const Json& line) {
 
 }  // namespace
 
+void refuse_other_formats(std::string_view first_line, const std::string& input) {
+  constexpr std::string_view kSpaces = " \t\r\n";
+  if (first_line.starts_with('[')) {
+    const size_t inside = first_line.find_first_not_of(kSpaces, 1);
+    if (inside == std::string_view::npos || first_line[inside] == '{') {
+      throw_error(ErrorCode::invalid_argument, "{}: is a JSON array; requests are read a line each: jq -c '.[]' FILE | moegen run-batch -i - ..", input);
+    }
+  }
+  if (first_line.find_first_of("[{") == 0) return;
+  constexpr std::string_view kColumns[] = {"prompt", "messages", "custom_id"};
+  for (size_t at = 0; at < first_line.size();) {
+    const size_t end = std::min(first_line.find_first_of(",;\t", at), first_line.size());
+    std::string_view name = first_line.substr(at, end - at);
+    const size_t begin = std::min(name.find_first_not_of(" \""), name.size());
+    name = name.substr(begin, name.find_last_not_of(" \"") + 1 - begin);
+    if (std::find(std::begin(kColumns), std::end(kColumns), name) != std::end(kColumns))
+      throw_error(ErrorCode::invalid_argument, "{}: CSV is not read here: docs/requests.md has a line that makes JSON lines of it", input);
+    at = end + 1;
+  }
+}
+
 std::optional<std::string> custom_id_at_start(const Line& line) {
   class Finder : public nlohmann::json_sax<Json> {
    public:

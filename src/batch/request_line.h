@@ -30,6 +30,9 @@ struct ParsedRequest {
   AnswerPlan answer;
 };
 
+/// Throws Error(invalid_argument), with the way to JSON lines, where the first line of `input` is that of a JSON array or of CSV.
+void refuse_other_formats(std::string_view first_line, const std::string& input);
+
 /// The custom_id in the start of a line that is too long; empty: there is none as far as that goes.
 std::optional<std::string> custom_id_at_start(const Line& line);
 

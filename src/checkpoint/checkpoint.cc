@@ -253,7 +253,7 @@ Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
 std::vector<SkippedKind> skipped_kinds(const Binding& binding) {
   std::vector<SkippedKind> out;
   for (const auto& [name, why] : binding.skipped) {
-    auto kind = std::find_if(out.begin(), out.end(), [&](const SkippedKind& k) { return k.why == why; });
+    auto kind = std::find_if(out.begin(), out.end(), [&why = why](const SkippedKind& k) { return k.why == why; });
     if (kind == out.end()) kind = out.insert(out.end(), {why, name, 0});
     ++kind->count;
   }

@@ -1,6 +1,8 @@
 #include "profile/gemm_work.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -58,6 +60,7 @@ PassSizes expert_sizes(int64_t pass_tokens, int64_t most_tokens, const Workbench
 MlpWork::MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workbench& bench)
     : hidden_(hidden),
       width_(width),
+      most_tokens_(most_tokens),
       pass_tokens_(std::max(kDefaultPassTokens, most_tokens)),
       weight_bytes_(bytes_of_weight(bench)),
       experts_(experts_in(bench, hidden, width)),
@@ -67,25 +70,43 @@ MlpWork::MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workb
   fill_random(layer_.buffers().expert_out, bench.act, pass_tokens_ * hidden, bench.pool);  // touched
 }
 
-Work MlpWork::run(int64_t tokens) {
+// Of the next expert.
+int64_t MlpWork::count(int64_t tokens, Share share) {
+  constexpr int64_t kFewTokens = 16;  // below, weights are waited for
+  constexpr double kNormal[] = {-0.4, 1.32, 0.08, -1.86, 0.58, -0.78, 1.01, -0.24, 0.4, -1.32, -0.08, 1.86, -0.58, 0.78, -1.01, 0.24};  // 16 quantiles
+  if (share == Share::even || tokens < kFewTokens) return tokens;
+  const double more = kNormal[drawn_++ % std::size(kNormal)] * std::sqrt(static_cast<double>(tokens));
+  return std::clamp<int64_t>(tokens + std::lround(more), 1, most_tokens_);
+}
+
+Work MlpWork::run(int64_t tokens, Share share) {
+  const int64_t most_rows = std::max(kDefaultExpertMicroBatch, most_tokens_);
   const int64_t experts = std::clamp<int64_t>(kDefaultExpertMicroBatch / tokens, 1, static_cast<int64_t>(experts_.size()));
   const Buffers& b = layer_.buffers();
-  if (out_row_ + experts * tokens > pass_tokens_) out_row_ = 0;
+  if (out_row_ + most_rows > pass_tokens_) out_row_ = 0;
+  size_t parts = 0;
+  int64_t at = 0;
   for (int64_t e = 0; e < experts; ++e) {
-    int32_t* rows = rows_.data() + e * tokens;
-    const int64_t step = pass_tokens_ / tokens;
-    for (int64_t i = 0; i < tokens; ++i) rows[i] = static_cast<int32_t>(i * step + e % step);
+    const int64_t count = this->count(tokens, share);
+    if (at + count > most_rows) {
+      --drawn_;  // comes next
+      break;
+    }
+    int32_t* rows = rows_.data() + at;
+    const int64_t step = pass_tokens_ / count;
+    for (int64_t i = 0; i < count; ++i) rows[i] = static_cast<int32_t>(i * step + e % step);
     next_ = (next_ + 1) % experts_.size();
-    parts_[static_cast<size_t>(e)] = {.mlp = &experts_[next_],
-                                      .rows = rows,
-                                      .count = tokens,
-                                      .at = e * tokens,
-                                      .y = act_at(layer_.context(), b.expert_out, (out_row_ + e * tokens) * hidden_)};
+    parts_[parts++] = {.mlp = &experts_[next_],
+                       .rows = rows,
+                       .count = count,
+                       .at = at,
+                       .y = act_at(layer_.context(), b.expert_out, (out_row_ + at) * hidden_)};
+    at += count;
   }
-  out_row_ += experts * tokens;
-  run_experts(layer_.context(), {parts_.data(), static_cast<size_t>(experts)});
-  const auto weights = static_cast<double>(3 * experts * hidden_ * width_);
-  return {2 * weights * static_cast<double>(tokens), weights * weight_bytes_};
+  out_row_ += at;
+  run_experts(layer_.context(), {parts_.data(), parts});
+  const auto weights = static_cast<double>(3 * hidden_ * width_);
+  return {2 * weights * static_cast<double>(at), weights * static_cast<double>(parts) * weight_bytes_};
 }
 
 LinearWork::LinearWork(int64_t outputs, int64_t k, int64_t most_rows, const Workbench& bench)

@@ -8,18 +8,25 @@
 
 namespace moegen {
 
+/// How many tokens experts get: all the same, or around that as many as a router gives that chooses at random (of the standard deviation of Poisson's
+/// distribution), so that few are whole tiles.
+enum class Share { even, routed };
+
 /// Experts of one shape, as many as the memory holds, used in turn: when one's turn comes again its weights have left the caches.
 class MlpWork {
  public:
   /// Throws Error(invalid_argument) where the memory does not hold one expert.
   MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workbench& bench);
 
-  /// An expert micro-batch as the executor makes it: the next experts, `tokens` each, gathered from a pass.
-  Work run(int64_t tokens);
+  /// An expert micro-batch as the executor makes it: the next experts, `tokens` each, or in the mean, gathered from a pass.
+  Work run(int64_t tokens, Share share = Share::even);
 
  private:
+  int64_t count(int64_t tokens, Share share);
+
   int64_t hidden_;
   int64_t width_;
+  int64_t most_tokens_;
   int64_t pass_tokens_;
   double weight_bytes_;  // of one
   std::vector<MlpWeights> experts_;
@@ -27,6 +34,7 @@ class MlpWork {
   std::vector<MlpRows> parts_;
   std::vector<int32_t> rows_;
   size_t next_ = 0;
+  size_t drawn_ = 0;
   int64_t out_row_ = 0;
 };
 

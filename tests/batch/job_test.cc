@@ -328,6 +328,26 @@ TEST(Job, OthersFormatsAreNamedAndNotTakenForLines) {
                                         "7zXZ\0 and so on",
                                         16));
   EXPECT_THAT(error_of(options), HasSubstr("xz -dc"));
+  for (const char* array : {"[{\"prompt\":[5]}]\n", "\n[\n  {\"prompt\":[5]}\n]\n", "[ {"}) {
+    write_file(options.input, array);
+    EXPECT_THAT(error_of(options), HasSubstr("jq -c")) << array;
+    EXPECT_THROW(static_cast<void>(sample_requests(options, "m", nullptr)), Error) << "before a model is loaded";
+  }
+  for (const char* csv : {"prompt\nhello\n", "custom_id,text\na,b\n", "id;\"prompt\"\n1;2\n", "\xEF\xBB\xBFid\t prompt \r\n"}) {
+    write_file(options.input, csv);
+    EXPECT_THAT(error_of(options), HasSubstr("CSV")) << csv;
+  }
+}
+
+TEST(Job, AFirstLineThatIsBadIsNoOtherFormat) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  for (const std::string bad : {"[1,2]", "[]", "{", "nonsense", "prompts, messages2", "{\"stop\":[\"a\",\"prompt\",\"b\"]}", ",,;"}) {
+    write_file(options.input, bad + "\n" + request_text("a"));
+    options.resume = false;
+    EXPECT_EQ(run_job(options), 0) << bad;
+    EXPECT_EQ(read_lines(options.output).size(), 2U) << bad;
+  }
 }
 
 // One long answer at the head of ordered ones: an interruption loses none of those behind it.

@@ -1,8 +1,10 @@
-// The journal of a batch: a file of lines, and what stands behind a checksum.
+// The journal of a batch and its answers that wait: files of lines, and what stands behind a checksum.
 #include "batch/journal.h"
 
 #include <algorithm>
 
+#include "base/error.h"
+#include "batch/held_answers.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/temp_model.h"
 
@@ -22,6 +24,30 @@ void check_line(std::string_view line) {
   }
 }
 
+// What waits is given once for each key, and is the same when it was saved and read again.
+void check_waiting(const std::string& path, std::string_view input) {
+  try {
+    HeldAnswers waiting(path);
+    waiting.save(WaitingAnswers("/tmp"));
+    HeldAnswers again(path);
+    require(waiting.count() == again.count(), "as many wait as were saved");
+    constexpr size_t kKeyAt = 19;  // behind "request failed "
+    for (size_t at = 0; at < input.size(); at = std::min(input.find('\n', at), input.size()) + 1) {
+      const std::string_view line = input.substr(at);
+      const std::optional<Key> key = line.size() > kKeyAt ? parse_key(line.substr(kKeyAt, 32)) : std::nullopt;
+      if (!key) continue;
+      const std::optional<AnswerText> first = waiting.take(*key, 0);
+      const std::optional<AnswerText> second = again.take(*key, first ? first->request : 0);
+      require(first.has_value() == second.has_value(), "the same keys wait");
+      require(!first || (first->line == second->line && first->failed == second->failed), "with the same answers");
+      require(!waiting.take(*key, 0), "an answer is given once");
+    }
+    require(waiting.count() == again.count(), "as many are left");
+  } catch (const Error& refused) {
+    require(refused.code() == ErrorCode::invalid_argument, "a file of others is refused");
+  }
+}
+
 }  // namespace
 
 void fuzz_one(std::string_view input) {
@@ -38,6 +64,8 @@ void fuzz_one(std::string_view input) {
   }
   if (!input.ends_with('\n') && !file.empty()) file.pop_back();  // torn
   folder.write("out", "");
+  folder.write("out.waiting", file);
+  check_waiting((folder.dir() / "out.waiting").string(), input);
   folder.write("out.journal", file);
   const JournalRun run{.settings = {{"--seed", "0"}}, .version = "1", .input = "i", .now = "", .errors = ""};
   Ledger ledger(folder.dir());

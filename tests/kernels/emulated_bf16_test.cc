@@ -1,7 +1,8 @@
-// The AVX512-BF16 path with its three instructions in plain AVX-512: KernelsTest runs it as a path of its own, on processors that lack them. As the
+// The AVX512-BF16 path with its three instructions, and two of VBMI, in plain AVX-512 and C++: KernelsTest runs it as a path of its own, on processors that lack them. As the
 // manual defines them, subnormals count as zero, and each of the two products of a pair is added with one rounding.
 #include <immintrin.h>
 
+#include <array>
 #include <bit>
 #include <cstdint>
 
@@ -38,10 +39,30 @@ inline __m512 emulated_dpbf16_ps(__m512 sum, __m512bh a, __m512bh b) {
   return flushed(_mm512_fmadd_ps(even(a), even(b), sum));
 }
 
+using Bytes = std::array<uint8_t, 64>;
+
+// Byte index[i] of both operands, the first of them first. All bytes are asked for.
+inline __m512i emulated_permutex2var_epi8(__mmask64, __m512i a, __m512i index, __m512i b) {
+  const std::array<Bytes, 2> from{std::bit_cast<Bytes>(a), std::bit_cast<Bytes>(b)};
+  Bytes out = std::bit_cast<Bytes>(index);
+  for (uint8_t& i : out) i = from[i >> 6 & 1][i & 63];
+  return std::bit_cast<__m512i>(out);
+}
+
+// Of each eight bytes, as one number that is turned around, eight bits from bit[i] on.
+inline __m512i emulated_multishift_epi64_epi8(__mmask64, __m512i bit, __m512i x) {
+  const auto from = std::bit_cast<std::array<uint64_t, 8>>(x);
+  Bytes out = std::bit_cast<Bytes>(bit);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<uint8_t>(std::rotr(from[i / 8], out[i] & 63));
+  return std::bit_cast<__m512i>(out);
+}
+
 }  // namespace
 }  // namespace moegen
 
 #define __AVX512BF16__ 1
+#define _mm512_maskz_permutex2var_epi8 emulated_permutex2var_epi8
+#define _mm512_maskz_multishift_epi64_epi8 emulated_multishift_epi64_epi8
 #define _mm512_cvtneps_pbh emulated_cvtneps_pbh
 #define _mm512_cvtne2ps_pbh emulated_cvtne2ps_pbh
 #define _mm512_dpbf16_ps emulated_dpbf16_ps

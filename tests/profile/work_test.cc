@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 #include <thread>
 
 #include "profile/attention_work.h"
@@ -86,6 +87,25 @@ TEST_F(WorkTest, MlpsCountTheirMicroBatch) {
   const Work many = work.run(100);
   EXPECT_EQ(many.flops, 10 * 6.0 * 64 * 96 * 100);
   EXPECT_ERROR(MlpWork(4096, 4096, 1, bench_), ErrorCode::invalid_argument, "--memory 1.0 MiB");
+}
+
+// As many as are asked for in the mean, of which batches hold whole experts.
+TEST_F(WorkTest, RoutedExpertsHaveUnevenNumbersOfTokens) {
+  constexpr double kToken = 6.0 * 64 * 96, kExpert = 3.0 * 64 * 96 * 2;
+  MlpWork work(64, 96, 700, bench_);
+  std::set<double> sizes;
+  double tokens = 0, experts = 0;
+  for (int i = 0; i < 200; ++i) {
+    const Work batch = work.run(100, Share::routed);
+    sizes.insert(batch.flops / kToken);
+    EXPECT_LE(batch.flops / kToken, 1024);
+    tokens += batch.flops / kToken;
+    experts += batch.bytes / kExpert;
+  }
+  EXPECT_GE(sizes.size(), 5U);
+  EXPECT_NEAR(tokens / experts, 100, 1);
+  EXPECT_EQ(work.run(8, Share::routed).flops, std::min(128.0, work.run(8).bytes / kExpert) * 8 * kToken) << "few rows: the weights count";
+  EXPECT_LE(work.run(700, Share::routed).flops, 700 * kToken);
 }
 
 TEST_F(WorkTest, LinearsTakeTurnsThroughTheMemory) {

@@ -144,10 +144,6 @@ V load_line(CodeRow<E, L, Code> row, Some...) {
   }
 }
 
-// Whether load_turned() turns a block of rows before it expands them.
-template <typename Row>
-constexpr bool kTurnsCodes = false;
-
 // Lines of kW rows from element k on, turned: a vector has as many bytes of each row as a float.
 template <typename Row>
 [[gnu::always_inline]] inline void load_turned(const Row* rows, int64_t k, V (&lines)[kW]) {
@@ -160,22 +156,6 @@ void load_turned(const Row* rows, int64_t k, int64_t length, V (&lines)[kW]) {
   for (int64_t j = 0; j < kW; ++j) lines[j] = load_line(rows[j] + k, length);
   Simd::transpose(lines);
 }
-#ifdef __AVX512BF16__
-template <>
-constexpr bool kTurnsCodes<F4Row<bf16>> = true;
-[[gnu::always_inline]] inline void load_turned(const F4Row<bf16>* rows, int64_t k, V (&lines)[kW]) {
-  const void* codes[kW];
-  const f8_e8m0* scales[kW];
-  for (int64_t j = 0; j < kW; ++j) {
-    const F4Row<bf16> row = rows[j] + k;
-    codes[j] = row.codes + row.at / 2;
-    scales[j] = row.scales + row.at / kF4Block;
-  }
-  if (Simd::load_turned_bf16(codes, scales, lines)) return;
-  load_turned<F4Row<bf16>>(rows, k, lines);
-}
-#endif
-
 // A row of weights: a pointer, or what expands them. `Lines` are what a vector of them holds as it is loaded, `Stored` what lies in memory.
 template <typename Row>
 struct RowOf {

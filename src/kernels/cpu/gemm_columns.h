@@ -29,68 +29,95 @@ template <typename Row>
   Simd::turn_four(lines);
 }
 
-// All rows of a block.
-template <typename Row>
-[[gnu::always_inline]] inline void turn_block(const Row* w, int64_t k, float* out) {
-  V lines[kW];
-  load_turned(w, k, lines);
-  for (int64_t j = 0; j < kW; ++j) Simd::store(out + j * kW, lines[j]);
-}
+// Sums of few rows x, kFewStride apart, and of kW columns.
+template <typename P, int kRows, typename Row>
+struct FewSums {
+  static constexpr int64_t kElements = kRowLine<Row>;
+  static constexpr int64_t kOfLine = kElements / kW;  // elements of a row in a turned line
+  V acc[kRows];
+
+  [[gnu::always_inline]] FewSums(const float* total, int64_t stride, bool first) {
+    for (int i = 0; i < kRows; ++i) acc[i] = first ? Simd::zero() : Simd::load(total + i * stride);
+  }
+  // A line, of elements of x.
+  [[gnu::always_inline]] void add(const typename P::Scalar* x, V line) {
+    if constexpr (kOfLine > P::kStep) {
+      const Simd::Pairs b = Simd::split(line);
+      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(x + i * kFewStride), b.even);
+      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(x + i * kFewStride + 1), b.odd);
+    } else {
+      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(x + i * kFewStride), line);
+    }
+  }
+  // Elements of w from k on that are no whole block.
+  [[gnu::always_inline]] void add_rest(const typename P::Scalar* x, const Row* w, int64_t k, int64_t length) {
+    if (k == length) return;
+    V lines[kW];
+    load_turned(w, k, length - k, lines);
+    for (int64_t s = 0; k + s * kOfLine < length; ++s) add(x + k + s * kOfLine, lines[s]);
+  }
+  [[gnu::always_inline]] void store(float* total, int64_t stride) const {
+    for (int i = 0; i < kRows; ++i) Simd::store(total + i * stride, acc[i]);
+  }
+};
 
 // total[i][0 .. kW) (+)= x[i] . rows of w. A block of weights is turned into L1 while the one before is multiplied, step by step: the one
 // waits for shuffles, the other for sums, and neither fills the window of the processor by itself.
 template <typename P, int kRows, typename Row>
 void few_tile(const typename P::Scalar* x, const Row* w, int64_t length, Ahead& ahead, float* total, int64_t total_stride, bool first) {
-  constexpr int64_t kElements = kRowLine<Row>;
-  constexpr int64_t kOfLine = kElements / kW;  // elements of a row in a turned line
+  using Sums = FewSums<P, kRows, Row>;
+  constexpr int64_t kElements = Sums::kElements;
   alignas(64) float staged[2][kW * kW];
-  V acc[kRows];
-  for (int i = 0; i < kRows; ++i) acc[i] = first ? Simd::zero() : Simd::load(total + i * total_stride);
-  const auto multiply = [&](int64_t k, V line) __attribute__((always_inline)) {
-    if constexpr (kOfLine > P::kStep) {
-      const Simd::Pairs b = Simd::split(line);
-      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(x + i * kFewStride + k), b.even);
-      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(x + i * kFewStride + k + 1), b.odd);
-    } else {
-      for (int i = 0; i < kRows; ++i) acc[i] = P::add(acc[i], P::broadcast(x + i * kFewStride + k), line);
-    }
-  };
+  Sums sums(total, total_stride, first);
   const int64_t whole = length / kElements * kElements;
   float* now = staged[0];
   float* next = staged[1];
-  const auto stage = [&](int64_t k, int64_t r, float* to) __attribute__((always_inline)) {
-    if constexpr (!kTurnsCodes<Row>) {
-      turn_lanes(w, k, r, to);
-    } else if (r == 0) {
-      turn_block(w, k, to);
-    }
-  };
-  for (int64_t r = 0; r < 4 && whole > 0; ++r) stage(0, r, now);
+  for (int64_t r = 0; r < 4 && whole > 0; ++r) turn_lanes(w, 0, r, now);
   for (int64_t k = 0; k < whole; k += kElements) {
     const int64_t after = std::min(k + kElements, whole - kElements);
 #pragma GCC unroll 4
     for (int64_t lane = 0; lane < kLanes; ++lane) {
-      for (int64_t r = lane * 4 / kLanes; r < (lane + 1) * 4 / kLanes; ++r) stage(after, r, next);
+      for (int64_t r = lane * 4 / kLanes; r < (lane + 1) * 4 / kLanes; ++r) turn_lanes(w, after, r, next);
       V lines[4];
-      if constexpr (kTurnsCodes<Row>) {
-        for (int64_t i = 0; i < 4; ++i) lines[i] = Simd::load(now + (lane * 4 + i) * kW);
-      } else {
-        turn_staged(now + lane * 4 * kW, lines);
-      }
+      turn_staged(now + lane * 4 * kW, lines);
 #pragma GCC unroll 4
       for (int64_t i = 0; i < 4; ++i) {
         if (i % 2 == 0) ahead.fetch(2 * stored_bytes<Row>(kElements));
-        multiply(k + (lane * 4 + i) * kOfLine, lines[i]);
+        sums.add(x + k + (lane * 4 + i) * Sums::kOfLine, lines[i]);
       }
     }
     std::swap(now, next);
   }
-  if (whole < length) {
-    V lines[kW];
-    load_turned(w, whole, length - whole, lines);
-    for (int64_t s = 0; whole + s * kOfLine < length; ++s) multiply(whole + s * kOfLine, lines[s]);
+  sums.add_rest(x, w, whole, length);
+  sums.store(total, total_stride);
+}
+
+// The same of codes, which are multiplied as they are expanded.
+template <typename P, int kRows, typename Row>
+void codes_tile(const typename P::Scalar* x, const Row* w, int64_t length, Ahead& ahead, float* total, int64_t total_stride, bool first) {
+  using Sums = FewSums<P, kRows, Row>;
+  constexpr int64_t kCodes = Turner<Row>::kElements;
+  constexpr int kLinesPerFetch = static_cast<int>(128 / stored_bytes<Row>(Sums::kOfLine * kW));
+  Sums sums(total, total_stride, first);
+  Turner<Row> turner;
+  int64_t k = 0;
+  while (k + Sums::kElements <= length) {
+    if (k + kCodes <= length && turner.load(w, k)) {
+      turner.expand([&](auto i, V line) __attribute__((always_inline)) {
+        if constexpr (i % kLinesPerFetch == 0) ahead.fetch(128);
+        sums.add(x + k + i * Sums::kOfLine, line);
+      });
+      k += kCodes;
+    } else {
+      V lines[kW];
+      load_turned(w, k, lines);
+      ahead.fetch(stored_bytes<Row>(Sums::kElements * kW));
+      for (int64_t i = 0; i < kW; ++i) sums.add(x + k + i * Sums::kOfLine, lines[i]);
+      k += Sums::kElements;
+    }
   }
-  for (int i = 0; i < kRows; ++i) Simd::store(total + i * total_stride, acc[i]);
+  sums.add_rest(x, w, k, length);
+  sums.store(total, total_stride);
 }
 
 // total[i][0 .. kBlocks * kW) += x[i * kRowStride] . lines, [steps][kBlocks][kW]; calls fetch(steps) for some of them at a time.
@@ -194,7 +221,8 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   using Scalar = typename P::Scalar;
   constexpr int64_t kStep = std::max<int64_t>(P::kStep, kRowLine<Row> / kW);  // elements of k that are multiplied one after the other, there or not
   constexpr int64_t kCols = kBlocks * kW;
-  const bool few = rows.size() <= kFewRows && Turner<Row>::kElements == 0;
+  constexpr bool kCoded = Turner<Row>::kElements > 0;
+  const bool few = rows.size() <= (kCoded ? kFewCodedRows : kFewRows);
   const int64_t stretch = few ? kFewStretch : kRowStretch;
   const int64_t total_stride = rows.size() <= kSomeRows ? kStreamedCols : kBlockCols;
   Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, stretch, kCols);
@@ -217,9 +245,13 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
       }
       Ahead nothing{nullptr, 0, 0, 0};
       for (int64_t b = 0; b < kCols; b += kW) {
-        in_turns<Simd::kFewSums>(rows.size(), [&](int64_t row, auto count) {
-          few_tile<P, count>(room + row * kFewStride, w + b, length, row == 0 ? ahead : nothing, total + row * total_stride + b, total_stride,
-                             k == 0);
+        in_turns<kCoded ? kFewCodedRows : Simd::kFewSums>(rows.size(), [&](int64_t row, auto count) {
+          Ahead& fetched = row == 0 ? ahead : nothing;
+          if constexpr (kCoded) {
+            codes_tile<P, count>(room, w + b, length, fetched, total + b, total_stride, k == 0);  // there is one turn
+          } else {
+            few_tile<P, count>(room + row * kFewStride, w + b, length, fetched, total + row * total_stride + b, total_stride, k == 0);
+          }
         });
       }
     }

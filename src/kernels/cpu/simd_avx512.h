@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include <bit>
+#include <cstring>
 
 #include "base/dtype.h"
 
@@ -58,6 +59,7 @@ struct Simd {
     return load_two_codes(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
   }
   using Ints = __m512i;
+  static Ints as_ints(V x) { return _mm512_castps_si512(x); }
   // 16 bytes of 16 rows: words[i] has the i-th word of each.
   [[gnu::always_inline]] static void turn_words(const void* const* rows, Ints* words) {
     const auto load = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i])); };
@@ -108,6 +110,50 @@ struct Simd {
       return moved(_mm512_maskz_sllv_epi32(kAll, words, alternating(24 - 16 * kPair, 16 - 16 * kPair)));
     }
   };
+#ifdef __AVX512BF16__
+  // What codes of e4m3 without a sign are with a scale, as bf16: lower and upper bytes.
+  struct F8Table {
+    __m512i low[2], high[2];
+  };
+  static constexpr __mmask64 kAllBytes = ~__mmask64{0};
+  // Bytes first, first + step, ..
+  struct alignas(64) Bytes {
+    uint8_t at[64];
+    constexpr Bytes(int first, int step) : at() {
+      for (int i = 0; i < 64; ++i) at[i] = static_cast<uint8_t>(first + step * i);
+    }
+    // Of two vectors bytes 4i + first and 4i + first + 1, for every i, side by side.
+    constexpr explicit Bytes(int first) : at() {
+      for (int i = 0; i < 64; ++i) at[i] = static_cast<uint8_t>(i / 4 * 4 + first + i % 4 / 2 + i % 2 * 64);
+    }
+    [[nodiscard]] __m512i load() const { return _mm512_load_si512(at); }
+  };
+  // `unit` is the scale times kF8Unit.
+  static F8Table f8_table(V unit) {
+    static constexpr Bytes kCodes{0, 1}, kLow{0, 2}, kHigh{1, 2};
+    F8Table out;
+    for (int i = 0; i < 2; ++i) {
+      __m512i values[2];
+      for (int half = 0; half < 2; ++half) {
+        const __m256i codes = _mm256_load_si256(reinterpret_cast<const __m256i*>(kCodes.at + 32 * half));
+        const Two two = load_two_codes(_mm256_or_si256(codes, _mm256_set1_epi8(static_cast<char>(64 * i))));
+        values[half] = _mm512_castps_si512(pack({mul(two.low, unit), mul(two.high, unit)}));
+      }
+      out.low[i] = _mm512_maskz_permutex2var_epi8(kAllBytes, values[0], kLow.load(), values[1]);
+      out.high[i] = _mm512_maskz_permutex2var_epi8(kAllBytes, values[0], kHigh.load(), values[1]);
+    }
+    return out;
+  }
+  // Codes of words as two lines of pairs.
+  [[gnu::always_inline]] static Two f8_lines(const F8Table& t, Ints words) {
+    static constexpr Bytes kFirst{0}, kSecond{2};
+    const __m512i low = _mm512_maskz_permutex2var_epi8(kAllBytes, t.low[0], words, t.low[1]);
+    const __m512i magnitude = _mm512_maskz_permutex2var_epi8(kAllBytes, t.high[0], words, t.high[1]);
+    const __m512i high = _mm512_ternarylogic_epi32(magnitude, words, _mm512_set1_epi8(static_cast<char>(0x80)), 0x78);  // ^ (words & sign)
+    return {_mm512_castsi512_ps(_mm512_maskz_permutex2var_epi8(kAllBytes, low, kFirst.load(), high)),
+            _mm512_castsi512_ps(_mm512_maskz_permutex2var_epi8(kAllBytes, low, kSecond.load(), high))};
+  }
+#endif
   // e2m1 from words, doubled: an index has four bits.
   struct F4Codes {
     static constexpr int kInWord = 8;
@@ -160,40 +206,27 @@ struct Simd {
     const __m512i codes = _mm512_and_si512(_mm512_or_si512(pairs, _mm512_maskz_slli_epi32(kAll, pairs, 12)), _mm512_set1_epi32(0x000f000f));
     return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(~__mmask32{0}, codes, scaled));
   }
-  // A block of 16 rows turned: line i has elements 2i and 2i + 1 of each row, as bf16. Codes are turned before they are expanded, since they are a
-  // quarter. False, and nothing done, where one of them is not plain.
-  [[gnu::always_inline]] static bool load_turned_bf16(const void* const* rows, const f8_e8m0* const* scales, V* lines) {
-    // Inserted byte by byte, in two chains: what was stored in bytes cannot be loaded as a vector without waiting.
-    const auto eight_scales = [](const f8_e8m0* const* p) {
-      __m128i x = _mm_cvtsi32_si128(p[0]->bits);
-      x = _mm_insert_epi8(x, p[1]->bits, 1);
-      x = _mm_insert_epi8(x, p[2]->bits, 2);
-      x = _mm_insert_epi8(x, p[3]->bits, 3);
-      x = _mm_insert_epi8(x, p[4]->bits, 4);
-      x = _mm_insert_epi8(x, p[5]->bits, 5);
-      x = _mm_insert_epi8(x, p[6]->bits, 6);
-      return _mm_insert_epi8(x, p[7]->bits, 7);
-    };
-    const __m512i exponents = _mm512_maskz_cvtepu8_epi32(kAll, _mm_unpacklo_epi64(eight_scales(scales), eight_scales(scales + 8)));
-    if (_mm512_cmpgt_epu32_mask(_mm512_sub_epi32(exponents, _mm512_set1_epi32(2)), _mm512_set1_epi32(250)) != 0) return false;
-    const __m512i moved = _mm512_maskz_slli_epi32(kAll, _mm512_sub_epi32(exponents, _mm512_set1_epi32(127)), 7);
-    const __m512i scale = _mm512_mask_blend_epi16(0xaaaaaaaa, moved, _mm512_maskz_slli_epi32(kAll, moved, 16));
-    __m512i words[4];
-    turn_words(rows, words);
-    const __m512i values = bf16_codes();
-    const auto expand = [&](__m512i even, __m512i odd) {
-      const __m512i codes = _mm512_mask_blend_epi16(0xaaaaaaaa, even, odd);
-      const __m512i x = _mm512_maskz_permutexvar_epi16(~__mmask32{0}, codes, values);
-      return _mm512_castsi512_ps(_mm512_mask_add_epi16(x, _mm512_test_epi16_mask(codes, _mm512_set1_epi16(7)), x, scale));
-    };
-    for (int i = 0; i < 4; ++i) {  // an even code in the lowest bits of its half, an odd one in those of the other half
-      const __m512i w = words[i];
-      lines[4 * i] = expand(w, _mm512_maskz_slli_epi32(kAll, w, 12));
-      lines[4 * i + 1] = expand(_mm512_maskz_srli_epi32(kAll, w, 8), _mm512_maskz_slli_epi32(kAll, w, 4));
-      lines[4 * i + 2] = expand(_mm512_maskz_srli_epi32(kAll, w, 16), _mm512_maskz_srli_epi32(kAll, w, 4));
-      lines[4 * i + 3] = expand(_mm512_maskz_srli_epi32(kAll, w, 24), _mm512_maskz_srli_epi32(kAll, w, 12));
-    }
-    return true;
+  // Numbers of 16 rows, a word each.
+  static Ints gather_words(const void* const* rows) {
+    alignas(64) uint32_t words[16];
+    for (int i = 0; i < 16; ++i) std::memcpy(words + i, rows[i], sizeof(uint32_t));
+    return _mm512_load_si512(words);
+  }
+  // Byte `place` of words as scales: what they add to both halves of a word of pairs of bf16. False where one is not plain.
+  static bool f4_scale(Ints words, int place, Ints& out) {
+    const Ints exponents = _mm512_and_si512(_mm512_maskz_srlv_epi32(kAll, words, _mm512_set1_epi32(8 * place)), _mm512_set1_epi32(255));
+    const Ints moved = _mm512_maskz_slli_epi32(kAll, _mm512_sub_epi32(exponents, _mm512_set1_epi32(127)), 7);
+    out = _mm512_mask_blend_epi16(0xaaaaaaaa, moved, _mm512_maskz_slli_epi32(kAll, moved, 16));
+    return _mm512_cmpgt_epu32_mask(_mm512_sub_epi32(exponents, _mm512_set1_epi32(2)), _mm512_set1_epi32(250)) == 0;
+  }
+  // A pair of neighbours of words, times scales, as bf16.
+  template <int kPair>
+  [[gnu::always_inline]] static V f4_pair_line(Ints words, Ints scale) {
+    constexpr int64_t kFrom = 8 * kPair;  // the lowest bits of each half of a word are those of its code
+    const Ints bits = _mm512_set1_epi64((kFrom + 36) << 48 | (kFrom + 32) << 32 | (kFrom + 4) << 16 | kFrom);
+    const Ints codes = _mm512_maskz_multishift_epi64_epi8(kAllBytes, bits, words);
+    const Ints x = _mm512_maskz_permutexvar_epi16(~__mmask32{0}, codes, bf16_codes());
+    return _mm512_castsi512_ps(_mm512_mask_add_epi16(x, _mm512_test_epi16_mask(codes, _mm512_set1_epi16(7)), x, scale));
   }
 #endif
   static V e2m1_doubled() { return _mm512_setr_ps(0, 1, 2, 3, 4, 6, 8, 12, -0.0F, -1, -2, -3, -4, -6, -8, -12); }

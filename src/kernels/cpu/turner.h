@@ -17,8 +17,7 @@ template <typename F, int... kIndices>
   (f(std::integral_constant<int, kIndices>{}), ...);
 }
 
-// Turns codes of kW rows, 16 bytes of each (or 32, where these are less than a line), before it expands them, since they are a half or a quarter, and
-// expands them just before they are used. load(rows, k): whether it can; then expand(use) calls use(constant i, line i) for all lines of kElements
+// Turns codes of kW rows, kTurnedBytes of each, before it expands them, since they are a half or a quarter, and expands them just before they are used. load(rows, k): whether it can; then expand(use) calls use(constant i, line i) for all lines of kElements
 // elements from k on. Rows are the same from one load to the next. Of most kinds of rows it knows nothing, and kElements is 0.
 template <typename Row>
 struct Turner {
@@ -55,7 +54,28 @@ struct RowNumbers {
   }
 };
 
-// Calls use(i, line i) for the lines of words that have kInWord codes each; value(half, code) of codes that Simd took from place(s) of a word by
+// Bytes of a row that are turned at once. Of rows a power of two apart few lines stay in L1: who reads a whole one has not to come back for it.
+template <typename L>
+constexpr int64_t kTurnedBytes = std::is_same_v<L, bf16> ? 64 : 16;
+
+// words[i] has word i of kTurnedBytes of each of kW rows.
+template <typename L, typename Row>
+[[gnu::always_inline]] inline void turn_codes(const Row* rows, int64_t k, Simd::Ints* words) {
+#ifdef __AVX512BF16__
+  if constexpr (kTurnedBytes<L> == 64) {
+    V lines[kW];
+    for (int64_t j = 0; j < kW; ++j) lines[j] = Simd::load_raw(static_cast<const bf16*>((rows[j] + k).address()));
+    Simd::transpose(lines);
+    for (int64_t j = 0; j < kW; ++j) words[j] = Simd::as_ints(lines[j]);
+    return;
+  }
+#endif
+  const void* codes[kW];
+  for (int64_t j = 0; j < kW; ++j) codes[j] = (rows[j] + k).address();
+  Simd::turn_words(codes, words);
+}
+
+// Calls use(i, line i) for the lines of words that have kInWord codes each; value(constant word, half, code) of codes that Simd took from place(s) of a word by
 // Take::one or Take::pair.
 template <typename E, typename L, typename Take, int kWords, typename Value, typename Use>
 [[gnu::always_inline]] inline void expand_words(const Simd::Ints (&words)[kWords], const Value& value, const Use& use) {
@@ -68,7 +88,7 @@ template <typename E, typename L, typename Take, int kWords, typename Value, typ
           for_each_index(
               std::make_integer_sequence<int, kInWord / 2>{}, [&](auto p) __attribute__((always_inline)) {
                 use(std::integral_constant<int, w*(kInWord / 2) + p>{},
-                    Simd::pack({value(0, Take::template pair<p>(first)), value(1, Take::template pair<p>(second))}));
+                    Simd::pack({value(w, 0, Take::template pair<p>(first)), value(w, 1, Take::template pair<p>(second))}));
               });
         });
     return;
@@ -76,82 +96,107 @@ template <typename E, typename L, typename Take, int kWords, typename Value, typ
 #endif
   for_each_index(
       std::make_integer_sequence<int, kWords * kInWord>{}, [&](auto i) __attribute__((always_inline)) {
-        use(i, rounded_plain<E>(value(0, Take::template one<i % kInWord>(words[i / kInWord]))));
+        use(i, rounded_plain<E>(value(std::integral_constant<int, i / kInWord>{}, 0, Take::template one<i % kInWord>(words[i / kInWord]))));
       });
 }
 
 template <typename E, typename L, typename Code>
 struct Turner<CodeRow<E, L, Code>> {
   using Row = CodeRow<E, L, Code>;
-  static constexpr int64_t kElements = std::max<int64_t>(128 / Row::kBits, kLineElements<L>);
-  static constexpr int kWords = static_cast<int>(kElements) * Row::kBits / 32;
-  static constexpr float kAbove = 0x1p23F;  // Simd takes codes with this added
+  static constexpr int64_t kElements = kTurnedBytes<L> * 8 / Row::kBits;
+  static constexpr int kWords = kTurnedBytes<L> / 4;
+  static constexpr int kParts = std::max<int>(1, kElements / kGroupUnit);  // each lies in one group
+  static constexpr float kAbove = 0x1p23F;                                 // Simd takes codes with this added
 
   [[gnu::always_inline]] bool load(const Row* rows, int64_t k) {
-    const Row first = rows[0] + k;
-    if (static_cast<int64_t>(first.group()) != group_) start_group(rows, static_cast<int64_t>(first.group()));
-    if (!plain_) return false;
-    for (int word = 0; word < kWords; word += 4) {
-      const void* codes[kW];
-      for (int64_t j = 0; j < kW; ++j) codes[j] = (rows[j] + k + word * 32 / Row::kBits).code();
-      Simd::turn_words(codes, words_ + word);
+    bool plain = true;
+    for (int part = 0; part < kParts; ++part) {
+      const auto number = static_cast<int64_t>((rows[0] + k + part * kGroupUnit).group());
+      if (number != groups_[last_].number) {
+        last_ = (last_ + 1) % kParts;
+        groups_[last_].start(rows, number);
+      }
+      of_part_[part] = last_;
+      plain = plain && groups_[last_].plain;
     }
-    return true;
+    if (plain) turn_codes<L>(rows, k, words_);
+    return plain;
   }
   template <typename Use>
   [[gnu::always_inline]] void expand(const Use& use) const {
     expand_words<E, L, Simd::Codes<Row::kBits>>(
-        words_, [&](int half, V x) __attribute__((always_inline)) { return Simd::mul(Simd::sub(x, zero_.half[half]), scale_.half[half]); }, use);
+        words_,
+        [&](auto word, int half, V x) __attribute__((always_inline)) {
+          const Group& g = groups_[of_part_[word * kParts / kWords]];
+          return Simd::mul(Simd::sub(x, g.zero.half[half]), g.scale.half[half]);
+        },
+        use);
   }
 
  private:
-  template <typename T>
-  static V gather(const Row* rows, int64_t group) {
-    alignas(64) T numbers[kW];
-    for (int64_t j = 0; j < kW; ++j) numbers[j] = static_cast<const T*>(rows[j].scales)[group];
-    return Simd::load(numbers);
-  }
-  void start_group(const Row* rows, int64_t group) {
-    group_ = group;
-    const DType dtype = rows[0].scale_dtype;
-    const V scale = dtype == DType::bf16 ? gather<bf16>(rows, group) : dtype == DType::f16 ? gather<f16>(rows, group) : gather<float>(rows, group);
-    plain_ = Simd::all_plain(scale, kLeastPlain, kMostPlain);
-    scale_.set(scale);
-    alignas(64) float zeros[kW];
-    for (int64_t j = 0; j < kW; ++j) zeros[j] = kAbove + static_cast<float>(rows[j].zeros != nullptr ? rows[j].zeros[group] : Row::kHalf);
-    zero_.set(Simd::load(zeros));
-  }
+  struct Group {
+    RowNumbers<L> scale, zero;
+    int64_t number = -1;
+    bool plain = false;
+
+    template <typename T>
+    V gather(const Row* rows) const {
+      alignas(64) T numbers[kW];
+      for (int64_t j = 0; j < kW; ++j) numbers[j] = static_cast<const T*>(rows[j].scales)[number];
+      return Simd::load(numbers);
+    }
+    void start(const Row* rows, int64_t group) {
+      number = group;
+      const DType dtype = rows[0].scale_dtype;
+      const V scales = dtype == DType::bf16 ? gather<bf16>(rows) : dtype == DType::f16 ? gather<f16>(rows) : gather<float>(rows);
+      plain = Simd::all_plain(scales, kLeastPlain, kMostPlain);
+      scale.set(scales);
+      alignas(64) float zeros[kW];
+      for (int64_t j = 0; j < kW; ++j) zeros[j] = kAbove + static_cast<float>(rows[j].zeros != nullptr ? rows[j].zeros[group] : Row::kHalf);
+      zero.set(Simd::load(zeros));
+    }
+  };
 
   Simd::Ints words_[kWords] = {};
-  RowNumbers<L> scale_, zero_;
-  int64_t group_ = -1;
-  bool plain_ = false;
+  Group groups_[kParts];
+  int of_part_[kParts] = {};
+  int last_ = 0;
 };
 
 template <typename E, typename L>
 struct Turner<F8Row<E, L>> {
   using Row = F8Row<E, L>;
-  static constexpr int64_t kElements = std::max<int64_t>(16, kLineElements<L>);
-  static constexpr int kWords = static_cast<int>(kElements) / 4;
+  static constexpr int64_t kElements = kTurnedBytes<L>;
+  static constexpr int kWords = kElements / 4;
   static constexpr float kUnit = 0x1p120F;  // Simd takes codes divided by it
 
   [[gnu::always_inline]] bool load(const Row* rows, int64_t k) {
     const int64_t block = (rows[0].at + k) >> rows[0].shift;
     if (block != block_) start_block(rows, block);
-    if (!plain_) return false;
+    if (!plain_ && !has_table_) return false;
+    turn_codes<L>(rows, k, words_);
     bool nan = false;
-    for (int word = 0; word < kWords; word += 4) {
-      const void* codes[kW];
-      for (int64_t j = 0; j < kW; ++j) codes[j] = (rows[j] + k + word * 4).address();
-      Simd::turn_words(codes, words_ + word);
-      nan = nan || Simd::any_nan(words_ + word);
-    }
+    for (int word = 0; word < kWords && !has_table_; word += 4) nan = nan || Simd::any_nan(words_ + word);
     return !nan;
   }
   template <typename Use>
   [[gnu::always_inline]] void expand(const Use& use) const {
+#ifdef __AVX512BF16__
+    if constexpr (std::is_same_v<L, bf16>) {
+      if (has_table_) {
+        const Simd::F8Table table = table_;
+        for_each_index(
+            std::make_integer_sequence<int, kWords>{}, [&](auto w) __attribute__((always_inline)) {
+              const auto [first, second] = Simd::f8_lines(table, words_[w]);
+              use(std::integral_constant<int, 2 * w>{}, first);
+              use(std::integral_constant<int, 2 * w + 1>{}, second);
+            });
+        return;
+      }
+    }
+#endif
     expand_words<E, L, Simd::F8Codes>(
-        words_, [&](int half, V x) __attribute__((always_inline)) { return Simd::mul(x, scale_.half[half]); }, use);
+        words_, [&](auto, int half, V x) __attribute__((always_inline)) { return Simd::mul(x, scale_.half[half]); }, use);
   }
 
  private:
@@ -160,6 +205,12 @@ struct Turner<F8Row<E, L>> {
     alignas(64) float scales[kW];
     for (int64_t j = 0; j < kW; ++j) scales[j] = rows[j].scales[block];
     const V scale = Simd::load(scales);
+#ifdef __AVX512BF16__
+    if constexpr (std::is_same_v<L, bf16>) {
+      has_table_ = std::all_of(scales, scales + kW, [&](float s) { return s == scales[0]; });
+      if (has_table_) table_ = Simd::f8_table(Simd::mul(Simd::set(scales[0]), Simd::set(kF8Unit)));
+    }
+#endif
     plain_ = Simd::all_plain(scale, kLeastPlain, 0x1p7F);  // times kUnit
     scale_.set(Simd::mul(scale, Simd::set(kUnit)));
   }
@@ -168,31 +219,69 @@ struct Turner<F8Row<E, L>> {
   RowNumbers<L> scale_;
   int64_t block_ = -1;
   bool plain_ = false;
+  bool has_table_ = false;  // of what codes are with the scale that all rows have
+#ifdef __AVX512BF16__
+  Simd::F8Table table_ = {};
+#endif
 };
 
+#ifdef __AVX512BF16__
+template <>
+struct Turner<F4Row<bf16>> {
+  using Row = F4Row<bf16>;
+  static constexpr int64_t kElements = kTurnedBytes<bf16> * 2;
+  static constexpr int kWords = kTurnedBytes<bf16> / 4;
+  static constexpr int kParts = static_cast<int>(kElements / kF4Block);
+  static_assert(kParts == 4);  // whose scales are a word
+
+  [[gnu::always_inline]] bool load(const Row* rows, int64_t k) {
+    const void* scales[kW];
+    for (int64_t j = 0; j < kW; ++j) {
+      const Row row = rows[j] + k;
+      scales[j] = row.scales + row.at / kF4Block;
+    }
+    const Simd::Ints words = Simd::gather_words(scales);
+    bool plain = true;
+    for (int part = 0; part < kParts; ++part) plain = Simd::f4_scale(words, part, scale_[part]) && plain;
+    if (plain) turn_codes<bf16>(rows, k, words_);
+    return plain;
+  }
+  template <typename Use>
+  [[gnu::always_inline]] void expand(const Use& use) const {
+    for_each_index(
+        std::make_integer_sequence<int, 4 * kWords>{}, [&](auto i) __attribute__((always_inline)) {
+          constexpr int kWord = i / 4;
+          use(i, Simd::f4_pair_line<i % 4>(words_[kWord], scale_[kWord * kParts / kWords]));
+        });
+  }
+
+ private:
+  Simd::Ints words_[kWords] = {};
+  Simd::Ints scale_[kParts] = {};
+};
+#endif
+
 #ifdef __AVX512F__
-// A block of 32 codes at a time. (Of pairs load_turned() has a way that is better.)
+// A block of 32 codes at a time.
 template <>
 struct Turner<F4Row<float>> {
   using Row = F4Row<float>;
   static constexpr int64_t kElements = kF4Block;
 
   [[gnu::always_inline]] bool load(const Row* rows, int64_t k) {
-    const void* codes[kW];
     alignas(64) float scales[kW];
     for (int64_t j = 0; j < kW; ++j) {
       const Row row = rows[j] + k;
-      codes[j] = row.address();
       scales[j] = kF4Scales[row.scales[row.at / kF4Block].bits];
     }
-    Simd::turn_words(codes, words_);
+    turn_codes<float>(rows, k, words_);
     scale_ = Simd::load(scales);
     return true;
   }
   template <typename Use>
   [[gnu::always_inline]] void expand(const Use& use) const {
     expand_words<float, float, Simd::F4Codes>(
-        words_, [&](int, V x) __attribute__((always_inline)) { return Simd::mul(x, scale_); }, use);
+        words_, [&](auto, int, V x) __attribute__((always_inline)) { return Simd::mul(x, scale_); }, use);
   }
 
  private:

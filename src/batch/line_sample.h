@@ -13,7 +13,8 @@ namespace moegen {
 /// a plain file is read in 256 parts of a MiB, and a compressed one from its begin.
 class LineSample {
  public:
-  /// Counts. Lines behind the first `limit` do not count. Throws Error(io) where the file cannot be read, invalid_argument where it has another format.
+  /// Counts. Lines behind the first `limit` do not count. Throws Error(io) where the file cannot be read, invalid_argument where it has another
+  /// format.
   LineSample(std::string path, int64_t limit);
 
   [[nodiscard]] int64_t num_lines() const { return num_lines_; }

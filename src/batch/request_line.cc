@@ -65,7 +65,8 @@ void refuse_other_formats(std::string_view first_line, const std::string& input)
   if (first_line.starts_with('[')) {
     const size_t inside = first_line.find_first_not_of(kSpaces, 1);
     if (inside == std::string_view::npos || first_line[inside] == '{') {
-      throw_error(ErrorCode::invalid_argument, "{}: is a JSON array; requests are read a line each: jq -c '.[]' FILE | moegen run-batch -i - ..", input);
+      throw_error(ErrorCode::invalid_argument, "{}: is a JSON array; requests are read a line each: jq -c '.[]' FILE | moegen run-batch -i - ..",
+                  input);
     }
   }
   if (first_line.find_first_of("[{") == 0) return;

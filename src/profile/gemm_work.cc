@@ -73,7 +73,8 @@ MlpWork::MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workb
 // Of the next expert.
 int64_t MlpWork::count(int64_t tokens, Share share) {
   constexpr int64_t kFewTokens = 16;  // below, weights are waited for
-  constexpr double kNormal[] = {-0.4, 1.32, 0.08, -1.86, 0.58, -0.78, 1.01, -0.24, 0.4, -1.32, -0.08, 1.86, -0.58, 0.78, -1.01, 0.24};  // 16 quantiles
+  constexpr double kNormal[] = {-0.4, 1.32,  0.08,  -1.86, 0.58,  -0.78, 1.01,  -0.24,
+                                0.4,  -1.32, -0.08, 1.86,  -0.58, 0.78,  -1.01, 0.24};  // 16 quantiles
   if (share == Share::even || tokens < kFewTokens) return tokens;
   const double more = kNormal[drawn_++ % std::size(kNormal)] * std::sqrt(static_cast<double>(tokens));
   return std::clamp<int64_t>(tokens + std::lround(more), 1, most_tokens_);
@@ -96,11 +97,8 @@ Work MlpWork::run(int64_t tokens, Share share) {
     const int64_t step = pass_tokens_ / count;
     for (int64_t i = 0; i < count; ++i) rows[i] = static_cast<int32_t>(i * step + e % step);
     next_ = (next_ + 1) % experts_.size();
-    parts_[parts++] = {.mlp = &experts_[next_],
-                       .rows = rows,
-                       .count = count,
-                       .at = at,
-                       .y = act_at(layer_.context(), b.expert_out, (out_row_ + at) * hidden_)};
+    parts_[parts++] = {
+        .mlp = &experts_[next_], .rows = rows, .count = count, .at = at, .y = act_at(layer_.context(), b.expert_out, (out_row_ + at) * hidden_)};
     at += count;
   }
   out_row_ += at;

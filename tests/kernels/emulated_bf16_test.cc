@@ -1,5 +1,5 @@
-// The AVX512-BF16 path with its three instructions, and two of VBMI, in plain AVX-512 and C++: KernelsTest runs it as a path of its own, on processors that lack them. As the
-// manual defines them, subnormals count as zero, and each of the two products of a pair is added with one rounding.
+// The AVX512-BF16 path with its three instructions, and two of VBMI, in plain AVX-512 and C++: KernelsTest runs it as a path of its own, on
+// processors that lack them. As the manual defines them, subnormals count as zero, and each of the two products of a pair is added with one rounding.
 #include <immintrin.h>
 
 #include <array>

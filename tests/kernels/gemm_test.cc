@@ -295,51 +295,56 @@ TEST_P(KernelsTest, CodesAreRoundedAsExpandedWeightsAre) {
 
 // With every scale: those of the ends included, whose values leave bf16's normal numbers.
 TEST_P(KernelsTest, EveryF4CodeAndScaleIsItsValue) {
-  constexpr int64_t kCols = 256 * 16;  // a scale, a code
-  std::vector<f4_pair> codes(static_cast<size_t>(kCols * kF4Block / 2));
-  std::vector<f8_e8m0> scales(static_cast<size_t>(kCols));
-  for (size_t n = 0; n < scales.size(); ++n) {
-    scales[n].bits = static_cast<uint8_t>(n / 16);
-    codes[n * 16 + n % 16].bits = static_cast<uint8_t>(n % 2 == 0 ? n % 16 : n % 16 << 4);
-  }
-  for (const DType x_type : {DType::f32, DType::bf16}) {
-    for (const int64_t m : {1, 20, 60}) {
-      const Values x(x_type, std::vector<float>(static_cast<size_t>(m * kF4Block), 1));
-      std::vector<float> y(static_cast<size_t>(m * kCols));
-      fast().gemm({.x = x.data(),
-                   .x_dtype = x_type,
-                   .x_stride = kF4Block,
-                   .w = codes.data(),
-                   .w_dtype = DType::f4,
-                   .w_scales = scales.data(),
-                   .y = y.data(),
-                   .y_stride = kCols,
-                   .k = kF4Block,
-                   .scratch = gemm_scratch()},
-                  {0, m}, {0, kCols});
-      for (size_t i = 0; i < y.size(); ++i) {
-        const auto n = static_cast<uint32_t>(i % kCols);
-        const float value = f4_to_float(n % 16) * to_float(f8_e8m0{static_cast<uint8_t>(n / 16)});
-        if (n / 16 == 255 || std::isinf(value)) {
-          ASSERT_FALSE(std::isfinite(y[i])) << n;
-        } else if (x_type == DType::f32 || std::abs(value) >= 0x1p-126F) {
-          ASSERT_EQ(y[i], value) << n;
-        } else {
-          ASSERT_NEAR(y[i], value, 0x1p-126F) << n;  // products of bf16 may take subnormals for zero
-        }
+  constexpr int64_t kCols = 256 * 16;      // a scale, a code
+  constexpr int64_t kRoom = 5 * kF4Block;  // blocks that are turned together, and a rest
+  for (const auto& [x_type, block, m] : std::vector<std::tuple<DType, int64_t, int64_t>>{{DType::f32, 0, 1},
+                                                                                         {DType::f32, 3, 20},
+                                                                                         {DType::f32, 4, 60},
+                                                                                         {DType::bf16, 0, 1},
+                                                                                         {DType::bf16, 3, 8},
+                                                                                         {DType::bf16, 4, 20},
+                                                                                         {DType::bf16, 1, 60}}) {
+    std::vector<f4_pair> codes(static_cast<size_t>(kCols * kRoom / 2));
+    std::vector<f8_e8m0> scales(static_cast<size_t>(kCols * kRoom / kF4Block), f8_e8m0{127});
+    for (int64_t n = 0; n < kCols; ++n) {
+      const int64_t at = n * kRoom / kF4Block + block;
+      scales[static_cast<size_t>(at)].bits = static_cast<uint8_t>(n / 16);
+      codes[static_cast<size_t>(at * 16 + n % 16)].bits = static_cast<uint8_t>(n % 2 == 0 ? n % 16 : n % 16 << 4);
+    }
+    const Values x(x_type, std::vector<float>(static_cast<size_t>(m * kRoom), 1));
+    std::vector<float> y(static_cast<size_t>(m * kCols));
+    fast().gemm({.x = x.data(),
+                 .x_dtype = x_type,
+                 .x_stride = kRoom,
+                 .w = codes.data(),
+                 .w_dtype = DType::f4,
+                 .w_scales = scales.data(),
+                 .y = y.data(),
+                 .y_stride = kCols,
+                 .k = kRoom,
+                 .scratch = gemm_scratch()},
+                {0, m}, {0, kCols});
+    for (size_t i = 0; i < y.size(); ++i) {
+      const auto n = static_cast<uint32_t>(i % kCols);
+      const float value = f4_to_float(n % 16) * to_float(f8_e8m0{static_cast<uint8_t>(n / 16)});
+      if (n / 16 == 255 || std::isinf(value)) {
+        ASSERT_FALSE(std::isfinite(y[i])) << n;
+      } else if (x_type == DType::f32 || std::abs(value) >= 0x1p-126F) {
+        ASSERT_EQ(y[i], value) << n;
+      } else {
+        ASSERT_NEAR(y[i], value, 0x1p-126F) << n;  // products of bf16 may take subnormals for zero
       }
     }
   }
 }
 
+// Among those that are turned together, and among the rest.
 TEST_P(KernelsTest, EveryF8CodeIsItsValue) {
-  constexpr int64_t kCodes = 256, kRoom = 16;
-  std::vector<f8_e4m3> w;
-  for (int64_t n = 0; n < kCodes; ++n) {
-    for (int64_t k = 0; k < kRoom; ++k) w.push_back({static_cast<uint8_t>(k == 3 ? n : 0)});
-  }
+  constexpr int64_t kCodes = 256, kRoom = 80;
   const float scales[] = {0.5F, -3};
-  for (const int64_t m : {1, 20, 60}) {
+  for (const auto& [place, m] : std::vector<std::pair<int64_t, int64_t>>{{3, 1}, {70, 1}, {3, 7}, {3, 20}, {70, 20}, {3, 60}}) {
+    std::vector<f8_e4m3> w(kCodes * kRoom);
+    for (int64_t n = 0; n < kCodes; ++n) w[static_cast<size_t>(n * kRoom + place)] = {static_cast<uint8_t>(n)};
     const Values x(DType::bf16, std::vector<float>(static_cast<size_t>(m * kRoom), 1));
     std::vector<float> y(static_cast<size_t>(m * kCodes));
     fast().gemm({.x = x.data(),

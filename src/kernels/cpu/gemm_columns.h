@@ -103,8 +103,8 @@ void codes_tile(const typename P::Scalar* x, const Row* w, int64_t length, Ahead
   int64_t k = 0;
   while (k + Sums::kElements <= length) {
     if (k + kCodes <= length && turner.load(w, k)) {
-      turner.expand([&](auto i, V line) __attribute__((always_inline)) {
-        if constexpr (i % kLinesPerFetch == 0) ahead.fetch(128);
+      turner.expand([&](int i, V line) __attribute__((always_inline)) {
+        if (i % kLinesPerFetch == 0) ahead.fetch(128);
         sums.add(x + k + i * Sums::kOfLine, line);
       });
       k += kCodes;
@@ -164,7 +164,7 @@ template <typename P, typename Row>
   if constexpr (constexpr int64_t kCodes = Turner<Row>::kElements; kCodes > 0) {
     static_assert(kOfLine == P::kStep && kLineStretch % kCodes == 0);
     for (; at + kCodes <= length && turner.load(w, k + at); at += kCodes) {
-      turner.expand([&](auto i, V line) __attribute__((always_inline)) { put(at + i * kOfLine, line); });
+      turner.expand([&](int i, V line) __attribute__((always_inline)) { put(at + i * kOfLine, line); });
     }
   }
   V block[kW];

@@ -17,8 +17,9 @@ template <typename F, int... kIndices>
   (f(std::integral_constant<int, kIndices>{}), ...);
 }
 
-// Turns codes of kW rows, kTurnedBytes of each, before it expands them, since they are a half or a quarter, and expands them just before they are used. load(rows, k): whether it can; then expand(use) calls use(constant i, line i) for all lines of kElements
-// elements from k on. Rows are the same from one load to the next. Of most kinds of rows it knows nothing, and kElements is 0.
+// Turns codes of kW rows, kTurnedBytes of each, before it expands them, since they are a half or a quarter, and expands them just before they are
+// used. load(rows, k): whether it can; then expand(use) calls use(i, line i) for all lines of kElements elements from k on. Rows are the
+// same from one load to the next. Of most kinds of rows it knows nothing, and kElements is 0.
 template <typename Row>
 struct Turner {
   static constexpr int64_t kElements = 0;
@@ -75,29 +76,27 @@ template <typename L, typename Row>
   Simd::turn_words(codes, words);
 }
 
-// Calls use(i, line i) for the lines of words that have kInWord codes each; value(constant word, half, code) of codes that Simd took from place(s) of a word by
-// Take::one or Take::pair.
-template <typename E, typename L, typename Take, int kWords, typename Value, typename Use>
-[[gnu::always_inline]] inline void expand_words(const Simd::Ints (&words)[kWords], const Value& value, const Use& use) {
+// Calls use(i, line i) for the lines of words [first, last), that have kInWord codes each; value(half, code) of codes that Simd took from place(s) of
+// a word by Take::one or Take::pair. A loop over words, not their lines all in one: that was no faster, and took minutes to compile.
+template <typename E, typename L, typename Take, typename Value, typename Use>
+[[gnu::always_inline]] inline void expand_words(const Simd::Ints* words, int first_word, int last_word, const Value& value, const Use& use) {
   constexpr int kInWord = Take::kInWord;
+  for (int w = first_word; w < last_word; ++w) {
 #ifdef __AVX512BF16__
-  if constexpr (std::is_same_v<L, bf16>) {
-    for_each_index(
-        std::make_integer_sequence<int, kWords>{}, [&](auto w) __attribute__((always_inline)) {
-          const Simd::Ints first = Simd::twice<0>(words[w]), second = Simd::twice<1>(words[w]);
-          for_each_index(
-              std::make_integer_sequence<int, kInWord / 2>{}, [&](auto p) __attribute__((always_inline)) {
-                use(std::integral_constant<int, w*(kInWord / 2) + p>{},
-                    Simd::pack({value(w, 0, Take::template pair<p>(first)), value(w, 1, Take::template pair<p>(second))}));
-              });
-        });
-    return;
-  }
+    if constexpr (std::is_same_v<L, bf16>) {
+      const Simd::Ints first = Simd::twice<0>(words[w]), second = Simd::twice<1>(words[w]);
+      for_each_index(
+          std::make_integer_sequence<int, kInWord / 2>{}, [&](auto p) __attribute__((always_inline)) {
+            use(w * (kInWord / 2) + p, Simd::pack({value(0, Take::template pair<p>(first)), value(1, Take::template pair<p>(second))}));
+          });
+      continue;
+    }
 #endif
-  for_each_index(
-      std::make_integer_sequence<int, kWords * kInWord>{}, [&](auto i) __attribute__((always_inline)) {
-        use(i, rounded_plain<E>(value(std::integral_constant<int, i / kInWord>{}, 0, Take::template one<i % kInWord>(words[i / kInWord]))));
-      });
+    for_each_index(
+        std::make_integer_sequence<int, kInWord>{}, [&](auto p) __attribute__((always_inline)) {
+          use(w * kInWord + p, rounded_plain<E>(value(0, Take::template one<p>(words[w]))));
+        });
+  }
 }
 
 template <typename E, typename L, typename Code>
@@ -124,13 +123,12 @@ struct Turner<CodeRow<E, L, Code>> {
   }
   template <typename Use>
   [[gnu::always_inline]] void expand(const Use& use) const {
-    expand_words<E, L, Simd::Codes<Row::kBits>>(
-        words_,
-        [&](auto word, int half, V x) __attribute__((always_inline)) {
-          const Group& g = groups_[of_part_[word * kParts / kWords]];
-          return Simd::mul(Simd::sub(x, g.zero.half[half]), g.scale.half[half]);
-        },
-        use);
+    for (int part = 0; part < kParts; ++part) {
+      const RowNumbers<L> zero = groups_[of_part_[part]].zero, scale = groups_[of_part_[part]].scale;
+      expand_words<E, L, Simd::Codes<Row::kBits>>(
+          words_, part * kWords / kParts, (part + 1) * kWords / kParts,
+          [&](int half, V x) __attribute__((always_inline)) { return Simd::mul(Simd::sub(x, zero.half[half]), scale.half[half]); }, use);
+    }
   }
 
  private:
@@ -185,18 +183,18 @@ struct Turner<F8Row<E, L>> {
     if constexpr (std::is_same_v<L, bf16>) {
       if (has_table_) {
         const Simd::F8Table table = table_;
-        for_each_index(
-            std::make_integer_sequence<int, kWords>{}, [&](auto w) __attribute__((always_inline)) {
-              const auto [first, second] = Simd::f8_lines(table, words_[w]);
-              use(std::integral_constant<int, 2 * w>{}, first);
-              use(std::integral_constant<int, 2 * w + 1>{}, second);
-            });
+        for (int w = 0; w < kWords; ++w) {
+          const auto [first, second] = Simd::f8_lines(table, words_[w]);
+          use(2 * w, first);
+          use(2 * w + 1, second);
+        }
         return;
       }
     }
 #endif
+    const RowNumbers<L> scale = scale_;
     expand_words<E, L, Simd::F8Codes>(
-        words_, [&](auto, int half, V x) __attribute__((always_inline)) { return Simd::mul(x, scale_.half[half]); }, use);
+        words_, 0, kWords, [&](int half, V x) __attribute__((always_inline)) { return Simd::mul(x, scale.half[half]); }, use);
   }
 
  private:
@@ -248,11 +246,12 @@ struct Turner<F4Row<bf16>> {
   }
   template <typename Use>
   [[gnu::always_inline]] void expand(const Use& use) const {
-    for_each_index(
-        std::make_integer_sequence<int, 4 * kWords>{}, [&](auto i) __attribute__((always_inline)) {
-          constexpr int kWord = i / 4;
-          use(i, Simd::f4_pair_line<i % 4>(words_[kWord], scale_[kWord * kParts / kWords]));
-        });
+    for (int w = 0; w < kWords; ++w) {
+      for_each_index(
+          std::make_integer_sequence<int, 4>{}, [&](auto p) __attribute__((always_inline)) {
+            use(4 * w + p, Simd::f4_pair_line<p>(words_[w], scale_[w * kParts / kWords]));
+          });
+    }
   }
 
  private:
@@ -280,8 +279,9 @@ struct Turner<F4Row<float>> {
   }
   template <typename Use>
   [[gnu::always_inline]] void expand(const Use& use) const {
+    const V scale = scale_;
     expand_words<float, float, Simd::F4Codes>(
-        words_, [&](auto, int, V x) __attribute__((always_inline)) { return Simd::mul(x, scale_); }, use);
+        words_, 0, 4, [&](int, V x) __attribute__((always_inline)) { return Simd::mul(x, scale); }, use);
   }
 
  private:

@@ -9,6 +9,7 @@
 #include "batch/journal.h"
 #include "moegen/error.h"
 #include "tests/batch/scripted_engine.h"
+#include "tests/support/test_clock.h"
 
 namespace moegen::testing {
 namespace {
@@ -149,6 +150,16 @@ TEST_F(Resume, WithoutItsJournalAnOutputIsTakenAsItIs) {
   ::testing::internal::CaptureStderr();
   EXPECT_TRUE(asked(options).empty());
   EXPECT_THAT(::testing::internal::GetCapturedStderr(), AllOf(HasSubstr("3 answers stay"), HasSubstr("does not have 3 of them")));
+}
+
+TEST_F(Resume, LongFilesAreReadWithAWord) {
+  write_file(options.input, read_file(options.input) + request_text("d") + "\n");  // to be compared
+  options.progress = "plain";
+  const HurriedClock clock;
+  ::testing::internal::CaptureStderr();
+  { const Job job(options); }
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr(options.output + ": reading its 0.0 GB of answers: 0.0 GB"), HasSubstr(options.input + ": comparing its requests")));
 }
 
 // What is missing from the journal is not checked, and all else is as if nothing were missing.

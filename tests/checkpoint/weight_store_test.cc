@@ -3,18 +3,17 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <numeric>
 #include <set>
 
-#include "base/clock.h"
 #include "spec/families.h"
 #include "tests/checkpoint/table_writer.h"
 #include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/test_clock.h"
 
 namespace moegen {
 namespace {
@@ -107,21 +106,6 @@ TEST(WeightStore, AFileCutOffBehindItsHeaderIsAnError) {
   ThreadPool pool(2);
   EXPECT_ERROR(WeightStore(binding, checkpoint, pool), ErrorCode::io, "model.safetensors");
 }
-
-// Whoever looks finds it eleven seconds later.
-class HurriedClock : public Clock::Source {
- public:
-  HurriedClock() { Clock::replace(this); }
-  HurriedClock(const HurriedClock&) = delete;
-  HurriedClock& operator=(const HurriedClock&) = delete;
-  ~HurriedClock() override { Clock::replace(nullptr); }
-  [[nodiscard]] Clock::time_point now() const override { return begin_ + std::chrono::seconds(11 * looks_++); }
-  [[nodiscard]] Clock::WallTime wall() const override { return {}; }
-
- private:
-  Clock::time_point begin_ = std::chrono::steady_clock::now();
-  mutable std::atomic<int> looks_{0};
-};
 
 TEST(WeightStore, SaysHowFarItIs) {
   const SmallLlama model;

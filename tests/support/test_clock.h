@@ -29,4 +29,19 @@ class TestClock : Clock::Source {
   std::atomic<int64_t> passed_{0};
 };
 
+/// While it lives whoever looks finds it eleven seconds later. Any thread.
+class HurriedClock : public Clock::Source {
+ public:
+  HurriedClock() { Clock::replace(this); }
+  HurriedClock(const HurriedClock&) = delete;
+  HurriedClock& operator=(const HurriedClock&) = delete;
+  ~HurriedClock() override { Clock::replace(nullptr); }
+  [[nodiscard]] Clock::time_point now() const override { return begin_ + std::chrono::seconds(11 * looks_++); }
+  [[nodiscard]] Clock::WallTime wall() const override { return {}; }
+
+ private:
+  Clock::time_point begin_ = std::chrono::steady_clock::now();
+  mutable std::atomic<int> looks_{0};
+};
+
 }  // namespace moegen

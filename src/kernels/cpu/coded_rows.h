@@ -36,7 +36,7 @@ struct F8Row {
   int shift;
   int64_t at;
   [[nodiscard]] const void* address() const { return codes + at; }
-  [[nodiscard]] float scale() const { return scales[static_cast<uint64_t>(at) >> shift]; }
+  [[nodiscard, gnu::always_inline]] float scale() const { return scales[static_cast<uint64_t>(at) >> shift]; }
 };
 template <typename E, typename L>
 F8Row<E, L> operator+(F8Row<E, L> row, int64_t n) {
@@ -46,12 +46,12 @@ F8Row<E, L> operator+(F8Row<E, L> row, int64_t n) {
 constexpr float kF8Unit = 256;  // Simd loads codes divided by it
 
 template <typename E, typename L>
-V load_some(F8Row<E, L> row, int64_t n) {
+[[gnu::always_inline]] inline V load_some(F8Row<E, L> row, int64_t n) {
   const f8_e4m3* p = row.codes + row.at;
   return rounded<E>(Simd::mul(n >= kW ? Simd::load(p) : Simd::load(p, n), Simd::set(row.scale() * kF8Unit)));
 }
 template <typename E, typename L, typename... Some>
-V load_line(F8Row<E, L> row, Some... n) {
+[[gnu::always_inline]] inline V load_line(F8Row<E, L> row, Some... n) {
   const f8_e4m3* p = row.codes + row.at;
   const V scale = Simd::set(row.scale() * kF8Unit);
   if constexpr (std::is_same_v<L, bf16>) {
@@ -83,11 +83,11 @@ constexpr auto kF4Scales = [] {
   return out;
 }();
 template <typename L>
-V load_some(F4Row<L> row, int64_t) {
+[[gnu::always_inline]] inline V load_some(F4Row<L> row, int64_t) {
   return Simd::mul(Simd::load(row.codes + row.at / 2), Simd::set(kF4Scales[row.scales[row.at / kF4Block].bits]));
 }
 template <typename L, typename... Some>
-V load_line(F4Row<L> row, Some...) {
+[[gnu::always_inline]] inline V load_line(F4Row<L> row, Some...) {
   if constexpr (std::is_same_v<L, bf16>) {
 #ifdef __AVX512BF16__
     const int exponent = row.scales[row.at / kF4Block].bits;
@@ -114,11 +114,11 @@ struct CodeRow {
   uint64_t inverse;  // of the units in a group, times 2^32: a row has less than 2^15 units
   int64_t at;
 
-  [[nodiscard]] const Code* code() const { return codes + at * kBits / 8; }
+  [[nodiscard, gnu::always_inline]] const Code* code() const { return codes + at * kBits / 8; }
   [[nodiscard]] const void* address() const { return code(); }
-  [[nodiscard]] uint64_t group() const { return static_cast<uint64_t>(at) / kGroupUnit * inverse >> 32; }
-  [[nodiscard]] V zero() const { return Simd::set(static_cast<float>(zeros != nullptr ? zeros[group()] : kHalf)); }
-  [[nodiscard]] V scale() const {
+  [[nodiscard, gnu::always_inline]] uint64_t group() const { return static_cast<uint64_t>(at) / kGroupUnit * inverse >> 32; }
+  [[nodiscard, gnu::always_inline]] V zero() const { return Simd::set(static_cast<float>(zeros != nullptr ? zeros[group()] : kHalf)); }
+  [[nodiscard, gnu::always_inline]] V scale() const {
     if (scale_dtype == DType::bf16) return Simd::set(to_float(static_cast<const bf16*>(scales)[group()]));
     if (scale_dtype == DType::f16) return Simd::set(to_float(static_cast<const f16*>(scales)[group()]));
     return Simd::set(static_cast<const float*>(scales)[group()]);
@@ -130,11 +130,11 @@ CodeRow<E, L, Code> operator+(CodeRow<E, L, Code> row, int64_t n) {
   return row;
 }
 template <typename E, typename L, typename Code>
-V load_some(CodeRow<E, L, Code> row, int64_t) {
+[[gnu::always_inline]] inline V load_some(CodeRow<E, L, Code> row, int64_t) {
   return rounded<E>(Simd::mul(Simd::sub(Simd::load(row.code()), row.zero()), row.scale()));
 }
 template <typename E, typename L, typename Code, typename... Some>
-V load_line(CodeRow<E, L, Code> row, Some...) {
+[[gnu::always_inline]] inline V load_line(CodeRow<E, L, Code> row, Some...) {
   if constexpr (std::is_same_v<L, bf16>) {
     const Simd::Two two = Simd::load_two(row.code());
     const V scale = row.scale(), zero = row.zero();

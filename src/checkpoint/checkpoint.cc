@@ -218,6 +218,17 @@ std::vector<TensorSpec> table_for(const ModelSpec& spec, const Checkpoint& check
   return there ? split : table;
 }
 
+// What older writers of GPTQ put beside every quantised layer (AutoGPTQ, issue 555).
+bool is_zero_bias(const TensorInfo& tensor, const Checkpoint& checkpoint) {
+  constexpr std::string_view kEnd = ".bias";
+  constexpr uint64_t kMostBytes = uint64_t{1} << 20;
+  if (!tensor.name.ends_with(kEnd) || tensor.bytes > kMostBytes) return false;
+  if (checkpoint.find(tensor.name.substr(0, tensor.name.size() - kEnd.size()) + ".qweight") == nullptr) return false;
+  std::string bytes(tensor.bytes, '\1');
+  checkpoint.files()[tensor.file_idx].read(tensor.offset, bytes.data(), bytes.size());
+  return bytes.find_first_not_of('\0') == std::string::npos;
+}
+
 }  // namespace
 
 Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
@@ -243,6 +254,8 @@ Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
     if (wanted.contains(have.name)) continue;
     if (const std::string_view why = reason_to_skip(spec, have.name); !why.empty()) {
       out.skipped.emplace_back(have.name, why);
+    } else if (is_zero_bias(have, checkpoint)) {
+      out.skipped.emplace_back(have.name, "zeros, which add nothing");
     } else {
       out.superfluous.push_back(have.name);
     }

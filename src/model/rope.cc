@@ -53,7 +53,7 @@ std::vector<float> rope_frequencies(const RopeSpec& spec) {
         f = yarn(spec, f, i);
         break;
       case RopeSpec::Scaling::proportional:
-        if (i >= spec.pairs) f = 0;
+        f = i < spec.pairs ? f / spec.factor : 0;
         break;
       case RopeSpec::Scaling::longrope:
         f /= spec.divisors[static_cast<size_t>(i)];

@@ -63,7 +63,13 @@ double Config::number(std::string_view field, double low, double high, double ot
 bool Config::flag(std::string_view field, bool otherwise) const {
   const nlohmann::json* value = find(field);
   if (value != nullptr && !value->is_boolean()) wrong(field, "true or false");
+  if (value == nullptr && mentions(field)) return false;
   return value != nullptr ? value->get<bool>() : otherwise;
+}
+
+bool Config::truth(std::string_view field, bool otherwise) const {
+  const nlohmann::json* value = find(field);
+  return value != nullptr && value->is_number() ? value->get<double>() != 0 : flag(field, otherwise);
 }
 
 std::string Config::text(std::string_view field, std::string_view otherwise) const {

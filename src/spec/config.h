@@ -9,7 +9,7 @@
 
 namespace moegen {
 
-/// Typed reading of config.json. null counts as absent. What is of another type or out of range throws Error(corrupt)
+/// Typed reading of config.json. null counts as absent, but for flags, where it is false as in Python. What is of another type or out of range throws Error(corrupt)
 /// with file, field, what was expected and what was found. Numbers are hostile: every getter has a range.
 class Config {
  public:
@@ -25,6 +25,8 @@ class Config {
   [[nodiscard]] double number(std::string_view field, double low, double high) const;
   [[nodiscard]] double number(std::string_view field, double low, double high, double otherwise) const;
   [[nodiscard]] bool flag(std::string_view field, bool otherwise) const;
+  /// Likewise, but a number counts too, as Python takes it: 0 is false.
+  [[nodiscard]] bool truth(std::string_view field, bool otherwise) const;
   [[nodiscard]] std::string text(std::string_view field, std::string_view otherwise) const;
   /// A list of integers, or one integer as a list of one; empty where absent.
   [[nodiscard]] std::vector<int64_t> integers(std::string_view field, int64_t low, int64_t high) const;

@@ -330,12 +330,15 @@ void read_opt(const Config& c, ModelSpec& s) {
 void read_llama4(const Config& c, ModelSpec& s) {
   read_llama(c, s);
   const bool norm = c.flag("use_qk_norm", true);
-  const bool tunes = !c.mentions("attn_temperature_tuning") || c.flag("attn_temperature_tuning", true);
-  const int64_t chunk = c.integer("attention_chunk_size", 1, kMaxPositions - 1, 8192);
+  const bool tunes = c.truth("attn_temperature_tuning", true);  // 4 in published checkpoints
+  const int64_t chunk = c.mentions("attention_chunk_size") ? c.integer("attention_chunk_size", 1, kMaxPositions - 1, 0) : 8192;
   const int64_t interval = c.integer("no_rope_layer_interval", 1, kMaxLayers, 4);
   const std::vector<int64_t> turned = c.integers("no_rope_layers", 0, 1);
   const std::vector<int64_t> listed = c.integers("moe_layers", 0, kMaxLayers);
   const int64_t step = c.integer("interleave_moe_layer_step", 1, kMaxLayers, 1);
+  const std::vector<std::string> types = c.texts("layer_types");
+  if (!types.empty() && types.size() != s.layers.size())
+    throw_error(ErrorCode::corrupt, "{}: layer_types has {} entries for {} layers", c.where(), types.size(), s.layers.size());
   if (!turned.empty() && turned.size() != s.layers.size())
     throw_error(ErrorCode::corrupt, "{}: no_rope_layers has {} entries for {} layers", c.where(), turned.size(), s.layers.size());
   MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", false);
@@ -345,17 +348,20 @@ void read_llama4(const Config& c, ModelSpec& s) {
   for (size_t i = 0; i < s.layers.size(); ++i) {
     const auto layer = static_cast<int64_t>(i);
     AttentionSpec& a = s.layers[i].attention;
-    if (turned.empty() ? (layer + 1) % interval != 0 : turned[i] != 0) {
+    const bool turns = turned.empty() ? (layer + 1) % interval != 0 : turned[i] != 0;
+    const std::string_view type = !types.empty() ? std::string_view(types[i]) : turns ? "chunked_attention" : "full_attention";
+    if (type != "chunked_attention" && type != "full_attention") unsupported(c, fmt::format("layer_types \"{}\"", type));
+    if (type == "chunked_attention") a.chunk = to_int(chunk);
+    if (turns) {
       a.rope.interleaved = true;
       a.rope_first = true;
-      a.chunk = to_int(chunk);
       if (norm) a.qk_norm = AttentionSpec::QkNorm::plain;
     } else {
       a.rope = {};
       a.tuning = tunes ? static_cast<float>(c.number("attn_scale", 0, 1e3, 0.1)) : 0;
       a.tuning_step = static_cast<float>(c.number("floor_scale", 1, 1e9, 8192));
     }
-    const bool sparse = listed.empty() ? (layer + 1) % step == 0 : std::find(listed.begin(), listed.end(), layer) != listed.end();
+    const bool sparse = !c.has("moe_layers") ? (layer + 1) % step == 0 : std::find(listed.begin(), listed.end(), layer) != listed.end();
     s.layers[i].mlp.width = to_int(c.integer("intermediate_size_mlp", 1, kMaxWidth, 16384));
     if (sparse) s.layers[i].mlp = experts;
   }
@@ -403,6 +409,7 @@ void read_gemma4_attention(const Config& c, ModelSpec& s) {
     const std::string type = global.text("rope_type", "proportional");
     if (type != "proportional") unsupported(c, "rope type \"" + type + "\" of full_attention");
     a.rope.scaling = RopeSpec::Scaling::proportional;
+    a.rope.factor = global.number("factor", 1e-6, 1e6, 1);
     a.rope.pairs = to_int(static_cast<int64_t>(global.number("partial_rotary_factor", 0, 1, 1) * a.head_dim / 2));
     check_rope(c, a.rope);
   }

@@ -22,7 +22,7 @@ struct RopeSpec {
   double amplitude = 1;                              ///< cos and sin are multiplied by it (yarn's attention factor)
   bool truncate = true;                              ///< yarn: ramp borders rounded to whole pairs
   std::vector<double> divisors = {};                 ///< longrope: of each pair's frequency
-  int pairs = 0;                                     ///< proportional: so many pairs are turned, the others not
+  int pairs = 0;                                     ///< proportional: so many pairs are turned, slower by factor, the others not
   bool interleaved = false;                          ///< pairs are (2i, 2i + 1), not (i, i + dim/2)
 
   bool operator==(const RopeSpec&) const = default;

@@ -112,8 +112,11 @@ Quantisation read_gptq(const Config& q) {
       {.format = WeightFormat::gptq, .bits = read_bits(q, "bits"), .group = read_group(q), .zeros = true, .less_one = format != "gptq_v2"});
   if (const std::optional<Config> dynamic = q.object("dynamic")) {
     for (const std::string& pattern : dynamic->fields()) {
-      refuse_unless(pattern.starts_with("-:"), q, "dynamic \"" + pattern + "\" (\"-:...\" is)");
-      out.ignored.push_back({NamePattern::Kind::regex, pattern.substr(2)});
+      if (pattern.starts_with("-:")) {
+        out.ignored.push_back({NamePattern::Kind::regex, pattern.substr(2)});
+      } else if (!dynamic->object(pattern)->empty()) {  // {} changes nothing
+        refuse(q, "dynamic \"" + pattern + "\" (\"-:...\" is)");
+      }
     }
   }
   return out;
@@ -174,8 +177,10 @@ struct SchemeFinder::Patterns {
       out.push_back({&p, p.kind == NamePattern::Kind::regex ? std::optional(text::Regex::compile(p.text)) : std::nullopt});
     return out;
   }
-  [[nodiscard]] bool has(const std::vector<Compiled>& patterns, const std::string& name) const {
+  // By patterns of one kind, or of any.
+  [[nodiscard]] bool has(const std::vector<Compiled>& patterns, const std::string& name, std::optional<NamePattern::Kind> kind = {}) const {
     return std::any_of(patterns.begin(), patterns.end(), [&](const Compiled& c) {
+      if (kind && c.pattern->kind != *kind) return false;
       text::Match match;
       if (c.regex) return c.regex->find(name, 0, scratch, match) && match.begin == 0;
       return c.pattern->kind == NamePattern::Kind::whole ? name == c.pattern->text : name.find(c.pattern->text) != std::string::npos;
@@ -195,9 +200,12 @@ const WeightScheme* SchemeFinder::find(const std::string& module) const {
 }
 
 const WeightScheme* SchemeFinder::find_target(const std::string& module) const {
-  for (size_t i = 0; i < quantisation_.schemes.size(); ++i) {
-    const WeightScheme& s = quantisation_.schemes[i];
-    if (s.targets.empty() || patterns_->has(patterns_->targets[i], module)) return &s;
+  // A name of its own comes before a pattern, and that before the kind of layer: compressed_tensors, utils/match.py.
+  for (const auto kind : {NamePattern::Kind::whole, NamePattern::Kind::regex, NamePattern::Kind::part}) {
+    for (size_t i = 0; i < quantisation_.schemes.size(); ++i) {
+      const WeightScheme& s = quantisation_.schemes[i];
+      if (s.targets.empty() || patterns_->has(patterns_->targets[i], module, kind)) return &s;
+    }
   }
   return nullptr;
 }

@@ -394,13 +394,13 @@ std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) 
   for (int i = 0; i < spec.prediction_layers; ++i) {
     if (tensor.starts_with(fmt::format("model.layers.{}.", spec.layers.size() + static_cast<size_t>(i)))) return "predicts further tokens";
   }
+  if (tensor.starts_with("mtp.") || tensor.starts_with("model.mtp_")) return "predicts further tokens";
   if (const Family* family = family_of(spec); family != nullptr && !family->traits.prefix.empty()) {
     const auto is_of = [&](std::span<const std::string_view> prefixes) {
       return std::any_of(prefixes.begin(), prefixes.end(), [&](std::string_view p) { return tensor.starts_with(p); });
     };
     if (is_of(kAudioPrefixes)) return "for sound, which this version does not read";
     if (is_of(kImagePrefixes)) return "for images, which this version does not read";
-    if (tensor.starts_with("mtp.")) return "predicts further tokens";
   }
   return "";
 }

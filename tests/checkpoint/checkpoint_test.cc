@@ -415,5 +415,22 @@ TEST(Bind, GroupsOfInputsThatAreNoNeighboursAreRefused) {
   }
 }
 
+TEST(Bind, ABiasOfZerosBesideCodesIsSkipped) {
+  const TempDir dir;
+  dir.write("config.json", gptq_config().dump());
+  const ModelSpec spec = load_spec(dir.path());
+  const std::string layer = "model.layers.0.self_attn.";
+  SafetensorsWriter w;
+  for (const TensorSpec& t : tensor_table(spec)) w.add(t.name, t.file_dtype.value_or(t.quantised.value_or(DType::bf16)), t.file_shape);
+  w.add(layer + "q_proj.bias", DType::f16, {64}, std::string(128, '\0'));
+  w.add(layer + "k_proj.bias", DType::f16, {64}, std::string(127, '\0') + '\1');
+  w.add("model.norm.bias", DType::f16, {64}, std::string(128, '\0'));  // of no codes
+  dir.write("model.safetensors", w.file());
+  const Binding binding = bind(spec, Checkpoint::open(dir.path()));
+  ASSERT_EQ(binding.skipped.size(), 1U);
+  EXPECT_EQ(binding.skipped[0].first, layer + "q_proj.bias");
+  EXPECT_THAT(binding.superfluous, ::testing::UnorderedElementsAre(layer + "k_proj.bias", "model.norm.bias"));
+}
+
 }  // namespace
 }  // namespace moegen

@@ -43,6 +43,14 @@ TEST(Rope, LinearDividesEveryFrequency) {
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_FLOAT_EQ(linear[i], plain[i] / 8);
 }
 
+TEST(Rope, ProportionalTurnsTheFirstPairsSlower) {
+  RopeSpec s = spec(RopeSpec::Scaling::proportional);
+  s.pairs = 3;
+  const auto plain = rope_frequencies(spec(RopeSpec::Scaling::none));
+  const auto f = rope_frequencies(s);
+  for (size_t i = 0; i < f.size(); ++i) EXPECT_FLOAT_EQ(f[i], i < 3 ? plain[i] / 8 : 0);
+}
+
 // In wavelengths: short ones stay, long ones are stretched, between them a blend that is linear in orig / wavelength.
 TEST(Rope, Llama3KeepsShortWavesStretchesLongOnesAndBlendsBetween) {
   RopeSpec s = spec(RopeSpec::Scaling::llama3);

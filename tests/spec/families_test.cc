@@ -480,6 +480,19 @@ TEST(Llama4, LayersDiffer) {
   EXPECT_EQ(spec_of(with(c, {{"no_rope_layers", {0, 1, 1, 1}}})).layers[0].attention.rope.dim, 0);
   EXPECT_FALSE(spec_of(with(c, {{"moe_layers", {0, 3}}})).layers[0].mlp.dense());
   EXPECT_ERROR(spec_of(with(c, {{"no_rope_layers", {0, 1}}})), ErrorCode::corrupt, "no_rope_layers has 2 entries");
+  EXPECT_TRUE(spec_of(with(c, {{"moe_layers", json::array()}})).layers[1].mlp.dense());
+  const ModelSpec typed = spec_of(with(c, {{"layer_types", {"full_attention", "chunked_attention", "chunked_attention", "chunked_attention"}}}));
+  EXPECT_EQ(typed.layers[0].attention.chunk, 0);
+  EXPECT_EQ(typed.layers[0].attention.rope, s.layers[0].attention.rope);
+  EXPECT_EQ(typed.layers[3].attention.chunk, 48);
+  EXPECT_EQ(typed.layers[3].attention.rope.dim, 0);
+  EXPECT_ERROR(spec_of(with(c, {{"layer_types", {"full_attention"}}})), ErrorCode::corrupt, "layer_types has 1 entries");
+  const json none(4, "linear_attention");
+  EXPECT_ERROR(spec_of(with(c, {{"layer_types", none}})), ErrorCode::unsupported, "linear_attention");
+  json whole = c;
+  whole["attention_chunk_size"] = nullptr;
+  EXPECT_EQ(spec_of(whole).layers[0].attention.chunk, 0);
+  EXPECT_EQ(spec_of(with(c, {{"attn_temperature_tuning", 4}})).layers, s.layers) << "as published";
 }
 
 TEST(Llama4, WithImagesIsTheSameModelUnderOtherNames) {
@@ -507,6 +520,9 @@ TEST(Gemma4, GlobalLayersAreWiderAndHaveKeysForValues) {
   EXPECT_TRUE(global.k_is_v);
   EXPECT_EQ(global.rope.pairs, 4);
   EXPECT_EQ(s.logit_cap, 8);
+  json slower = c;
+  slower["text_config"]["rope_parameters"]["full_attention"]["factor"] = 8;
+  EXPECT_EQ(spec_of(slower).layers[1].attention.rope.factor, 8);
   const auto text = [&](const json& change) { return with(c, {{"text_config", with(c.at("text_config"), change)}}); };
   EXPECT_ERROR(spec_of(text({{"global_head_dim", 1}})), ErrorCode::corrupt, "global_head_dim");
   EXPECT_ERROR(spec_of(text({{"num_global_key_value_heads", 3}})), ErrorCode::corrupt, "num_global_key_value_heads");

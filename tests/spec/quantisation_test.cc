@@ -85,6 +85,12 @@ TEST(CompressedTensors, IgnoresAndTargetsAreNamesAndPatterns) {
   EXPECT_EQ(find(both, "model.layers.1.mlp.experts.0.up_proj.weight_packed")->quantised, DType::i4);
   EXPECT_EQ(find(both, "model.layers.1.self_attn.q_proj.weight")->quantised, DType::u8);
   EXPECT_EQ(find(both, "model.layers.1.self_attn.q_proj.weight_scale")->file_shape, (std::vector<int64_t>{128, 1}));
+  q["config_groups"]["group_0"].swap(q["config_groups"]["group_1"]);
+  EXPECT_EQ(find(tensor_table(spec_with(q)), "model.layers.1.mlp.experts.0.up_proj.weight_packed")->quantised, DType::i4)
+      << "a pattern before a kind";
+  q["config_groups"]["group_2"] = q["config_groups"]["group_0"];
+  q["config_groups"]["group_2"]["targets"] = {"model.layers.1.mlp.experts.0.up_proj"};
+  EXPECT_EQ(find(tensor_table(spec_with(q)), "model.layers.1.mlp.experts.0.up_proj.weight")->quantised, DType::u8) << "a name before a pattern";
   q["ignore"] = {"re:(a"};
   EXPECT_ERROR(tensor_table(spec_with(q)), ErrorCode::unsupported, "(a");
 }
@@ -128,6 +134,8 @@ TEST(Gptq, WhatItSaysIsKnownOrRefused) {
   EXPECT_EQ(find(table, "lm_head.weight")->quantised, std::nullopt);
   EXPECT_NE(find(tensor_table(spec_with(gptq({{"dynamic", {{"-:.*self_attn.*", json::object()}}}}))), q + "weight"), nullptr);
   EXPECT_ERROR(spec_with(gptq({{"dynamic", {{"+:.*self_attn.*", {{"bits", 8}}}}}})), ErrorCode::unsupported, "dynamic \"+:.*self_attn.*\"");
+  const json named = {{"lm_head", json::object()}, {"model.embed_tokens", json::object()}, {"-:.*self_attn.*", json::object()}};  // as Qwen3.5 has it
+  EXPECT_EQ(find(tensor_table(spec_with(gptq({{"dynamic", named}}))), q + "qweight"), nullptr);
   EXPECT_ERROR(spec_with(gptq({{"bits", 3}})), ErrorCode::unsupported, "bits 3");
   EXPECT_ERROR(spec_with(gptq({{"group_size", 24}})), ErrorCode::unsupported, "group_size 24");
   EXPECT_ERROR(spec_with(gptq({{"checkpoint_format", "marlin"}})), ErrorCode::unsupported, "checkpoint_format \"marlin\"");

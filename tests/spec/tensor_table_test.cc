@@ -71,5 +71,11 @@ TEST(TensorTable, ATiedHeadIsNotATensorAndMayBeSkipped) {
   EXPECT_EQ(reason_to_skip(spec_of(mixtral_config()), "model.layers.0.self_attn.q_proj.bias"), "");
 }
 
+TEST(TensorTable, WhatPredictsFurtherTokensIsSkippedInEveryFamily) {
+  for (const char* name : {"mtp.fc.weight", "mtp.layers.0.mlp.experts.0.up_proj.weight", "model.mtp_block.0.input_layernorm.weight",
+                           "model.mtp_emb_norm.0.weight", "model.mtp_linear_proj.0.weight"})  // of Qwen3-Next, Qwen3.5 text and Ernie-4.5
+    EXPECT_EQ(reason_to_skip(spec_of(mixtral_config()), name), "predicts further tokens") << name;
+}
+
 }  // namespace
 }  // namespace moegen

@@ -102,7 +102,7 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
       ->excludes(parser);
   app.add_option_function<std::string>(
          "--generation-config", [&o](const std::string& v) { o.use_generation_config = v == "auto"; },
-         "auto: defaults of generation_config.json; none: without them")
+         "auto: defaults of generation_config.json; none: without them, but for where answers end")
       ->check(silent(CLI::IsMember({"auto", "none"})))
       ->type_name("auto|none");
 }

@@ -59,6 +59,12 @@ std::string weights_setting(const Checkpoint& checkpoint) {
   return fmt::format("{} files, {} bytes, {}", checkpoint.files().size(), bytes, key_text(make_key('w', 0, text)));
 }
 
+// Of a generation_config.json of which only the ids where answers end are used.
+std::string end_setting(const EngineOptions& options) {
+  const std::vector<int32_t> ids = load_generation_defaults(options.model).eos_ids;
+  return ids.empty() ? "not used" : fmt::format("ends at {}", fmt::join(ids, ", "));
+}
+
 }  // namespace
 
 RunSettings run_settings(const EngineOptions& options) {
@@ -67,7 +73,8 @@ RunSettings run_settings(const EngineOptions& options) {
   RunSettings out;
   out.emplace_back("config.json", text_setting(fs::is_directory(options.model) ? options.model / "config.json" : options.model));
   out.emplace_back("weights", options.load_format == "dummy" ? "dummy" : weights_setting(Checkpoint::open(options.model)));
-  out.emplace_back("generation_config.json", options.use_generation_config ? text_setting(options.model / "generation_config.json") : "not used");
+  out.emplace_back("generation_config.json",
+                   options.use_generation_config ? text_setting(options.model / "generation_config.json") : end_setting(options));
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"})
     out.emplace_back(name, options.skip_tokenizer_init ? "not used" : text_setting(options.model / name));
   const std::string more = options.skip_tokenizer_init ? "none" : templates_setting(options.model / "additional_chat_templates");

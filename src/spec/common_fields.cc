@@ -173,7 +173,7 @@ ModelSpec read_common(const Config& c, const Family& family) {
   if (rope.scaling == RopeSpec::Scaling::yarn) s.max_positions = std::max(s.max_positions, static_cast<int64_t>(rope.original_len * rope.factor));
   if (rope.scaling == RopeSpec::Scaling::longrope) s.max_positions = std::min(s.max_positions, static_cast<int64_t>(rope.original_len));
   layer.mlp.width = to_int(c.integer("intermediate_size", 1, kMaxWidth, 0));  // of dense layers, if there are any
-  s.prediction_layers = to_int(c.integer("num_nextn_predict_layers", 0, 64, 0));
+  s.prediction_layers = to_int(c.integer(c.first_of({"num_nextn_predict_layers", "num_mtp_modules"}), 0, 64, 0));
   s.layers.assign(static_cast<size_t>(c.integer("num_hidden_layers", 1, kMaxLayers)), layer);
   return s;
 }

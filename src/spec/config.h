@@ -9,8 +9,8 @@
 
 namespace moegen {
 
-/// Typed reading of config.json. null counts as absent, but for flags, where it is false as in Python. What is of another type or out of range throws Error(corrupt)
-/// with file, field, what was expected and what was found. Numbers are hostile: every getter has a range.
+/// Typed reading of config.json. null counts as absent, but for flags, where it is false as in Python. What is of another type or out of range throws
+/// Error(corrupt) with file, field, what was expected and what was found. Numbers are hostile: every getter has a range.
 class Config {
  public:
   /// `where` names the file in errors. `json` must be an object.

@@ -140,20 +140,29 @@ Quantisation read_awq(const Config& q) {
 
 Quantisation read_fp8(const Config& q) {
   if (const std::string format = q.text("fmt", "e4m3"); format != "e4m3" && format != "float8_e4m3fn") refuse(q, "fmt \"" + format + "\"");
-  if (const std::string scheme = q.text("activation_scheme", "dynamic"); scheme != "dynamic") refuse(q, "activation_scheme \"" + scheme + "\"");
+  if (const std::string scheme = q.text("activation_scheme", "dynamic"); scheme != "dynamic" && scheme != "static")
+    refuse(q, "activation_scheme \"" + scheme + "\"");
+  Quantisation out;
+  for (const std::string& name : q.texts("ignored_layers")) out.ignored.push_back({NamePattern::Kind::whole, name});
+  if (!q.has("weight_block_size")) {  // a scale for a matrix, under the name that compressed-tensors has for it
+    out.schemes.push_back({.format = WeightFormat::f8_rows});
+    return out;
+  }
   const std::vector<int64_t> block = q.integers("weight_block_size", 1, kMaxGroup);
   if (block != std::vector<int64_t>{kF8Block, kF8Block}) {
     refuse(q, fmt::format("weight_block_size [{}] (only [128, 128] is)", fmt::join(block, ", ")));
   }
-  return {{{.format = WeightFormat::f8_blocks}}, {}};
+  out.schemes.push_back({.format = WeightFormat::f8_blocks});
+  return out;
 }
 
 }  // namespace
 
 Quantisation read_quantisation(const Config& c, bool mxfp4) {
-  const std::optional<Config> q = c.object("quantization_config");
+  const bool old = !c.has("quantization_config") && c.has("compression_config");  // of compressed-tensors
+  const std::optional<Config> q = c.object(old ? "compression_config" : "quantization_config");
   if (!q) return {};
-  const std::string method = q->text("quant_method", "?");
+  const std::string method = q->text("quant_method", old ? "compressed-tensors" : "?");
   if (method == "mxfp4" && mxfp4) return {{{.format = WeightFormat::mxfp4, .bits = 4, .group = kF4Block}}, {}};
   if (method == "compressed-tensors") return read_compressed_tensors(*q);
   if (method == "gptq") return read_gptq(*q);

@@ -163,6 +163,10 @@ class Table {
     own_ = family->names;
     prefix_ = family->traits.prefix;
     split_ = split_ || (family->traits.splits && !spec.quantisation.none());
+    // Written by the model without its head, as some OPT are: transformers takes both.
+    const TensorName* first = find_name(own_, Role::embedding, false, split_);
+    const std::string name(first != nullptr ? first->pattern : find_name(kCommonNames, Role::embedding, false)->pattern);
+    headless_ = find && prefix_.empty() && name.starts_with(kModelPrefix) && !find(name) && find(name.substr(kModelPrefix.size()));
   }
 
   void add(Role role, int layer, int expert, std::vector<int64_t> shape) {
@@ -174,7 +178,9 @@ class Table {
     t.layer = layer;
     t.expert = expert;
     t.name = fill(fill(name->pattern, "{L}", layer), "{E}", expert);
-    if (!prefix_.empty() && t.name.starts_with(kModelPrefix)) {
+    if (headless_ && t.name.starts_with(kModelPrefix)) {
+      t.name.erase(0, kModelPrefix.size());
+    } else if (!prefix_.empty() && t.name.starts_with(kModelPrefix)) {
       t.name.replace(0, kModelPrefix.size(), prefix_);
     } else if (prefix_.ends_with(kInner)) {
       t.name.insert(0, prefix_.substr(0, prefix_.size() - kModelPrefix.size()));
@@ -354,6 +360,7 @@ class Table {
   SchemeFinder schemes_;
   std::span<const TensorName> own_;
   std::string_view prefix_;
+  bool headless_ = false;
   std::vector<TensorSpec> out_;
 };
 
@@ -385,10 +392,10 @@ std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) 
   if (tensor.ends_with(".rotary_emb.inv_freq")) return "computed from config.json";
   if (spec.tied_embeddings && tensor == "lm_head.weight") return "tied to the embedding";
   if (!spec.quantisation.none() && tensor.ends_with(".weight_shape")) return "follows from config.json";
-  for (const std::string_view end : {".input_scale", ".input_zero_point", ".output_scale"}) {
+  for (const std::string_view end : {".input_scale", ".input_zero_point", ".output_scale", ".output_zero_point"}) {
     if (!spec.quantisation.none() && tensor.ends_with(end)) return "activations are not quantised";
   }
-  for (const std::string_view end : {".k_scale", ".v_scale", ".k_zero_point", ".v_zero_point"}) {
+  for (const std::string_view end : {".k_scale", ".v_scale", ".kv_scale", ".q_scale", ".k_zero_point", ".v_zero_point", ".q_zero_point"}) {
     if (!spec.quantisation.none() && tensor.ends_with(end)) return "of another cache than this one's";
   }
   for (int i = 0; i < spec.prediction_layers; ++i) {

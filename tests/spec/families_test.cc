@@ -212,9 +212,16 @@ TEST(CommonFields, OfQuantisationsFp8InBlocksIsKnown) {
   EXPECT_TRUE(spec_of(c).quantisation.none());
   EXPECT_TRUE(spec_with(json::object()).quantisation.is(WeightFormat::f8_blocks));
   EXPECT_ERROR(spec_with({{"fmt", "e5m2"}}), ErrorCode::unsupported, "fmt \"e5m2\"");
-  EXPECT_ERROR(spec_with({{"activation_scheme", "static"}}), ErrorCode::unsupported, "activation_scheme \"static\"");
+  EXPECT_ERROR(spec_with({{"activation_scheme", "x"}}), ErrorCode::unsupported, "activation_scheme \"x\"");
   EXPECT_ERROR(spec_with({{"weight_block_size", {64, 128}}}), ErrorCode::unsupported, "weight_block_size [64, 128]");
-  EXPECT_ERROR(spec_with({{"weight_block_size", nullptr}}), ErrorCode::unsupported, "weight_block_size []");
+  const json whole = {{"quant_method", "fp8"}, {"activation_scheme", "static"}, {"ignored_layers", {"model.layers.0.self_attn.q_proj"}}};
+  const auto of_matrices = tensor_table(spec_of(with(c, {{"quantization_config", whole}})));
+  const auto of = [&](std::string_view name) {
+    return std::find_if(of_matrices.begin(), of_matrices.end(), [&](const auto& t) { return t.name == name; });
+  };
+  EXPECT_EQ(of("model.layers.0.self_attn.k_proj.weight")->block_rows, 1) << "a scale for each row, or one for all";
+  EXPECT_FALSE(of("model.layers.0.self_attn.q_proj.weight")->quantised);
+  EXPECT_TRUE(spec_of(with(c, {{"compression_config", whole}})).quantisation.is(WeightFormat::f8_rows));
   EXPECT_ERROR(spec_with({{"weight_block_size", "128"}}), ErrorCode::corrupt, "weight_block_size");
   for (const TensorSpec& t : tensor_table(spec_with(json::object()))) {
     const bool is_linear = t.name.find("_proj.weight") != std::string::npos;

@@ -71,6 +71,14 @@ TEST(TensorTable, ATiedHeadIsNotATensorAndMayBeSkipped) {
   EXPECT_EQ(reason_to_skip(spec_of(mixtral_config()), "model.layers.0.self_attn.q_proj.bias"), "");
 }
 
+TEST(TensorTable, AModelThatWasWrittenWithoutItsHeadHasOtherNames) {
+  const auto find = [](const std::string& name) { return name == "embed_tokens.weight" ? std::optional(DType::bf16) : std::nullopt; };
+  const std::vector<TensorSpec> table = tensor_table(spec_of(mixtral_config()), false, find);
+  EXPECT_EQ(table[0].name, "embed_tokens.weight");
+  EXPECT_TRUE(table[1].name.starts_with("layers.0."));
+  EXPECT_EQ(table.back().name, "lm_head.weight");
+}
+
 TEST(TensorTable, WhatPredictsFurtherTokensIsSkippedInEveryFamily) {
   for (const char* name : {"mtp.fc.weight", "mtp.layers.0.mlp.experts.0.up_proj.weight", "model.mtp_block.0.input_layernorm.weight",
                            "model.mtp_emb_norm.0.weight", "model.mtp_linear_proj.0.weight"})  // of Qwen3-Next, Qwen3.5 text and Ernie-4.5

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "moegen/error.h"
 #include "tests/support/run.h"
+#include "tests/support/temp_dir.h"
 
 namespace moegen::testing {
 namespace {
@@ -67,6 +68,28 @@ TEST_F(Requests, StopStringsAcrossTokens) {
     r.sampling.include_stop_str_in_output = true;
     EXPECT_EQ(only_choice(r).text, whole.text.substr(0, first + stop.size()));
   }
+}
+
+// Its other defaults are left out with --generation-config none, where answers end is not.
+TEST_F(Requests, StopIdsOfTheModelCountWithoutItsDefaults) {
+  const TempDir dir;
+  for (const char* file : {"config.json", "model.safetensors"}) std::filesystem::create_symlink(kDemo / file, dir.path() / file);
+  EngineOptions options = ids_only(dir.path());
+  Request r = greedy("a", {5, 6, 7}, 12);
+  r.sampling.ignore_eos = false;
+  const auto choice = [&] {
+    Engine fresh(options);
+    ListJob job({r});
+    EXPECT_TRUE(fresh.run(job, job));
+    return job.answers.at("a").choices.at(0);
+  };
+  const Choice whole = choice();
+  ASSERT_GT(whole.token_ids.size(), 4U);
+  dir.write("generation_config.json", fmt::format(R"({{"eos_token_id":[1,{}],"max_new_tokens":2}})", whole.token_ids[3]));
+  options.use_generation_config = false;
+  const Choice ended = choice();
+  EXPECT_EQ(ended.finish_reason, FinishReason::stop);
+  EXPECT_EQ(ended.token_ids.size(), std::find(whole.token_ids.begin(), whole.token_ids.end(), whole.token_ids[3]) - whole.token_ids.begin() + 1);
 }
 
 TEST_F(Requests, StopStringsCountBehindMinTokens) {

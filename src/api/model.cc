@@ -149,16 +149,11 @@ void set_sizes(PlanInput& budget, const EngineOptions& options) {
 
 ModelSetup::ModelSetup(const EngineOptions& options)
     : spec(load_spec(options.model, options.max_model_len)),
-      defaults(load_generation_defaults(options.model)),
+      defaults(load_generation_defaults(options.model, options.use_generation_config)),
       kernels(select_kernels(options.cpu_path)),
       act(choose_act(options, spec)),
       kv_dtype(choose_kv_dtype(options, act, spec)),
       pool((check_options(options), options.threads > 0 ? options.threads : usable_cores())) {
-  if (!options.use_generation_config) {  // where an answer ends is no taste
-    GenerationDefaults ends;
-    ends.eos_ids = defaults.eos_ids;
-    defaults = ends;
-  }
   std::unique_ptr<Device> device = open_device(options);
   if (options.load_format != "dummy") checkpoint = Checkpoint::open(options.model);
   binding = bind_or_describe(*this, options);

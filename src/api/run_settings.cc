@@ -61,7 +61,7 @@ std::string weights_setting(const Checkpoint& checkpoint) {
 
 // Of a generation_config.json of which only the ids where answers end are used.
 std::string end_setting(const EngineOptions& options) {
-  const std::vector<int32_t> ids = load_generation_defaults(options.model).eos_ids;
+  const std::vector<int32_t> ids = load_generation_defaults(options.model, false).eos_ids;
   return ids.empty() ? "not used" : fmt::format("ends at {}", fmt::join(ids, ", "));
 }
 

@@ -134,12 +134,13 @@ ModelSpec load_spec(const fs::path& dir_or_config, std::optional<int64_t> max_mo
   return read_spec(load_config(dir_or_config / "config.json"), max_model_len);
 }
 
-GenerationDefaults load_generation_defaults(const fs::path& dir) {
+GenerationDefaults load_generation_defaults(const fs::path& dir, bool whole) {
   GenerationDefaults out;
   const fs::path path = dir / "generation_config.json";
   if (!is_there(path)) return out;
   const Config c = load_config(path);
   for (const int64_t id : c.integers("eos_token_id", 0, 1 << 24)) out.eos_ids.push_back(static_cast<int32_t>(id));
+  if (!whole) return out;
   const auto number = [&](std::string_view field, double low, double high) {
     return c.has(field) ? std::optional(c.number(field, low, high)) : std::nullopt;
   };

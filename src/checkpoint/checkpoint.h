@@ -24,8 +24,8 @@ struct GenerationDefaults {
 
 /// Reads config.json of a checkpoint directory, or any such file (read_spec). Throws Error.
 ModelSpec load_spec(const std::filesystem::path& dir_or_config, std::optional<int64_t> max_model_len = std::nullopt);
-/// All empty where there is no generation_config.json. Throws Error(corrupt).
-GenerationDefaults load_generation_defaults(const std::filesystem::path& dir);
+/// All empty where there is no generation_config.json. Not `whole`: only where answers end. Throws Error(corrupt).
+GenerationDefaults load_generation_defaults(const std::filesystem::path& dir, bool whole);
 
 /// The safetensors files of a directory, open, and what is in them.
 class Checkpoint {

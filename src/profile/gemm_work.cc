@@ -71,7 +71,7 @@ MlpWork::MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workb
 }
 
 // Of the next expert.
-int64_t MlpWork::count(int64_t tokens, Share share) {
+int64_t MlpWork::draw(int64_t tokens, Share share) {
   constexpr int64_t kFewTokens = 16;  // below, weights are waited for
   constexpr double kNormal[] = {-0.4, 1.32,  0.08,  -1.86, 0.58,  -0.78, 1.01,  -0.24,
                                 0.4,  -1.32, -0.08, 1.86,  -0.58, 0.78,  -1.01, 0.24};  // 16 quantiles
@@ -88,7 +88,7 @@ Work MlpWork::run(int64_t tokens, Share share) {
   size_t parts = 0;
   int64_t at = 0;
   for (int64_t e = 0; e < experts; ++e) {
-    const int64_t count = this->count(tokens, share);
+    const int64_t count = draw(tokens, share);
     if (at + count > most_rows) {
       --drawn_;  // comes next
       break;

@@ -22,7 +22,7 @@ class MlpWork {
   Work run(int64_t tokens, Share share = Share::even);
 
  private:
-  int64_t count(int64_t tokens, Share share);
+  int64_t draw(int64_t tokens, Share share);
 
   int64_t hidden_;
   int64_t width_;

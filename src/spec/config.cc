@@ -62,9 +62,9 @@ double Config::number(std::string_view field, double low, double high, double ot
 
 bool Config::flag(std::string_view field, bool otherwise) const {
   const nlohmann::json* value = find(field);
-  if (value != nullptr && !value->is_boolean()) wrong(field, "true or false");
-  if (value == nullptr && mentions(field)) return false;
-  return value != nullptr ? value->get<bool>() : otherwise;
+  if (value == nullptr) return otherwise && !mentions(field);
+  if (!value->is_boolean()) wrong(field, "true or false");
+  return value->get<bool>();
 }
 
 bool Config::truth(std::string_view field, bool otherwise) const {

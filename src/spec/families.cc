@@ -73,14 +73,20 @@ void read_olmoe(const Config& c, ModelSpec& s) {
   for (LayerSpec& layer : s.layers) layer.mlp = experts;
 }
 
+// One for each layer, or none.
+std::vector<std::string> read_layer_types(const Config& c, const ModelSpec& s) {
+  std::vector<std::string> types = c.texts("layer_types");
+  if (!types.empty() && types.size() != s.layers.size())
+    throw_error(ErrorCode::corrupt, "{}: layer_types has {} entries for {} layers", c.where(), types.size(), s.layers.size());
+  return types;
+}
+
 // Every n-th layer has attention with a gate, the others are linear.
 void read_qwen3_next_attention(const Config& c, ModelSpec& s, bool grouped) {
   constexpr int64_t kMaxDim = 4096;
   if (c.flag("attention_bias", false)) unsupported(c, "attention_bias");
   s.norm_offset = 1;
-  const auto types = c.texts("layer_types");
-  if (!types.empty() && types.size() != s.layers.size())
-    throw_error(ErrorCode::corrupt, "{}: layer_types has {} entries for {} layers", c.where(), types.size(), s.layers.size());
+  const std::vector<std::string> types = read_layer_types(c, s);
   DeltaSpec d;
   d.key_heads = to_int(c.integer("linear_num_key_heads", 1, kMaxWidth));
   d.value_heads = to_int(c.integer("linear_num_value_heads", 1, kMaxWidth));
@@ -336,9 +342,7 @@ void read_llama4(const Config& c, ModelSpec& s) {
   const std::vector<int64_t> turned = c.integers("no_rope_layers", 0, 1);
   const std::vector<int64_t> listed = c.integers("moe_layers", 0, kMaxLayers);
   const int64_t step = c.integer("interleave_moe_layer_step", 1, kMaxLayers, 1);
-  const std::vector<std::string> types = c.texts("layer_types");
-  if (!types.empty() && types.size() != s.layers.size())
-    throw_error(ErrorCode::corrupt, "{}: layer_types has {} entries for {} layers", c.where(), types.size(), s.layers.size());
+  const std::vector<std::string> types = read_layer_types(c, s);
   if (!turned.empty() && turned.size() != s.layers.size())
     throw_error(ErrorCode::corrupt, "{}: no_rope_layers has {} entries for {} layers", c.where(), turned.size(), s.layers.size());
   MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", false);

@@ -142,17 +142,13 @@ Quantisation read_fp8(const Config& q) {
   if (const std::string format = q.text("fmt", "e4m3"); format != "e4m3" && format != "float8_e4m3fn") refuse(q, "fmt \"" + format + "\"");
   if (const std::string scheme = q.text("activation_scheme", "dynamic"); scheme != "dynamic" && scheme != "static")
     refuse(q, "activation_scheme \"" + scheme + "\"");
-  Quantisation out;
-  for (const std::string& name : q.texts("ignored_layers")) out.ignored.push_back({NamePattern::Kind::whole, name});
-  if (!q.has("weight_block_size")) {  // a scale for a matrix, under the name that compressed-tensors has for it
-    out.schemes.push_back({.format = WeightFormat::f8_rows});
-    return out;
-  }
+  const bool blocks = q.has("weight_block_size");  // else a scale for a matrix, under the name that compressed-tensors has for it
   const std::vector<int64_t> block = q.integers("weight_block_size", 1, kMaxGroup);
-  if (block != std::vector<int64_t>{kF8Block, kF8Block}) {
+  if (blocks && block != std::vector<int64_t>{kF8Block, kF8Block}) {
     refuse(q, fmt::format("weight_block_size [{}] (only [128, 128] is)", fmt::join(block, ", ")));
   }
-  out.schemes.push_back({.format = WeightFormat::f8_blocks});
+  Quantisation out{{{.format = blocks ? WeightFormat::f8_blocks : WeightFormat::f8_rows}}, {}};
+  for (const std::string& name : q.texts("ignored_layers")) out.ignored.push_back({NamePattern::Kind::whole, name});
   return out;
 }
 

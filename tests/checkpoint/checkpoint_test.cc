@@ -91,7 +91,7 @@ TEST(CheckpointOpen, ALinkToNowhereOrToItselfIsAnError) {
   fs::create_symlink("model.safetensors", loop.path() / "model.safetensors");
   EXPECT_ERROR(Checkpoint::open(loop.path()), ErrorCode::not_found, "no weights");
   fs::create_symlink("generation_config.json", loop.path() / "generation_config.json");
-  EXPECT_FALSE(load_generation_defaults(loop.path()).top_k);
+  EXPECT_FALSE(load_generation_defaults(loop.path(), true).top_k);
 }
 
 TEST(CheckpointOpen, NoDirectory) {
@@ -188,7 +188,7 @@ TEST(Bind, EveryGoldenModelFits) {
     EXPECT_EQ(spec.family, name);
     const Checkpoint checkpoint = Checkpoint::open(dir);
     EXPECT_NO_THROW(check_fits(bind(spec, checkpoint), dir));
-    EXPECT_FALSE(load_generation_defaults(dir).eos_ids.empty());
+    EXPECT_FALSE(load_generation_defaults(dir, true).eos_ids.empty());
   }
 }
 
@@ -322,10 +322,10 @@ TEST(Bind, AThousandFaultsAreCountedButNotAllListed) {
 
 TEST(GenerationDefaults, EosAsAnIntegerOrAListAndTheSamplingDefaults) {
   const TempDir dir;
-  EXPECT_TRUE(load_generation_defaults(dir.path()).eos_ids.empty()) << "no file: nothing";
+  EXPECT_TRUE(load_generation_defaults(dir.path(), true).eos_ids.empty()) << "no file: nothing";
   dir.write("generation_config.json",
             R"({"eos_token_id": 5, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "do_sample": true, "repetition_penalty": 1.05})");
-  const GenerationDefaults one = load_generation_defaults(dir.path());
+  const GenerationDefaults one = load_generation_defaults(dir.path(), true);
   EXPECT_EQ(one.eos_ids, (std::vector<int32_t>{5}));
   EXPECT_EQ(one.temperature, 0.6);
   EXPECT_EQ(one.top_p, 0.95);
@@ -333,7 +333,7 @@ TEST(GenerationDefaults, EosAsAnIntegerOrAListAndTheSamplingDefaults) {
   EXPECT_EQ(one.repetition_penalty, 1.05);
   EXPECT_FALSE(one.min_p);
   dir.write("generation_config.json", R"({"eos_token_id": [5, 6], "temperature": null, "top_k": 50.0, "max_new_tokens": 2048, "min_p": 0.1})");
-  const GenerationDefaults list = load_generation_defaults(dir.path());
+  const GenerationDefaults list = load_generation_defaults(dir.path(), true);
   EXPECT_EQ(list.eos_ids, (std::vector<int32_t>{5, 6}));
   EXPECT_FALSE(list.temperature);
   EXPECT_EQ(list.top_k, 50);
@@ -346,7 +346,7 @@ TEST(GenerationDefaults, NonsenseIsRefusedWithItsField) {
                            R"({"top_k": 1.5})", R"({"repetition_penalty": 0})", R"({"max_new_tokens": 0})", R"([])", R"({"eos_token_id":)"}) {
     const TempDir dir;
     dir.write("generation_config.json", text);
-    EXPECT_ERROR(load_generation_defaults(dir.path()), ErrorCode::corrupt, "generation_config.json");
+    EXPECT_ERROR(load_generation_defaults(dir.path(), true), ErrorCode::corrupt, "generation_config.json");
   }
 }
 

@@ -222,7 +222,7 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
   constexpr int64_t kStep = std::max<int64_t>(P::kStep, kRowLine<Row> / kW);  // elements of k that are multiplied one after the other, there or not
   constexpr int64_t kCols = kBlocks * kW;
   constexpr bool kCoded = Turner<Row>::kElements > 0;
-  const bool few = rows.size() <= (kCoded ? kFewCodedRows : kFewRows);
+  const bool few = rows.size() <= (kCoded ? Simd::kFewCodedRows : kFewRows);
   const int64_t stretch = few ? kFewStretch : kRowStretch;
   const int64_t total_stride = rows.size() <= kSomeRows ? kStreamedCols : kBlockCols;
   Ahead ahead = weights_ahead<Row>(op, cols, 0, 0, stretch, kCols);
@@ -245,7 +245,7 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
       }
       Ahead nothing{nullptr, 0, 0, 0};
       for (int64_t b = 0; b < kCols; b += kW) {
-        in_turns<kCoded ? kFewCodedRows : Simd::kFewSums>(rows.size(), [&](int64_t row, auto count) {
+        in_turns<kCoded ? Simd::kFewCodedRows : Simd::kFewSums>(rows.size(), [&](int64_t row, auto count) {
           Ahead& fetched = row == 0 ? ahead : nothing;
           if constexpr (kCoded) {
             codes_tile<P, count>(room, w + b, length, fetched, total + b, total_stride, k == 0);  // there is one turn

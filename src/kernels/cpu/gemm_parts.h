@@ -24,7 +24,6 @@ constexpr int64_t kStreamedCols = kGemmStreamedCols;
 constexpr int64_t kBlocks = 2;                                                                // of columns, side by side in lanes
 constexpr int kManyCols = 6;                                                                  // that are broadcast together
 constexpr int64_t kFewRows = std::min<int64_t>(Simd::kFewTurns * Simd::kFewSums, kSomeRows);  // which are multiplied while weights are turned
-constexpr int64_t kFewCodedRows = Simd::kFewSums / 2;                                         // the same of codes
 constexpr int64_t kFewStretch = 2048;
 constexpr int64_t kFewStride = kFewStretch + 16;
 constexpr int64_t kRowStretch = 256;              // of k, of some rows: a block of them stays in L2

@@ -18,8 +18,9 @@ struct Simd {
   };
   static constexpr int64_t kWidth = 8;
   static constexpr int kAttentionRows = 4;
-  static constexpr int kGemmSums = 12;  // accumulators of a tile
-  static constexpr int kFewSums = 8;    // that leave room to turn weights
+  static constexpr int kGemmSums = 12;     // accumulators of a tile
+  static constexpr int kFewSums = 8;       // that leave room to turn weights
+  static constexpr int kFewCodedRows = 2;  // that leave room to expand codes
   static constexpr int kFewTurns = 1;
   static constexpr bool kMultipliesPairs = false;
 

@@ -22,9 +22,10 @@ struct Simd {
   };
   static constexpr int64_t kWidth = 16;
   static constexpr int kAttentionRows = 8;
-  static constexpr int kGemmSums = 24;  // accumulators of a tile
-  static constexpr int kFewSums = 16;   // that leave room to turn weights
-  static constexpr int kFewTurns = 2;   // weights are turned again for as many rows more; a third time costs more than it hides
+  static constexpr int kGemmSums = 24;     // accumulators of a tile
+  static constexpr int kFewSums = 16;      // that leave room to turn weights
+  static constexpr int kFewCodedRows = 8;  // that leave room to expand codes
+  static constexpr int kFewTurns = 2;      // weights are turned again for as many rows more; a third time costs more than it hides
 #ifdef __AVX512BF16__
   static constexpr bool kMultipliesPairs = true;
 #else

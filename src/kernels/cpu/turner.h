@@ -77,7 +77,7 @@ template <typename L, typename Row>
 }
 
 // Calls use(i, line i) for the lines of words [first, last), that have kInWord codes each; value(half, code) of codes that Simd took from place(s) of
-// a word by Take::one or Take::pair. A loop over words, not their lines all in one: that was no faster, and took minutes to compile.
+// a word by Take::one or Take::pair. A loop over words, not their lines all in one: that was no faster, and half as long again to compile.
 template <typename E, typename L, typename Take, typename Value, typename Use>
 [[gnu::always_inline]] inline void expand_words(const Simd::Ints* words, int first_word, int last_word, const Value& value, const Use& use) {
   constexpr int kInWord = Take::kInWord;
@@ -206,7 +206,10 @@ struct Turner<F8Row<E, L>> {
 #ifdef __AVX512BF16__
     if constexpr (std::is_same_v<L, bf16>) {
       has_table_ = std::all_of(scales, scales + kW, [&](float s) { return s == scales[0]; });
-      if (has_table_) table_ = Simd::f8_table(Simd::mul(Simd::set(scales[0]), Simd::set(kF8Unit)));
+      if (has_table_) {
+        table_ = Simd::f8_table(Simd::mul(Simd::set(scales[0]), Simd::set(kF8Unit)));
+        return;
+      }
     }
 #endif
     plain_ = Simd::all_plain(scale, kLeastPlain, 0x1p7F);  // times kUnit

@@ -44,14 +44,16 @@ struct Gemm {
   float scale = 1;          ///< of what is stored or added
   int64_t k = 0;            ///< with f4 a multiple of kF4Block, with i4 and u8 of w_group, which is one of kGroupUnit
   void* scratch = nullptr;  ///< kGemmScratchBytes, aligned to 64
+  /// Another one of the same x, rows and k, over the same ranges, which shares what is packed of x; or null.
+  const Gemm* also = nullptr;
 };
 
 /// What a GEMM takes at a time; larger ranges are taken apart.
 constexpr int64_t kGemmBlockRows = 256;
-constexpr int64_t kGemmBlockCols = 192;
+constexpr int64_t kGemmBlockCols = 384;    ///< half as many with another one beside it
 constexpr int64_t kGemmColUnit = 32;       ///< a part of as many columns may cost what all of them do
 constexpr int64_t kGemmStreamedRows = 24;  ///< for as many it streams weights, and takes more columns
-constexpr int64_t kGemmStreamedCols = 4 * kGemmBlockCols;
+constexpr int64_t kGemmStreamedCols = 2 * kGemmBlockCols;
 constexpr int64_t kGemmRowBytes = 2048;  ///< of a packed row at a time
 constexpr size_t kGemmScratchBytes = 512 << 10;
 

@@ -15,10 +15,10 @@ struct MlpTile {
   Range rows, cols;
 };
 
-// Calls task(tile, worker) for tiles of all parts, `cols` wide in all: one fork and join, however few rows a part has.
+// Calls task(tile, worker) for tiles of all parts, `cols` wide in all in each of so many matrices: one fork and join, however few rows a part has.
 template <typename Task>
-void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t cols, const Task& task) {
-  const auto tiles_of = [&](const MlpRows& part) { return ceil_div(part.count, kRowBlock) * ceil_div(cols, col_block(part.count)); };
+void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t cols, int64_t matrices, const Task& task) {
+  const auto tiles_of = [&](const MlpRows& part) { return ceil_div(part.count, kRowBlock) * ceil_div(cols, col_block(part.count, matrices)); };
   const int64_t count =
       std::accumulate(parts.begin(), parts.end(), int64_t{0}, [&](int64_t sum, const MlpRows& part) { return sum + tiles_of(part); });
   c.pool.parallel_for(count, [&](int64_t tile, int worker) {
@@ -26,7 +26,7 @@ void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t col
     for (; tile >= tiles_of(*part); ++part) tile -= tiles_of(*part);
     const int64_t row_tiles = ceil_div(part->count, kRowBlock);
     const int64_t row = tile % row_tiles * kRowBlock;
-    const int64_t width = col_block(part->count);
+    const int64_t width = col_block(part->count, matrices);
     const int64_t col = tile / row_tiles * width;
     task(MlpTile{*part, {row, std::min(part->count, row + kRowBlock)}, {col, std::min(cols, col + width)}}, worker);
   });
@@ -49,25 +49,28 @@ void activate(const Kernels& kernels, const MlpWeights& mlp, float* gate, const 
 void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
   const Buffers& b = c.buffers;
   const int64_t width = parts.front().mlp->gate.rows;
-  for_tiles(c, parts, width, [&](const MlpTile& tile, int worker) {
+  for_tiles(c, parts, width, 2, [&](const MlpTile& tile, int worker) {
     const MlpRows& part = tile.part;
     float* gate = scratch_of(c, worker) + kGemmScratchFloats;
-    float* up = gate + kRowBlock * kGemmBlockCols;
+    float* up = gate + kRowBlock * kGemmBlockCols / 2;
     const int64_t hidden = c.spec.hidden;
-    Gemm op{.x = act_at(c, b.normed, (part.first + (part.rows != nullptr ? 0 : tile.rows.begin)) * hidden),
-            .x_dtype = c.act,
-            .x_stride = hidden,
-            .rows = part.rows != nullptr ? part.rows + tile.rows.begin : nullptr,
-            .y_stride = tile.cols.size(),
-            .scratch = scratch_of(c, worker)};
+    const Gemm op{.x = act_at(c, b.normed, (part.first + (part.rows != nullptr ? 0 : tile.rows.begin)) * hidden),
+                  .x_dtype = c.act,
+                  .x_stride = hidden,
+                  .rows = part.rows != nullptr ? part.rows + tile.rows.begin : nullptr,
+                  .y_stride = tile.cols.size(),
+                  .scratch = scratch_of(c, worker)};
     const auto project = [&](const TensorView& w, const TensorView& bias, float* y) {
-      set_weights(op, w, tile.cols.begin);
-      set_bias(op, bias, tile.cols.begin);
-      op.y = y;
-      c.kernels.gemm(op, {0, tile.rows.size()}, {0, tile.cols.size()});
+      Gemm one = op;
+      set_weights(one, w, tile.cols.begin);
+      set_bias(one, bias, tile.cols.begin);
+      one.y = y;
+      return one;
     };
-    project(part.mlp->gate, part.mlp->gate_bias, gate);
-    if (part.mlp->up) project(part.mlp->up, part.mlp->up_bias, up);
+    Gemm both = project(part.mlp->gate, part.mlp->gate_bias, gate);
+    const Gemm other = part.mlp->up ? project(part.mlp->up, part.mlp->up_bias, up) : Gemm{};
+    if (part.mlp->up) both.also = &other;
+    c.kernels.gemm(both, {0, tile.rows.size()}, {0, tile.cols.size()});
     const int64_t count = tile.rows.size() * op.y_stride;
     for (int64_t i = 0; part.scale != nullptr && i < count; ++i) {
       const float scale = part.scale[tile.rows.begin + i / op.y_stride];
@@ -85,7 +88,7 @@ void gate_and_up(const StepContext& c, std::span<const MlpRows> parts) {
 // y = down(gate), or y += it.
 void down(const StepContext& c, std::span<const MlpRows> parts, DType y_dtype, bool add) {
   const int64_t width = parts.front().mlp->down.cols;
-  for_tiles(c, parts, c.spec.hidden, [&](const MlpTile& tile, int worker) {
+  for_tiles(c, parts, c.spec.hidden, 1, [&](const MlpTile& tile, int worker) {
     Gemm op{.x = act_at(c, c.buffers.gate, tile.part.at * width),
             .x_dtype = c.act,
             .x_stride = width,

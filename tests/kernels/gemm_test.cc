@@ -99,6 +99,45 @@ TEST_P(KernelsTest, GemmBitsDoNotDependOnTheRange) {
   }
 }
 
+// Two matrices that are multiplied with the same rows together have the bits of each by itself, whether of one type or not.
+TEST_P(KernelsTest, TwoGemmsOfTheSameRowsAreEachByItself) {
+  struct Case {
+    int64_t m, n, k;
+    DType x, first, second;
+  };
+  for (const auto& [m, n, k, x_type, first_type, second_type] :
+       {Case{1, 40, 203, DType::bf16, DType::bf16, DType::bf16}, Case{24, 900, 70, DType::bf16, DType::bf16, DType::bf16},
+        Case{70, 230, 1500, DType::bf16, DType::bf16, DType::bf16}, Case{300, 401, 2100, DType::bf16, DType::bf16, DType::bf16},
+        Case{140, 192, 600, DType::bf16, DType::bf16, DType::f16}, Case{130, 50, 300, DType::bf16, DType::f32, DType::bf16},
+        Case{270, 200, 300, DType::f32, DType::bf16, DType::bf16}}) {
+    const Values x(x_type, static_cast<size_t>((m + 3) * k), rng);
+    const Values first(first_type, static_cast<size_t>(n * k), rng), second(second_type, static_cast<size_t>((n + 1) * k), rng);
+    std::vector<int32_t> rows;
+    for (int64_t i = 0; i < m; ++i) rows.push_back(static_cast<int32_t>((i * 7 + 2) % (m + 3)));
+    std::vector<float> want[2], have[2];
+    for (auto* y : {&want[0], &want[1], &have[0], &have[1]}) y->resize(static_cast<size_t>(m * n));
+    Gemm op{.x = x.data(), .x_dtype = x_type, .x_stride = k, .rows = rows.data(), .w = first.data(), .w_dtype = first_type, .y = want[0].data()};
+    op.y_stride = n;
+    op.k = k;
+    op.scratch = gemm_scratch();
+    Gemm other = op;
+    other.w = second.data();
+    other.w_dtype = second_type;
+    other.w_first = 1;
+    other.y = want[1].data();
+    other.scale = 0.5F;
+    fast().gemm(op, {0, m}, {0, n});
+    fast().gemm(other, {0, m}, {0, n});
+    op.y = have[0].data();
+    other.y = have[1].data();
+    op.also = &other;
+    const int64_t col = 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(n - 1));
+    for (const Range c : {Range{0, col}, Range{col, n}}) fast().gemm(op, {0, m}, c);
+    for (int i = 0; i < 2; ++i)
+      ASSERT_EQ(std::memcmp(have[i].data(), want[i].data(), want[i].size() * sizeof(float)), 0) << i << " of " << m << " x " << n << " x " << k;
+  }
+}
+
 // e4m3 codes with a scale for each block, and their values.
 struct F8Weights {
   F8Weights(int64_t rows, int64_t cols, int64_t block_rows, int64_t group, std::mt19937& rng)

@@ -31,7 +31,7 @@ void gemm_of(const Gemm& op, Range rows, Range cols) {
     const bool many = block.size() > kSomeRows;
     // Rows that would leave many lanes of the last panel idle are a block of their own.
     if (const int64_t rest = block.size() % kPanel; std::is_same_v<Row, const bf16*> && kPairs && many && rest <= kMostApart) block.end -= rest;
-    const int64_t width = many ? kBlockCols : kStreamedCols;
+    const int64_t width = !many ? kStreamedCols : kPairs ? kPanelCols / (op.also != nullptr ? 2 : 1) : kBlockCols;
     for (int64_t col = cols.begin; col < cols.end; col += width) {
       const Range part{col, std::min(cols.end, col + width)};
       if constexpr (kPairs) {
@@ -40,12 +40,20 @@ void gemm_of(const Gemm& op, Range rows, Range cols) {
           continue;
         }
       }
-      some_rows<Products<Scalar>, X, Row>(op, block, part, scratch);
+      for (const Gemm* one = &op; one != nullptr; one = one->also) some_rows<Products<Scalar>, X, Row>(*one, block, part, scratch);
     }
   }
 }
 
+template <void (*kGemm)(const Gemm&, Range, Range)>
+void one_by_one(Gemm op, Range rows, Range cols) {
+  kGemm(*op.also, rows, cols);
+  op.also = nullptr;
+  kGemm(op, rows, cols);
+}
+
 void gemm(const Gemm& op, Range rows, Range cols) {
+  if (op.also != nullptr && op.also->w_dtype != op.w_dtype) return one_by_one<gemm>(op, rows, cols);
   with_activation_type(op.x_dtype, [&](auto* x_type) {
     with_matrix_type(op.w_dtype, [&](auto* w_type) {
       gemm_of<std::remove_pointer_t<decltype(x_type)>, std::remove_cv_t<std::remove_pointer_t<decltype(w_type)>>>(op, rows, cols);

@@ -66,8 +66,8 @@ void tile(const typename P::Scalar* packed, int64_t panel_stride, const typename
 // Stores total[column][kPanelRows].
 void store_turned(const Gemm& op, Range rows, Range cols, const float* total) {
   store_outputs(op, rows, cols, [&](const auto& store) {
-    for (int64_t j = 0; j < cols.size(); j += kW) {
-      for (int64_t i = 0; i < rows.size(); i += kW) {
+    for (int64_t i = 0; i < rows.size(); i += kW) {
+      for (int64_t j = 0; j < cols.size(); j += kW) {
         V lines[kW];
         for (int64_t c = 0; c < kW; ++c) lines[c] = Simd::load(total + (j + c) * kPanelRows + i);
         Simd::transpose(lines);
@@ -75,6 +75,23 @@ void store_turned(const Gemm& op, Range rows, Range cols, const float* total) {
       }
     }
   });
+}
+
+// Of all that share a packing, total[one][kPanelCols / 2][kPanelRows].
+void store_all_turned(const Gemm& op, Range rows, Range cols, const float* total) {
+  for (const Gemm* one = &op; one != nullptr; one = one->also, total += kPanelCols / 2 * kPanelRows) store_turned(*one, rows, cols, total);
+}
+
+struct Place {
+  const Gemm* op;
+  int64_t col, k;
+};
+
+// What is multiplied behind the columns before `col`: more of them, the first ones of who shares the packing, or the next stretch of all.
+Place place_behind(const Gemm& first, const Gemm& one, Range cols, int64_t col, Range stretch) {
+  if (col < cols.size()) return {&one, col, stretch.begin};
+  if (one.also != nullptr) return {one.also, 0, stretch.begin};
+  return {&first, 0, stretch.end};
 }
 
 // Pairs of bf16, in x as in what the weights become.
@@ -90,25 +107,29 @@ void many_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
     const int64_t length = std::min(kStretch, op.k - k);
     pack_rows(x, rows.size(), length, packed, kPanelStride);
     for (int64_t i = 0; i < rows.size(); ++i) x[i] += length;
-    for (int64_t col = 0; col < cols.size(); col += kManyCols) {
-      Row w[kManyCols];
-      Row ahead[kManyCols];
-      const bf16* scalars[kManyCols];
-      for (int j = 0; j < kManyCols; ++j) {
-        w[j] = weight_row<Row>(op, cols, col + j) + k;
-        ahead[j] = weight_row<Row>(op, cols, col + j + kManyCols) + k;
+    float* total = scratch.total;
+    for (const Gemm* one = &op; one != nullptr; one = one->also, total += kPanelCols / 2 * kPanelRows) {
+      for (int64_t col = 0; col < cols.size(); col += kManyCols) {
+        Row w[kManyCols];
+        Row ahead[kManyCols];
+        const bf16* scalars[kManyCols];
+        const Place next = place_behind(op, *one, cols, col + kManyCols, {k, k + length});
+        for (int j = 0; j < kManyCols; ++j) {
+          w[j] = weight_row<Row>(*one, cols, col + j) + k;
+          ahead[j] = weight_row<Row>(*next.op, cols, next.col + j) + (next.k < op.k ? next.k : 0);
+        }
+        rows_as<bf16, P::kStep>(w, kManyCols, length, scratch.broadcast, scalars);
+        in_turns<kManyPanels>(panels, [&](int64_t panel, auto count) {
+          const auto fetch = [&](int64_t line) {
+            for (int j = 0; panel == 0 && j < kManyCols; ++j) __builtin_prefetch(RowOf<Row>::address(ahead[j] + line));
+          };
+          tile<P, kManyCols, count>(packed + panel * kPanelStride, kPanelStride, scalars, length, fetch, total + col * kPanelRows + panel * kPanel,
+                                    kPanelRows, k == 0);
+        });
       }
-      rows_as<bf16, P::kStep>(w, kManyCols, length, scratch.broadcast, scalars);
-      in_turns<kManyPanels>(panels, [&](int64_t panel, auto count) {
-        const auto fetch = [&](int64_t line) {
-          for (int j = 0; panel == 0 && j < kManyCols; ++j) __builtin_prefetch(RowOf<Row>::address(ahead[j] + line));
-        };
-        tile<P, kManyCols, count>(packed + panel * kPanelStride, kPanelStride, scalars, length, fetch,
-                                  scratch.total + col * kPanelRows + panel * kPanel, kPanelRows, k == 0);
-      });
     }
   }
-  store_turned(op, rows, cols, scratch.total);
+  store_all_turned(op, rows, cols, scratch.total);
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ constexpr int64_t kBlockRows = kGemmBlockRows;
 constexpr int64_t kPanel = 16;       // rows side by side in lanes; a cache line for each step along k
 constexpr int64_t kMostApart = 10;   // rows behind whole panels for which turning weights is cheaper than idle lanes
 constexpr int64_t kPanelRows = 128;  // packed for lanes or tiles at a time
-constexpr int64_t kBlockCols = kGemmBlockCols;
+constexpr int64_t kPanelCols = kGemmBlockCols;
+constexpr int64_t kBlockCols = kPanelCols * kPanelRows / kBlockRows;
 constexpr int64_t kStreamedCols = kGemmStreamedCols;
 constexpr int64_t kBlocks = 2;                                                                // of columns, side by side in lanes
 constexpr int kManyCols = 6;                                                                  // that are broadcast together
@@ -29,7 +30,7 @@ constexpr int64_t kFewStride = kFewStretch + 16;
 constexpr int64_t kRowStretch = 256;              // of k, of some rows: a block of them stays in L2
 constexpr int64_t kRowStride = kRowStretch + 16;  // elements; of a power of two they would share the sets of a cache
 constexpr int64_t kLineStretch = 128;             // whose weights stay in L1 as lines
-static_assert(kStreamedCols * kSomeRows <= kBlockCols * kBlockRows && kGemmColUnit % (kBlocks * kW) == 0);
+static_assert(kStreamedCols * kSomeRows <= kBlockCols * kBlockRows && kGemmColUnit % (kBlocks * kW) == 0 && kPanelCols / 2 % kManyCols == 0);
 
 template <typename T>
 constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements of a cache line
@@ -40,7 +41,7 @@ constexpr int64_t kManyStretch = kGemmRowBytes / static_cast<int64_t>(sizeof(bf1
 struct GemmScratch {
   alignas(64) std::byte packed[kBlockRows * kRowStride * sizeof(float)];
   alignas(64) bf16 broadcast[kManyCols * (kManyStretch + kLine<bf16>)];  // what is not broadcast from where it lies
-  alignas(64) float total[(kBlockCols + kManyCols) * kBlockRows];
+  alignas(64) float total[kBlockCols * kBlockRows];
 };
 static_assert(sizeof(GemmScratch) <= kGemmScratchBytes && sizeof(GemmScratch::packed) >= kFewRows * kFewStride * sizeof(float) &&
               sizeof(GemmScratch::packed) >= kPanelRows * kManyStretch * sizeof(bf16));

@@ -19,9 +19,9 @@ constexpr int64_t kTileStretch = kManyStretch;
 struct TileScratch {
   alignas(64) bf16 packed[kPanelRows * kTileStretch];  // rows of x, in panels: each is the second operand just as it is
   alignas(64) bf16 weights[kTileCols * kTileStretch];  // [k / 32][2][16][32]: the first operand. Rows in place may all lie in one L1 set
-  alignas(64) float total[kBlockCols * kPanelRows];
+  alignas(64) float total[kPanelCols * kPanelRows];
 };
-static_assert(sizeof(TileScratch) <= kGemmScratchBytes && kBlockCols % kTileCols == 0 && kPanel == kTileRows);
+static_assert(sizeof(TileScratch) <= kGemmScratchBytes && kPanelCols / 2 % kTileCols == 0 && kPanel == kTileRows);
 
 // Columns [col, col + kTileCols) of a stretch, in the order of tiles; zeros behind the end of k to a whole tile.
 template <typename Row>
@@ -58,33 +58,38 @@ void tile_block(const Gemm& op, Range rows, Range cols, TileScratch& scratch) {
       bf16* panel = scratch.packed + p * kPanelStride;
       std::fill(panel + packed_end, panel + steps * kTileElements * kPanel, bf16{});
     }
-    for (int64_t col = 0; col < cols.size(); col += kTileCols) {
-      const bool last = col + kTileCols >= cols.size();
-      ahead = weights_ahead<Row>(op, cols, last ? 0 : col + kTileCols, last ? stretch.end : k, kTileStretch, kTileCols);
-      order_weights<Row>(op, cols, col, stretch, ahead, scratch.weights);
-      for (int64_t panel = 0; panel < panels; panel += 2) {
-        const bf16* packed = scratch.packed + panel * kPanelStride;
-        float* total = scratch.total + col * kPanelRows + panel * kPanel;
-        if (panel + 1 < panels) {
-          Tiles::template multiply<2>(scratch.weights, packed, kPanelStride, steps, total, kPanelRows, k == 0);
-        } else {
-          Tiles::template multiply<1>(scratch.weights, packed, kPanelStride, steps, total, kPanelRows, k == 0);
+    float* total = scratch.total;
+    for (const Gemm* one = &op; one != nullptr; one = one->also, total += kPanelCols / 2 * kPanelRows) {
+      for (int64_t col = 0; col < cols.size(); col += kTileCols) {
+        const Place next = place_behind(op, *one, cols, col + kTileCols, stretch);
+        ahead = weights_ahead<Row>(*next.op, cols, next.col, next.k, kTileStretch, kTileCols);
+        order_weights<Row>(*one, cols, col, stretch, ahead, scratch.weights);
+        for (int64_t panel = 0; panel < panels; panel += 2) {
+          const bf16* packed = scratch.packed + panel * kPanelStride;
+          float* to = total + col * kPanelRows + panel * kPanel;
+          if (panel + 1 < panels) {
+            Tiles::template multiply<2>(scratch.weights, packed, kPanelStride, steps, to, kPanelRows, k == 0);
+          } else {
+            Tiles::template multiply<1>(scratch.weights, packed, kPanelStride, steps, to, kPanelRows, k == 0);
+          }
         }
       }
     }
   }
-  store_turned(op, rows, cols, scratch.total);
+  store_all_turned(op, rows, cols, scratch.total);
 }
 
 template <typename Tiles>
 void tile_gemm(const Gemm& op, Range rows, Range cols) {
+  if (op.also != nullptr && op.also->w_dtype != op.w_dtype) return one_by_one<tile_gemm<Tiles>>(op, rows, cols);
   if (op.x_dtype != DType::bf16 || op.w_dtype == DType::f32 || op.w_dtype == DType::f16) return gemm(op, rows, cols);
   [[maybe_unused]] const Tiles tiles;  // the unit is set up as long as it is there
   auto& scratch = *static_cast<TileScratch*>(op.scratch);
   for (int64_t row = rows.begin; row < rows.end; row += kPanelRows) {
-    for (int64_t col = cols.begin; col < cols.end; col += kBlockCols) {
+    const int64_t width = kPanelCols / (op.also != nullptr ? 2 : 1);
+    for (int64_t col = cols.begin; col < cols.end; col += width) {
       const Range block{row, std::min(rows.end, row + kPanelRows)};
-      const Range part{col, std::min(cols.end, col + kBlockCols)};
+      const Range part{col, std::min(cols.end, col + width)};
       if (op.w_dtype == DType::bf16) {
         tile_block<Tiles, const bf16*>(op, block, part, scratch);
       } else if (op.w_dtype == DType::f4) {

@@ -62,6 +62,7 @@ double weight(const Gemm& op, int64_t n, int64_t k) {
 }
 
 void gemm(const Gemm& op, Range rows, Range cols) {
+  if (op.also != nullptr) gemm(*op.also, rows, cols);
   for (int64_t i = rows.begin; i < rows.end; ++i) {
     const int64_t row = op.rows != nullptr ? op.rows[i] : i;
     for (int64_t n = cols.begin; n < cols.end; ++n) {

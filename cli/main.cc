@@ -248,7 +248,7 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
   app.add_flag("--retry-failed", o.retry_failed, "as --resume, and failed requests are asked again")->excludes(overwrite);
   app.add_option("--changed", o.changed,
                  "on resume, where requests or settings are not those of the answers that are there: stop and say which, keep the answers, or redo "
-                 "requests that have changed [stop]")
+                 "requests that have changed; the last two imply --resume [stop]")
       ->excludes(overwrite)
       ->check(silent(CLI::IsMember({"stop", "keep", "redo"})))
       ->type_name("stop|keep|redo");
@@ -267,6 +267,7 @@ void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
 
 int run_batch(const EngineOptions& engine_options, moegen::BatchOptions o) {
   std::signal(SIGPIPE, SIG_IGN);  // a job does not end because nobody reads what it says
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may grow no further (ulimit -f) is an error that is told
   refuse_overwriting({{"-o", o.output},
                       {"--error-file", o.error_file},
                       {"--metrics", o.metrics_file},
@@ -275,6 +276,7 @@ int run_batch(const EngineOptions& engine_options, moegen::BatchOptions o) {
                      {{"--machine", engine_options.machine_file}}, engine_options.model);
   o.settings = moegen::run_settings(engine_options);
   o.trace_file = engine_options.trace_file;
+  o.host_memory = engine_options.host_memory.value_or(0);
   moegen::BatchJob job(o);  // refuses what it must before the model is loaded
   EngineOptions planned = engine_options;
   planned.measure_from = uint64_t{4} << 30;  // smaller models are soon done

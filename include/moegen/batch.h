@@ -23,6 +23,7 @@ struct BatchOptions {
   std::string changed = "stop";                 ///< on resume, where requests or settings are not those of the answers: stop | keep | redo
   RunSettings settings;                         ///< that tokens depend on: run_settings() of the engine's options
   bool ordered = false;                         ///< in the order of the input; what waits beyond 64 MiB waits in a temporary file
+  uint64_t host_memory = 0;                     ///< the engine's: bounds what is kept of a line before an engine is there; 0: what is available
   std::optional<int64_t> limit;                 ///< only the first so many lines that hold a request
   std::vector<std::string> served_model_names;  ///< further names that a request's `model` may have
 };

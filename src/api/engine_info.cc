@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "api/plan_report.h"
+#include "base/error.h"
 #include "base/size.h"
 #include "simulate/workload.h"
 
@@ -116,6 +117,7 @@ EngineInfo engine_info(const ModelSetup& m, const EngineOptions& options) {
                  {"memory", memory_text(m)},
                  {"time", time_text(m, options)}};
   if (!m.binding.skipped.empty()) info.screen.insert(info.screen.begin() + 2, {"skipped", skipped_text(m.binding)});
+  for (auto& [label, text] : info.screen) text = without_controls(std::move(text));  // the name of a directory may have any
   return info;
 }
 

@@ -9,11 +9,21 @@
 namespace moegen {
 namespace {
 
+// "[json.exception.parse_error.101] parse error at line 1, column 4: why": the library's own name says nothing, nor the line of a text of one.
+std::string fault(const char* what, std::string_view text) {
+  std::string_view out = what;
+  if (out.starts_with('[') && out.find("] ") != std::string_view::npos) out.remove_prefix(out.find("] ") + 2);
+  constexpr std::string_view kAt = "parse error at ", kFirst = "line 1, ";
+  if (out.starts_with(kAt)) out.remove_prefix(kAt.size());
+  if (out.starts_with(kFirst) && text.find('\n') == std::string_view::npos) out.remove_prefix(kFirst.size());
+  return std::string(out);
+}
+
 // Looks at every event and keeps nothing, so limits act before a value is made. nlohmann's own parse callback would do the same
 // with one pass less, but it searches the whole parent after every nested value: quadratic in the members of an object.
 class LimitCheck : public nlohmann::json_sax<nlohmann::json> {
  public:
-  LimitCheck(std::string_view what, const JsonLimits& limits) : what_(what), limits_(limits) {}
+  LimitCheck(std::string_view text, std::string_view what, const JsonLimits& limits) : text_(text), what_(what), limits_(limits) {}
 
   bool null() override { return true; }
   bool boolean(bool) override { return true; }
@@ -43,7 +53,7 @@ class LimitCheck : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& e) override {
-    throw_error(ErrorCode::corrupt, "{}: {}", what_, e.what());
+    throw_error(ErrorCode::corrupt, "{}: {}", what_, fault(e.what(), text_));
   }
 
  private:
@@ -52,7 +62,7 @@ class LimitCheck : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
-  std::string_view what_;
+  std::string_view text_, what_;
   JsonLimits limits_;
   size_t depth_ = 0;
   std::vector<std::unordered_set<std::string>> keys_;  // of the objects that are open
@@ -63,12 +73,14 @@ Json parse(std::string_view text, std::string_view what, const JsonLimits& limit
   if (const auto zero = text.find('\0'); zero != std::string_view::npos) {  // the parser would take it for the end
     throw_error(ErrorCode::corrupt, "{}: a zero byte at offset {}", what, zero);
   }
-  LimitCheck check(what, limits);
+  if (text.starts_with("version https://git-lfs"))
+    throw_error(ErrorCode::corrupt, "{}: is a pointer of Git LFS in place of the file: `git lfs pull` fetches it", what);
+  LimitCheck check(text, what, limits);
   nlohmann::json::sax_parse(text.begin(), text.end(), &check);
   try {
     return Json::parse(text.begin(), text.end());
   } catch (const typename Json::exception& e) {
-    throw_error(ErrorCode::corrupt, "{}: {}", what, e.what());
+    throw_error(ErrorCode::corrupt, "{}: {}", what, fault(e.what(), text));
   }
 }
 

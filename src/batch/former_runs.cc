@@ -61,19 +61,24 @@ FormerRuns::FormerRuns(const BatchOptions& options, Ledger& ledger) : options_(o
 void FormerRuns::read(AnswerFile& file) {
   const double all = 1e-9 * static_cast<double>(file.identity().st_size);
   Reading reading(fmt::format("{}: reading its {:.1f} GB of answers", file.name(), all), options_.progress != "none");
-  int64_t bytes = 0;
+  int64_t bytes = 0, repeated = 0;
   file.read_lines(
       [&](std::string_view line) {
         reading.at(bytes += static_cast<int64_t>(line.size()) + 1);
         const std::optional<WrittenAnswer> answer = read_answer(line);
         if (!answer) return false;
-        const bool retried = answer->failed && options_.retry_failed;
+        const bool retried = is_retried(*answer);
         ++(retried ? retried_ : kept_);
-        if (!retried && answer->key) ledger_.set_answered(*answer->key);
-        if (!retried && (!answer->key || ledger_.find(*answer->key).request == 0)) ++unchecked_;
+        if (retried) return true;
+        if (answer->failed) ++kept_failed_;
+        const KeyTable::Entry entry = answer->key ? ledger_.find(*answer->key) : KeyTable::Entry{};
+        if (entry.answered) ++repeated;
+        if (entry.request == 0) ++unchecked_;
+        if (answer->key) ledger_.set_answered(*answer->key);
         return true;
       },
       "{");
+  if (repeated > 0) log_line("{}: {} of its answers are to requests that have one already; they stay", file.name(), repeated);
 }
 
 void FormerRuns::check_settings(const Journal& journal) const {
@@ -133,7 +138,7 @@ void FormerRuns::check_line(const Ledger::Place& place, const Line& line, const 
 bool FormerRuns::drops(std::string_view line) const {
   const std::optional<WrittenAnswer> answer = read_answer(line);
   if (!answer) return false;
-  return (answer->failed && options_.retry_failed) || (answer->key && ledger_.find(*answer->key).changed);
+  return is_retried(*answer) || (answer->key && ledger_.find(*answer->key).changed);
 }
 
 std::string FormerRuns::text() const {

@@ -22,6 +22,9 @@ class FormerRuns {
   void read(AnswerFile& file);
   /// Whether there are answers, of whatever kind.
   [[nodiscard]] bool any() const { return kept_ + retried_ + waiting_ > 0; }
+  /// Answers that stay, and how many of them are errors.
+  [[nodiscard]] int64_t kept() const { return kept_; }
+  [[nodiscard]] int64_t kept_failed() const { return kept_failed_; }
   /// So many answers more waited for their turn.
   void add_waiting(int64_t count) { waiting_ += count; }
   /// Throws Error(invalid_argument) naming every setting that was another one when the last run began.
@@ -40,9 +43,12 @@ class FormerRuns {
   [[nodiscard]] std::string text() const;
 
  private:
+  [[nodiscard]] bool is_retried(const WrittenAnswer& answer) const { return answer.cut_off || (answer.failed && options_.retry_failed); }
+
   const BatchOptions& options_;
   Ledger& ledger_;
   int64_t kept_ = 0;
+  int64_t kept_failed_ = 0;
   int64_t retried_ = 0;
   int64_t waiting_ = 0;
   int64_t changed_ = 0;    // are answered again

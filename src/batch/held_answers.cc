@@ -62,16 +62,18 @@ AnswerText HeldAnswers::fetch(const Key& key, const Entry& entry) const {
 
 std::optional<AnswerText> HeldAnswers::take(const Key& key, uint64_t request) {
   const auto found = entries_.find({key.high, key.low});
-  if (found == entries_.end() || (request != 0 && found->second.request != request)) return std::nullopt;
+  if (found == entries_.end()) return std::nullopt;
+  const uint64_t known = found->second.request;
+  if (request != 0 && known != 0 && known != request) return std::nullopt;
   AnswerText answer = fetch(key, found->second);
   entries_.erase(found);
   return answer;
 }
 
-void HeldAnswers::save(const WaitingAnswers& waiting) const {
+void HeldAnswers::save(const std::function<void(const Put&)>& more) const {
   NewFile out(file_, file_);
   for (const auto& [key, entry] : entries_) out.write(record(fetch({key.first, key.second}, entry)));
-  waiting.for_each([&](const AnswerText& answer) { out.write(record(answer)); });
+  more([&](const AnswerText& answer) { out.write(record(answer)); });
   out.put_in_place(0600, true);
 }
 

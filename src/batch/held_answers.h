@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -22,8 +23,9 @@ class HeldAnswers {
   [[nodiscard]] int64_t count() const { return static_cast<int64_t>(entries_.size()); }
   /// The answer to a line, which it then has no more; `request` is its request_hash, 0: whatever it was. Throws Error(io).
   std::optional<AnswerText> take(const Key& key, uint64_t request);
-  /// Writes what is left, and all of `waiting`, to the file in one step. Throws Error(io).
-  void save(const WaitingAnswers& waiting) const;
+  using Put = std::function<void(const AnswerText&)>;
+  /// Writes what is left, and then what `more` puts, to the file in one step. Throws Error(io).
+  void save(const std::function<void(const Put&)>& more) const;
   /// Nothing of it is needed any more.
   void remove();
 

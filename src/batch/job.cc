@@ -20,6 +20,7 @@
 #include "batch/refusal.h"
 #include "batch/sample_requests.h"
 #include "batch/summary.h"
+#include "memory/mapped_memory.h"
 #include "moegen/version.h"
 
 namespace moegen {
@@ -39,9 +40,19 @@ std::string version_line() {
   return text.substr(0, text.find('\n'));
 }
 
+// Of a line that is looked at before memory is planned. One that is longer is compared with what was answered when its turn comes.
+size_t early_line_bytes(uint64_t host_memory) {
+  return std::min<uint64_t>((host_memory > 0 ? host_memory : available_host_memory()) / 64, LineReader::kMaxLineBytes);
+}
+
 // For temporary files: where the output goes there is room, if it goes to a file.
 std::filesystem::path folder_of(const std::string& output) {
-  if (!std::filesystem::is_regular_file(output)) return std::filesystem::temp_directory_path();
+  if (!std::filesystem::is_regular_file(output)) {
+    std::error_code error;
+    const std::filesystem::path folder = std::filesystem::temp_directory_path(error);
+    if (error) throw_error(ErrorCode::io, "the folder for temporary files (TMPDIR): {}", error.message());
+    return folder;
+  }
   const std::filesystem::path folder = std::filesystem::path(output).parent_path();
   return folder.empty() ? "." : folder;
 }
@@ -52,7 +63,7 @@ Job::Job(const BatchOptions& options) : options_(options), input_name_(options.i
   static_cast<void>(progress_style(options.progress));
   if (options_.resume == false && (options_.retry_failed || options_.changed != "stop"))
     throw_error(ErrorCode::invalid_argument, "--no-resume overwrites the answers that --retry-failed and --changed are about");
-  if (options_.retry_failed) options_.resume = true;
+  if (options_.retry_failed || options_.changed != "stop") options_.resume = true;
   const int fd = open_input(options.input);
   source_ = descriptor_source(fd, input_name_, stopping_);
   if (::fstat(fd, &input_stat_) == 0 && S_ISDIR(input_stat_.st_mode)) throw_error(ErrorCode::invalid_argument, "{}: is a directory", input_name_);
@@ -136,7 +147,7 @@ void Job::check_input() {
   if (journal_->last_run() && journal_->last_run()->input != identity) {
     const int fd = open_input(options_.input);
     const off_t begin = ::lseek(fd, 0, SEEK_CUR);
-    LineReader reader(decompressed(descriptor_source(fd, input_name_, stopping_), input_name_));
+    LineReader reader(decompressed(descriptor_source(fd, input_name_, stopping_), input_name_), early_line_bytes(options_.host_memory));
     former_->check_input(reader, input_name_, folder_of(options_.output).string());
     if (fd == STDIN_FILENO && ::lseek(fd, begin, SEEK_SET) != begin)  // the requests are read from the same descriptor
       throw_error(ErrorCode::io, "{}: cannot go back to its beginning: {}", input_name_, std::strerror(errno));
@@ -156,6 +167,9 @@ void Job::start(const std::string& model_name, uint64_t answer_memory) {
   const uint64_t share = answer_memory / 4;
   models_ = {model_name};
   models_.insert(models_.end(), options_.served_model_names.begin(), options_.served_model_names.end());
+  if (former_) status_.former_answers = former_->kept();
+  if (former_) status_.former_failed = former_->kept_failed();
+  if (options_.ordered && held_ && former_ && former_->drops_any()) hold_back();
   for (AnswerFile* file : {output_.get(), errors_.get()}) {
     if (file == nullptr) continue;
     if (former_ && former_->drops_any()) file->rewrite([this](std::string_view line) { return former_->drops(line); });
@@ -218,19 +232,23 @@ bool Job::read_line(Line& line) {
     if (!stopping_) throw;
   }
   if (stopping_) ended_ = false;
-  if (ended_) check_whole();
+  if (ended_ || !line.complete) check_whole(!ended_);
   if (stopping_ || ended_) return false;
   if (lines_taken_++ == 0) refuse_other_formats(line.text, input_name_);
   return true;
 }
 
-// A file that became shorter while it was read has lost requests.
-void Job::check_whole() const {
+// A file that became shorter while it was read has lost requests, and `half` a line of one that is still written is none.
+void Job::check_whole(bool half) const {
   struct stat now {};
   if (!S_ISREG(input_stat_.st_mode) || ::stat(options_.input.c_str(), &now) != 0 || !is_same_file(now, input_stat_)) return;
   if (now.st_size < input_stat_.st_size) {
     throw_error(ErrorCode::io, "{}: was cut off while it was read, from {} to {} bytes: put it right, and --resume answers the rest", input_name_,
                 input_stat_.st_size, now.st_size);
+  }
+  if (half && now.st_size > input_stat_.st_size) {
+    throw_error(ErrorCode::io, "{}: is still being written: it had {} bytes at the start and has {}: --resume answers the rest when it is whole",
+                input_name_, input_stat_.st_size, now.st_size);
   }
 }
 
@@ -241,6 +259,8 @@ std::optional<Request> Job::take(const Line& line) {
     request.emplace(line);
   } catch (const Refusal& unreadable) {
     refusal = unreadable;
+    if (!line.complete)
+      log_line("{}: ends within line {}: if that was not all of it, --resume with the whole answers the rest", input_name_, line.number);
   }
   Place place;
   place.line = line.number;
@@ -376,10 +396,32 @@ void Job::end_report(bool complete) {
   report_->finish(status_, complete);
 }
 
+// In order, what stands behind an answer that is made again waits for its turn once more; with failed ones in another file everything does.
+void Job::hold_back() {
+  bool behind = errors_ != nullptr;
+  held_->save([&](const HeldAnswers::Put& put) {
+    for (AnswerFile* file : {output_.get(), errors_.get()}) {
+      if (file == nullptr) continue;
+      file->read_lines([&](std::string_view line) {
+        const std::optional<WrittenAnswer> answer = read_answer(line);
+        const bool goes = former_->drops(line);
+        behind = behind || goes;
+        if (!behind || goes || !answer || !answer->key) return true;
+        put({std::string(line), answer->failed, *answer->key, ledger_->find(*answer->key).request});
+        ledger_->set_changed(*answer->key);  // so that it leaves the file
+        --status_.former_answers;
+        if (answer->failed) --status_.former_failed;
+        return true;
+      });
+    }
+  });
+  held_.emplace(std::filesystem::canonical(options_.output).string() + ".waiting");
+}
+
 // Answers in order are not lost because an earlier one is missing.
 void Job::keep_waiting() {
   if (!held_ || !waiting_ || waiting_->empty()) return;
-  held_->save(*waiting_);
+  held_->save([this](const HeldAnswers::Put& put) { waiting_->for_each(put); });
 }
 
 void Job::fail() {

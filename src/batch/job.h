@@ -69,12 +69,13 @@ class Job : public RequestSource, public CompletionSink {
   void check_input();
   [[nodiscard]] bool keeps() const { return options_.resume.value_or(false); }
   bool read_line(Line& line);
-  void check_whole() const;
+  void check_whole(bool half) const;
   std::optional<Request> take(const Line& line);
   void answer(const Place& place, AnswerText text);
   void write(const AnswerText& text);
   void sync();
   void keep_waiting();
+  void hold_back();
   void add_metrics(const std::string& line, bool last = false);
   void end_report(bool complete);
   void count_error(const Place& place, const std::string& code);

@@ -19,9 +19,11 @@ struct ErrorCount {
 
 /// How far a job is. Lines are input lines that hold something.
 struct JobStatus {
-  int64_t answered = 0;  ///< by this run, refusals included
-  int64_t failed = 0;    ///< of these, without a completion
-  int64_t skipped = 0;   ///< answered by a former run
+  int64_t answered = 0;        ///< by this run, refusals included
+  int64_t failed = 0;          ///< of these, without a completion
+  int64_t skipped = 0;         ///< answered by a former run
+  int64_t former_answers = 0;  ///< that were there when this run began, and stay
+  int64_t former_failed = 0;   ///< of these
   std::optional<int64_t> total;
   double seconds = 0;
   std::vector<ErrorCount> errors;  ///< of those that failed, by code, in the order of their coming

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "batch/refusal.h"
 
 namespace moegen {
 namespace {
@@ -24,6 +25,11 @@ bool is_failure(const Json& answer) {
   return (error != answer.end() && !error->is_null()) || !answer.contains(status) || answer[status] != 200;
 }
 
+bool is_cut_off(const Json& answer) {
+  const Json::json_pointer message("/error/message");
+  return answer.contains(message) && answer[message].is_string() && answer[message].get_ref<const std::string&>().ends_with(kInputEndsWithin);
+}
+
 }  // namespace
 
 std::string answer_id(const Key& key) { return std::string(kIdPrefix) + key_text(key); }
@@ -36,7 +42,7 @@ std::optional<WrittenAnswer> read_answer(std::string_view line) {
     return std::nullopt;
   }
   if (!answer.is_object() || !answer.contains("custom_id") || (!answer.contains("response") && !answer.contains("error"))) return std::nullopt;
-  WrittenAnswer out{.key = {}, .failed = is_failure(answer)};
+  WrittenAnswer out{.key = {}, .failed = is_failure(answer), .cut_off = is_cut_off(answer)};
   const Json& custom_id = answer["custom_id"];
   if (custom_id.is_string() && !custom_id.get_ref<const std::string&>().empty() && !is_duplicate_error(answer)) {
     out.key = make_key('c', 0, custom_id.get_ref<const std::string&>());

@@ -16,6 +16,7 @@ namespace moegen {
 struct WrittenAnswer {
   std::optional<Key> key;  ///< of the input line; empty where it says neither a custom_id nor an id of ours
   bool failed = false;     ///< an error, or a status other than 200
+  bool cut_off = false;    ///< failed: the input ended within the line
 };
 /// Empty if the line is no answer.
 std::optional<WrittenAnswer> read_answer(std::string_view line);
@@ -55,10 +56,13 @@ class Ledger {
     ++answers_;
   }
   void set_request(const Key& key, uint64_t request) { entries_.add(key, {.request = request}); }
-  void set_changed(const Key& key) { entries_.add(key, {.changed = true}); }
+  void set_changed(const Key& key) {
+    const KeyTable::Entry before = entries_.add(key, {.changed = true});
+    if (before.answered && !before.changed) --answers_;
+  }
   /// @}
   [[nodiscard]] KeyTable::Entry find(const Key& key) const { return entries_.find(key); }
-  /// How often set_answered() was called.
+  /// How many set_answered() calls there were, without those of answers that are to be made again.
   [[nodiscard]] int64_t answers() const { return answers_; }
 
  private:

@@ -187,8 +187,9 @@ std::optional<int64_t> ProgressReport::count_lines() const {
   struct stat st {};
   if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
   int64_t count = 0;
+  constexpr size_t kKeptBytes = 64 << 10;  // of a line, which is only counted
   try {
-    LineReader reader(decompressed(std::move(source), options_.input));
+    LineReader reader(decompressed(std::move(source), options_.input), kKeptBytes);
     for (Line line; reader.next(line) && count < options_.limit.value_or(INT64_MAX);) ++count;
   } catch (const Error&) {
     return std::nullopt;  // the job itself reports it

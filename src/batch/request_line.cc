@@ -17,8 +17,9 @@ using Json = nlohmann::json;
 constexpr JsonLimits kLimits{.max_depth = 64, .unique_keys = true};
 constexpr size_t kMaxMessageBytes = 400;  // the parser quotes what it read, be it a megabyte
 
-[[noreturn]] void unreadable(std::string message) {
+[[noreturn]] void unreadable(const Line& line, std::string message) {
   if (message.size() > kMaxMessageBytes) message = message.substr(0, kMaxMessageBytes) + "...";
+  if (!line.complete) message += kInputEndsWithin;
   throw Refusal{{"invalid_json_line", std::move(message), "", kUnreadable}};
 }
 
@@ -69,6 +70,8 @@ void refuse_other_formats(std::string_view first_line, const std::string& input)
                   input);
     }
   }
+  if (first_line.starts_with("\xff\xfe") || first_line.starts_with("\xfe\xff") || first_line.substr(0, 2) == std::string_view("{\0", 2))
+    throw_error(ErrorCode::invalid_argument, "{}: is UTF-16; requests are UTF-8: iconv -f UTF-16 -t UTF-8 FILE | moegen run-batch -i - ..", input);
   if (first_line.find_first_of("[{") == 0) return;
   constexpr std::string_view kColumns[] = {"prompt", "messages", "custom_id"};
   for (size_t at = 0; at < first_line.size();) {
@@ -125,21 +128,21 @@ std::optional<std::string> custom_id_at_start(const Line& line) {
 RequestLine::RequestLine(const Line& line) : text_(line.text) {
   const std::string where = fmt::format("line {}", line.number);
   if (line.too_long)
-    unreadable(fmt::format("{}: longer than the {} bytes that a line may have in this run: --host-memory decides", where, line.limit));
+    unreadable(line, fmt::format("{}: longer than the {} bytes that a line may have in this run: --host-memory decides", where, line.limit));
   try {
     line_ = parse_json(text_, where, kLimits);
   } catch (const Error& error) {
     const std::string clamped = clamp_numbers(text_);
     clamped_ = clamped != text_;
-    if (!clamped_) unreadable(error.what());
+    if (!clamped_) unreadable(line, error.what());
     text_ = clamped;
   }
   try {
     if (clamped_) line_ = parse_json(text_, where, kLimits);
   } catch (const Error& error) {
-    unreadable(error.what());
+    unreadable(line, error.what());
   }
-  if (!line_.is_object()) unreadable(fmt::format("{}: not a JSON object but {}", where, line_.type_name()));
+  if (!line_.is_object()) unreadable(line, fmt::format("{}: not a JSON object but {}", where, line_.type_name()));
   const auto id = line_.find("custom_id");
   if (id != line_.end() && id->is_string()) custom_id_ = id->get<std::string>();
   plain_ = is_plain(line_);

@@ -12,11 +12,12 @@ namespace {
 std::atomic<const std::function<void()>*> active_stop{nullptr};
 static_assert(std::atomic<const std::function<void()>*>::is_always_lock_free);
 
+constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP};
+
 void on_signal(int /*signal*/) {
   struct sigaction usual {};
   usual.sa_handler = SIG_DFL;
-  ::sigaction(SIGINT, &usual, nullptr);
-  ::sigaction(SIGTERM, &usual, nullptr);
+  for (const int signal : kSignals) ::sigaction(signal, &usual, nullptr);
   if (const auto* stop = active_stop.load()) (*stop)();
 }
 
@@ -27,15 +28,15 @@ StopOnSignal::StopOnSignal(std::function<void()> stop) : stop_(std::move(stop)) 
   struct sigaction action {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
-  ::sigaddset(&action.sa_mask, SIGINT);
-  ::sigaddset(&action.sa_mask, SIGTERM);
-  ::sigaction(SIGINT, &action, &old_int_);
-  ::sigaction(SIGTERM, &action, &old_term_);
+  for (const int signal : kSignals) ::sigaddset(&action.sa_mask, signal);
+  for (size_t i = 0; i < kSignals.size(); ++i) {
+    ::sigaction(kSignals[i], nullptr, &old_[i]);
+    if (kSignals[i] != SIGHUP || old_[i].sa_handler != SIG_IGN) ::sigaction(kSignals[i], &action, nullptr);
+  }
 }
 
 StopOnSignal::~StopOnSignal() {
-  ::sigaction(SIGINT, &old_int_, nullptr);
-  ::sigaction(SIGTERM, &old_term_, nullptr);
+  for (size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], &old_[i], nullptr);
   active_stop = nullptr;
 }
 

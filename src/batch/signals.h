@@ -1,12 +1,14 @@
 #pragma once
 
+#include <array>
 #include <csignal>
 #include <functional>
 
 namespace moegen {
 
-/// While it lives, the first SIGINT or SIGTERM calls `stop` (in the signal handler: what it does has to be async-signal-safe)
-/// and gives both signals back to their default, so that a second one ends the process at once. One at a time.
+/// While it lives, the first SIGINT, SIGTERM or SIGHUP (a terminal that is closed; not where nohup has it ignored) calls `stop` (in the signal
+/// handler: what it does has to be async-signal-safe) and gives all of them back to their default, so that a second one ends the process at
+/// once. One at a time.
 class StopOnSignal {
  public:
   explicit StopOnSignal(std::function<void()> stop);
@@ -16,8 +18,7 @@ class StopOnSignal {
 
  private:
   std::function<void()> stop_;
-  struct sigaction old_int_ {};
-  struct sigaction old_term_ {};
+  std::array<struct sigaction, 3> old_{};
 };
 
 }  // namespace moegen

@@ -146,8 +146,8 @@ Finding file_system(const Facts& f) {
   const Mount& m = *f.mount;
   Finding out{"file system", State::good, fmt::format("{}: {} on {}{}", f.directory.string(), m.type, m.source, m.read_only ? ", read-only" : ""), "",
               ""};
-  const bool fast = f.ssd && f.ssd->read_bandwidth.value_or(0) >= kSlowStorage;  // virtual disks often say that they rotate
-  if (m.rotates.value_or(false) && !fast) {
+  const bool slow = f.ssd && f.ssd->read_bandwidth && *f.ssd->read_bandwidth < kSlowStorage;  // virtual disks often say that they rotate
+  if (m.rotates.value_or(false) && slow) {
     out.state = State::slow;
     out.advice = "a disk that rotates: keep models of which parts stream on an SSD";
   } else if (m.type.starts_with("nfs") || m.type == "cifs" || m.type.starts_with("fuse") || m.type == "9p" || m.type == "virtiofs") {

@@ -1,6 +1,8 @@
 #include "memory/mapped_memory.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -67,6 +69,17 @@ uint64_t left_in_cgroups(const std::string& root, std::string group, const char*
   }
 }
 
+// ulimit -v, as batch systems set it.
+uint64_t left_of_address_space() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kNoLimit;
+  std::ifstream statm("/proc/self/statm");
+  uint64_t pages = 0;
+  statm >> pages;
+  const uint64_t used = pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return limit.rlim_cur - std::min<uint64_t>(limit.rlim_cur, used);
+}
+
 }  // namespace
 
 size_t available_host_memory() {
@@ -89,7 +102,7 @@ size_t available_host_memory() {
       available = std::min(available, left_in_cgroups("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes", "memory.usage_in_bytes"));
     }
   }
-  return available == kNoLimit ? size_t{1} << 30 : available;
+  return std::min<uint64_t>(available == kNoLimit ? uint64_t{1} << 30 : available, left_of_address_space());
 }
 
 }  // namespace moegen

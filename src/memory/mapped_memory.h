@@ -28,7 +28,7 @@ class MappedMemory {
   size_t bytes_ = 0;
 };
 
-/// RAM that this process could still take: what the system has available, and what its cgroups (v1, v2) leave.
+/// RAM that this process could still take: what the system has available, and what its cgroups (v1, v2) and `ulimit -v` leave.
 size_t available_host_memory();
 
 }  // namespace moegen

@@ -182,11 +182,18 @@ Surface read_all(const std::vector<FileReader>& files, const Effort& effort) {
   return surface;
 }
 
-// What is read: the shards, or else a temporary file.
+// What is read: the shards, or else a temporary file, or where none can be made smaller shards.
 std::vector<FileReader> files_of(const fs::path& directory, uint64_t file_bytes, bool& shards) {
   std::vector<FileReader> files = open_shards(directory, file_bytes);
   shards = !files.empty();
-  if (!shards) files.push_back(make_temporary(directory, file_bytes));
+  if (shards) return files;
+  try {
+    files.push_back(make_temporary(directory, file_bytes));
+  } catch (const NoReads&) {
+    files = open_shards(directory, kLeastFileBytes);
+    shards = !files.empty();
+    if (!shards) throw;
+  }
   return files;
 }
 

@@ -101,6 +101,7 @@ class Reader {
         if (count.is_number() && run_errors_.size() < kMaxErrors) run_errors_.push_back({code, count.get<double>(), "", 0});
       }
     }
+    read_former(line);
     answered_ = line.number("answered");
     failed_ = line.number("failed");
     preemptions_ = line.number("preemptions");
@@ -179,16 +180,25 @@ class Reader {
     new_run_ = true;
   }
 
+  // What was there when the run began: answers of killed runs and failed ones that are asked again are in no sum of runs.
+  void read_former(const Fields& line) {
+    former_answers_ = line.maybe("former_answers");
+    former_failed_ = line.maybe("former_failed");
+  }
+
   void end_run() {
-    out_.answered += std::exchange(answered_, 0);
-    out_.failed += std::exchange(failed_, 0);
+    out_.answered = std::exchange(former_answers_, std::nullopt).value_or(out_.answered) + std::exchange(answered_, 0);
+    if (former_failed_ == 0) out_.errors.clear();
+    out_.failed = std::exchange(former_failed_, std::nullopt).value_or(out_.failed) + std::exchange(failed_, 0);
     out_.preemptions += std::exchange(preemptions_, 0);
     for (ErrorKind& e : run_errors_) {
       const auto at = std::find_if(out_.errors.begin(), out_.errors.end(), [&](const ErrorKind& other) { return other.code == e.code; });
-      if (at != out_.errors.end())
-        at->count += e.count;
-      else if (out_.errors.size() < kMaxErrors)
+      if (at != out_.errors.end()) {
+        e.count += at->count;
+        *at = at->first.empty() && at->first_line == 0 ? e : ErrorKind{at->code, e.count, at->first, at->first_line};
+      } else if (out_.errors.size() < kMaxErrors) {
         out_.errors.push_back(std::move(e));
+      }
     }
     run_errors_.clear();
   }
@@ -197,6 +207,7 @@ class Reader {
   void add_summary(const Fields& line) {
     if (line.number("passes") > 0 && line.number("passes") < last_passes_) begin_run();
     out_.summary = read_summary(line);
+    read_former(line);
     answered_ = line.number("answered");
     failed_ = line.number("failed");
     if (const Json* errors = line.member("errors", Json::value_t::array)) {
@@ -213,7 +224,8 @@ class Reader {
   History out_;
   double base_ = 0;  // seconds of the runs before
   double last_seconds_ = 0, last_passes_ = 0, last_prompt_ = 0, last_generated_ = 0;
-  double answered_ = 0, failed_ = 0, preemptions_ = 0;  // of this run
+  double answered_ = 0, failed_ = 0, preemptions_ = 0;    // of this run
+  std::optional<double> former_answers_, former_failed_;  // when it began
   std::vector<ErrorKind> run_errors_;
   int64_t each_ = 1;     // lines of an interval
   int64_t in_last_ = 0;  // lines of the last one

@@ -44,6 +44,12 @@ TEST(ParseJson, AZeroByteIsNotTheEnd) {
   EXPECT_EQ(parse_json(R"(["\u0000"])", "t")[0], std::string(1, '\0')) << "escaped it is a character like others";
 }
 
+TEST(ParseJson, FaultsAreNamedInOurWords) {
+  EXPECT_ERROR(parse_json(R"({"a":b})", "line 3"), ErrorCode::corrupt, "line 3: column 6: syntax error");
+  EXPECT_ERROR(parse_json("{\n\"a\":b}", "config.json"), ErrorCode::corrupt, "config.json: line 2, column 5: syntax error");
+  EXPECT_ERROR(parse_json("version https://git-lfs.github.com/spec/v1\noid sha256:00", "config.json"), ErrorCode::corrupt, "git lfs pull");
+}
+
 TEST(ParseJson, OrderedKeepsTheOrderOfTheText) { EXPECT_EQ(parse_ordered_json(R"({"z":1,"a":2})", "t").dump(), R"({"z":1,"a":2})"); }
 
 // Half a million values in one object or list: seconds at most, where a parser that looks through the parent after each would need hours.

@@ -301,6 +301,73 @@ TEST(Job, AnInputThatIsCutOffWhileItIsReadIsNoWholeOne) {
   }
 }
 
+// Half a line that was answered, because the input was cut off or still written, has one answer when it is whole: its own.
+TEST(Job, HalfALineIsAskedAgainWhenItIsWhole) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  options.resume = true;
+  const std::string whole = input_of(20);
+  write_file(options.input, whole.substr(0, whole.size() / 2 - 3));
+  EXPECT_EQ(run_job(options), 0);
+  EXPECT_THAT(read_file(options.output), HasSubstr("invalid_json_line"));
+  const size_t answers = read_lines(options.output).size();
+  EXPECT_EQ(run_job(options), 0) << "the same again";
+  EXPECT_EQ(read_lines(options.output).size(), answers);
+  write_file(options.input, whole);
+  EXPECT_EQ(run_job(options), 0);
+  const std::vector<Json> lines = read_lines(options.output);
+  EXPECT_EQ(lines.size(), 20U);
+  for (const Json& line : lines) EXPECT_TRUE(line["error"].is_null()) << line;
+}
+
+TEST(Job, HalfALineOfAFileThatChangedMeanwhileIsNotAnswered) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  const std::string whole = input_of(20'000);
+  for (const bool longer : {false, true}) {
+    options.resume = false;
+    write_file(options.input, longer ? whole.substr(0, whole.size() - 10) : whole);
+    const std::string error = longer ? "is still being written" : "was cut off";
+    bool done = false;
+    try {
+      run_job(options, 1, -1, [&](const Request&) {
+        if (std::exchange(done, true)) return;
+        if (longer) std::ofstream(options.input, std::ios::app) << "x";
+        if (!longer) std::filesystem::resize_file(options.input, whole.size() - 10);
+      });
+      ADD_FAILURE();
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), HasSubstr(error));
+    }
+    write_file(options.input, whole);
+    options.resume = true;
+    EXPECT_EQ(run_job(options), 0);
+    EXPECT_EQ(read_lines(options.output).size(), 20'000U);
+  }
+}
+
+// Before memory is planned no more is kept of a line than the run's memory allows.
+TEST(Job, ALongLineIsComparedInLittleMemory) {
+  const Scratch scratch;
+  BatchOptions options = options_for(scratch);
+  options.resume = true;
+  options.host_memory = uint64_t{64} << 20;
+  write_file(options.input, request_text("a") + "\n" + request_text("long", R"({"prompt":")" + std::string(30 << 20, 'x') + R"("})") + "\n");
+  rusage before{};
+  ::getrusage(RUSAGE_SELF, &before);
+  for (int i = 0; i < 2; ++i) {
+    std::filesystem::last_write_time(options.input, std::filesystem::file_time_type::clock::now());
+    Job job(options);
+    job.start("the-model", uint64_t{32} << 20);
+    while (auto request = job.next()) job.done(scripted_completion(*request));
+    EXPECT_EQ(job.finish(true), 0);
+  }
+  rusage after{};
+  ::getrusage(RUSAGE_SELF, &after);
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 40 << 10) << "KiB";
+  EXPECT_EQ(read_lines(options.output).size(), 2U);
+}
+
 // What is too long depends on the memory of a run; which request a line is does not.
 TEST(Job, ALineThatIsTooLongIsTheSameInEveryRun) {
   const Scratch scratch;
@@ -336,6 +403,10 @@ TEST(Job, OthersFormatsAreNamedAndNotTakenForLines) {
   for (const char* csv : {"prompt\nhello\n", "custom_id,text\na,b\n", "id;\"prompt\"\n1;2\n", "\xEF\xBB\xBFid\t prompt \r\n"}) {
     write_file(options.input, csv);
     EXPECT_THAT(error_of(options), HasSubstr("CSV")) << csv;
+  }
+  for (const std::string& utf16 : {std::string("\xff\xfe{\0\"\0", 6), std::string("\xfe\xff\0{\0\"", 6), std::string("{\0\"\0p\0", 6)}) {
+    write_file(options.input, utf16);
+    EXPECT_THAT(error_of(options), HasSubstr("iconv"));
   }
 }
 
@@ -374,6 +445,37 @@ TEST(Job, OrderedAnswersThatWaitSurviveAnInterruption) {
   const std::vector<Json> lines = read_lines(options.output);
   ASSERT_EQ(lines.size(), 12U);
   for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i]["custom_id"], fmt::format("r{}", i));
+}
+
+// In order also where answers in the middle are made again, whatever ends the run in between.
+TEST(Job, OrderedStaysOrderedWhereAnswersAreMadeAgain) {
+  for (const bool error_file : {false, true}) {
+    const Scratch scratch;
+    BatchOptions options = options_for(scratch);
+    options.ordered = true;
+    if (error_file) options.error_file = scratch.path("errors");
+    std::string text;
+    for (int i = 0; i < 12; ++i)
+      text +=
+          request_text(fmt::format("r{}", i), i == 3 || i == 8 ? R"({"prompt":[999],"max_tokens":2})" : R"({"prompt":[5],"max_tokens":2})") + "\n";
+    write_file(options.input, text);
+    EXPECT_EQ(run_job(options, 5), 0);
+    for (size_t at; (at = text.find("999")) != std::string::npos;) text.replace(at, 3, "9");
+    write_file(options.input, text);
+    options.retry_failed = true;
+    options.changed = "redo";
+    std::vector<std::string> asked;
+    const auto look = [&](const Request& request) { asked.push_back(request.id); };
+    EXPECT_EQ(run_job(options, 5, 1, look), 130);
+    EXPECT_EQ(run_job(options, 5, -1, look), 0);
+    std::vector<std::string> order;
+    for (const Json& line : read_lines(options.output)) order.push_back(line["custom_id"]);
+    std::vector<std::string> want;
+    for (int i = 0; i < 12; ++i) want.push_back(fmt::format("r{}", i));
+    EXPECT_EQ(order, want);
+    for (const std::string& id : asked) EXPECT_TRUE(id == "r3" || id == "r8") << id;
+    EXPECT_FALSE(std::filesystem::exists(options.output + ".waiting"));
+  }
 }
 
 }  // namespace

@@ -22,6 +22,23 @@ TEST(Signals, TheFirstStopsTheSecondEndsTheProcess) {
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status;
 }
 
+// A terminal that is closed ends a job as Ctrl-C does, but under nohup not at all.
+TEST(Signals, AClosedTerminalStopsUnlessItIsIgnored) {
+  for (const bool ignored : {false, true}) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      std::signal(SIGHUP, ignored ? SIG_IGN : SIG_DFL);
+      int stops = 0;
+      const StopOnSignal signals([&] { ++stops; });
+      std::raise(SIGHUP);
+      ::_exit(stops == (ignored ? 0 : 1) ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0) << ignored;
+  }
+}
+
 TEST(Signals, HandlersComeBack) {
   struct sigaction before {};
   struct sigaction after {};

@@ -100,6 +100,29 @@ TEST_F(Process, ATraceThatCannotBeWrittenIsAWarningAtTheEnd) {
   EXPECT_EQ(std::count(answers.begin(), answers.end(), '\n'), 3);
 }
 
+TEST_F(Process, AFileThatMayGrowNoFurtherStopsTheJobWhichIsThenResumed) {
+  const std::string in = requests(100, 2), out = dir / "out";
+  const std::string job =
+      fmt::format("'{}' run-batch -m '{}' -i '{}' --skip-tokenizer-init --resume -o '{}' --progress none", MOEGEN_EXE, kDemo.string(), in, out);
+  const std::string err = dir / "err";
+  EXPECT_EQ(WEXITSTATUS(std::system(fmt::format("(ulimit -f 8; {} 2> '{}')", job, err).c_str())), 1);
+  EXPECT_NE(slurp(err).find("File too large"), std::string::npos) << slurp(err);
+  EXPECT_TRUE(slurp(out).ends_with('\n'));
+  EXPECT_EQ(std::system((job + " 2> /dev/null").c_str()), 0);
+  EXPECT_EQ(answers(out).size(), 100U);
+}
+
+// What ulimit -v leaves is what a run may take.
+TEST_F(Process, AnAddressSpaceLimitIsMemoryThatIsNotThere) {
+  if (std::string_view(MOEGEN_SANITIZE) != "") GTEST_SKIP() << "sanitizers reserve terabytes of addresses";
+  const std::string out = dir / "out";
+  EXPECT_EQ(std::system(fmt::format("(ulimit -v 1500000; '{}' run-batch -m '{}' -i '{}' --skip-tokenizer-init -o '{}' --progress none)", MOEGEN_EXE,
+                                    kDemo.string(), requests(5, 2), out)
+                            .c_str()),
+            0);
+  EXPECT_EQ(answers(out).size(), 5U);
+}
+
 TEST_F(Process, AReaderOfItsWordsThatGoesAwayEndsNoJob) {
   const std::string job =
       fmt::format("'{}' run-batch -m '{}' -i '{}' --skip-tokenizer-init --no-resume -o ", MOEGEN_EXE, kDemo.string(), requests(3, 2));
@@ -298,6 +321,7 @@ TEST_F(Process, PeakMemoryIsInsideTheBudget) {
       out << nlohmann::json{{"custom_id", fmt::format("big{}", i)}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", body}}.dump() << "\n";
     }
   }
+  std::ofstream(in, std::ios::app) << std::string(size_t{90} << 20, 'x') << "\n";  // no request, and longer than the memory of the first two
   for (const int64_t mib : {48, 64, 160}) {
     const Result r = run({"run-batch", "-m", kDemo, "-i", in, "-o", dir / "out", "--no-resume", "--progress", "none", "--threads", "2",
                           "--host-memory", fmt::format("{}MiB", mib)});

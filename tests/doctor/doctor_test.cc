@@ -138,6 +138,8 @@ TEST_F(DoctorTest, WhatIsWrongIsSaidWithTheCommand) {
   EXPECT_THAT(find(f, "cores").value, HasSubstr("allows 2.0"));
   EXPECT_EQ(find(f, "file system").state, Finding::State::slow);
   EXPECT_EQ(find(f, "storage").state, Finding::State::note);
+  f.ssd->read_bandwidth.reset();
+  EXPECT_EQ(find(f, "file system").state, Finding::State::good) << "nothing is known of it";
   f.ssd.reset();
   EXPECT_THAT(find(f, "storage").command, HasSubstr("moegen doctor -m")) << "without a directory";
   f.ssd = Machine::Ssd{0, 1.7e9, {}, 1, 1, ""};

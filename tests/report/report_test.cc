@@ -26,9 +26,11 @@ using ::testing::Not;
 const std::string kHostile = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">'\"&\xff\x01";
 
 // What a job of so many passes writes: prompts first, then answers, then a tail; some waits for storage.
-std::string metrics_of(int64_t passes, bool ended = true, double second = 1) {
+std::string metrics_of(int64_t passes, bool ended = true, double second = 1, int64_t former = 0) {
   std::string out;
   JobStatus s;
+  s.former_answers = former;
+  s.former_failed = former / 40;
   Progress& p = s.engine;
   p.kv_pages = 1000;
   for (int64_t i = 1; i <= passes; ++i) {
@@ -98,7 +100,7 @@ TEST(History, AHundredThousandPassesInBoundedMemoryWithTheSameSums) {
 
 TEST(History, RunsThatWereResumedFollowEachOther) {
   const TempDir dir;
-  const History h = read_history(dir.write("m.jsonl", metrics_of(10, false) + metrics_of(20)));
+  const History h = read_history(dir.write("m.jsonl", metrics_of(10, false) + metrics_of(20, true, 1, 1500)));
   EXPECT_EQ(h.passes, 30);
   EXPECT_EQ(h.resumed, std::vector<double>{10});
   EXPECT_EQ(h.answered, 3000);
@@ -107,6 +109,32 @@ TEST(History, RunsThatWereResumedFollowEachOther) {
   EXPECT_TRUE(h.summary && h.summary->finished);
   const History on = read_history(dir.write("m.jsonl", metrics_of(20) + metrics_of(10, false)));
   EXPECT_FALSE(on.summary) << "goes on";
+}
+
+// Each run says what was there before it: what a killed one answered and did not tell, and failed requests that are asked again, count once.
+TEST(History, AnswersOfRunsThatWereKilledOrRetriedCountOnce) {
+  const TempDir dir;
+  JobStatus s;
+  std::string text;
+  for (const auto& [before, failed_before, answered, failed] : {std::array{0, 0, 60, 20}, {45, 0, 30, 20}, {100, 0, 20, 5}}) {
+    s.former_answers = before;
+    s.former_failed = failed_before;
+    s.answered = answered;
+    s.failed = failed;
+    s.errors = {{"invalid_value", failed, "r3", 4}};
+    s.engine.passes = 1;
+    s.engine.seconds = 1;
+    text += pass_metrics(s);
+  }
+  const History killed = read_history(dir.write("m.jsonl", text));
+  EXPECT_EQ(killed.answered, 120);
+  EXPECT_EQ(killed.failed, 5);
+  ASSERT_EQ(killed.errors.size(), 1U);
+  EXPECT_EQ(killed.errors[0].count, 5);
+  const History ended = read_history(dir.write("m.jsonl", text + summary_metrics(s, {}, true)));
+  EXPECT_EQ(ended.answered, 120);
+  ASSERT_EQ(ended.errors.size(), 1U);
+  EXPECT_EQ(ended.errors[0].first, "r3");
 }
 
 TEST(History, WhatIsWrongIsNamed) {

@@ -97,8 +97,7 @@ Buffers::Buffers(Arena& arena, const ModelSpec& spec, DType act, const PassSizes
   logits = arena.take<float>(sizes.logit_rows * spec.vocab);
 
   arena.skip();
-  scratch_floats =
-      round_up<int64_t>(std::max({attention_scratch(head_dim), delta, expanded, kGemmScratchFloats + kRowBlock * kGemmBlockCols}), 16);
+  scratch_floats = round_up<int64_t>(std::max({attention_scratch(head_dim), delta, expanded, kGemmScratchFloats + kRowBlock * kGemmBlockCols}), 16);
   scratch = arena.take<float>(sizes.threads * scratch_floats);
 }
 

@@ -53,7 +53,7 @@ bool has_prompts(const StepContext& c, const Wave& wave) {
 void head_linear(const StepContext& c, size_t layer, const HeadLinear& op, Range rows) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const TensorView& w = c.weights.layers[layer].kv_b;
-  const int64_t width = col_block(rows.size());
+  const int64_t width = col_block(op.outputs, rows.size());
   const int64_t row_tiles = ceil_div(rows.size(), kRowBlock);
   const int64_t col_tiles = ceil_div(op.outputs, width);
   c.pool.parallel_for(a.num_heads * row_tiles * col_tiles, [&](int64_t tile, int worker) {

@@ -43,8 +43,8 @@ void linear(const StepContext& c, Gemm op, const TensorView& w, const TensorView
   set_bias(op, bias);
   // Many tasks, however small the whole is; not so many of few rows, since nobody fetches the first weights of a task ahead.
   const int64_t tasks = (m <= kGemmStreamedRows ? 3 : 8) * c.pool.size();
-  const int64_t width = std::clamp(round_up(w.rows / tasks, kGemmColUnit), kGemmColUnit, col_block(m));
   const int64_t row_tiles = ceil_div(m, kRowBlock);
+  const int64_t width = col_block(w.rows, m, 1, round_up(std::max<int64_t>(1, w.rows * row_tiles / tasks), kGemmColUnit));
   const int64_t col_tiles = ceil_div(w.rows, width);
   c.pool.parallel_for(row_tiles * col_tiles, [&](int64_t tile, int worker) {
     const int64_t row = tile % row_tiles * kRowBlock;

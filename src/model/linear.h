@@ -9,8 +9,11 @@ namespace moegen {
 
 /// Tiles of a GEMM that are one task.
 constexpr int64_t kRowBlock = kGemmBlockRows;
-/// Columns, for that many rows in all, of each of so many matrices that are multiplied together.
-inline int64_t col_block(int64_t rows, int64_t matrices = 1) { return rows <= kGemmStreamedRows ? kGemmStreamedCols : kGemmBlockCols / matrices; }
+/// Columns, of `cols`, for that many rows in all, of each of so many matrices that are multiplied together: as even as can be, at most `most`.
+inline int64_t col_block(int64_t cols, int64_t rows, int64_t matrices = 1, int64_t most = kGemmStreamedCols) {
+  most = std::min(most, rows <= kGemmStreamedRows ? kGemmStreamedCols : kGemmBlockCols / matrices);
+  return round_up(ceil_div(cols, ceil_div(cols, most)), kGemmColUnit);
+}
 
 /// What a thread has to itself: room for a GEMM, and behind it for what is computed from its outputs.
 inline float* scratch_of(const StepContext& c, int worker) { return c.buffers.scratch + worker * c.buffers.scratch_floats; }

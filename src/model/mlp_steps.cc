@@ -18,7 +18,7 @@ struct MlpTile {
 // Calls task(tile, worker) for tiles of all parts, `cols` wide in all in each of so many matrices: one fork and join, however few rows a part has.
 template <typename Task>
 void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t cols, int64_t matrices, const Task& task) {
-  const auto tiles_of = [&](const MlpRows& part) { return ceil_div(part.count, kRowBlock) * ceil_div(cols, col_block(part.count, matrices)); };
+  const auto tiles_of = [&](const MlpRows& part) { return ceil_div(part.count, kRowBlock) * ceil_div(cols, col_block(cols, part.count, matrices)); };
   const int64_t count =
       std::accumulate(parts.begin(), parts.end(), int64_t{0}, [&](int64_t sum, const MlpRows& part) { return sum + tiles_of(part); });
   c.pool.parallel_for(count, [&](int64_t tile, int worker) {
@@ -26,7 +26,7 @@ void for_tiles(const StepContext& c, std::span<const MlpRows> parts, int64_t col
     for (; tile >= tiles_of(*part); ++part) tile -= tiles_of(*part);
     const int64_t row_tiles = ceil_div(part->count, kRowBlock);
     const int64_t row = tile % row_tiles * kRowBlock;
-    const int64_t width = col_block(part->count, matrices);
+    const int64_t width = col_block(cols, part->count, matrices);
     const int64_t col = tile / row_tiles * width;
     task(MlpTile{*part, {row, std::min(part->count, row + kRowBlock)}, {col, std::min(cols, col + width)}}, worker);
   });

@@ -94,4 +94,31 @@ nlohmann::ordered_json parse_ordered_json(std::string_view text, std::string_vie
   return parse<nlohmann::ordered_json>(text, what, limits);
 }
 
+std::string without_lone_surrogates(std::string line) {
+  const auto unit_at = [&](size_t i) -> int {  // of "\uXXXX" at i
+    if (i + 6 > line.size() || line[i] != '\\' || line[i + 1] != 'u') return -1;
+    int unit = 0;
+    for (size_t k = i + 2; k < i + 6; ++k) {
+      const char c = line[k];
+      const int digit = c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
+      if (digit < 0) return -1;
+      unit = unit * 16 + digit;
+    }
+    return unit;
+  };
+  for (size_t i = line.find('\\'); i < line.size(); i = line.find('\\', i)) {
+    const int unit = unit_at(i);
+    if (unit >= 0xD800 && unit < 0xDC00) {
+      const int next = unit_at(i + 6);
+      if (next >= 0xDC00 && next < 0xE000) {
+        i += 12;
+        continue;
+      }
+    }
+    if (unit >= 0xD800 && unit < 0xE000) line.replace(i + 2, 4, "FFFD");
+    i += unit >= 0 ? 6 : 2;
+  }
+  return line;
+}
+
 }  // namespace moegen

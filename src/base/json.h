@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 
 namespace moegen {
@@ -16,5 +17,8 @@ struct JsonLimits {
 nlohmann::json parse_json(std::string_view text, std::string_view what, const JsonLimits& limits = {});
 /// The same, with the keys of objects in the order of the text.
 nlohmann::ordered_json parse_ordered_json(std::string_view text, std::string_view what, const JsonLimits& limits = {});
+
+/// JSON in which escapes of lone surrogates, half of a character that was cut in two, are \uFFFD: UTF-8 cannot hold them, the parser refuses them.
+[[nodiscard]] std::string without_lone_surrogates(std::string json);
 
 }  // namespace moegen

@@ -76,6 +76,7 @@ Job::Job(const BatchOptions& options) : options_(options), input_name_(options.i
 // It is replaced, not appended to: it must be no other file of the job, and its place one that can be written.
 void Job::claim_prometheus() const {
   const std::string name = "--prometheus " + options_.prometheus_file;
+  if (options_.prometheus_file == "-") throw_error(ErrorCode::invalid_argument, "{}: it is replaced as a whole, so it has to be a file", name);
   struct stat there {};
   if (::stat(options_.prometheus_file.c_str(), &there) == 0) {
     if (!S_ISREG(there.st_mode)) throw_error(ErrorCode::invalid_argument, "{}: is no regular file, which would be replaced", name);

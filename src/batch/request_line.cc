@@ -132,7 +132,7 @@ RequestLine::RequestLine(const Line& line) : text_(line.text) {
   try {
     line_ = parse_json(text_, where, kLimits);
   } catch (const Error& error) {
-    const std::string clamped = clamp_numbers(text_);
+    const std::string clamped = without_lone_surrogates(clamp_numbers(text_));
     clamped_ = clamped != text_;
     if (!clamped_) unreadable(line, error.what());
     text_ = clamped;

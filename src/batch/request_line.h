@@ -58,7 +58,7 @@ class RequestLine {
   nlohmann::json line_;
   std::optional<std::string> custom_id_;
   bool plain_ = false;
-  bool clamped_ = false;  // a number beyond double was cut to the largest one
+  bool clamped_ = false;  // a number beyond double was cut to the largest one, or half a character was replaced
 };
 
 }  // namespace moegen

@@ -265,6 +265,8 @@ TEST(Job, PrometheusReplacesNothingElse) {
   options.prometheus_file = scratch.path("pipe");
   ASSERT_EQ(::mkfifo(options.prometheus_file.c_str(), 0600), 0);
   EXPECT_THAT(error_of(options), HasSubstr("no regular file"));
+  options.prometheus_file = "-";
+  EXPECT_THAT(error_of(options), HasSubstr("has to be a file"));
 }
 
 TEST(Job, MetricsThatCannotBeWrittenStopNoJob) {

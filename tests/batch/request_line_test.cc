@@ -227,5 +227,11 @@ TEST(RequestLine, NumbersBeyondDoubleInTextAreText) {
   EXPECT_EQ(*RequestLine(Line{.text = text}).custom_id(), "1e999");
 }
 
+// As Python's json.dumps writes a text that was cut within an emoji.
+TEST(RequestLine, HalfACharacterIsTheReplacementCharacter) {
+  const ParsedRequest parsed = parse(request_text("x", R"({"prompt":"a\ud83d \ud83d\ude00 \uDE00"})"));
+  EXPECT_EQ(std::get<std::string>(parsed.request.prompts.at(0)), "a\uFFFD \U0001F600 \uFFFD");
+}
+
 }  // namespace
 }  // namespace moegen::testing

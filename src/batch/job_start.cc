@@ -1,5 +1,3 @@
-#include "batch/job.h"
-
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <unistd.h>
@@ -13,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "batch/job.h"
 #include "batch/sample_requests.h"
 #include "memory/mapped_memory.h"
 #include "moegen/version.h"

@@ -12,14 +12,14 @@ trap 'rm -rf "$work"' EXIT
 
 "$program" --version
 
-# A config with as many layers as three quarters of the host's memory hold.
+# A config with as many layers as half of the host's memory holds: the other half is for KV.
 model() { # NAME CONFIG BYTES_OF_A_LAYER
   mkdir -p "$work/$1"
   python3 - "$2" "$3" "$work/$1/config.json" << 'PY'
 import json, sys
 config = json.load(open(sys.argv[1]))
 free = next(int(l.split()[1]) * 1024 for l in open("/proc/meminfo") if l.startswith("MemAvailable"))
-config["num_hidden_layers"] = max(2, min(config["num_hidden_layers"], int(free * 0.75 / float(sys.argv[2]))))
+config["num_hidden_layers"] = max(2, min(config["num_hidden_layers"], int(free * 0.5 / float(sys.argv[2]))))
 json.dump(config, open(sys.argv[3], "w"))
 print(sys.argv[3], config["num_hidden_layers"], "layers")
 PY

@@ -16,19 +16,27 @@ void Device::unpin(void* memory) noexcept {
   unpin_range(memory);
 }
 
-void Device::copy(const Stream& stream, void* to, const void* from, size_t bytes, const void* host) {
-  for (size_t at = 0; at < bytes;) {
-    const std::byte* begin = static_cast<const std::byte*>(host) + at;
-    size_t size = bytes - at;
-    auto next = pinned_.upper_bound(begin);
-    if (next != pinned_.end() && next->first < begin + size) size = static_cast<size_t>(next->first - begin);
-    if (next != pinned_.begin()) {
-      const std::byte* end = std::prev(next)->first + std::prev(next)->second;
-      if (begin < end && end < begin + size) size = static_cast<size_t>(end - begin);
+void Device::copy(const Stream& stream, std::span<const Copy> copies, bool to_device) {
+  pieces_.clear();
+  unpinned_pieces_.clear();
+  for (const Copy& c : copies) {
+    for (size_t at = 0; at < c.bytes;) {
+      const std::byte* begin = static_cast<const std::byte*>(to_device ? c.from : c.to) + at;
+      size_t size = c.bytes - at;
+      bool pinned = false;
+      const auto next = pinned_.upper_bound(begin);
+      if (next != pinned_.end() && next->first < begin + size) size = static_cast<size_t>(next->first - begin);
+      if (next != pinned_.begin()) {
+        const std::byte* end = std::prev(next)->first + std::prev(next)->second;
+        pinned = begin < end;
+        if (pinned && end < begin + size) size = static_cast<size_t>(end - begin);
+      }
+      (pinned ? pieces_ : unpinned_pieces_).push_back({static_cast<std::byte*>(c.to) + at, static_cast<const std::byte*>(c.from) + at, size});
+      at += size;
     }
-    copy_piece(stream, static_cast<std::byte*>(to) + at, static_cast<const std::byte*>(from) + at, size, begin);
-    at += size;
   }
+  if (!pieces_.empty()) copy_pieces(stream, pieces_, to_device, true);
+  if (!unpinned_pieces_.empty()) copy_pieces(stream, unpinned_pieces_, to_device, false);
 }
 
 PinnedBlocks::PinnedBlocks(Device& device, void* memory, size_t bytes) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,13 @@ class Device;
 struct Region {
   const void* data = nullptr;
   size_t bytes = 0;
+};
+
+/// From one memory to another.
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
 };
 
 /// What owns a thing of a device: moves, does not copy, gives it back at its end. The device must outlive it.
@@ -78,9 +86,15 @@ class Device {
   /// wait for it.
   [[nodiscard]] std::optional<Pin> try_pin(void* memory, size_t bytes);
 
-  /// Work, behind all that is in the stream. Memory must stay until it is done.
-  void copy_to_device(const Stream& stream, void* to, const void* from, size_t bytes) { copy(stream, to, from, bytes, from); }
-  void copy_to_host(const Stream& stream, void* to, const void* from, size_t bytes) { copy(stream, to, from, bytes, to); }
+  /// Before another thread than the one that opened the device calls anything else.
+  virtual void use_here() = 0;
+
+  /// Work, behind all that is in the stream. Memory must stay until it is done. Several copies at once, which have nothing in common, may be done in
+  /// any order: a call takes the driver some microseconds, as long as 100 KB take to cross the link.
+  void copy_to_device(const Stream& stream, std::span<const Copy> copies) { copy(stream, copies, true); }
+  void copy_to_host(const Stream& stream, std::span<const Copy> copies) { copy(stream, copies, false); }
+  void copy_to_device(const Stream& stream, void* to, const void* from, size_t bytes) { copy(stream, {{{to, from, bytes}}}, true); }
+  void copy_to_host(const Stream& stream, void* to, const void* from, size_t bytes) { copy(stream, {{{to, from, bytes}}}, false); }
   virtual void fill(const Stream& stream, void* to, uint8_t value, size_t bytes) = 0;
   /// The event happens when all that is in the stream by now is done.
   virtual void record(const Event& event, const Stream& stream) = 0;
@@ -90,18 +104,21 @@ class Device {
   /// The caller waits.
   virtual void synchronize(const Event& event) = 0;
   virtual void synchronize(const Stream& stream) = 0;
+  /// The same for destructors: an error of the device was thrown where it was first met.
+  virtual void settle(const Stream& stream) noexcept = 0;
   /// Says that the host reads, or writes, memory that copies also reach. An emulated device checks that it may.
   virtual void host_reads(const void* memory, size_t bytes) = 0;
   virtual void host_writes(const void* memory, size_t bytes) = 0;
 
  private:
-  // `host` is the one of both that is memory of the host. It is pinned as a whole or not at all: drivers refuse a copy across the border.
-  virtual void copy_piece(const Stream& stream, void* to, const void* from, size_t bytes, const void* host) = 0;
+  // The host's memory of each is in one block that try_pin() pinned, if `pinned`, or touches none: drivers refuse a copy across the border.
+  virtual void copy_pieces(const Stream& stream, std::span<const Copy> pieces, bool to_device, bool pinned) = 0;
   virtual bool pin_range(void* memory, size_t bytes) = 0;
   virtual void unpin_range(void* memory) noexcept = 0;
-  void copy(const Stream& stream, void* to, const void* from, size_t bytes, const void* host);
+  void copy(const Stream& stream, std::span<const Copy> copies, bool to_device);
 
-  std::map<const std::byte*, size_t> pinned_;  // begin, bytes
+  std::map<const std::byte*, size_t> pinned_;   // begin, bytes
+  std::vector<Copy> pieces_, unpinned_pieces_;  // of the copies that are enqueued
 };
 
 using Stream = Device::Stream;

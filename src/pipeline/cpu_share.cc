@@ -28,8 +28,8 @@ CpuShare::CpuShare(const GpuContext& gpu, const ModelWeights& host, const Kernel
       no_tokens_(static_cast<size_t>(sizes_.pass_tokens)) {}
 
 CpuShare::~CpuShare() {
-  gpu_.device.synchronize(exchange_);
-  gpu_.device.synchronize(uploaded_);
+  gpu_.device.settle(exchange_);
+  gpu_.device.settle(gpu_.stream);
 }
 
 void CpuShare::begin_pass(const Pass& pass) {

@@ -75,11 +75,12 @@ GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeight
     log_line("{} of weights could not be pinned: their copies are slower", format_bytes(weights.bytes - pinned_weights_.pinned_bytes()));
 }
 
-GpuExecutor::~GpuExecutor() { device_.synchronize(compute_); }
+GpuExecutor::~GpuExecutor() { device_.settle(compute_); }
 
 void GpuExecutor::run(const Pass& pass, LogitsConsumer& consumer) {
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
   MOEGEN_CHECK(num_tokens > 0 && num_tokens <= sizes_.pass_tokens);
+  device_.use_here();
   weights_.begin_pass(num_tokens);
   if (storage_ != nullptr) storage_->begin_pass(num_tokens);
   begin_pass(pass);
@@ -222,9 +223,9 @@ void GpuExecutor::run_experts(size_t layer, int64_t num_tokens) {
   device_.synchronize(fetched_);
   device_.host_reads(begin, bytes);
   share_experts(layer, begin);
-  if (cpu_share_) cpu_share_->take_experts(layer, begin, on_cpu_, num_tokens);
-  weights_.routed(layer, copied_);
+  weights_.routed(layer, copied_);  // first: the link is not to wait
   if (storage_ != nullptr) storage_->routed(layer, begin);
+  if (cpu_share_) cpu_share_->take_experts(layer, begin, on_cpu_, num_tokens);
   count_experts(begin, experts.size());
   const auto run = [&](size_t e, const MlpWeights& mlp) { run_expert(mlp, {begin[e], begin[e + 1]}, num_tokens); };
   size_t next = 0;

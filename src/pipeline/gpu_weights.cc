@@ -9,7 +9,7 @@ namespace moegen {
 namespace {
 
 constexpr uint64_t kAlignment = 256;
-constexpr uint64_t kChunkBytes = 4 << 20;  // of a copy: KV that has to go across waits for no more than that
+constexpr uint64_t kChunkBytes = 4 << 20;  // of a copy: what else has to go across may come in between
 
 uint64_t bytes_of(const TensorView& view) { return moegen::bytes_of(view.dtype, static_cast<uint64_t>(view.rows * view.cols)); }
 uint64_t f8_scale_bytes(const TensorView& view) {
@@ -74,8 +74,8 @@ GpuWeights::GpuWeights(Device& device, const Stream& compute, const ModelSpec& s
 }
 
 GpuWeights::~GpuWeights() {
-  device_.synchronize(stream_);
-  device_.synchronize(compute_);
+  device_.settle(stream_);
+  device_.settle(compute_);
 }
 
 void GpuWeights::copy(void* to, const void* from, uint64_t bytes) {

@@ -38,7 +38,7 @@ KvStager::KvStager(Device& device, const Stream& compute, const ModelSpec& spec,
 }
 
 KvStager::~KvStager() {
-  for (const Stream* stream : {&std::as_const(to_device_), &compute_, &std::as_const(to_host_)}) device_.synchronize(*stream);
+  for (const Stream* stream : {&std::as_const(to_device_), &compute_, &std::as_const(to_host_)}) device_.settle(*stream);
 }
 
 void KvStager::begin_pass(const Pass& pass) {
@@ -159,13 +159,15 @@ void KvStager::stage(size_t step) {
   const size_t bytes = layer_bytes(layer);
   device_.wait(to_device_, returned_[step % 2]);
   if (batch.reads_own) device_.wait(to_device_, returned_[(step + 1) % 2]);
+  copies_.clear();
   for (size_t i = batch.first_part; i < batch.last_part; ++i) {
     const Part& part = cut.parts[i];
     for (int64_t p = part.first_page; p < ceil_div<int64_t>(part.position, kPageTokens); ++p) {
       std::byte* slot = half(step) + static_cast<size_t>(part.slot + p - part.first_page) * bytes;
-      device_.copy_to_device(to_device_, slot, page(layer, part, p), bytes);
+      copies_.push_back({slot, page(layer, part, p), bytes});
     }
   }
+  device_.copy_to_device(to_device_, copies_);
   device_.record(staged_[step % 2], to_device_);
 }
 
@@ -196,13 +198,15 @@ void KvStager::end() {
   const size_t bytes = layer_bytes(layer);
   device_.record(attended_[step % 2], compute_);
   device_.wait(to_host_, attended_[step % 2]);
+  copies_.clear();
   for (size_t i = batch.first_part; i < batch.last_part; ++i) {
     const Part& part = cut.parts[i];
     for (int64_t p = part.position / kPageTokens; p < part.end_page(); ++p) {
       const std::byte* slot = half(step) + static_cast<size_t>(part.slot + p - part.first_page) * bytes;
-      device_.copy_to_host(to_host_, page(layer, part, p), slot, bytes);
+      copies_.push_back({page(layer, part, p), slot, bytes});
     }
   }
+  device_.copy_to_host(to_host_, copies_);
   device_.record(returned_[step % 2], to_host_);
   if (staged_steps_ < steps_.size()) stage(staged_steps_++);
 }

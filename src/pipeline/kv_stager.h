@@ -91,6 +91,7 @@ class KvStager {
   std::vector<Cut> cuts_;    // by reach
   std::vector<Step> steps_;  // of the pass
   size_t staged_steps_ = 0, done_steps_ = 0;
+  std::vector<Copy> copies_;  // of the pages of a step
 };
 
 }  // namespace moegen

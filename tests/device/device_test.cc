@@ -96,6 +96,29 @@ TEST_P(DeviceTest, CopiesAcrossPinnedBlocks) {
   EXPECT_EQ(std::memcmp(begin, bytes_of(to), 8 * kPage), 0);
 }
 
+// Many small copies at once, into pinned memory, across its borders and beside it: all of them behind what is in the stream, before what comes.
+TEST_P(DeviceTest, CopiesManyAtOnce) {
+  constexpr size_t kPage = 4096, kCopies = 3000, kBytes = 96;
+  std::vector<std::byte> host(kCopies * kBytes + 2 * kPage);
+  std::byte* begin = host.data() + (kPage - reinterpret_cast<uintptr_t>(host.data()) % kPage);
+  const Stream stream = device->new_stream();
+  const DeviceBuffer memory = device->new_buffer(kCopies * kBytes);
+  const HostBuffer to = device->new_host_buffer(kCopies * kBytes);
+  for (size_t i = 0; i < kCopies * kBytes; ++i) begin[i] = static_cast<std::byte>(i / 5);
+  {
+    const auto one = device->try_pin(begin, 3 * kPage), two = device->try_pin(begin + 3 * kPage, 40 * kPage);
+    std::vector<Copy> copies;
+    for (size_t i = 0; i < kCopies; ++i) copies.push_back({bytes_of(memory, (kCopies - 1 - i) * kBytes), begin + i * kBytes, kBytes});
+    device->fill(stream, memory.handle(), 0, kCopies * kBytes);
+    device->copy_to_device(stream, copies);
+    for (Copy& c : copies) c = {bytes_of(to, static_cast<size_t>(static_cast<std::byte*>(c.to) - bytes_of(memory))), c.to, c.bytes};
+    device->copy_to_host(stream, copies);
+    device->settle(stream);
+  }
+  for (size_t i = 0; i < kCopies; ++i) ASSERT_EQ(std::memcmp(begin + i * kBytes, bytes_of(to, (kCopies - 1 - i) * kBytes), kBytes), 0) << i;
+  device->copy_to_device(stream, std::span<const Copy>{});
+}
+
 TEST_P(DeviceTest, RefusesMoreMemoryThanThereIs) {
   EXPECT_ERROR(device->new_buffer(size_t{1} << 50), ErrorCode::out_of_memory, "memory");
   const size_t free = device->free_memory();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <set>
+#include <vector>
 
 #include "device/cuda/check.h"
 #include "device/cuda/module.h"
@@ -16,15 +17,21 @@ cudaEvent_t event_of(const Event& event) { return static_cast<cudaEvent_t>(event
 
 class CudaDevice : public Device {
  public:
-  explicit CudaDevice(int index) {
-    check_cuda(cudaSetDevice(index), "cannot be used");
+  explicit CudaDevice(int index) : index_(index) {
+    use_here();
     cudaDeviceProp properties{};
     check_cuda(cudaGetDeviceProperties(&properties, index), "properties");
     name_ = properties.name;
+    if (!has_kernels()) {
+      static_cast<void>(cudaGetLastError());
+      throw Error(ErrorCode::unsupported, "GPU: " + name_ + " (compute capability " + std::to_string(properties.major) + "." +
+                                              std::to_string(properties.minor) + "): this build has no kernels for it, see CMAKE_CUDA_ARCHITECTURES");
+    }
     check_cuda(cudaDeviceGetStreamPriorityRange(&least_priority_, &greatest_priority_), "priorities");
   }
 
   std::string name() const override { return name_; }
+  void use_here() override { check_cuda(cudaSetDevice(index_), "cannot be used"); }
   size_t free_memory() const override {
     size_t free = 0, total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "free memory");
@@ -71,6 +78,7 @@ class CudaDevice : public Device {
   void wait(const Stream& stream, const Event& event) override { check_cuda(cudaStreamWaitEvent(stream_of(stream), event_of(event), 0), "a wait"); }
   void synchronize(const Event& event) override { check_cuda(cudaEventSynchronize(event_of(event)), "computing"); }
   void synchronize(const Stream& stream) override { check_cuda(cudaStreamSynchronize(stream_of(stream)), "computing"); }
+  void settle(const Stream& stream) noexcept override { static_cast<void>(cudaStreamSynchronize(stream_of(stream))); }
   void host_reads(const void*, size_t) override {}
   void host_writes(const void*, size_t) override {}
 
@@ -81,9 +89,30 @@ class CudaDevice : public Device {
   void release_host(void* memory) noexcept override { pinned_.erase(memory) > 0 ? static_cast<void>(cudaFreeHost(memory)) : std::free(memory); }
 
  private:
-  void copy_piece(const Stream& stream, void* to, const void* from, size_t bytes, const void* host) override {
-    const cudaMemcpyKind kind = host == from ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
-    check_cuda(cudaMemcpyAsync(to, from, bytes, kind, stream_of(stream)), "a copy");
+  // In one call, the sources read in the order of the stream; memory that is not pinned is not taken so.
+  void copy_pieces(const Stream& stream, std::span<const Copy> pieces, bool to_device, bool pinned) override {
+    if (!pinned || pieces.size() == 1) {
+      const cudaMemcpyKind kind = to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+      for (const Copy& c : pieces) check_cuda(cudaMemcpyAsync(c.to, c.from, c.bytes, kind, stream_of(stream)), "a copy");
+      return;
+    }
+    to_.clear();
+    from_.clear();
+    bytes_.clear();
+    for (const Copy& c : pieces) {
+      to_.push_back(c.to);
+      from_.push_back(c.from);
+      bytes_.push_back(c.bytes);
+    }
+    cudaMemcpyAttributes attributes{};
+    attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+    attributes.flags = cudaMemcpyFlagPreferOverlapWithCompute;
+    constexpr size_t kTogether = 1024;  // so that the first begin while the last are told
+    for (size_t at = 0; at < pieces.size(); at += kTogether) {
+      const size_t count = std::min(kTogether, pieces.size() - at);
+      size_t first = 0;
+      check_cuda(cudaMemcpyBatchAsync(&to_[at], &from_[at], &bytes_[at], count, &attributes, &first, 1, stream_of(stream)), "copies");
+    }
   }
   bool pin_range(void* memory, size_t bytes) override {
     if (cudaHostRegister(memory, bytes, cudaHostRegisterDefault) == cudaSuccess) return true;
@@ -92,9 +121,13 @@ class CudaDevice : public Device {
   }
   void unpin_range(void* memory) noexcept override { static_cast<void>(cudaHostUnregister(memory)); }
 
+  int index_;
   std::string name_;
   int least_priority_ = 0, greatest_priority_ = 0;
   std::set<void*> pinned_;  // of new_host_buffer
+  std::vector<void*> to_;   // of copies that are told together
+  std::vector<const void*> from_;
+  std::vector<size_t> bytes_;
 };
 
 }  // namespace

@@ -119,16 +119,17 @@ void EmulatedDevice::enqueue(const Stream& stream, std::string_view name, const 
   push(stream, {std::move(work), nullptr, 0});
 }
 
-void EmulatedDevice::copy_piece(const Stream& stream, void* to, const void* from, size_t bytes, const void* host) {
-  const bool to_device = host == from;
-  check_range("a copy", {to_device ? to : from, bytes});
-  const Memory* memory = find(host, bytes);
-  const bool pinned = memory != nullptr && memory->kind == Kind::pinned;
-  copied_ += to_device ? bytes : 0;
-  check_.use(static_cast<StreamState*>(stream.handle())->actor, to_device ? "a copy to the device" : "a copy to the host", {{from, bytes}},
-             {{to, bytes}});
-  push(stream, {[=] { std::memcpy(to, from, bytes); }, nullptr, 0});
-  if (!pinned) synchronize(stream);
+void EmulatedDevice::copy_pieces(const Stream& stream, std::span<const Copy> pieces, bool to_device, bool) {
+  for (const auto& [to, from, bytes] : pieces) {
+    check_range("a copy", {to_device ? to : from, bytes});
+    const Memory* memory = find(to_device ? from : to, bytes);
+    const bool pinned = memory != nullptr && memory->kind == Kind::pinned;
+    copied_ += to_device ? bytes : 0;
+    check_.use(static_cast<StreamState*>(stream.handle())->actor, to_device ? "a copy to the device" : "a copy to the host", {{from, bytes}},
+               {{to, bytes}});
+    push(stream, {[to = to, from = from, bytes = bytes] { std::memcpy(to, from, bytes); }, nullptr, 0});
+    if (!pinned) synchronize(stream);
+  }
 }
 
 void EmulatedDevice::fill(const Stream& stream, void* to, uint8_t value, size_t bytes) {

@@ -44,6 +44,8 @@ class EmulatedDevice : public Device {
   void wait(const Stream& stream, const Event& event) override;
   void synchronize(const Event& event) override;
   void synchronize(const Stream& stream) override;
+  void settle(const Stream& stream) noexcept override { synchronize(stream); }
+  void use_here() override {}
   void host_reads(const void* memory, size_t bytes) override;
   void host_writes(const void* memory, size_t bytes) override;
   void release_stream(void* stream) noexcept override;
@@ -73,7 +75,7 @@ class EmulatedDevice : public Device {
     Kind kind;
   };
 
-  void copy_piece(const Stream& stream, void* to, const void* from, size_t bytes, const void* host) override;
+  void copy_pieces(const Stream& stream, std::span<const Copy> pieces, bool to_device, bool pinned) override;
   bool pin_range(void* memory, size_t bytes) override;
   void unpin_range(void* memory) noexcept override;
   void push(const Stream& stream, Task task);

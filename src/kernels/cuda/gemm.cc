@@ -2,6 +2,7 @@
 
 #include <cublasLt.h>
 
+#include <array>
 #include <map>
 #include <memory>
 #include <string>
@@ -96,15 +97,31 @@ class Blas {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, x);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, y);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, y);
-    cublasLtMatmulHeuristicResult_t result{};
+    std::array<cublasLtMatmulHeuristicResult_t, 32> results{};
     int found = 0;
     check_blas(cublasLtMatmulAlgoGetHeuristic(handle_, problem.product.get(), problem.w.get(), problem.x.get(), problem.y.get(), problem.y.get(), raw,
-                                              1, &result, &found),
+                                              static_cast<int>(results.size()), results.data(), &found),
                "an algorithm");
-    if (found == 0)
-      throw Error(ErrorCode::io, "GPU: cuBLASLt has no algorithm for a product of " + std::to_string(op.n) + " x " + std::to_string(op.k));
-    chosen_.emplace(key, result.algo);
-    return result.algo;
+    for (int i = 0; i < found; ++i) {
+      const cublasLtMatmulHeuristicResult_t& result = results[static_cast<size_t>(i)];
+      if (result.state != CUBLAS_STATUS_SUCCESS || !takes_any_rows(op, result.algo)) continue;
+      chosen_.emplace(key, result.algo);
+      return result.algo;
+    }
+    throw Error(ErrorCode::io, "GPU: cuBLASLt has no algorithm for a product of " + std::to_string(op.n) + " x " + std::to_string(op.k) +
+                                   " that takes any number of rows (of " + std::to_string(found) + ")");
+  }
+
+  // It was asked for with one number of rows and runs with all.
+  bool takes_any_rows(const GpuGemm& op, const cublasLtMatmulAlgo_t& algorithm) const {
+    for (const int64_t m : {1, 2, 7, 16, 33, 64, 129, 2048, 16384}) {
+      const Problem problem(op, m);
+      cublasLtMatmulHeuristicResult_t checked{};
+      const cublasStatus_t status = cublasLtMatmulAlgoCheck(handle_, problem.product.get(), problem.w.get(), problem.x.get(), problem.y.get(),
+                                                            problem.y.get(), &algorithm, &checked);
+      if (status != CUBLAS_STATUS_SUCCESS || checked.workspaceSize > 0) return false;
+    }
+    return true;
   }
 
   cublasLtHandle_t handle_{};  // for as long as the program runs

@@ -27,7 +27,14 @@ struct CudaLaunch {
   }
 };
 
+__global__ void do_nothing() {}
+
 }  // namespace
+
+bool has_kernels() {
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, do_nothing) == cudaSuccess;
+}
 
 const GpuKernels& cuda_kernels() {
   static const GpuKernels kernels = gpu::Ops<CudaLaunch>::table(cuda_gemm);

@@ -35,14 +35,28 @@ struct AttentionKernel {
     float out[kRows][kDims];
   };
 
-  /// scores[r] = q[r] . key, for the lane's token.
+  /// Elements at `first` and at `second`, which is beside it where elements lie in pairs: one load then brings both.
+  __device__ static void load_pair(const S* from, int64_t first, int64_t second, float& a, float& b) {
+    if constexpr (sizeof(S) <= 2) {
+      S both[2];
+      memcpy(both, __builtin_assume_aligned(static_cast<const void*>(from + first), sizeof(both)), sizeof(both));
+      a = widen(both[0]);
+      b = widen(both[1]);
+    } else {
+      a = widen(from[first]);
+      b = widen(from[second]);
+    }
+  }
+
+  /// scores[r] = q[r] . key, for the lane's token; q: [head_dim][kRows], so that one load brings several rows.
   __device__ static void scores(const Args& a, const S* keys, const float* q, float* out) {
     MOEGEN_UNROLL
     for (int r = 0; r < kRows; ++r) out[r] = 0;
-    for (int d = 0; d < a.head_dim; d += 2) {
-      const float k0 = widen(keys[key_index(kDTypeOf<S>, lane(), d)]), k1 = widen(keys[key_index(kDTypeOf<S>, lane(), d + 1)]);
+    for (int d = 0; d < a.head_dim; d += 2, q += 2 * kRows) {
+      float k0, k1;
+      load_pair(keys, key_index(kDTypeOf<S>, lane(), d), key_index(kDTypeOf<S>, lane(), d + 1), k0, k1);
       MOEGEN_UNROLL
-      for (int r = 0; r < kRows; ++r) out[r] = fmaf(q[r * a.head_dim + d + 1], k1, fmaf(q[r * a.head_dim + d], k0, out[r]));
+      for (int r = 0; r < kRows; ++r) out[r] = fmaf(q[kRows + r], k1, fmaf(q[r], k0, out[r]));
     }
   }
 
@@ -50,8 +64,17 @@ struct AttentionKernel {
     if (a.latent_dim > 0) return widen(keys[key_index(kDTypeOf<S>, t, d)]);
     return widen(keys[kPageTokens * a.head_dim + value_index(kDTypeOf<S>, a.head_dim, t, d)]);
   }
+  /// Of tokens t, which is even, and t + 1.
+  __device__ static void values(const Args& a, const S* keys, int t, int d, float& v0, float& v1) {
+    if (a.latent_dim > 0) {
+      v0 = value(a, keys, t, d);
+      v1 = value(a, keys, t + 1, d);
+    } else {
+      load_pair(keys + kPageTokens * a.head_dim, value_index(kDTypeOf<S>, a.head_dim, t, d), value_index(kDTypeOf<S>, a.head_dim, t + 1, d), v0, v1);
+    }
+  }
 
-  /// The softmax goes on over a page; `p`: room for [kRows][kPageTokens], of the warp.
+  /// The softmax goes on over a page; `p`: room for [kPageTokens][kRows], of the warp.
   __device__ static void page(const Args& a, const std::byte* kv, int position, const Row* rows, const float* q, float* p, Running& run) {
     const S* keys = reinterpret_cast<const S*>(kv);
     const float* scales = reinterpret_cast<const float*>(kv + kv_scale_offset(a.head_dim));
@@ -71,18 +94,30 @@ struct AttentionKernel {
       run.top[r] = top;
       MOEGEN_UNROLL
       for (int j = 0; j < kDims; ++j) run.out[r][j] *= shrink;
-      p[r * kPageTokens + lane()] = kScaled && seen ? weight * scales[kPageTokens + lane()] : weight;
+      p[lane() * kRows + r] = kScaled && seen ? weight * scales[kPageTokens + lane()] : weight;
       last = max(last, min(rows[r].last - position, kPageTokens - 1));
     }
     __syncwarp();
-    for (int t = 0; t <= last; ++t) {
-      float v[kDims];
+    int t = 0;
+    for (; t < last; t += 2) {
+      float v0[kDims], v1[kDims];
       MOEGEN_UNROLL
-      for (int j = 0; j < kDims; ++j) v[j] = lane() + 32 * j < a.value_dim() ? value(a, keys, t, lane() + 32 * j) : 0;
+      for (int j = 0; j < kDims; ++j) {
+        v0[j] = v1[j] = 0;
+        if (lane() + 32 * j < a.value_dim()) values(a, keys, t, lane() + 32 * j, v0[j], v1[j]);
+      }
       MOEGEN_UNROLL
       for (int r = 0; r < kRows; ++r) {
         MOEGEN_UNROLL
-        for (int j = 0; j < kDims; ++j) run.out[r][j] = fmaf(p[r * kPageTokens + t], v[j], run.out[r][j]);
+        for (int j = 0; j < kDims; ++j) run.out[r][j] = fmaf(p[(t + 1) * kRows + r], v1[j], fmaf(p[t * kRows + r], v0[j], run.out[r][j]));
+      }
+    }
+    if (t == last) {  // nobody sees the one behind it, whose values may be anything
+      MOEGEN_UNROLL
+      for (int j = 0; j < kDims; ++j) {
+        const float v = lane() + 32 * j < a.value_dim() ? value(a, keys, t, lane() + 32 * j) : 0;
+        MOEGEN_UNROLL
+        for (int r = 0; r < kRows; ++r) run.out[r][j] = fmaf(p[t * kRows + r], v, run.out[r][j]);
       }
     }
     __syncwarp();
@@ -117,7 +152,7 @@ struct AttentionKernel {
     const int kv_head = static_cast<int>(blockIdx.y) % a.kv_heads;
     const int row_block = static_cast<int>(blockIdx.y) / a.kv_heads;
     if (row_block * kRows >= tile.count * a.heads) return;  // the whole block
-    float* q = MOEGEN_SHARED;                               // [kRows][head_dim]
+    float* q = MOEGEN_SHARED;                               // [head_dim][kRows]
     float* p = q + kRows * a.head_dim + warp() * kRows * kPageTokens;
     float* parts = q + kRows * a.head_dim + kWarps * kRows * kPageTokens;
     Row* rows = reinterpret_cast<Row*>(parts + kWarps * kRows * (a.value_dim() + 2));
@@ -127,7 +162,7 @@ struct AttentionKernel {
       if (threadIdx.x == 0) rows[r] = row;
       const int64_t at = (static_cast<int64_t>(tile.row + max(row.query, 0)) * a.kv_heads * a.heads + kv_head * a.heads + row.head) * a.head_dim;
       for (int d = static_cast<int>(threadIdx.x); d < a.head_dim; d += kThreads)
-        q[r * a.head_dim + d] = row.query >= 0 ? widen(static_cast<const T*>(a.q)[at + d]) : 0;
+        q[d * kRows + r] = row.query >= 0 ? widen(static_cast<const T*>(a.q)[at + d]) : 0;
       if (row.query < 0) continue;
       first = min(first, row.first);
       last = max(last, row.last);

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "base/dtype.h"
 #include "kernels/gpu_functions.h"

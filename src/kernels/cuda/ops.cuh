@@ -56,7 +56,8 @@ struct Ops {
       scales.bytes = size_of(op.scale_dtype) * count / static_cast<size_t>(op.group);
       if (op.zeros != nullptr) zeros.bytes = count / static_cast<size_t>(op.group);
     }
-    elements<Expand>(device, stream, "expand", op, op.rows, op.cols, {w, scales, zeros}, {region(op.y, op.y_dtype, op.rows, op.cols)});
+    elements<Expand>(device, stream, "expand", op, op.rows, ceil_div<int64_t>(op.cols, Expand::kEach), {w, scales, zeros},
+                     {region(op.y, op.y_dtype, op.rows, op.cols)});
   }
 
   static void convert(Device& device, const Stream& stream, const GpuConvert& op) {

@@ -119,10 +119,12 @@ struct AddGated {
   }
 };
 
+/// A thread has kEach neighbours of a row.
 struct Expand {
   using Args = GpuExpand;
+  static constexpr int kEach = 8;
   __device__ static int64_t rows(const Args& a) { return a.rows; }
-  __device__ static int64_t cols(const Args& a) { return a.cols; }
+  __device__ static int64_t cols(const Args& a) { return (a.cols + kEach - 1) / kEach; }
   __device__ static float value(const Args& a, int64_t row, int64_t col) {
     const int64_t at = row * a.cols + col;
     const uint8_t* codes = static_cast<const uint8_t*>(a.w);
@@ -145,8 +147,56 @@ struct Expand {
         return load(a.w, a.w_dtype, at);
     }
   }
-  __device__ static void run(const Args& a, int64_t row, int64_t col) {
-    store(a.y, a.y_dtype, row * a.cols + col, value(a, a.first + row * a.step, col));
+  /// The same of codes that share a scale: what is divided is divided once, and one load brings all of them.
+  __device__ static void values(const Args& a, int64_t row, int64_t col, float* out) {
+    const int64_t at = row * a.cols + col;
+    const bool half = a.w_dtype == DType::f4 || a.w_dtype == DType::i4;
+    const auto* codes_at = static_cast<const uint8_t*>(a.w);
+    uint64_t codes = 0;
+    if (half) {
+      memcpy(&codes, __builtin_assume_aligned(static_cast<const void*>(codes_at + at / 2), kEach / 2), kEach / 2);
+    } else {
+      memcpy(&codes, __builtin_assume_aligned(static_cast<const void*>(codes_at + at), kEach), kEach);
+    }
+    float scale;
+    int zero = 0;
+    if (a.w_dtype == DType::f8_e4m3) {
+      const auto cols = static_cast<uint32_t>(a.cols), group = static_cast<uint32_t>(a.group);
+      const uint32_t block = static_cast<uint32_t>(row) / static_cast<uint32_t>(a.block_rows);
+      scale = static_cast<const float*>(a.scales)[static_cast<int64_t>(block) * ((cols + group - 1) / group) + static_cast<uint32_t>(col) / group];
+    } else if (a.w_dtype == DType::f4) {
+      scale = widen(static_cast<const f8_e8m0*>(a.scales)[at / kF4Block]);
+    } else {
+      const int64_t group = at / a.group;
+      zero = a.zeros != nullptr ? a.zeros[group] : half ? 8 : 128;
+      scale = load(a.scales, a.scale_dtype, group);
+    }
+    MOEGEN_UNROLL
+    for (int i = 0; i < kEach; ++i) {
+      const auto code = static_cast<uint32_t>(half ? codes >> (4 * i) & 15U : codes >> (8 * i) & 255U);
+      const float plain = a.w_dtype == DType::f8_e4m3 ? widen(f8_e4m3{static_cast<uint8_t>(code)})
+                          : a.w_dtype == DType::f4    ? widen_f4(code)
+                                                      : static_cast<float>(static_cast<int>(code) - zero);
+      out[i] = plain * scale;
+    }
+  }
+  template <typename Y>
+  __device__ static void store_all(const Args& a, int64_t at, const float* values) {
+    Y out[kEach];
+    MOEGEN_UNROLL
+    for (int i = 0; i < kEach; ++i) out[i] = narrow<Y>(values[i]);
+    memcpy(__builtin_assume_aligned(static_cast<void*>(static_cast<Y*>(a.y) + at), 16), out, sizeof(out));
+  }
+  __device__ static void run(const Args& a, int64_t row, int64_t part) {
+    const int64_t col = part * kEach, from = a.first + row * a.step, at = row * a.cols + col;
+    const bool coded = a.w_dtype != DType::f32 && a.w_dtype != DType::bf16 && a.w_dtype != DType::f16;
+    if (coded && a.cols % kEach == 0 && a.group % kEach == 0) {
+      float out[kEach];
+      values(a, from, col, out);
+      if (a.y_dtype == DType::f32) return store_all<float>(a, at, out);
+      return store_all<bf16>(a, at, out);
+    }
+    for (int64_t i = 0; i < kEach && col + i < a.cols; ++i) store(a.y, a.y_dtype, at + i, value(a, from, col + i));
   }
 };
 

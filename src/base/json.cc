@@ -73,8 +73,7 @@ Json parse(std::string_view text, std::string_view what, const JsonLimits& limit
   if (const auto zero = text.find('\0'); zero != std::string_view::npos) {  // the parser would take it for the end
     throw_error(ErrorCode::corrupt, "{}: a zero byte at offset {}", what, zero);
   }
-  if (text.starts_with("version https://git-lfs"))
-    throw_error(ErrorCode::corrupt, "{}: is a pointer of Git LFS in place of the file: `git lfs pull` fetches it", what);
+  refuse_lfs_pointer(text, what);
   LimitCheck check(text, what, limits);
   nlohmann::json::sax_parse(text.begin(), text.end(), &check);
   try {
@@ -92,6 +91,12 @@ nlohmann::json parse_json(std::string_view text, std::string_view what, const Js
 
 nlohmann::ordered_json parse_ordered_json(std::string_view text, std::string_view what, const JsonLimits& limits) {
   return parse<nlohmann::ordered_json>(text, what, limits);
+}
+
+void refuse_lfs_pointer(std::string_view start, std::string_view what) {
+  constexpr std::string_view kPointer = "version https://git-lfs";
+  if (start.size() >= 8 && kPointer.starts_with(start.substr(0, kPointer.size())))
+    throw_error(ErrorCode::corrupt, "{}: is a pointer of Git LFS in place of the file: `git lfs pull` fetches it", what);
 }
 
 std::string without_lone_surrogates(std::string line) {

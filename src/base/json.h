@@ -18,6 +18,10 @@ nlohmann::json parse_json(std::string_view text, std::string_view what, const Js
 /// The same, with the keys of objects in the order of the text.
 nlohmann::ordered_json parse_ordered_json(std::string_view text, std::string_view what, const JsonLimits& limits = {});
 
+/// Throws Error(corrupt) if a file begins as a pointer of Git LFS does, which stands for the file where it was not fetched. `start` is what it begins
+/// with: 8 bytes are enough.
+void refuse_lfs_pointer(std::string_view start, std::string_view what);
+
 /// JSON in which escapes of lone surrogates, half of a character that was cut in two, are \uFFFD: UTF-8 cannot hold them, the parser refuses them.
 [[nodiscard]] std::string without_lone_surrogates(std::string json);
 

@@ -135,10 +135,8 @@ void FormerRuns::check_line(const Ledger::Place& place, const Line& line, const 
               options_.output, kWays);
 }
 
-bool FormerRuns::drops(std::string_view line) const {
-  const std::optional<WrittenAnswer> answer = read_answer(line);
-  if (!answer) return false;
-  return is_retried(*answer) || (answer->key && ledger_.find(*answer->key).changed);
+bool FormerRuns::drops(const std::optional<WrittenAnswer>& answer) const {
+  return answer && (is_retried(*answer) || (answer->key && ledger_.find(*answer->key).changed));
 }
 
 std::string FormerRuns::text() const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -37,7 +38,7 @@ class FormerRuns {
   void check_line(const Ledger::Place& place, const Line& line, const std::string& name) const;
 
   /// Whether a line of an output does not stay.
-  [[nodiscard]] bool drops(std::string_view line) const;
+  [[nodiscard]] bool drops(const std::optional<WrittenAnswer>& answer) const;
   [[nodiscard]] bool drops_any() const { return retried_ + changed_ > 0; }
   /// "1200 answers stay, 3 failed ones are asked again"
   [[nodiscard]] std::string text() const;

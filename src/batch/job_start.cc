@@ -49,6 +49,8 @@ std::filesystem::path folder_of(const std::string& output) {
   return folder.empty() ? "." : folder;
 }
 
+std::string waiting_file(const std::string& output) { return std::filesystem::canonical(output).string() + ".waiting"; }
+
 }  // namespace
 
 Job::Job(const BatchOptions& options) : options_(options), input_name_(options.input == "-" ? "stdin" : options.input) {
@@ -89,7 +91,7 @@ void Job::open_outputs() {
     if (!keeps()) journal_->refuse_strangers();
     journal_->file().claim(false);
     opened_.push_back(&journal_->file());
-    held_.emplace(std::filesystem::canonical(options_.output).string() + ".waiting");
+    held_.emplace(waiting_file(options_.output));
   }
   struct stat trace {};
   if (options_.trace_file.empty() || ::stat(options_.trace_file.c_str(), &trace) != 0) return;
@@ -165,7 +167,7 @@ void Job::start(const std::string& model_name, uint64_t answer_memory) {
   if (options_.ordered && held_ && former_ && former_->drops_any()) hold_back();
   for (AnswerFile* file : {output_.get(), errors_.get()}) {
     if (file == nullptr) continue;
-    if (former_ && former_->drops_any()) file->rewrite([this](std::string_view line) { return former_->drops(line); });
+    if (former_ && former_->drops_any()) file->rewrite([this](std::string_view line) { return former_->drops(read_answer(line)); });
     file->start(keeps());
   }
   if (metrics_) metrics_->start(keeps());
@@ -205,7 +207,7 @@ void Job::hold_back() {
       if (file == nullptr) continue;
       file->read_lines([&](std::string_view line) {
         const std::optional<WrittenAnswer> answer = read_answer(line);
-        const bool goes = former_->drops(line);
+        const bool goes = former_->drops(answer);
         behind = behind || goes;
         if (!behind || goes || !answer || !answer->key) return true;
         put({std::string(line), answer->failed, *answer->key, ledger_->find(*answer->key).request});
@@ -216,7 +218,7 @@ void Job::hold_back() {
       });
     }
   });
-  held_.emplace(std::filesystem::canonical(options_.output).string() + ".waiting");
+  held_.emplace(waiting_file(options_.output));
 }
 
 }  // namespace moegen

@@ -17,7 +17,11 @@ constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP};
 void on_signal(int /*signal*/) {
   struct sigaction usual {};
   usual.sa_handler = SIG_DFL;
-  for (const int signal : kSignals) ::sigaction(signal, &usual, nullptr);
+  for (const int signal : kSignals) {
+    struct sigaction now {};
+    ::sigaction(signal, nullptr, &now);
+    if (now.sa_handler == on_signal) ::sigaction(signal, &usual, nullptr);  // what nohup has ignored stays so
+  }
   if (const auto* stop = active_stop.load()) (*stop)();
 }
 

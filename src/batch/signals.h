@@ -7,7 +7,7 @@
 namespace moegen {
 
 /// While it lives, the first SIGINT, SIGTERM or SIGHUP (a terminal that is closed; not where nohup has it ignored) calls `stop` (in the signal
-/// handler: what it does has to be async-signal-safe) and gives all of them back to their default, so that a second one ends the process at
+/// handler: what it does has to be async-signal-safe) and gives those it took back to their default, so that a second one ends the process at
 /// once. One at a time.
 class StopOnSignal {
  public:

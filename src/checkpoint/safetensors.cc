@@ -47,8 +47,7 @@ class HeaderReader {
     file_.read(0, raw.data(), raw.size());
     uint64_t bytes = 0;
     for (size_t i = 8; i-- > 0;) bytes = bytes << 8 | raw[i];
-    if (std::string_view(reinterpret_cast<const char*>(raw.data()), raw.size()) == "version ")
-      bad("is a pointer of Git LFS in place of the file: `git lfs pull` fetches it");
+    refuse_lfs_pointer({reinterpret_cast<const char*>(raw.data()), raw.size()}, file_.path().string());
     if (bytes > kMaxHeaderBytes) bad("a header of {} bytes, at most {} are allowed: is this a safetensors file?", bytes, kMaxHeaderBytes);
     if (bytes > file_.size() - raw.size()) bad("a header of {} bytes in a file of {}: cut off?", bytes, file_.size());
     data_begin_ = raw.size() + bytes;

@@ -90,7 +90,7 @@ class Device {
   virtual void use_here() = 0;
 
   /// Work, behind all that is in the stream. Memory must stay until it is done. Several copies at once, which have nothing in common, may be done in
-  /// any order: a call takes the driver some microseconds, as long as 100 KB take to cross the link.
+  /// any order: a call for each would take the driver as long as the link takes for small pieces.
   void copy_to_device(const Stream& stream, std::span<const Copy> copies) { copy(stream, copies, true); }
   void copy_to_host(const Stream& stream, std::span<const Copy> copies) { copy(stream, copies, false); }
   void copy_to_device(const Stream& stream, void* to, const void* from, size_t bytes) { copy(stream, {{{to, from, bytes}}}, true); }

@@ -194,8 +194,11 @@ class Reader {
     for (ErrorKind& e : run_errors_) {
       const auto at = std::find_if(out_.errors.begin(), out_.errors.end(), [&](const ErrorKind& other) { return other.code == e.code; });
       if (at != out_.errors.end()) {
-        e.count += at->count;
-        *at = at->first.empty() && at->first_line == 0 ? e : ErrorKind{at->code, e.count, at->first, at->first_line};
+        at->count += e.count;
+        if (at->first.empty() && at->first_line == 0) {
+          at->first = std::move(e.first);
+          at->first_line = e.first_line;
+        }
       } else if (out_.errors.size() < kMaxErrors) {
         out_.errors.push_back(std::move(e));
       }

@@ -31,7 +31,13 @@ TEST(Signals, AClosedTerminalStopsUnlessItIsIgnored) {
       int stops = 0;
       const StopOnSignal signals([&] { ++stops; });
       std::raise(SIGHUP);
-      ::_exit(stops == (ignored ? 0 : 1) ? 0 : 1);
+      if (stops != (ignored ? 0 : 1)) ::_exit(1);
+      if (ignored) {
+        std::raise(SIGTERM);
+        std::raise(SIGHUP);  // ignored as before
+        if (stops != 1) ::_exit(2);
+      }
+      ::_exit(0);
     }
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);

@@ -96,13 +96,13 @@ class CudaDevice : public Device {
       for (const Copy& c : pieces) check_cuda(cudaMemcpyAsync(c.to, c.from, c.bytes, kind, stream_of(stream)), "a copy");
       return;
     }
-    to_.clear();
-    from_.clear();
-    bytes_.clear();
+    std::vector<void*> to;
+    std::vector<const void*> from;
+    std::vector<size_t> sizes;
     for (const Copy& c : pieces) {
-      to_.push_back(c.to);
-      from_.push_back(c.from);
-      bytes_.push_back(c.bytes);
+      to.push_back(c.to);
+      from.push_back(c.from);
+      sizes.push_back(c.bytes);
     }
     cudaMemcpyAttributes attributes{};
     attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
@@ -111,7 +111,7 @@ class CudaDevice : public Device {
     for (size_t at = 0; at < pieces.size(); at += kTogether) {
       const size_t count = std::min(kTogether, pieces.size() - at);
       size_t first = 0;
-      check_cuda(cudaMemcpyBatchAsync(&to_[at], &from_[at], &bytes_[at], count, &attributes, &first, 1, stream_of(stream)), "copies");
+      check_cuda(cudaMemcpyBatchAsync(&to[at], &from[at], &sizes[at], count, &attributes, &first, 1, stream_of(stream)), "copies");
     }
   }
   bool pin_range(void* memory, size_t bytes) override {
@@ -125,9 +125,6 @@ class CudaDevice : public Device {
   std::string name_;
   int least_priority_ = 0, greatest_priority_ = 0;
   std::set<void*> pinned_;  // of new_host_buffer
-  std::vector<void*> to_;   // of copies that are told together
-  std::vector<const void*> from_;
-  std::vector<size_t> bytes_;
 };
 
 }  // namespace

@@ -125,60 +125,56 @@ struct Expand {
   static constexpr int kEach = 8;
   __device__ static int64_t rows(const Args& a) { return a.rows; }
   __device__ static int64_t cols(const Args& a) { return (a.cols + kEach - 1) / kEach; }
-  __device__ static float value(const Args& a, int64_t row, int64_t col) {
+  __device__ static bool is_half(const Args& a) { return a.w_dtype == DType::f4 || a.w_dtype == DType::i4; }
+  __device__ static bool is_plain(const Args& a) { return a.w_dtype == DType::f32 || a.w_dtype == DType::bf16 || a.w_dtype == DType::f16; }
+
+  /// What a code is multiplied by, and what is 0.
+  struct Group {
+    float scale;
+    int zero;
+  };
+  __device__ static Group group_of(const Args& a, int64_t row, int64_t col) {
     const int64_t at = row * a.cols + col;
-    const uint8_t* codes = static_cast<const uint8_t*>(a.w);
     switch (a.w_dtype) {
       case DType::f8_e4m3: {
-        const int64_t blocks = (a.cols + a.group - 1) / a.group;
-        return widen(f8_e4m3{codes[at]}) * static_cast<const float*>(a.scales)[row / a.block_rows * blocks + col / a.group];
+        const auto cols = static_cast<uint32_t>(a.cols), group = static_cast<uint32_t>(a.group);
+        const uint32_t block = static_cast<uint32_t>(row) / static_cast<uint32_t>(a.block_rows);
+        return {static_cast<const float*>(a.scales)[static_cast<int64_t>(block) * ((cols + group - 1) / group) + static_cast<uint32_t>(col) / group],
+                0};
       }
       case DType::f4:
-        return widen_f4(codes[at / 2] >> (4 * (at % 2)) & 15U) * widen(static_cast<const f8_e8m0*>(a.scales)[at / kF4Block]);
-      case DType::i4:
-      case DType::u8: {
-        const bool half = a.w_dtype == DType::i4;
-        const int code = half ? codes[at / 2] >> (4 * (at % 2)) & 15 : codes[at];
+        return {widen(static_cast<const f8_e8m0*>(a.scales)[at / kF4Block]), 0};
+      default: {
         const int64_t group = at / a.group;
-        const int zero = a.zeros != nullptr ? a.zeros[group] : half ? 8 : 128;
-        return static_cast<float>(code - zero) * load(a.scales, a.scale_dtype, group);
+        return {load(a.scales, a.scale_dtype, group), a.zeros != nullptr ? a.zeros[group] : is_half(a) ? 8 : 128};
       }
-      default:
-        return load(a.w, a.w_dtype, at);
     }
   }
-  /// The same of codes that share a scale: what is divided is divided once, and one load brings all of them.
+  __device__ static float value(const Args& a, const Group& group, uint32_t code) {
+    if (a.w_dtype == DType::f8_e4m3) return widen(f8_e4m3{static_cast<uint8_t>(code)}) * group.scale;
+    if (a.w_dtype == DType::f4) return widen_f4(code) * group.scale;
+    return static_cast<float>(static_cast<int>(code) - group.zero) * group.scale;
+  }
+  __device__ static float value(const Args& a, int64_t row, int64_t col) {
+    const int64_t at = row * a.cols + col;
+    if (is_plain(a)) return load(a.w, a.w_dtype, at);
+    const auto* codes = static_cast<const uint8_t*>(a.w);
+    return value(a, group_of(a, row, col), is_half(a) ? codes[at / 2] >> (4 * (at % 2)) & 15U : codes[at]);
+  }
+  /// Of kEach that share a group: it is looked up once, and one load brings all codes.
   __device__ static void values(const Args& a, int64_t row, int64_t col, float* out) {
     const int64_t at = row * a.cols + col;
-    const bool half = a.w_dtype == DType::f4 || a.w_dtype == DType::i4;
-    const auto* codes_at = static_cast<const uint8_t*>(a.w);
+    const int bits = is_half(a) ? 4 : 8;
+    const void* from = static_cast<const uint8_t*>(a.w) + at * bits / 8;
     uint64_t codes = 0;
-    if (half) {
-      memcpy(&codes, __builtin_assume_aligned(static_cast<const void*>(codes_at + at / 2), kEach / 2), kEach / 2);
+    if (bits == 4) {
+      memcpy(&codes, __builtin_assume_aligned(from, kEach / 2), kEach / 2);
     } else {
-      memcpy(&codes, __builtin_assume_aligned(static_cast<const void*>(codes_at + at), kEach), kEach);
+      memcpy(&codes, __builtin_assume_aligned(from, kEach), kEach);
     }
-    float scale;
-    int zero = 0;
-    if (a.w_dtype == DType::f8_e4m3) {
-      const auto cols = static_cast<uint32_t>(a.cols), group = static_cast<uint32_t>(a.group);
-      const uint32_t block = static_cast<uint32_t>(row) / static_cast<uint32_t>(a.block_rows);
-      scale = static_cast<const float*>(a.scales)[static_cast<int64_t>(block) * ((cols + group - 1) / group) + static_cast<uint32_t>(col) / group];
-    } else if (a.w_dtype == DType::f4) {
-      scale = widen(static_cast<const f8_e8m0*>(a.scales)[at / kF4Block]);
-    } else {
-      const int64_t group = at / a.group;
-      zero = a.zeros != nullptr ? a.zeros[group] : half ? 8 : 128;
-      scale = load(a.scales, a.scale_dtype, group);
-    }
+    const Group group = group_of(a, row, col);
     MOEGEN_UNROLL
-    for (int i = 0; i < kEach; ++i) {
-      const auto code = static_cast<uint32_t>(half ? codes >> (4 * i) & 15U : codes >> (8 * i) & 255U);
-      const float plain = a.w_dtype == DType::f8_e4m3 ? widen(f8_e4m3{static_cast<uint8_t>(code)})
-                          : a.w_dtype == DType::f4    ? widen_f4(code)
-                                                      : static_cast<float>(static_cast<int>(code) - zero);
-      out[i] = plain * scale;
-    }
+    for (int i = 0; i < kEach; ++i) out[i] = value(a, group, static_cast<uint32_t>(codes >> (bits * i)) & ((1U << bits) - 1));
   }
   template <typename Y>
   __device__ static void store_all(const Args& a, int64_t at, const float* values) {
@@ -189,8 +185,7 @@ struct Expand {
   }
   __device__ static void run(const Args& a, int64_t row, int64_t part) {
     const int64_t col = part * kEach, from = a.first + row * a.step, at = row * a.cols + col;
-    const bool coded = a.w_dtype != DType::f32 && a.w_dtype != DType::bf16 && a.w_dtype != DType::f16;
-    if (coded && a.cols % kEach == 0 && a.group % kEach == 0) {
+    if (!is_plain(a) && a.cols % kEach == 0 && a.group % kEach == 0) {
       float out[kEach];
       values(a, from, col, out);
       if (a.y_dtype == DType::f32) return store_all<float>(a, at, out);

@@ -215,6 +215,9 @@ LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
     runner = std::make_unique<Executor>(spec, weights, stream ? &*stream : nullptr, kernels, pool, plan, act, trace ? &*trace : nullptr);
   }
   end_ids = defaults.eos_ids.empty() ? spec.eos_ids : defaults.eos_ids;
+  if (const auto eos = tokenizer != nullptr ? tokenizer->eos() : std::nullopt;
+      eos && std::find(end_ids.begin(), end_ids.end(), *eos) == end_ids.end())
+    end_ids.push_back(*eos);
 }
 
 }  // namespace moegen

@@ -66,7 +66,7 @@ struct LoadedModel : ModelSetup {
   std::optional<Trace> trace;          ///< of the whole run, if one is asked for
   std::optional<WeightStream> stream;  ///< empty where all weights stay
   std::unique_ptr<PassRunner> runner;  ///< on the CPU, or on the GPU
-  std::vector<int32_t> end_ids;        ///< generation_config.json's, else config.json's
+  std::vector<int32_t> end_ids;        ///< generation_config.json's, else config.json's; and the tokenizer's, as vLLM does
 };
 
 }  // namespace moegen

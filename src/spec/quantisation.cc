@@ -29,6 +29,17 @@ std::vector<NamePattern> patterns_of(const std::vector<std::string>& texts) {
   return out;
 }
 
+bool has_part(const std::string& name, const std::string& part) {
+  return part.empty() || ('.' + name + '.').find('.' + part + '.') != std::string::npos;
+}
+
+// What transformers leaves plain.
+std::vector<NamePattern> not_converted(const Config& q) {
+  std::vector<NamePattern> out;
+  for (const std::string& name : q.texts("modules_to_not_convert")) out.push_back({NamePattern::Kind::part, name});
+  return out;
+}
+
 int64_t read_group(const Config& q) {
   const int64_t group = q.integer("group_size", -1, kMaxGroup, -1);
   if (group == -1) return 0;
@@ -134,7 +145,7 @@ Quantisation read_awq(const Config& q) {
   const std::string_view group = q.first_of({"group_size", "q_group_size"});
   if (group != "group_size") refuse(q, std::string(group));
   out.schemes.push_back({.format = WeightFormat::awq, .bits = 4, .group = read_group(q), .zeros = true});
-  for (const std::string& name : q.texts("modules_to_not_convert")) out.ignored.push_back({NamePattern::Kind::part, name});
+  out.ignored = not_converted(q);
   return out;
 }
 
@@ -147,7 +158,7 @@ Quantisation read_fp8(const Config& q) {
   if (blocks && block != std::vector<int64_t>{kF8Block, kF8Block}) {
     refuse(q, fmt::format("weight_block_size [{}] (only [128, 128] is)", fmt::join(block, ", ")));
   }
-  Quantisation out{{{.format = blocks ? WeightFormat::f8_blocks : WeightFormat::f8_rows}}, {}};
+  Quantisation out{{{.format = blocks ? WeightFormat::f8_blocks : WeightFormat::f8_rows}}, not_converted(q)};
   for (const std::string& name : q.texts("ignored_layers")) out.ignored.push_back({NamePattern::Kind::whole, name});
   return out;
 }
@@ -188,7 +199,7 @@ struct SchemeFinder::Patterns {
       if (kind && c.pattern->kind != *kind) return false;
       text::Match match;
       if (c.regex) return c.regex->find(name, 0, scratch, match) && match.begin == 0;
-      return c.pattern->kind == NamePattern::Kind::whole ? name == c.pattern->text : name.find(c.pattern->text) != std::string::npos;
+      return c.pattern->kind == NamePattern::Kind::whole ? name == c.pattern->text : has_part(name, c.pattern->text);
     });
   }
 };

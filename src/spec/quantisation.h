@@ -22,7 +22,8 @@ enum class WeightFormat : uint8_t {
   awq,        ///< X.qweight [in, out / 8], X.qzeros [groups, out / 8], in each integer outputs 0 2 4 6 1 3 5 7; X.scales [groups, out]
 };
 
-/// What a name of a module may be: all of `text`, or what the pattern `text` matches from its begin on, or anything that contains `text`.
+/// What a name of a module may be: all of `text`, or what the pattern `text` matches from its begin on, or anything of which `text` is a part
+/// between dots ("mlp.gate" of "model.layers.0.mlp.gate", "gate" not of "gate_proj"; "" of all).
 struct NamePattern {
   enum class Kind : uint8_t { whole, regex, part };
   Kind kind = Kind::whole;

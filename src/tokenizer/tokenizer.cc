@@ -28,12 +28,11 @@ void check_type(const nlohmann::json& model) {
   if (type != "BPE") f.refuse(std::string("the type ") + type);
 }
 
-// BOS in front is asked for by tokenizer_config.json where the post-processor of tokenizer.json does nothing.
-int32_t config_bos(const nlohmann::json& config, const std::string& where, const Tokenizer::Impl& impl) {
-  const text::Fields f(config, where);
-  if (!f.has("add_bos_token") || config["add_bos_token"] != true || !f.has("bos_token")) return -1;
-  const nlohmann::json& bos = f.at("bos_token");
-  const std::string content = bos.is_object() ? text::Fields(bos, where + ": bos_token").text("content") : f.text("bos_token");
+// The id of "bos_token" or its like in tokenizer_config.json; -1 without.
+int32_t config_token(const text::Fields& config, const char* name, const Tokenizer::Impl& impl) {
+  if (!config.has(name)) return -1;
+  const nlohmann::json& token = config.at(name);
+  const std::string content = token.is_object() ? text::Fields(token, config.where() + ": " + name).text("content") : config.text(name);
   const text::AddedToken* added = impl.added.find(content);
   return added != nullptr ? added->id : impl.bpe.vocab().find(content);
 }
@@ -71,7 +70,11 @@ Tokenizer Tokenizer::load(const std::filesystem::path& dir) {
   // The file's text goes before the tables are made: one file size less at the peak.
   text::TokenizerFile file = text::parse_tokenizer_file(read_text_file(path, kMaxFileBytes), path.string());
   std::unique_ptr<Impl> impl = build(path.string(), std::move(file), config);
-  impl->bos = config_bos(config.members, (dir / "tokenizer_config.json").string(), *impl);
+  const nlohmann::json members = config.members;
+  const text::Fields fields(members, (dir / "tokenizer_config.json").string());
+  // BOS in front is asked for by tokenizer_config.json where the post-processor of tokenizer.json does nothing.
+  if (fields.has("add_bos_token") && fields.at("add_bos_token") == true) impl->bos = config_token(fields, "bos_token", *impl);
+  impl->eos = config_token(fields, "eos_token", *impl);
   return Tokenizer(std::move(impl));
 }
 
@@ -177,6 +180,7 @@ std::optional<int32_t> Tokenizer::id_of(std::string_view token) const {
   return id >= 0 ? std::optional<int32_t>(id) : std::nullopt;
 }
 
+std::optional<int32_t> Tokenizer::eos() const { return impl_->eos >= 0 ? std::optional(impl_->eos) : std::nullopt; }
 bool Tokenizer::is_special(int32_t id) const { return impl_->is_special(id); }
 bool Tokenizer::is_added(int32_t id) const { return impl_->added.find(id) != nullptr; }
 int32_t Tokenizer::vocab_size() const { return impl_->vocab_size; }

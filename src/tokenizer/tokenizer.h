@@ -37,6 +37,8 @@ class Tokenizer {
   /// The bytes of one token by itself (logprobs show it): may be half a character.
   [[nodiscard]] std::string token_bytes(int32_t id) const;
   [[nodiscard]] std::optional<int32_t> id_of(std::string_view token) const;
+  /// "eos_token" of tokenizer_config.json, or of the file that older checkpoints have.
+  [[nodiscard]] std::optional<int32_t> eos() const;
   [[nodiscard]] bool is_special(int32_t id) const;
   /// Whether it is in the list of added tokens, special or not.
   [[nodiscard]] bool is_added(int32_t id) const;

@@ -18,6 +18,7 @@ struct Tokenizer::Impl {
   text::PostProcessor post_processor;
   text::Decoder decoder;
   int32_t bos = -1;  ///< put in front where nothing else does; -1: none
+  int32_t eos = -1;  ///< "eos_token" of tokenizer_config.json; -1: none
   int32_t vocab_size = 0;
 
   /// `cut`: added tokens that stand in normalized text are recognised. `start_chars`: as in Pieces.

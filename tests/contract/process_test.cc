@@ -47,6 +47,15 @@ TEST_F(Process, ExitStatus) {
   EXPECT_EQ(run({"generate", "-m", kDemo, "-p", "And God said", "--max-tokens", "3"}).status, 0);
 }
 
+TEST_F(Process, AnswersEndAlsoWhereTheTokenizersConfigSays) {
+  std::filesystem::copy(kDemo, dir / "model");
+  const std::vector<std::string> args{"generate", "-m", dir / "model", "-p", "And God said", "--max-tokens", "6", "--temperature", "0"};
+  EXPECT_EQ(run(args).out, ", Let my lord the king\n");
+  std::ofstream(dir / "model/tokenizer_config.json") << R"({"eos_token": "\u0120lord"})";
+  EXPECT_EQ(run(args).out.substr(0, 8), ", Let my");
+  EXPECT_EQ(run(args).out.find("king"), std::string::npos);
+}
+
 TEST_F(Process, WhatIsRefusedLeavesNoOutput) {
   std::ofstream(dir / "out") << "precious\n";
   const Result r = run({"run-batch", "-m", kDemo, "-i", requests(1, 1), "-o", dir / "out"});

@@ -221,6 +221,8 @@ TEST(CommonFields, OfQuantisationsFp8InBlocksIsKnown) {
   };
   EXPECT_EQ(of("model.layers.0.self_attn.k_proj.weight")->block_rows, 1) << "a scale for each row, or one for all";
   EXPECT_FALSE(of("model.layers.0.self_attn.q_proj.weight")->quantised);
+  for (const TensorSpec& t : tensor_table(spec_with({{"modules_to_not_convert", {"self_attn", "model.layers.1", "gate", "lm_head"}}})))
+    EXPECT_EQ(t.quantised.has_value(), t.name.starts_with("model.layers.0.mlp.") || t.name.starts_with("model.layers.2.mlp.")) << t.name;
   EXPECT_TRUE(spec_of(with(c, {{"compression_config", whole}})).quantisation.is(WeightFormat::f8_rows));
   EXPECT_ERROR(spec_with({{"weight_block_size", "128"}}), ErrorCode::corrupt, "weight_block_size");
   for (const TensorSpec& t : tensor_table(spec_with(json::object()))) {

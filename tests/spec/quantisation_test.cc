@@ -149,6 +149,9 @@ TEST(Awq, WhatItSaysIsKnownOrRefused) {
   const auto table = tensor_table(spec_with(awq({{"modules_to_not_convert", {"k_proj"}}})));
   EXPECT_EQ(find(table, std::string(kLayer) + "self_attn.q_proj.qweight")->file_shape, (std::vector<int64_t>{128, 16}));
   EXPECT_NE(find(table, std::string(kLayer) + "self_attn.k_proj.weight"), nullptr);
+  const auto gates = tensor_table(spec_with(awq({{"modules_to_not_convert", {"proj", "gate", "layers.1"}}})));
+  EXPECT_NE(find(gates, std::string(kLayer) + "self_attn.k_proj.qweight"), nullptr) << "a part between dots";
+  EXPECT_NE(find(gates, "model.layers.1.self_attn.k_proj.weight"), nullptr);
   EXPECT_ERROR(spec_with(awq({{"version", "gemv"}})), ErrorCode::unsupported, "version \"gemv\"");
   EXPECT_ERROR(spec_with(awq({{"zero_point", false}})), ErrorCode::unsupported, "zero_point");
   EXPECT_ERROR(spec_with(awq({{"bits", 8}})), ErrorCode::unsupported, "bits 8");

@@ -155,6 +155,14 @@ TEST(Tokenizer, PutsBosWhereTheConfigAsksAndNobodyElseDid) {
   EXPECT_NE(load(file).encode("ab").front(), 1);
 }
 
+TEST(Tokenizer, KnowsTheTokenAtWhichItsConfigSaysThatTextsEnd) {
+  EXPECT_EQ(load(byte_fallback_tokenizer()).eos(), std::nullopt);
+  EXPECT_EQ(load(byte_fallback_tokenizer(), {{"eos_token", "</s>"}}).eos(), 2);
+  EXPECT_EQ(load(byte_fallback_tokenizer(), {{"eos_token", {{"content", "</s>"}}}}).eos(), 2);
+  EXPECT_EQ(load(byte_fallback_tokenizer(), {{"eos_token", "<nowhere>"}}).eos(), std::nullopt);
+  EXPECT_EQ(load(byte_fallback_tokenizer(), {{"eos_token", nullptr}}).eos(), std::nullopt);
+}
+
 TEST(Tokenizer, AddedTokensAsTheFilesBesideSay) {
   nlohmann::json file = byte_level_tokenizer({"a b"});
   file["added_tokens"] = {{{"id", 300}, {"content", "<x>"}, {"special", false}}, {{"id", 301}, {"content", "<y>"}, {"special", true}}};

@@ -14,26 +14,34 @@
 namespace moegen {
 namespace {
 
-constexpr int64_t kTracedPasses = 1000;
-constexpr int64_t kTracedGpuPasses = 50;  // layer by layer
+constexpr int64_t kTracedPasses = 50;  // layer by layer
 
 // The first passes on a CPU: what the cores do one after the other, and the storage beside them.
 void trace_passes(const PassCosts& costs, const Plan& plan, const EngineOptions& engine) {
   Trace trace(engine.trace_file);
   int64_t pass = 0;
-  const auto look = [&](double begin, const PassLoad&, const PassCost& cost) {
+  int64_t reads = 0;
+  const auto look = [&](double begin, const PassLoad& load, const PassCost& cost) {
+    const double read_seconds = cost.bytes_read > 0 ? cost.storage / cost.bytes_read : 0;  // a byte
     double at = begin;
-    const auto add = [&](const char* name, double seconds) {
-      if (seconds > 0) trace.add_compute(name, -1, -1, trace.after(at), trace.after(at + seconds));
+    double read_at = begin;
+    double rows = cost.rows;  // those of no layer
+    const auto add = [&](const char* name, int64_t layer, double seconds) {
+      if (seconds > 0) trace.add_compute(name, layer, -1, trace.after(at), trace.after(at + seconds));
       at += seconds;
     };
-    add("rows", cost.rows);
-    add("projections", cost.projections);
-    add("attention", cost.attention);
-    add("experts", cost.experts);
-    add("wait for weights", cost.wait);
-    add("logits", cost.logits);
-    if (cost.storage > 0) trace.add_read(pass, -1, -1, static_cast<uint64_t>(cost.bytes_read), trace.after(begin), trace.after(begin + cost.storage));
+    static_cast<void>(costs.of(load, [&](int64_t layer, const PassCost& of) {
+      const double read = of.bytes_read * read_seconds;
+      if (read > 0) trace.add_read(reads++, layer, -1, static_cast<uint64_t>(of.bytes_read), trace.after(read_at), trace.after(read_at + read));
+      read_at += read;
+      rows -= of.rows;
+      add("projections", layer, of.projections + of.rows);
+      add("attention", layer, of.attention);
+      add("wait for weights", layer, of.wait);
+      add("experts", layer, of.experts);
+    }));
+    add("logits", -1, cost.logits);
+    add("rows", -1, rows);
     return ++pass < kTracedPasses;
   };
   static_cast<void>(simulate_job(
@@ -51,7 +59,7 @@ void trace_passes(const GpuPassCosts& costs, const Plan& plan, const EngineOptio
       trace.add_task(static_cast<int>(resource), kResources[resource], t.name, t.layer, static_cast<uint64_t>(t.bytes),
                      trace.after(std::max(0.0, begin + t.begin)), trace.after(std::max(0.0, begin + t.end)));  // some belong to a pass before
     }));
-    return ++pass < kTracedGpuPasses;
+    return ++pass < kTracedPasses;
   };
   const CostOf cost = [&](const PassLoad& load) { return costs.of(load); };
   if (plan.gpu->static_batches)

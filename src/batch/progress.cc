@@ -35,6 +35,8 @@ ResourceSeconds since(const ResourceSeconds& now, const ResourceSeconds& before)
 }
 
 std::string left_text(const ProgressView& v) {
+  const bool others = (v.step == Step::reading || v.step == Step::writing) && v.step_seconds > kLongStep;
+  if (others && v.now.engine.seconds_left) return fmt::format("about {} left without waiting", duration_text(*v.now.engine.seconds_left));
   if (const auto left = v.now.seconds_left()) return fmt::format("about {} left", duration_text(*left));
   if (v.predicted_seconds && v.now.engine.passes == 0) return fmt::format("planned to take {}", duration_text(*v.predicted_seconds));
   return v.now.total ? "time left not known yet" : "time left not known: the end of the input is not";

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -89,6 +90,8 @@ size_t available_host_memory() {
     if (key == "MemAvailable:" && meminfo >> available) available *= 1024;
     meminfo.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
   }
+  struct sysinfo info {};
+  if (available == kNoLimit && ::sysinfo(&info) == 0) available = uint64_t{info.freeram} * info.mem_unit;  // no /proc
   std::ifstream cgroups("/proc/self/cgroup");
   for (std::string line; std::getline(cgroups, line);) {
     const auto first = line.find(':');
@@ -102,7 +105,7 @@ size_t available_host_memory() {
       available = std::min(available, left_in_cgroups("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes", "memory.usage_in_bytes"));
     }
   }
-  return std::min<uint64_t>(available == kNoLimit ? uint64_t{1} << 30 : available, left_of_address_space());
+  return std::min<uint64_t>(available, left_of_address_space());
 }
 
 }  // namespace moegen

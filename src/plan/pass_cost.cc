@@ -1,6 +1,7 @@
 #include "plan/pass_cost.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/error.h"
@@ -144,18 +145,19 @@ void PassCosts::cost_logits(const PassLoad& load, PassCost& cost) const {
 
 // The ring holds what was read and not computed with. While a layer's experts run, all its bytes have to come; the rest of the time it
 // fills, where what is wanted next is known. The second of two passes, since the first begins with an empty ring.
-void PassCosts::cost_ring(const std::vector<Layer>& layers, const PassLoad& load, double slower, double storage_rate, PassCost& cost) const {
+void PassCosts::cost_ring(std::vector<Layer>& layers, const PassLoad& load, double slower, double storage_rate, PassCost& cost) const {
   const double tokens = load.decodes + load.prompt_tokens;
   double filled = 0;
   for (const bool counts : {false, true}) {
     cost.wait = 0;
     for (size_t l = 0; l < layers.size(); ++l) {
-      const Layer& layer = layers[l];
+      Layer& layer = layers[l];
       const bool ahead = tokens >= static_cast<double>(read_ahead_[l]);
       if (ahead) filled = std::min(ring_bytes_, filled + layer.before * slower * storage_rate);
       const double experts = layer.experts * slower;
       const double stage = std::max(experts, std::max(0.0, layer.bytes - filled) / storage_rate);
-      cost.wait += stage - experts;
+      layer.wait = stage - experts;
+      cost.wait += layer.wait;
       const bool next_ahead = tokens >= static_cast<double>(read_ahead_[(l + 1) % layers.size()]);
       filled = next_ahead ? std::min(ring_bytes_, std::max(0.0, filled + stage * storage_rate - layer.bytes)) : 0;
     }
@@ -163,7 +165,7 @@ void PassCosts::cost_ring(const std::vector<Layer>& layers, const PassLoad& load
   }
 }
 
-PassCost PassCosts::of(const PassLoad& load) const {
+PassCost PassCosts::of(const PassLoad& load, const LookAtLayer& look) const {
   PassCost cost;
   const double tokens = load.decodes + load.prompt_tokens;
   if (tokens <= 0) return cost;
@@ -188,9 +190,10 @@ PassCost PassCosts::of(const PassLoad& load) const {
     cost.cpu += fixed;
   }
   cost.seconds = cost.cpu;
+  constexpr std::array kParts{&PassCost::projections, &PassCost::attention, &PassCost::experts, &PassCost::logits, &PassCost::rows};
+  const double alone = cost.cpu;
   if (storage_rate_ > 0) {
     // Both are slower while the other runs; for how long that is, is known once there is a first figure.
-    const double alone = cost.cpu;
     double slower = 1;
     double rate = storage_rate_;
     for (int i = 0; i < 3; ++i) {
@@ -201,8 +204,15 @@ PassCost PassCosts::of(const PassLoad& load) const {
       slower = 1 + std::min(1.0, cost.storage / cost.seconds) * (1 / machine_.ssd->compute_beside - 1);
       rate = storage_rate_ * (1 - cost.cpu / cost.seconds * (1 - machine_.ssd->beside_compute));
     }
-    for (double PassCost::*part : {&PassCost::projections, &PassCost::attention, &PassCost::experts, &PassCost::logits, &PassCost::rows})
-      cost.*part *= cost.cpu / alone;
+    for (double PassCost::*part : kParts) cost.*part *= cost.cpu / alone;
+  }
+  for (size_t l = 0; look && l < layers.size(); ++l) {
+    one = {};
+    static_cast<void>(cost_layer(spec_.layers[l], load, one));
+    for (double PassCost::*part : kParts) one.*part *= cost.cpu / alone;
+    one.wait = layers[l].wait;
+    one.bytes_read = layers[l].bytes;
+    look(static_cast<int64_t>(l), one);
   }
   return cost;
 }

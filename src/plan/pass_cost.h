@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -58,17 +59,20 @@ class PassCosts {
   /// All must outlive it. `units`: those the plan was made with.
   PassCosts(const ModelSpec& spec, const Machine& machine, const Plan& plan, std::span<const WeightUnit> units);
 
-  [[nodiscard]] PassCost of(const PassLoad& load) const;
+  /// Of a layer: seconds by part, waiting in front of its experts, bytes read.
+  using LookAtLayer = std::function<void(int64_t layer, const PassCost& cost)>;
+  [[nodiscard]] PassCost of(const PassLoad& load, const LookAtLayer& look = {}) const;
 
  private:
   struct Layer {
     double before = 0;   ///< seconds until its experts can run
     double experts = 0;  ///< and of these
     double bytes = 0;    ///< from storage
+    double wait = 0;     ///< seconds that its experts wait for them
   };
   [[nodiscard]] Layer cost_layer(const LayerSpec& layer, const PassLoad& load, PassCost& cost) const;
   void cost_logits(const PassLoad& load, PassCost& cost) const;
-  void cost_ring(const std::vector<Layer>& layers, const PassLoad& load, double slower, double storage_rate, PassCost& cost) const;
+  void cost_ring(std::vector<Layer>& layers, const PassLoad& load, double slower, double storage_rate, PassCost& cost) const;
 
   const ModelSpec& spec_;
   const Machine& machine_;

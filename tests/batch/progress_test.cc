@@ -66,6 +66,7 @@ TEST(Progress, TextSaysWhyNothingMoves) {
   EXPECT_EQ(stall_text(v), "waiting for stdin to give a request for 42s");
   v.step = Step::writing;
   EXPECT_EQ(stall_text(v), "waiting for out.jsonl to take answers for 42s");
+  EXPECT_THAT(status_text(v), HasSubstr("about 3m20s left without waiting"));
   v.step = Step::engine;
   v.pass_seconds = 61;
   v.activity = Activity{true, 4, false};

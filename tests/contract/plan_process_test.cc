@@ -55,6 +55,12 @@ TEST_F(Process, ASimulationNeedsOnlyAConfigAndAMachine) {
   EXPECT_EQ(j["machine"], "two cores");
   EXPECT_GT(j["job"]["decode_tokens_per_second"].get<double>(), 0);
   EXPECT_EQ(run({"simulate", "-m", dir / "other-name.json", "--num-requests", "10"}).status, 2) << "without a machine";
+  ASSERT_EQ(run({"simulate", "-m", dir / "other-name.json", "--machine", machine_file(dir), "--num-requests", "10", "--trace", dir / "trace"}).status,
+            0);
+  std::set<int64_t> layers;
+  for (const auto& event : nlohmann::json::parse(slurp(dir / "trace")))
+    if (event["ph"] == "X" && event.value("name", "") == "experts") layers.insert(event["args"]["layer"].get<int64_t>());
+  EXPECT_GT(layers.size(), 1U) << "layer by layer, as a run's";
   machine_file(dir, R"(, "gpus": 3)");
   const Result bad = run(args);
   EXPECT_EQ(bad.status, 1);

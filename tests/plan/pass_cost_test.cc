@@ -53,6 +53,27 @@ class PassCostTest : public ::testing::Test {
   PlanInput in_;
 };
 
+TEST_F(PassCostTest, LayersAddUpToThePass) {
+  stream(0.5, 8);
+  const Plan plan = make_plan(in_);
+  const PassCosts costs(spec_, machine_, plan, in_.units);
+  PassCost sum;
+  int64_t layers = 0;
+  const PassCost all = costs.of(decodes(512, 100), [&](int64_t layer, const PassCost& of) {
+    EXPECT_EQ(layer, layers++);
+    EXPECT_GT(of.bytes_read, 0);
+    sum.add(of);
+  });
+  EXPECT_EQ(layers, 4);
+  EXPECT_GT(all.wait, 0);
+  EXPECT_NEAR(sum.wait, all.wait, 1e-9);
+  EXPECT_NEAR(sum.bytes_read, all.bytes_read, 1);
+  EXPECT_NEAR(sum.experts, all.experts, 1e-9);
+  EXPECT_NEAR(sum.attention, all.attention, 1e-9);
+  EXPECT_NEAR(sum.projections, all.projections, 1e-9);
+  EXPECT_LT(sum.rows, all.rows) << "embeddings are of no layer";
+}
+
 TEST_F(PassCostTest, PartsAddUpAndMoreTakesLonger) {
   double before = 0;
   for (double count = 1; count <= 4096; count *= 2) {

@@ -111,6 +111,7 @@ struct CodeRow {
   const void* scales;
   const uint8_t* zeros;  // or null
   DType scale_dtype;
+  int64_t groups;    // in a row
   uint64_t inverse;  // of the units in a group, times 2^32: a row has less than 2^15 units
   int64_t at;
 
@@ -195,6 +196,7 @@ struct RowOf<CodeRow<E, L, Code>> {
             .scales = static_cast<const std::byte*>(op.w_scales) + static_cast<size_t>(first) * bytes_of(op.w_scale_dtype),
             .zeros = op.w_zeros != nullptr ? op.w_zeros + first : nullptr,
             .scale_dtype = op.w_scale_dtype,
+            .groups = op.k / op.w_group,
             .inverse = uint64_t{0xffffffffU / units} + 1,
             .at = 0};
   }

@@ -36,7 +36,7 @@ struct FewSums {
   static constexpr int64_t kOfLine = kElements / kW;  // elements of a row in a turned line
   V acc[kRows];
 
-  [[gnu::always_inline]] FewSums(const float* total, int64_t stride, bool first) {
+  [[gnu::always_inline]] void start(const float* total, int64_t stride, bool first) {
     for (int i = 0; i < kRows; ++i) acc[i] = first ? Simd::zero() : Simd::load(total + i * stride);
   }
   // A line, of elements of x.
@@ -68,7 +68,8 @@ void few_tile(const typename P::Scalar* x, const Row* w, int64_t length, Ahead& 
   using Sums = FewSums<P, kRows, Row>;
   constexpr int64_t kElements = Sums::kElements;
   alignas(64) float staged[2][kW * kW];
-  Sums sums(total, total_stride, first);
+  Sums sums;
+  sums.start(total, total_stride, first);
   const int64_t whole = length / kElements * kElements;
   float* now = staged[0];
   float* next = staged[1];
@@ -92,32 +93,46 @@ void few_tile(const typename P::Scalar* x, const Row* w, int64_t length, Ahead& 
   sums.store(total, total_stride);
 }
 
-// The same of codes, which are multiplied as they are expanded.
-template <typename P, int kRows, typename Row>
+// The same of codes, which are multiplied as they are expanded, and of some blocks of kW columns beside one another: each sum waits for the one
+// before.
+template <typename P, int kRows, int kAtOnce, typename Row>
 void codes_tile(const typename P::Scalar* x, const Row* w, int64_t length, Ahead& ahead, float* total, int64_t total_stride, bool first) {
   using Sums = FewSums<P, kRows, Row>;
   constexpr int64_t kCodes = Turner<Row>::kElements;
   constexpr int kLinesPerFetch = static_cast<int>(128 / stored_bytes<Row>(Sums::kOfLine * kW));
-  Sums sums(total, total_stride, first);
-  Turner<Row> turner;
+  Sums sums[kAtOnce];
+  Turner<Row> turner[kAtOnce];
+  const auto each_block = [](const auto& f) __attribute__((always_inline)) { for_each_index(std::make_integer_sequence<int, kAtOnce>{}, f); };
+  each_block([&](auto b) __attribute__((always_inline)) { sums[b].start(total + b * kW, total_stride, first); });
   int64_t k = 0;
   while (k + Sums::kElements <= length) {
-    if (k + kCodes <= length && turner.load(w, k)) {
-      turner.expand([&](int i, V line) __attribute__((always_inline)) {
-        if (i % kLinesPerFetch == 0) ahead.fetch(128);
-        sums.add(x + k + i * Sums::kOfLine, line);
-      });
+    bool turned = k + kCodes <= length;
+    for (int b = 0; b < kAtOnce && turned; ++b) turned = turner[b].load(w + b * kW, k);
+    if (turned) {
+      for (int step = 0; step < Turner<Row>::kSteps; ++step) {
+        each_block([&](auto b) __attribute__((always_inline)) {
+          turner[b].expand(
+              step, [&](int i, V line) __attribute__((always_inline)) {
+                if (i % kLinesPerFetch == 0) ahead.fetch(128);
+                sums[b].add(x + k + i * Sums::kOfLine, line);
+              });
+        });
+      }
       k += kCodes;
-    } else {
-      V lines[kW];
-      load_turned(w, k, lines);
-      ahead.fetch(stored_bytes<Row>(Sums::kElements * kW));
-      for (int64_t i = 0; i < kW; ++i) sums.add(x + k + i * Sums::kOfLine, lines[i]);
-      k += Sums::kElements;
+      continue;
     }
+    each_block([&](auto b) __attribute__((always_inline)) {
+      V lines[kW];
+      load_turned(w + b * kW, k, lines);
+      ahead.fetch(stored_bytes<Row>(Sums::kElements * kW));
+      for (int64_t i = 0; i < kW; ++i) sums[b].add(x + k + i * Sums::kOfLine, lines[i]);
+    });
+    k += Sums::kElements;
   }
-  sums.add_rest(x, w, k, length);
-  sums.store(total, total_stride);
+  each_block([&](auto b) __attribute__((always_inline)) {
+    sums[b].add_rest(x, w + b * kW, k, length);
+    sums[b].store(total + b * kW, total_stride);
+  });
 }
 
 // total[i][0 .. kBlocks * kW) += x[i * kRowStride] . lines, [steps][kBlocks][kW]; calls fetch(steps) for some of them at a time.
@@ -164,7 +179,9 @@ template <typename P, typename Row>
   if constexpr (constexpr int64_t kCodes = Turner<Row>::kElements; kCodes > 0) {
     static_assert(kOfLine == P::kStep && kLineStretch % kCodes == 0);
     for (; at + kCodes <= length && turner.load(w, k + at); at += kCodes) {
-      turner.expand([&](int i, V line) __attribute__((always_inline)) { put(at + i * kOfLine, line); });
+      for (int step = 0; step < Turner<Row>::kSteps; ++step)
+        turner.expand(
+            step, [&](int i, V line) __attribute__((always_inline)) { put(at + i * kOfLine, line); });
     }
   }
   V block[kW];
@@ -243,15 +260,19 @@ void some_rows(const Gemm& op, Range rows, Range cols, GemmScratch& scratch) {
         lines_tile<P>(room, rows.size(), w, length, ahead, total, total_stride, k == 0);
         continue;
       }
+      if constexpr (kCoded) {
+        in_turns<Simd::kFewCodedRows>(rows.size(), [&](int64_t, auto count) {  // there is one turn
+          constexpr int kAtOnce = count <= Turner<Row>::kRowsOfBlocks ? kBlocks : 1;
+          for (int64_t b = 0; b < kCols; b += kAtOnce * kW)
+            codes_tile<P, count, kAtOnce>(room, w + b, length, ahead, total + b, total_stride, k == 0);
+        });
+        continue;
+      }
       Ahead nothing{nullptr, 0, 0, 0};
       for (int64_t b = 0; b < kCols; b += kW) {
-        in_turns<kCoded ? Simd::kFewCodedRows : Simd::kFewSums>(rows.size(), [&](int64_t row, auto count) {
+        in_turns<Simd::kFewSums>(rows.size(), [&](int64_t row, auto count) {
           Ahead& fetched = row == 0 ? ahead : nothing;
-          if constexpr (kCoded) {
-            codes_tile<P, count>(room, w + b, length, fetched, total + b, total_stride, k == 0);  // there is one turn
-          } else {
-            few_tile<P, count>(room + row * kFewStride, w + b, length, fetched, total + row * total_stride + b, total_stride, k == 0);
-          }
+          few_tile<P, count>(room + row * kFewStride, w + b, length, fetched, total + row * total_stride + b, total_stride, k == 0);
         });
       }
     }

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "base/dtype.h"
+#include "kernels/cpu/first_bytes.h"
 
 // Vectors of the AVX2 path: any x86-64-v3. Local to the file that includes it, as in simd_avx512.h.
 namespace moegen {
@@ -79,13 +80,12 @@ struct Simd {
     return {load_bytes(codes), load_bytes(_mm_unpackhi_epi64(codes, codes))};
   }
   using Ints = __m256i;
-  // 16 bytes of 8 rows: words[i] has the i-th word of each.
+  // kBytes (4, 8 or 16) of 8 rows: words[i] has the i-th word of each, or zeros.
+  template <int kBytes>
   [[gnu::always_inline]] static void turn_words(const void* const* rows, Ints* words) {
     Ints two[4], four[4];
-    for (int i = 0; i < 4; ++i) {
-      two[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(rows[i]))),
-                                       _mm_loadu_si128(static_cast<const __m128i*>(rows[i + 4])), 1);
-    }
+    for (int i = 0; i < 4; ++i)
+      two[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(first_bytes<kBytes>(rows[i])), first_bytes<kBytes>(rows[i + 4]), 1);
     for (int i = 0; i < 4; i += 2) {
       four[i] = _mm256_unpacklo_epi32(two[i], two[i + 1]);
       four[i + 1] = _mm256_unpackhi_epi32(two[i], two[i + 1]);
@@ -95,13 +95,18 @@ struct Simd {
       words[2 * i + 1] = _mm256_unpackhi_epi64(four[i], four[i + 2]);
     }
   }
+  static V byte_of(Ints words, int place) {
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srlv_epi32(words, _mm256_set1_epi32(8 * place)), _mm256_set1_epi32(255)));
+  }
   // Codes of kBits from words, with 2^23 added.
   template <int kBits>
   struct Codes {
     static constexpr int kInWord = 32 / kBits;
+    static constexpr int kInHalf = kInWord / 2;
     template <int kPlace>
     static V one(Ints words) {
-      const Ints code = _mm256_and_si256(kPlace == 0 ? words : _mm256_srli_epi32(words, kPlace * kBits), _mm256_set1_epi32((1 << kBits) - 1));
+      const Ints half = kPlace < kInHalf ? words : _mm256_srli_epi32(words, 16);
+      const Ints code = _mm256_and_si256(half, _mm256_set1_epi32(((1 << kBits) - 1) << kPlace % kInHalf * kBits));
       return _mm256_castsi256_ps(_mm256_or_si256(code, _mm256_set1_epi32(0x4b000000)));
     }
   };
@@ -151,6 +156,14 @@ struct Simd {
     const __m256i v = _mm256_castps_si256(raw);
     return {_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)),
             _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000U))))};
+  }
+  // Pairs of f16 in words, likewise.
+  static Pairs split_f16(Ints words) {
+    const auto floats = [](Ints x) {  // f16 lie in the lower halves of words, four in each half
+      const Ints packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(x, x), 0x08);
+      return _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
+    };
+    return {floats(_mm256_and_si256(words, _mm256_set1_epi32(0xffff))), floats(_mm256_srli_epi32(words, 16))};
   }
   static Pairs load_pairs(const bf16* p) { return split(load_raw(p)); }
   static Pairs load_pairs(const bf16* p, int64_t n) { return split(_mm256_maskload_ps(reinterpret_cast<const float*>(p), mask(n))); }

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/dtype.h"
+#include "kernels/cpu/first_bytes.h"
 
 // Vectors of the AVX-512 path. Only included where the file is compiled for it; everything is local to that file, so that no
 // function compiled for AVX-512 can take the place of a baseline one at link time.
@@ -61,9 +62,10 @@ struct Simd {
   }
   using Ints = __m512i;
   static Ints as_ints(V x) { return _mm512_castps_si512(x); }
-  // 16 bytes of 16 rows: words[i] has the i-th word of each.
+  // kBytes (4, 8 or 16) of 16 rows: words[i] has the i-th word of each, or zeros.
+  template <int kBytes>
   [[gnu::always_inline]] static void turn_words(const void* const* rows, Ints* words) {
-    const auto load = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i])); };
+    const auto load = [&](int i) { return first_bytes<kBytes>(rows[i]); };
     __m512i four[4], eight[4];
     for (int i = 0; i < 4; ++i) {
       const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(i + 4), 1);
@@ -79,21 +81,22 @@ struct Simd {
       words[2 * i + 1] = _mm512_maskz_unpackhi_epi64(0xff, eight[i], eight[i + 2]);
     }
   }
-  // Codes of kBits from words, with 2^23 added.
+  // Codes of kBits from words. They stay at their place in one half of the word, with 2^23 added: that is faster than to move each.
   template <int kBits>
   struct Codes {
     static constexpr int kInWord = 32 / kBits;
-    static V above(Ints x) {  // (x & mask) | 2^23
-      return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(x, _mm512_set1_epi32((1 << kBits) - 1), _mm512_set1_epi32(0x4b000000), 0xea));
-    }
+    static constexpr int kInHalf = kInWord / 2;
+    static V above(Ints x, Ints mask) { return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(x, mask, _mm512_set1_epi32(0x4b000000), 0xea)); }
+    static Ints half(Ints words, bool upper) { return upper ? _mm512_maskz_srli_epi32(kAll, words, 16) : words; }
     template <int kPlace>
     static V one(Ints words) {
-      return above(kPlace == 0 ? words : _mm512_maskz_srli_epi32(kAll, words, kPlace * kBits));
+      return above(half(words, kPlace >= kInHalf), _mm512_set1_epi32(((1 << kBits) - 1) << kPlace % kInHalf * kBits));
     }
     // Neighbours of words that are there twice.
     template <int kPair>
     static V pair(Ints words) {
-      return above(_mm512_maskz_srlv_epi32(kAll, words, alternating(2 * kPair * kBits, (2 * kPair + 1) * kBits)));
+      constexpr int kMask = ((1 << kBits) - 1) << 2 * kPair % kInHalf * kBits;
+      return above(half(words, 2 * kPair >= kInHalf), alternating(kMask, kMask << kBits));
     }
   };
   // e4m3 from words, over 2^120: the bits have to be moved.
@@ -163,6 +166,7 @@ struct Simd {
       return _mm512_maskz_permutexvar_ps(kAll, kPlace == 0 ? words : _mm512_maskz_srli_epi32(kAll, words, kPlace * 4), e2m1_doubled());
     }
   };
+  static V alternating(float even, float odd) { return _mm512_castsi512_ps(alternating(std::bit_cast<int>(even), std::bit_cast<int>(odd))); }
   static Ints alternating(int even, int odd) { return _mm512_set1_epi64(static_cast<int64_t>(odd) << 32 | even); }
   // Whether one of the bytes is 0x7f, but for its sign.
   static bool any_nan(const Ints* words) {
@@ -207,27 +211,27 @@ struct Simd {
     const __m512i codes = _mm512_and_si512(_mm512_or_si512(pairs, _mm512_maskz_slli_epi32(kAll, pairs, 12)), _mm512_set1_epi32(0x000f000f));
     return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(~__mmask32{0}, codes, scaled));
   }
-  // Numbers of 16 rows, a word each.
-  static Ints gather_words(const void* const* rows) {
-    alignas(64) uint32_t words[16];
-    for (int i = 0; i < 16; ++i) std::memcpy(words + i, rows[i], sizeof(uint32_t));
-    return _mm512_load_si512(words);
+  // The same, with so much added to all but zeros, of which there is one, that less a scale's offset (f4_scale) they are scaled, and 0 is still 0.
+  static constexpr int16_t kF4Above = 0x3f00;
+  static __m512i raised_codes() {
+    const __m512i codes = bf16_codes();
+    return _mm512_maskz_add_epi16(0xfefefefe, codes, _mm512_set1_epi16(kF4Above));
   }
-  // Byte `place` of words as scales: what they add to both halves of a word of pairs of bf16. False where one is not plain.
+  // Byte `place` of words as offsets of both halves of a word of pairs. False where a scale is not plain.
   static bool f4_scale(Ints words, int place, Ints& out) {
     const Ints exponents = _mm512_and_si512(_mm512_maskz_srlv_epi32(kAll, words, _mm512_set1_epi32(8 * place)), _mm512_set1_epi32(255));
-    const Ints moved = _mm512_maskz_slli_epi32(kAll, _mm512_sub_epi32(exponents, _mm512_set1_epi32(127)), 7);
-    out = _mm512_mask_blend_epi16(0xaaaaaaaa, moved, _mm512_maskz_slli_epi32(kAll, moved, 16));
+    const Ints offsets = _mm512_sub_epi32(_mm512_set1_epi32(kF4Above + 127 * 128), _mm512_maskz_slli_epi32(kAll, exponents, 7));
+    out = _mm512_mask_blend_epi16(0xaaaaaaaa, offsets, _mm512_maskz_slli_epi32(kAll, offsets, 16));
     return _mm512_cmpgt_epu32_mask(_mm512_sub_epi32(exponents, _mm512_set1_epi32(2)), _mm512_set1_epi32(250)) == 0;
   }
-  // A pair of neighbours of words, times scales, as bf16.
+  // A pair of neighbours of words, scaled, as bf16.
   template <int kPair>
-  [[gnu::always_inline]] static V f4_pair_line(Ints words, Ints scale) {
+  [[gnu::always_inline]] static V f4_pair_line(Ints words, Ints offsets) {
     constexpr int64_t kFrom = 8 * kPair;  // the lowest bits of each half of a word are those of its code
     const Ints bits = _mm512_set1_epi64((kFrom + 36) << 48 | (kFrom + 32) << 32 | (kFrom + 4) << 16 | kFrom);
     const Ints codes = _mm512_maskz_multishift_epi64_epi8(kAllBytes, bits, words);
-    const Ints x = _mm512_maskz_permutexvar_epi16(~__mmask32{0}, codes, bf16_codes());
-    return _mm512_castsi512_ps(_mm512_mask_add_epi16(x, _mm512_test_epi16_mask(codes, _mm512_set1_epi16(7)), x, scale));
+    const Ints x = _mm512_maskz_permutexvar_epi16(~__mmask32{0}, codes, raised_codes());
+    return _mm512_castsi512_ps(_mm512_subs_epu16(x, offsets));
   }
 #endif
   static V e2m1_doubled() { return _mm512_setr_ps(0, 1, 2, 3, 4, 6, 8, 12, -0.0F, -1, -2, -3, -4, -6, -8, -12); }
@@ -238,6 +242,10 @@ struct Simd {
     const __m128i low = _mm_and_si128(pairs, _mm_set1_epi8(15));
     const __m128i high = _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15));
     return {load_e2m1(_mm_unpacklo_epi8(low, high)), load_e2m1(_mm_unpackhi_epi8(low, high))};
+  }
+  static V byte_of(Ints words, int place) {
+    return _mm512_maskz_cvtepi32_ps(kAll,
+                                    _mm512_and_si512(_mm512_maskz_srlv_epi32(kAll, words, _mm512_set1_epi32(8 * place)), _mm512_set1_epi32(255)));
   }
   static V load_bytes(__m128i codes) { return _mm512_maskz_cvtepi32_ps(kAll, _mm512_maskz_cvtepu8_epi32(kAll, codes)); }
   static V load(const u8_code* p) { return load_bytes(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
@@ -264,6 +272,11 @@ struct Simd {
     const __m512i v = _mm512_castps_si512(raw);
     return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, v, 16)),
             _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000U))))};
+  }
+  // Pairs of f16 in words, likewise.
+  static Pairs split_f16(Ints words) {
+    const auto floats = [](Ints x) { return _mm512_maskz_cvtph_ps(kAll, _mm512_maskz_cvtepi32_epi16(kAll, x)); };
+    return {floats(words), floats(_mm512_maskz_srli_epi32(kAll, words, 16))};
   }
   static Pairs load_pairs(const bf16* p) { return split(load_raw(p)); }
   static Pairs load_pairs(const bf16* p, int64_t n) { return split(load_raw(p, 2 * n)); }

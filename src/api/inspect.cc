@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/size.h"
+#include "base/thread_pool.h"
 #include "checkpoint/checkpoint.h"
 #include "moegen/engine.h"
 #include "spec/families.h"
@@ -199,6 +200,8 @@ std::string inspect(const std::filesystem::path& model, bool json) {
   const ModelSpec spec = load_spec(model);
   const Checkpoint checkpoint = Checkpoint::open(model);
   const Binding binding = bind(spec, checkpoint);
+  ThreadPool pool(1);
+  check_orders(binding, checkpoint, pool);
   const ordered_json report = collect(model, spec, checkpoint, binding);
   return json ? report.dump(2) + "\n" : to_text(report, skipped_kinds(binding));
 }

@@ -45,10 +45,11 @@ uint64_t resident_bytes() {
   return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-Binding bind_or_describe(const ModelSetup& m, const EngineOptions& options) {
+Binding bind_or_describe(ModelSetup& m, const EngineOptions& options) {
   if (m.checkpoint) {
     Binding binding = bind(m.spec, *m.checkpoint);
     check_fits(binding, options.model);
+    check_orders(binding, *m.checkpoint, m.pool);
     return binding;
   }
   Binding binding;
@@ -193,7 +194,6 @@ LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
   if (options.ready) options.ready(engine_info(*this, options));
   if (!options.trace_file.empty()) trace.emplace(options.trace_file);
   if (checkpoint) {
-    check_orders(binding, *checkpoint, pool);
     store.emplace(binding, *checkpoint, pool, left_out(*this), options.loading);
   } else {
     store.emplace(binding.table, dummy_dtype(spec), pool);

@@ -99,7 +99,8 @@ std::string misfit(const TensorSpec& want, const TensorInfo& have) {
 // The scales of a tensor in F8_E4M3, found or not: a grid of blocks, or one for each row or for all.
 const TensorInfo* bind_scales(const TensorSpec& want, const Checkpoint& checkpoint, Binding& out) {
   const bool blocks = want.block_rows > 1;
-  const TensorInfo* have = blocks ? checkpoint.find(want.name + "_scale_inv") : nullptr;
+  // DeepSeek's name and compressed-tensors'; whatever it is called, a code is multiplied by it.
+  const TensorInfo* have = checkpoint.find(want.name + "_scale_inv");
   if (have == nullptr) have = checkpoint.find(want.name + "_scale");
   const std::vector<int64_t> shape{ceil_div(want.shape[0], want.block_rows), ceil_div(want.shape[1], want.group)};
   if (have == nullptr) {
@@ -219,6 +220,27 @@ std::vector<TensorSpec> table_for(const ModelSpec& spec, const Checkpoint& check
   return there ? split : table;
 }
 
+// Whether what a checkpoint has in the place of a tied head is another matrix than the embedding, as far as samples tell.
+bool is_another_head(const ModelSpec& spec, const Binding& binding, const TensorInfo& tensor, const Checkpoint& checkpoint) {
+  constexpr uint64_t kSamples = 64, kSampleBytes = 4096;
+  if (!spec.tied_embeddings || tensor.name != "lm_head.weight") return false;
+  const auto embedding = std::find_if(binding.table.begin(), binding.table.end(), [](const TensorSpec& t) { return t.role == Role::embedding; });
+  const auto& have = binding.tensors[static_cast<size_t>(embedding - binding.table.begin())];
+  if (!have || have->dtype != tensor.dtype || have->bytes != tensor.bytes) return false;
+  std::string of[2];
+  for (uint64_t i = 0; i < kSamples; ++i) {
+    const uint64_t bytes = std::min(kSampleBytes, tensor.bytes);
+    const uint64_t at = (tensor.bytes - bytes) * i / (kSamples - 1);
+    for (const TensorInfo* t : {&*have, &tensor}) {
+      std::string& sample = of[t == &tensor ? 1 : 0];
+      sample.resize(bytes);
+      checkpoint.files()[t->file_idx].read(t->offset + at, sample.data(), bytes);
+    }
+    if (of[0] != of[1]) return true;
+  }
+  return false;
+}
+
 // What older writers of GPTQ put beside every quantised layer (AutoGPTQ, issue 555).
 bool is_zero_bias(const TensorInfo& tensor, const Checkpoint& checkpoint) {
   constexpr std::string_view kEnd = ".bias";
@@ -253,7 +275,11 @@ Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
   }
   for (const TensorInfo& have : checkpoint.tensors()) {
     if (wanted.contains(have.name)) continue;
-    if (const std::string_view why = reason_to_skip(spec, have.name); !why.empty()) {
+    if (is_another_head(spec, out, have, checkpoint)) {
+      out.superfluous.push_back(have.name +
+                                ", which is not the embedding, though config.json says \"tie_word_embeddings\": true; programs differ in which "
+                                "of the two they take: say false to use it, or leave it out");
+    } else if (const std::string_view why = reason_to_skip(spec, have.name); !why.empty()) {
       out.skipped.emplace_back(have.name, why);
     } else if (is_zero_bias(have, checkpoint)) {
       out.skipped.emplace_back(have.name, "zeros, which add nothing");
@@ -288,6 +314,15 @@ void check_fits(const Binding& binding, const fs::path& dir) {
   add("missing", binding.missing);
   add("superfluous", binding.superfluous);
   add("of the wrong shape or type", binding.misshapen);
+  const auto is_code = [](const std::string& name) {
+    return name.ends_with(".qweight") || name.ends_with(".weight_packed") || name.ends_with(".weight_scale") || name.ends_with(".weight_scale_2");
+  };
+  if (std::any_of(binding.superfluous.begin(), binding.superfluous.end(), is_code)) {
+    text += "\nThe weights are quantised in a way that config.json does not say: its quantization_config is what counts";
+    for (const char* name : {"quantize_config.json", "hf_quant_config.json", "quant_config.json"}) {
+      if (is_there(dir / name)) text += fmt::format("; {} is not read: what it says belongs there", name);
+    }
+  }
   throw Error(ErrorCode::corrupt, text);
 }
 

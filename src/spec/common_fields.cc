@@ -91,13 +91,21 @@ RopeSpec read_rope(const Config& c, int rotated, int64_t positions, const Family
 // How many of a head's values are turned.
 int rotated_width(const Config& c, int head_dim, const Family& family) {
   double factor = c.number("partial_rotary_factor", 1e-3, 1, 1);
+  bool said = c.has("partial_rotary_factor");
   for (const std::string_view name : {"rope_parameters", "rope_scaling"}) {
-    if (const auto r = c.object(name)) factor = r->number("partial_rotary_factor", 1e-3, 1, factor);
+    if (const auto r = c.object(name); r && r->has("partial_rotary_factor")) {
+      factor = r->number("partial_rotary_factor", 1e-3, 1);
+      said = true;
+    }
   }
   // transformers ignores it in other families where the rope is plain, others do not: better no answer than one of two.
   if (!family.traits.partial_rope && factor != 1) unsupported(c, "partial_rotary_factor");
   const int width = to_int(static_cast<int64_t>(head_dim * factor));
-  return family.traits.partial_rope ? to_int(c.integer("rotary_dim", 2, head_dim, width)) : width;
+  if (!family.traits.partial_rope || !c.has("rotary_dim")) return width;
+  const int other = to_int(c.integer("rotary_dim", 2, head_dim));
+  if (family.traits.rotary_dim && !said) return other;
+  if (other != width) unsupported(c, fmt::format("rotary_dim {} where partial_rotary_factor says {}", other, width));  // programs differ
+  return width;
 }
 
 // In the absorbed form: one KV head.
@@ -120,10 +128,13 @@ AttentionSpec read_latent_attention(const Config& c, int64_t positions, const Fa
   a.rope.interleaved = c.flag("rope_interleave", true);
   check_rope(c, a.rope);
   double scale = 1 / std::sqrt(static_cast<double>(m.plain_dim + m.rope_dim));
+  const Config r = rope_fields(c);
+  const double all_dim = r.number("mscale_all_dim", 0, 1e3, 0);
   if (a.rope.scaling != RopeSpec::Scaling::none) {
-    const Config r = c.object("rope_scaling").value_or(c.object("rope_parameters").value_or(c));
-    const double mscale = yarn_mscale(a.rope.factor, r.number("mscale_all_dim", 0, 1e3, 0));
+    const double mscale = yarn_mscale(a.rope.factor, all_dim);
     scale *= mscale * mscale;
+  } else if (all_dim != 0 && r.text(r.first_of({"rope_type", "type"}), "default") != "default") {
+    unsupported(r, "mscale_all_dim with rope type \"dynamic\"");
   }
   a.scale = static_cast<float>(scale);
   return a;

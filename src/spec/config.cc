@@ -23,6 +23,8 @@ void Config::wrong(std::string_view field, const std::string& expected) const {
 }
 
 bool Config::has(std::string_view field) const { return find(field) != nullptr; }
+bool Config::is_text(std::string_view field) const { return has(field) && find(field)->is_string(); }
+bool Config::is_flag(std::string_view field) const { return has(field) && find(field)->is_boolean(); }
 
 namespace {
 
@@ -142,7 +144,7 @@ Config Config::or_else(std::string_view json) const {
   Config out = *this;
   const auto fields = nlohmann::json::parse(json);
   for (const auto& [name, value] : fields.items()) {
-    if (!mentions(name)) out.json_[name] = value;
+    if (value.is_object() ? !has(name) : !mentions(name)) out.json_[name] = value;
   }
   return out;
 }

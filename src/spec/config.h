@@ -17,6 +17,8 @@ class Config {
   Config(nlohmann::json json, std::string where);
 
   [[nodiscard]] bool has(std::string_view field) const;
+  [[nodiscard]] bool is_text(std::string_view field) const;
+  [[nodiscard]] bool is_flag(std::string_view field) const;
   /// Whether the field is there, be it null: where null means "none" and absence a default.
   [[nodiscard]] bool mentions(std::string_view field) const { return json_.contains(field); }
   [[nodiscard]] bool empty() const { return json_.empty(); }
@@ -38,7 +40,7 @@ class Config {
   [[nodiscard]] std::vector<std::string> fields() const;
   /// This one, with the fields of a nested object in place of its own; itself where that is absent.
   [[nodiscard]] Config with(std::string_view field) const;
-  /// This one, with the fields of a JSON object that it does not mention.
+  /// This one, with the fields of a JSON object that it does not mention; of those that are objects themselves also where it has null.
   [[nodiscard]] Config or_else(std::string_view json) const;
   /// The first of these that is there, or the first.
   [[nodiscard]] std::string_view first_of(std::initializer_list<std::string_view> fields) const;

@@ -42,7 +42,10 @@ void read_qwen3(const Config& c, ModelSpec& s) {
 
 void read_qwen3_moe(const Config& c, ModelSpec& s) {
   read_qwen3_attention(c, s);
-  set_windows(c, s, read_qwen_window(c), kEveryLayer);
+  const int64_t window = read_qwen_window(c);
+  const std::vector<std::string> types = c.texts("layer_types");
+  if (window > 0 && std::count(types.begin(), types.end(), "full_attention") > 0) unsupported(c, "layer_types");  // transformers ignores it
+  set_windows(c, s, window, kEveryLayer);
   set_sparse_layers(c, s,
                     read_experts(c, c.first_of({"num_experts", "num_local_experts"}), "moe_intermediate_size", c.flag("norm_topk_prob", false)));
 }
@@ -65,6 +68,7 @@ void read_mixtral(const Config& c, ModelSpec& s) {
 
 void read_olmoe(const Config& c, ModelSpec& s) {
   read_llama(c, s);
+  if (c.has("clip_qkv") && c.number("clip_qkv", 0, 1e6) == 0) unsupported(c, "clip_qkv 0");
   each_attention(s, [clip = static_cast<float>(c.number("clip_qkv", 0, 1e6, 0))](AttentionSpec& a) {
     a.qk_norm = AttentionSpec::QkNorm::whole;
     a.clip_qkv = clip;
@@ -166,6 +170,7 @@ void set_experts_from(const Config& c, ModelSpec& s, const MlpSpec& experts, int
 
 void read_deepseek_v2(const Config& c, ModelSpec& s) {
   if (c.flag("attention_bias", false)) unsupported(c, "attention_bias");
+  if (!c.flag("rope_interleave", true)) unsupported(c, "rope_interleave false");  // transformers ignores it
   MlpSpec experts = read_deepseek_experts(c, false);
   if (const std::string scores = c.text("scoring_func", "softmax"); scores != "softmax") unsupported(c, "scoring_func \"" + scores + "\"");
   if (experts.router.renormalize) unsupported(c, "norm_topk_prob");  // transformers ignores it, the model's own code does not
@@ -221,6 +226,7 @@ void read_minimax_m2(const Config& c, ModelSpec& s) {
 
 void read_ernie4_5_moe(const Config& c, ModelSpec& s) {
   if (c.flag("use_bias", false)) unsupported(c, "use_bias");
+  if (c.number("moe_norm_min", 0, 1, 1e-12) > 1e-6) unsupported(c, "moe_norm_min");
   each_attention(s, [](AttentionSpec& a) { a.rope.interleaved = true; });
   const auto count = [&](std::string_view name, int64_t otherwise) { return c.integer(name, 0, kMaxExperts, otherwise); };
   MlpSpec experts;
@@ -302,6 +308,8 @@ void read_hunyuan_v1_moe(const Config& c, ModelSpec& s) {
 void read_phimoe(const Config& c, ModelSpec& s) {
   read_llama(c, s);
   set_windows(c, s, read_window(c, 0), kEveryLayer);
+  const RopeSpec::Scaling scaling = s.layers[0].attention.rope.scaling;
+  if (scaling != RopeSpec::Scaling::none && scaling != RopeSpec::Scaling::longrope) unsupported(c, "a rope type other than longrope");
   s.layer_norm = true;
   s.head_bias = c.flag("lm_head_bias", false);
   MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", false);
@@ -319,6 +327,7 @@ void read_opt(const Config& c, ModelSpec& s) {
   if (c.integer("word_embed_proj_dim", 1, kMaxWidth, s.hidden) != s.hidden) unsupported(c, "word_embed_proj_dim");
   if (const std::string act = c.text("activation_function", "relu"); act != "relu") unsupported(c, "activation_function \"" + act + "\"");
   s.tied_embeddings = c.flag("tie_word_embeddings", true);
+  s.norm_eps = 1e-5F;  // config.json has no field for it
   s.layer_norm = true;
   s.first_position = 2;
   s.positions = s.max_positions + s.first_position;
@@ -591,7 +600,7 @@ constexpr std::array kFamilies{
            {.latent_attention = true, .prefix = "language_model.model.", .same_as = "deepseek_v3"}},
     Family{"dots1", "Dots1ForCausalLM", read_dots1, kSharedExpertsNames},
     Family{"glm4_moe", "Glm4MoeForCausalLM", read_glm4_moe, kSharedExpertsNames, {.partial_rope = true, .tested = "FP8"}},
-    Family{"minimax_m2", "MiniMaxM2ForCausalLM", read_minimax_m2, kMixtralNames, {.partial_rope = true}},
+    Family{"minimax_m2", "MiniMaxM2ForCausalLM", read_minimax_m2, kMixtralNames, {.partial_rope = true, .rotary_dim = true}},
     Family{"gpt_oss", "GptOssForCausalLM", read_gpt_oss, kGptOssNames, {.mxfp4 = true, .tested = "MXFP4"}},
     Family{"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", read_ernie4_5_moe, kErnieNames},
     Family{"granitemoe", "GraniteMoeForCausalLM", read_granitemoe, kGraniteNames},
@@ -649,6 +658,7 @@ ModelSpec read_spec(const Config& whole, std::optional<int64_t> max_model_len) {
   ModelSpec spec = read_common(config, family);
   spec.family = family.model_type;
   family.read(config, spec);
+  if (!family.traits.prefix.empty()) spec.tied_embeddings = whole.flag("tie_word_embeddings", spec.tied_embeddings);  // it is of the whole model
   if (max_model_len > spec.max_positions && spec.layers[0].attention.rope.scaling == RopeSpec::Scaling::longrope) take_long_context(config, spec);
   if (!spec.quantisation.none() && !spec.quantisation.is(WeightFormat::mxfp4) && !takes_quantised(family))
     unsupported(config, "quantization_config (quant_method \"" + config.object("quantization_config")->text("quant_method", "?") + "\")");

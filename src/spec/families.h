@@ -15,7 +15,8 @@ namespace moegen {
 /// What is read or called otherwise than usual, and not by Family::read.
 struct FamilyTraits {
   bool latent_attention = false;
-  bool partial_rope = false;       ///< partial_rotary_factor or rotary_dim says how much of a head is turned
+  bool partial_rope = false;       ///< partial_rotary_factor says how much of a head is turned
+  bool rotary_dim = false;         ///< where it does not, rotary_dim does
   std::string_view own_rope = {};  ///< a rope type that means something here alone: "dynamic" with a fixed alpha, "longrope"
   std::string_view rope_of = {};   ///< where rope_parameters differ by layer type: the type whose are read for all layers
   std::string_view prefix = {};    ///< of tensors that are called "model." in the common names; the model is in config.json's text_config

@@ -53,12 +53,21 @@ int read_bits(const Config& q, std::string_view field) {
   return static_cast<int>(bits);
 }
 
+// What compressed-tensors takes it to be where it is not said.
+std::string strategy_of(const Config& w) {
+  const int64_t group = w.integer("group_size", -1, kMaxGroup, 0);
+  return w.text("strategy", group > 0 ? "group" : group < 0 ? "channel" : "tensor");
+}
+
 WeightScheme read_float_weights(const Config& w) {
   if (const int64_t bits = w.integer("num_bits", 1, 64); bits != 8) refuse(w, fmt::format("num_bits {} of type float (8 is)", bits));
-  const std::string strategy = w.text("strategy", "tensor");
+  const std::string strategy = strategy_of(w);
   if (strategy == "block") {
-    const std::vector<int64_t> block = w.integers("block_structure", 1, kMaxGroup);
-    if (block != std::vector<int64_t>{kF8Block, kF8Block}) refuse(w, fmt::format("block_structure [{}] ([128, 128] is)", fmt::join(block, ", ")));
+    const bool named = w.is_text("block_structure");  // "128x128"
+    const std::vector<int64_t> block = named ? std::vector<int64_t>{} : w.integers("block_structure", 1, kMaxGroup);
+    if (named ? w.text("block_structure", "") != "128x128" : block != std::vector<int64_t>{kF8Block, kF8Block})
+      refuse(w,
+             fmt::format("block_structure {} ([128, 128] is)", named ? w.text("block_structure", "") : fmt::format("[{}]", fmt::join(block, ", "))));
     return {.format = WeightFormat::f8_blocks};
   }
   refuse_unless(strategy == "tensor" || strategy == "channel", w, "strategy \"" + strategy + "\" of type float");
@@ -68,7 +77,7 @@ WeightScheme read_float_weights(const Config& w) {
 WeightScheme read_whole_weights(const Config& w, bool packed) {
   WeightScheme s{.format = packed ? WeightFormat::packed : WeightFormat::bytes, .bits = read_bits(w, "num_bits")};
   if (!packed && s.bits != 8) refuse(w, fmt::format("num_bits {} that are not packed (8 is)", s.bits));
-  const std::string strategy = w.text("strategy", "tensor");
+  const std::string strategy = strategy_of(w);
   refuse_unless(strategy == "group" || strategy == "channel", w, "strategy \"" + strategy + "\" of type int");
   if (strategy == "group") s.group = read_group(w);
   if (strategy == "group" && s.group == 0) throw_error(ErrorCode::corrupt, "{}: strategy \"group\" without a group_size", w.where());
@@ -82,8 +91,10 @@ WeightScheme read_group_of_layers(const Config& group, std::string format) {
   format = group.text("format", format);
   const std::optional<Config> w = group.object("weights");
   if (!w) refuse(group, "a group without weights");
-  if (w->has("actorder")) {
-    const std::string order = w->text("actorder", "");  // "weight" and "static" tell how codes were found, and nothing about their order
+  const bool flag = w->is_flag("actorder");  // false: none
+  if (w->has("actorder") && !(flag && !w->flag("actorder", true))) {
+    const std::string order =
+        flag ? "group" : w->text("actorder", "");  // "weight" and "static" tell how codes were found, and nothing about their order
     refuse_unless(order == "weight" || order == "static", *w, "actorder \"" + order + "\"");
   }
   const std::string type = w->text("type", "int");

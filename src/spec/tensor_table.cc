@@ -162,11 +162,21 @@ class Table {
     if (family == nullptr) return;
     own_ = family->names;
     prefix_ = family->traits.prefix;
-    split_ = split_ || (family->traits.splits && !spec.quantisation.none());
+    split_ = split_ || (family->traits.splits && !spec.quantisation.none() && !has_plain_experts(*family));
     // Written by the model without its head, as some OPT are: transformers takes both.
     const TensorName* first = find_name(own_, Role::embedding, false, split_);
     const std::string name(first != nullptr ? first->pattern : find_name(kCommonNames, Role::embedding, false)->pattern);
     headless_ = find && prefix_.empty() && name.starts_with(kModelPrefix) && !find(name) && find(name.substr(kModelPrefix.size()));
+  }
+
+  // Whether all experts are in one tensor although other layers are quantised.
+  [[nodiscard]] bool has_plain_experts(const Family& family) const {
+    const TensorName* name = find_name(family.names, Role::down, true);
+    const auto layer = std::find_if(spec_.layers.begin(), spec_.layers.end(), [](const LayerSpec& l) { return !l.mlp.dense(); });
+    if (!find_ || name == nullptr || layer == spec_.layers.end()) return false;
+    std::string whole = fill(name->pattern, "{L}", static_cast<int>(layer - spec_.layers.begin()));
+    if (!prefix_.empty() && whole.starts_with(kModelPrefix)) whole.replace(0, kModelPrefix.size(), prefix_);
+    return find_(whole).has_value();
   }
 
   void add(Role role, int layer, int expert, std::vector<int64_t> shape) {
@@ -392,7 +402,7 @@ std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) 
   if (tensor.ends_with(".rotary_emb.inv_freq")) return "computed from config.json";
   if (spec.tied_embeddings && tensor == "lm_head.weight") return "tied to the embedding";
   if (!spec.quantisation.none() && tensor.ends_with(".weight_shape")) return "follows from config.json";
-  for (const std::string_view end : {".input_scale", ".input_zero_point", ".output_scale", ".output_zero_point"}) {
+  for (const std::string_view end : {".input_scale", ".input_zero_point", ".output_scale", ".output_zero_point", ".activation_scale"}) {
     if (!spec.quantisation.none() && tensor.ends_with(end)) return "activations are not quantised";
   }
   for (const std::string_view end : {".k_scale", ".v_scale", ".kv_scale", ".q_scale", ".k_zero_point", ".v_zero_point", ".q_zero_point"}) {

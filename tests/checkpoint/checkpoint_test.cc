@@ -306,6 +306,42 @@ TEST(Bind, WrongScalesAreNamed) {
   EXPECT_THAT(text, HasSubstr("1 superfluous:\n  model.layers.1.self_attn.q_proj.weight_scale_inv"));
 }
 
+TEST(Bind, AnotherHeadThanTheEmbeddingIsNotPassedOver) {
+  const TempDir dir;
+  json config = llama_config();
+  config["tie_word_embeddings"] = true;
+  dir.write("config.json", config.dump());
+  const ModelSpec spec = load_spec(dir.path());
+  for (const bool same : {true, false}) {
+    SafetensorsWriter w = whole_model(spec);
+    std::string head = SafetensorsWriter::pattern("model.embed_tokens.weight", 320 * 64 * 2);
+    if (!same) head.back() = static_cast<char>(head.back() ^ 1);
+    w.add("lm_head.weight", DType::bf16, {320, 64}, head);
+    dir.write("model.safetensors", w.file());
+    const Checkpoint checkpoint = Checkpoint::open(dir.path());
+    const Binding binding = bind(spec, checkpoint);
+    EXPECT_EQ(binding.fits(), same);
+    EXPECT_EQ(binding.skipped.size(), same ? 1U : 0U);
+    if (!same) {
+      EXPECT_THAT(binding.superfluous.at(0), HasSubstr("tie_word_embeddings"));
+    }
+  }
+}
+
+TEST(Bind, CodesThatConfigDoesNotMentionAreSaidToBeSome) {
+  const TempDir dir;
+  dir.write("config.json", llama_config().dump());
+  dir.write("quantize_config.json", R"({"bits": 4})");
+  const ModelSpec spec = load_spec(dir.path());
+  SafetensorsWriter w;
+  w.add("model.layers.0.self_attn.q_proj.qweight", DType::i32, {8, 64});
+  dir.write("model.safetensors", w.file());
+  const Checkpoint checkpoint = Checkpoint::open(dir.path());
+  const std::string text = error_of([&] { check_fits(bind(spec, checkpoint), dir.path()); }).what();
+  EXPECT_THAT(text, HasSubstr("quantised in a way that config.json does not say"));
+  EXPECT_THAT(text, HasSubstr("quantize_config.json is not read"));
+}
+
 TEST(Bind, AThousandFaultsAreCountedButNotAllListed) {
   const TempDir dir;
   dir.write("config.json", mixtral_config().dump());

@@ -622,6 +622,39 @@ TEST(GptOss, AnotherAlphaOfTheActivationIsRefused) {
   EXPECT_ERROR(spec_of(with(golden_config("gpt_oss"), {{"swiglu_alpha", 1.5}})), ErrorCode::unsupported, "swiglu_alpha");
 }
 
+TEST(Opt, NormsHaveTheirOwnEpsilon) { EXPECT_FLOAT_EQ(spec_of(golden_config("opt")).norm_eps, 1e-5F); }
+
+// What transformers does not read, other programs do, or the other way round: better no answer than one of two.
+TEST(EveryFamily, RefusesWhatProgramsReadDifferently) {
+  const auto refused = [](const char* golden, const json& patch, const char* word) {
+    EXPECT_ERROR(spec_of(with(golden_config(golden), patch)), ErrorCode::unsupported, word);
+  };
+  refused("ernie4_5_moe", {{"moe_norm_min", 0.9}}, "moe_norm_min");
+  refused("olmoe", {{"clip_qkv", 0}}, "clip_qkv 0");
+  refused("deepseek_v2", {{"rope_interleave", false}}, "rope_interleave");
+  refused("deepseek_v3", {{"rope_scaling", {{"type", "dynamic"}, {"factor", 4}, {"mscale_all_dim", 1}}}}, "mscale_all_dim");
+  refused("glm4_moe", {{"rotary_dim", 4}}, "rotary_dim 4");
+  refused("minimax_m2", {{"partial_rotary_factor", 1.0}}, "rotary_dim");
+  refused("phimoe", {{"rope_scaling", {{"type", "linear"}, {"factor", 2}, {"short_mscale", 1.3}}}}, "rope type");
+  const size_t layers = spec_of(golden_config("qwen3_moe")).layers.size();
+  refused("qwen3_moe", {{"use_sliding_window", true}, {"sliding_window", 9}, {"layer_types", std::vector<std::string>(layers, "full_attention")}},
+          "layer_types");
+}
+
+TEST(GptOss, RopeParametersThatAreNullAreNone) {
+  json c = golden_config("gpt_oss");
+  c.erase("rope_scaling");
+  c["rope_parameters"] = nullptr;
+  EXPECT_EQ(spec_of(c).layers[0].attention.rope.scaling, RopeSpec::Scaling::yarn);
+}
+
+TEST(Gemma4, WhetherTheHeadIsTiedIsSaidOfTheWholeModel) {
+  json c = golden_config("gemma4");
+  c["tie_word_embeddings"] = true;
+  c["text_config"]["tie_word_embeddings"] = false;
+  EXPECT_TRUE(spec_of(c).tied_embeddings);
+}
+
 TEST(EveryFamily, HasGoldenOutputs) {
   for (const Family& f : families()) {
     const std::string_view tested = original(f);

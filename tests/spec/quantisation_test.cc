@@ -121,6 +121,30 @@ TEST(CompressedTensors, WhatIsNotKnownIsRefusedByName) {
   EXPECT_ERROR(spec_with(packed(), gpt_oss_config()), ErrorCode::unsupported, "compressed-tensors");
 }
 
+TEST(CompressedTensors, IsReadAsItsLibraryReadsIt) {
+  EXPECT_EQ(spec_with(packed("actorder", false)).quantisation.schemes.size(), 1U);
+  EXPECT_ERROR(spec_with(packed("actorder", true)), ErrorCode::unsupported, "actorder \"group\"");
+  EXPECT_EQ(spec_with(packed("strategy", nullptr)).quantisation.schemes[0].group, 32) << "follows from group_size";
+  json blocks =
+      testing::compressed_config("float-quantized", {{"type", "float"}, {"num_bits", 8}, {"strategy", "block"}, {"block_structure", "128x128"}});
+  EXPECT_TRUE(spec_with(blocks).quantisation.is(WeightFormat::f8_blocks));
+  blocks["config_groups"]["group_0"]["weights"]["block_structure"] = "64x64";
+  EXPECT_ERROR(spec_with(blocks), ErrorCode::unsupported, "block_structure 64x64");
+}
+
+TEST(Schemes, ExpertsInOneTensorMayBePlainBesideCodedLayers) {
+  json config = common_config("llama4_text", "Llama4ForCausalLM");
+  config.update({{"hidden_size", 128}, {"intermediate_size", 64}, {"intermediate_size_mlp", 128}, {"num_local_experts", 4}, {"head_dim", 32}});
+  config.update({{"num_experts_per_tok", 1}, {"interleave_moe_layer_step", 1}});
+  const auto has = [](const std::string& name) -> std::optional<DType> {
+    return name.find("experts.") != std::string::npos && name.find("experts.0.") == std::string::npos ? std::optional(DType::bf16) : std::nullopt;
+  };
+  const auto table = tensor_table(spec_with(gptq(), config), false, has);
+  EXPECT_NE(find(table, "model.layers.0.feed_forward.experts.down_proj"), nullptr);
+  EXPECT_EQ(find(table, "model.layers.0.feed_forward.experts.down_proj")->quantised, std::nullopt);
+  EXPECT_NE(find(table, "model.layers.0.self_attn.q_proj.qweight"), nullptr);
+}
+
 TEST(Gptq, WhatItSaysIsKnownOrRefused) {
   const ModelSpec s = spec_with(gptq());
   EXPECT_TRUE(s.quantisation.schemes[0].less_one);

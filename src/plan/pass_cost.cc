@@ -54,9 +54,7 @@ PassCosts::PassCosts(const ModelSpec& spec, const Machine& machine, const Plan& 
                 "{}: {} a pass would stream from storage, whose rate is not known: give ssd.read_bandwidth, or more --host-memory", machine.name,
                 format_bytes(plan.weights.streamed_bytes));
   }
-  // One slot is computed with, or has just been emptied, for half of the time: so much less is under way.
-  const double filling = 1 - 0.5 / plan.weights.slots;
-  storage_rate_ = filling * (machine.ssd->by_depth.empty() ? *machine.ssd->read_bandwidth : machine.ssd->by_depth.at(kReadDepth, kReadPieceBytes));
+  storage_rate_ = machine.ssd->by_depth.empty() ? *machine.ssd->read_bandwidth : machine.ssd->by_depth.at(kReadDepth, kReadPieceBytes);
 }
 
 // The steps of src/model in their order.

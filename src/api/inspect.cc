@@ -200,8 +200,7 @@ std::string inspect(const std::filesystem::path& model, bool json) {
   const ModelSpec spec = load_spec(model);
   const Checkpoint checkpoint = Checkpoint::open(model);
   const Binding binding = bind(spec, checkpoint);
-  ThreadPool pool(1);
-  check_orders(binding, checkpoint, pool);
+  if (ThreadPool pool(1); binding.fits()) check_orders(binding, checkpoint, pool);
   const ordered_json report = collect(model, spec, checkpoint, binding);
   return json ? report.dump(2) + "\n" : to_text(report, skipped_kinds(binding));
 }

@@ -34,9 +34,11 @@ ResourceSeconds since(const ResourceSeconds& now, const ResourceSeconds& before)
   return {now.passes - before.passes, now.cpu - before.cpu, now.storage - before.storage, now.wait - before.wait, now.dram - before.dram};
 }
 
+bool waits(const ProgressView& v, Step step) { return v.step == step && v.step_seconds > kLongStep; }
+
 std::string left_text(const ProgressView& v) {
-  const bool others = (v.step == Step::reading || v.step == Step::writing) && v.step_seconds > kLongStep;
-  if (others && v.now.engine.seconds_left) return fmt::format("about {} left without waiting", duration_text(*v.now.engine.seconds_left));
+  if ((waits(v, Step::reading) || waits(v, Step::writing)) && v.now.engine.seconds_left)
+    return fmt::format("about {} left without waiting", duration_text(*v.now.engine.seconds_left));
   if (const auto left = v.now.seconds_left()) return fmt::format("about {} left", duration_text(*left));
   if (v.predicted_seconds && v.now.engine.passes == 0) return fmt::format("planned to take {}", duration_text(*v.predicted_seconds));
   return v.now.total ? "time left not known yet" : "time left not known: the end of the input is not";
@@ -45,10 +47,8 @@ std::string left_text(const ProgressView& v) {
 }  // namespace
 
 std::string stall_text(const ProgressView& v) {
-  if (v.step == Step::reading && v.step_seconds > kLongStep)
-    return fmt::format("waiting for {} to give a request for {}", v.input, duration_text(v.step_seconds));
-  if (v.step == Step::writing && v.step_seconds > kLongStep)
-    return fmt::format("waiting for {} to take answers for {}", v.output, duration_text(v.step_seconds));
+  if (waits(v, Step::reading)) return fmt::format("waiting for {} to give a request for {}", v.input, duration_text(v.step_seconds));
+  if (waits(v, Step::writing)) return fmt::format("waiting for {} to take answers for {}", v.output, duration_text(v.step_seconds));
   if (v.pass_seconds <= kLongPass) return "";
   if (!v.activity || !v.activity->in_pass) return fmt::format("no pass has ended for {}", duration_text(v.pass_seconds));
   const std::string pass = v.now.engine.passes == 0 ? "the first pass" : fmt::format("pass {}", v.now.engine.passes + 1);

@@ -227,16 +227,15 @@ bool is_another_head(const ModelSpec& spec, const Binding& binding, const Tensor
   const auto embedding = std::find_if(binding.table.begin(), binding.table.end(), [](const TensorSpec& t) { return t.role == Role::embedding; });
   const auto& have = binding.tensors[static_cast<size_t>(embedding - binding.table.begin())];
   if (!have || have->dtype != tensor.dtype || have->bytes != tensor.bytes) return false;
-  std::string of[2];
+  const uint64_t bytes = std::min(kSampleBytes, tensor.bytes);
+  const auto sample = [&](const TensorInfo& of, uint64_t at) {
+    std::string out(bytes, '\0');
+    checkpoint.files()[of.file_idx].read(of.offset + at, out.data(), bytes);
+    return out;
+  };
   for (uint64_t i = 0; i < kSamples; ++i) {
-    const uint64_t bytes = std::min(kSampleBytes, tensor.bytes);
     const uint64_t at = (tensor.bytes - bytes) * i / (kSamples - 1);
-    for (const TensorInfo* t : {&*have, &tensor}) {
-      std::string& sample = of[t == &tensor ? 1 : 0];
-      sample.resize(bytes);
-      checkpoint.files()[t->file_idx].read(t->offset + at, sample.data(), bytes);
-    }
-    if (of[0] != of[1]) return true;
+    if (sample(*have, at) != sample(tensor, at)) return true;
   }
   return false;
 }

@@ -68,8 +68,9 @@ void read_mixtral(const Config& c, ModelSpec& s) {
 
 void read_olmoe(const Config& c, ModelSpec& s) {
   read_llama(c, s);
-  if (c.has("clip_qkv") && c.number("clip_qkv", 0, 1e6) == 0) unsupported(c, "clip_qkv 0");
-  each_attention(s, [clip = static_cast<float>(c.number("clip_qkv", 0, 1e6, 0))](AttentionSpec& a) {
+  const auto clip = static_cast<float>(c.number("clip_qkv", 0, 1e6, 0));
+  if (clip == 0 && c.has("clip_qkv")) unsupported(c, "clip_qkv 0");
+  each_attention(s, [clip](AttentionSpec& a) {
     a.qk_norm = AttentionSpec::QkNorm::whole;
     a.clip_qkv = clip;
   });

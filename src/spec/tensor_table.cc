@@ -174,9 +174,19 @@ class Table {
     const TensorName* name = find_name(family.names, Role::down, true);
     const auto layer = std::find_if(spec_.layers.begin(), spec_.layers.end(), [](const LayerSpec& l) { return !l.mlp.dense(); });
     if (!find_ || name == nullptr || layer == spec_.layers.end()) return false;
-    std::string whole = fill(name->pattern, "{L}", static_cast<int>(layer - spec_.layers.begin()));
-    if (!prefix_.empty() && whole.starts_with(kModelPrefix)) whole.replace(0, kModelPrefix.size(), prefix_);
-    return find_(whole).has_value();
+    return find_(in_files(fill(name->pattern, "{L}", static_cast<int>(layer - spec_.layers.begin())))).has_value();
+  }
+
+  // What a tensor of the common names' form is called in this checkpoint.
+  [[nodiscard]] std::string in_files(std::string name) const {
+    if (headless_ && name.starts_with(kModelPrefix)) {
+      name.erase(0, kModelPrefix.size());
+    } else if (!prefix_.empty() && name.starts_with(kModelPrefix)) {
+      name.replace(0, kModelPrefix.size(), prefix_);
+    } else if (prefix_.ends_with(kInner)) {
+      name.insert(0, prefix_.substr(0, prefix_.size() - kModelPrefix.size()));
+    }
+    return name;
   }
 
   void add(Role role, int layer, int expert, std::vector<int64_t> shape) {
@@ -187,14 +197,7 @@ class Table {
     t.role = role;
     t.layer = layer;
     t.expert = expert;
-    t.name = fill(fill(name->pattern, "{L}", layer), "{E}", expert);
-    if (headless_ && t.name.starts_with(kModelPrefix)) {
-      t.name.erase(0, kModelPrefix.size());
-    } else if (!prefix_.empty() && t.name.starts_with(kModelPrefix)) {
-      t.name.replace(0, kModelPrefix.size(), prefix_);
-    } else if (prefix_.ends_with(kInner)) {
-      t.name.insert(0, prefix_.substr(0, prefix_.size() - kModelPrefix.size()));
-    }
+    t.name = in_files(fill(fill(name->pattern, "{L}", layer), "{E}", expert));
     t.shape = shape;
     if (name->turned) t.form = Form::turned;
     if (name->turned) std::reverse(shape.begin(), shape.end());

@@ -3,7 +3,6 @@
 #include <immintrin.h>
 
 #include <bit>
-#include <cstring>
 
 #include "base/dtype.h"
 #include "kernels/cpu/first_bytes.h"

@@ -46,7 +46,7 @@ class Engine::Impl {
         admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()),
         workload_(first_of(options.workload)) {
     info_ = engine_info(model_, options);
-    if (model_.machine && !model_.gpu) watch_.emplace(model_, options.workload);
+    if (model_.machine) watch_.emplace(model_, workload_, std::ssize(options.workload.requests));
   }
 
   [[nodiscard]] Activity activity() const noexcept {

@@ -16,7 +16,6 @@ struct GpuSetup {
   std::unique_ptr<Device> device;
   std::vector<WeightUnit> units;  ///< GpuWeights::device_units
   DeviceBudget budget;
-  ModelWork work;
   int64_t expanded_elements = 0;
 };
 

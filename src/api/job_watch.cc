@@ -26,9 +26,7 @@ Machine usual_machine(int threads) {
 
 JobWatch::JobWatch(const ModelSetup& model, const Workload& workload)
     : machine_(model.machine ? *model.machine : usual_machine(model.pool.size())),
-      costs_(model.spec, machine_, model.plan, model.units),
-      outlook_(
-          model.plan, [this](const PassLoad& load) { return costs_.of(load); }, workload) {}
+      outlook_(model.plan, cost_of_passes(model.budget, machine_, model.plan), workload) {}
 
 void JobWatch::made(const Sequence& sequence) {
   ++sequences_made_;

@@ -27,7 +27,6 @@ class JobWatch {
 
  private:
   Machine machine_;
-  PassCosts costs_;
   Outlook outlook_;
   int64_t requests_taken_ = 0;
   int64_t sequences_made_ = 0;

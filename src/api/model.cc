@@ -65,6 +65,7 @@ PlanInput budget_of(const ModelSetup& m, const EngineOptions& options) {
   in.spec = &m.spec;
   in.act = m.act;
   in.kv_dtype = m.kv_dtype;
+  in.work = &m.work;
   in.weight_bytes = m.checkpoint ? WeightStore::bytes_needed(m.binding) : WeightStore::bytes_needed(m.binding.table, dummy_dtype(m.spec));
   in.units = m.units;
   // Rounded, so that the least memory that is named holds in the next run too, which takes some pages more or less.
@@ -82,6 +83,8 @@ void find_rates(ModelSetup& m, const EngineOptions& options) {
   if (!options.machine_file.empty()) {
     m.machine = load_machine(options.machine_file);
     m.machine_origin = options.machine_file.string();
+    if (m.machine->cpu.cores != m.pool.size())
+      log_line("{}: rates of {} cores, taken for those of {} threads", m.machine_origin, m.machine->cpu.cores, m.pool.size());
     return;
   }
   ProfileInput in;
@@ -100,6 +103,11 @@ void find_rates(ModelSetup& m, const EngineOptions& options) {
     for (const std::string& warning : profile->warnings) log_line("{}", warning);
   }
   if (!profile) return;
+  const std::optional<Machine::Ssd>& ssd = profile->machine.ssd;
+  if ((!ssd || !ssd->read_bandwidth) && make_plan(m.budget).weights.slots > 0) {
+    log_line("weights stream, and how fast is not known ({}): sizes are chosen without rates", ssd ? ssd->note : "no storage was measured");
+    return;
+  }
   m.machine = std::move(profile->machine);
   m.machine_origin = std::move(profile->source);
 }
@@ -163,13 +171,12 @@ ModelSetup::ModelSetup(const EngineOptions& options)
   tokenizer = texts->tokenizer ? &*texts->tokenizer : nullptr;
   chat_template = texts->chat_template ? &*texts->chat_template : nullptr;
   if (checkpoint) units = weight_units(binding);
+  work = model_work(spec, binding.table, dummy_dtype(spec), kv_dtype);
   budget = budget_of(*this, options);
   if (device != nullptr) {
     gpu = gpu_setup(std::move(device), options, spec, act, binding, !checkpoint, dummy_dtype(spec));
-    gpu->work = model_work(spec, binding.table, dummy_dtype(spec), kv_dtype);
-    gpu->work.scale_weights(static_cast<double>(gpu->budget.weight_bytes));
+    work.scale_weights(static_cast<double>(gpu->budget.weight_bytes));
     GpuInput& input = budget.gpu.emplace();
-    input.work = &gpu->work;
     input.device_memory = gpu->budget.memory;
     input.cpu_attention_share = options.cpu_attention_share;
     budget.device = &gpu->budget;

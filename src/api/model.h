@@ -51,6 +51,7 @@ struct ModelSetup {
   std::vector<WeightUnit> units;     ///< what can stream; empty for dummy weights
   std::optional<Machine> machine;    ///< its rates, where they are known
   std::string machine_origin;        ///< where they come from, for people
+  ModelWork work;                    ///< with weights as they are where they are used
   PlanInput budget;                  ///< what sizes are chosen from
   std::optional<Decision> decision;  ///< of the planner, where rates and requests are known
   std::optional<GpuSetup> gpu;       ///< where a GPU computes

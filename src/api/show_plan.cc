@@ -100,12 +100,9 @@ std::vector<std::string> what_would_change(const ModelSetup& m, const Workload& 
   if (m.kv_dtype != DType::i8 && can_keep_int8(m.spec)) {
     PlanInput with = budget;
     with.kv_dtype = DType::i8;
-    ModelWork work;
-    if (budget.gpu) {
-      work = model_work(m.spec, m.binding.table, m.spec.dtype, DType::i8);
-      work.scale_weights(static_cast<double>(budget.device->weight_bytes));
-      with.gpu->work = &work;
-    }
+    ModelWork work = model_work(m.spec, m.binding.table, m.spec.dtype, DType::i8);
+    if (budget.gpu) work.scale_weights(static_cast<double>(budget.device->weight_bytes));
+    with.work = &work;
     add("--kv-dtype int8, other tokens", with);
   }
   return notes;
@@ -116,16 +113,16 @@ std::vector<std::string> what_would_change(const ModelSetup& m, const Workload& 
 void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
   if (!engine.trace_file.empty())
     throw_error(ErrorCode::invalid_argument, "--trace: a plan has no timeline; moegen simulate and run-batch write one");
+  if (engine.workload.requests.empty()) {  // before this machine is measured
+    throw_error(ErrorCode::invalid_argument, "a plan is made for a workload: give {}",
+                engine.workload.name.empty() ? "--input, --lengths, or --num-requests with its lengths"
+                                             : "requests that can be answered; " + engine.workload.name + " has none");
+  }
   const ModelSetup m(engine);
   if (!m.machine && m.gpu) throw_error(ErrorCode::not_found, "no rates of this GPU and its link are known: give --machine FILE");
   if (!m.machine) {
     throw_error(ErrorCode::not_found, "no rates of this machine are known: measure them with moegen bench machine -m {}, or give --machine FILE",
                 engine.model.string());
-  }
-  if (!m.decision) {
-    throw_error(ErrorCode::invalid_argument, "a plan is made for a workload: give {}",
-                engine.workload.name.empty() ? "--input, --lengths, or --num-requests with its lengths"
-                                             : "requests that can be answered; " + engine.workload.name + " has none");
   }
   std::vector<std::string> notes = what_would_change(m, engine.workload);
   if (m.machine->gpu && !m.gpu)
@@ -145,6 +142,13 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
   }
   if (static_batches && engine.weight_memory)
     throw_error(ErrorCode::invalid_argument, "--weight-memory is not for --policy static: the published system has all weights in DRAM");
+  for (const auto& [given, option] :
+       {std::pair(engine.attention_micro_batch.has_value(), "--attention-micro-batch"),
+        std::pair(engine.expert_micro_batch.has_value(), "--expert-micro-batch"), std::pair(engine.weight_slots.has_value(), "--weight-slots")}) {
+    if (given && machine.gpu)
+      throw_error(ErrorCode::invalid_argument, "{} is for machines without a GPU: on that of {} it is not simulated", option,
+                  engine.machine_file.string());
+  }
   const EngineOptions usual;
   for (const auto& [given, option] :
        {std::pair(engine.device != usual.device, "--device"), std::pair(engine.cpu_path != usual.cpu_path, "--cpu-path"),
@@ -166,7 +170,7 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
   budget.act = act;
   budget.kv_dtype = choose_kv_dtype(engine, act, spec);
   budget.weight_bytes = WeightStore::bytes_needed(table, spec.dtype);
-  budget.units = units;
+  if (machine.ssd && budget.weight_bytes <= machine.ssd->bytes) budget.units = units;
   budget.threads = machine.cpu.cores;
   budget.process_bytes = kProcessBytes + Sampler::bytes_needed(spec.vocab, machine.cpu.cores);
   budget.host_memory = engine.host_memory.value_or(machine.dram.bytes / 5 * 4);
@@ -174,9 +178,12 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
     throw_error(ErrorCode::out_of_memory, "--host-memory {}: {} has {} of DRAM", format_bytes(budget.host_memory), engine.machine_file.string(),
                 format_bytes(machine.dram.bytes));
   const ModelWork work = model_work(spec, table, spec.dtype, budget.kv_dtype);
+  budget.work = &work;
   if (machine.gpu) {
-    budget.gpu = {&work,
-                  engine.device_memory.value_or(machine.gpu->memory_bytes / 10 * 9),
+    if (engine.device_memory.value_or(0) > machine.gpu->memory_bytes)
+      throw_error(ErrorCode::out_of_memory, "--device-memory {}: the GPU of {} has {}", format_bytes(*engine.device_memory),
+                  engine.machine_file.string(), format_bytes(machine.gpu->memory_bytes));
+    budget.gpu = {engine.device_memory.value_or(machine.gpu->memory_bytes / 10 * 9),
                   machine.ssd ? machine.ssd->bytes : 0,
                   static_batches,
                   {},
@@ -184,11 +191,8 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
   }
   const Decision decision = choose_plan({budget, &machine, &engine.workload});
   const Plan& plan = decision.best.plan;
-  if (plan.weights.slots > 0 && machine.ssd && budget.weight_bytes > machine.ssd->bytes)
-    throw_error(ErrorCode::out_of_memory, "{}: ssd.bytes {} do not hold the weights, which are {}", engine.machine_file.string(),
-                format_bytes(machine.ssd->bytes), format_bytes(budget.weight_bytes));
   if (!engine.trace_file.empty() && machine.gpu) trace_passes(GpuPassCosts(spec, work, machine, plan), plan, engine);
-  if (!engine.trace_file.empty() && !machine.gpu) trace_passes(PassCosts(spec, machine, plan, units), plan, engine);
+  if (!engine.trace_file.empty() && !machine.gpu) trace_passes(PassCosts(spec, work, machine, plan, units), plan, engine);
   const PlanReport report{model_name(engine.model), spec, machine, engine.machine_file.string(), engine.workload, decision, {}};
   json ? report.print_json(out) : report.print(out);
 }

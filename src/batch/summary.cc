@@ -86,7 +86,7 @@ std::vector<std::string> summary_lines(const JobStatus& s, const EngineInfo& inf
   }
   if (s.engine.predicted.passes > 0) {
     out.push_back(labelled("time", time_text(s, info, finished)));
-    out.push_back(labelled("", resources_text(s.engine)));
+    if (s.engine.predicted.cpu > 0) out.push_back(labelled("", resources_text(s.engine)));
   }
   if (s.memory > 0)
     out.push_back(labelled("memory", fmt::format("{} at the end, {} planned", format_bytes(s.memory), format_bytes(info.planned_memory))));

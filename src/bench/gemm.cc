@@ -54,16 +54,6 @@ Weights choose_weights(const std::string& name, DType own, const std::vector<Sha
   return it->second;
 }
 
-// Some formats have their scales between their codes: every byte becomes one that both may be made of. In MXFP4 a scale near 2^-7; in FP8 a number,
-// and no small one, with codes the like of which fill real weights, and as the highest of a float one from 2^-63 to 1.
-void make_scales(MappedMemory& memory, std::byte keep, std::byte set, ThreadPool& pool) {
-  constexpr size_t kBlock = 1 << 20;
-  pool.parallel_for(static_cast<int64_t>(ceil_div(memory.size(), kBlock)), [&](int64_t block, int) {
-    const size_t begin = static_cast<size_t>(block) * kBlock;
-    for (size_t i = begin; i < std::min(memory.size(), begin + kBlock); ++i) memory.data()[i] = set | (memory.data()[i] & keep);
-  });
-}
-
 }  // namespace
 
 void bench_gemm(const GemmBench& options, std::ostream& out) {
@@ -81,8 +71,7 @@ void bench_gemm(const GemmBench& options, std::ostream& out) {
   for (const Shape& shape : shapes) {
     const auto expert_bytes = 3 * static_cast<uint64_t>(shape.hidden) * static_cast<uint64_t>(shape.width) * bytes_of(setup.dtype);
     MappedMemory memory = random_memory(std::max(setup.memory_bytes, 2 * expert_bytes), setup.pool);
-    if (weights.dtype == DType::f4) make_scales(memory, std::byte{15}, std::byte{0x70}, setup.pool);
-    if (weights.dtype == DType::f8_e4m3) make_scales(memory, std::byte{0x9f}, std::byte{0x20}, setup.pool);
+    make_scales(memory, weights.dtype, setup.pool);
     const Workbench bench{setup.kernels, setup.pool, setup.dtype, weights.dtype, memory, weights.group};
     const Roofs roofs(bench);
     MlpWork experts(shape.hidden, shape.width, most, bench);

@@ -36,6 +36,13 @@ std::string size_text(double x) {
 // Three digits.
 std::string rate_text(double rate) { return fmt::format("{:.{}f}", rate, rate >= 100 ? 0 : rate >= 10 ? 1 : 2); }
 
+std::string coded(DType weights) {
+  return weights == DType::bf16 || weights == DType::f32 ? ""
+                                                         : fmt::format(" {}", weights == DType::u8   ? "int8"
+                                                                              : weights == DType::i4 ? "int4"
+                                                                                                     : name_of(weights));
+}
+
 std::vector<Line> lines_of(const Machine& m) {
   std::vector<Line> lines;
   const auto add = [&](const std::string& what, const char* by, const char* unit, const Curve& curve) {
@@ -49,8 +56,8 @@ std::vector<Line> lines_of(const Machine& m) {
     for (const auto& [depth, curve] : m.ssd->by_depth.lines) add(fmt::format("storage, {} at a time", depth), "bytes", "GB/s", curve);
   }
   if (!m.steps) return lines;
-  for (const auto& s : m.steps->mlps) add(fmt::format("expert {}x{}", s.hidden, s.width), "tokens", "GFLOP/s", s.flops);
-  for (const auto& s : m.steps->linears) add(fmt::format("linear {}x{}", s.outputs, s.k), "rows", "GFLOP/s", s.flops);
+  for (const auto& s : m.steps->mlps) add(fmt::format("expert {}x{}{}", s.hidden, s.width, coded(s.weights)), "tokens", "GFLOP/s", s.flops);
+  for (const auto& s : m.steps->linears) add(fmt::format("linear {}x{}{}", s.outputs, s.k, coded(s.weights)), "rows", "GFLOP/s", s.flops);
   for (const auto& s : m.steps->attentions) {
     const std::string heads = s.shape.latent_dim > 0 ? fmt::format("{}:1x{}/{}", s.shape.heads, s.shape.head_dim, s.shape.latent_dim)
                                                      : fmt::format("{}:{}x{}", s.shape.heads, s.shape.kv_heads, s.shape.head_dim);

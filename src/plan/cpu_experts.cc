@@ -8,11 +8,12 @@ double CpuExperts::share_of(double experts, double tokens) const {
   return std::min(share, static_cast<double>(most_rows) / (experts * tokens));
 }
 
-CpuExperts balanced_cpu_experts(const ModelSpec& spec, const Machine& machine, double expert_bytes, int64_t most_rows) {
+CpuExperts balanced_cpu_experts(const ModelSpec& spec, const ModelWork& work, const Machine& machine, double expert_bytes, int64_t most_rows) {
   constexpr double kManyTokens = 256;  // of which the products take longer than reading the weights
   const auto layer = std::find_if(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& l) { return !l.mlp.dense(); });
   if (layer == spec.layers.end()) return {};
-  const auto seconds = [&](double tokens) { return machine.mlp_seconds(spec.hidden, layer->mlp.width, tokens, spec.dtype); };
+  const MatrixFormat& weights = work.layers[static_cast<size_t>(layer - spec.layers.begin())].experts;
+  const auto seconds = [&](double tokens) { return machine.mlp_seconds(spec.hidden, layer->mlp.width, tokens, weights); };
   // Copies read DRAM too, and leave the CPU half of it at least.
   const double left = std::max(0.5, 1 - machine.link->h2d / machine.dram.bandwidth);
   return {most_rows, most_rows, expert_bytes / machine.link->h2d, seconds(1) / left, seconds(kManyTokens) / kManyTokens};

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "plan/machine.h"
+#include "plan/model_work.h"
 #include "spec/model_spec.h"
 
 namespace moegen {
@@ -30,7 +31,8 @@ struct CpuExperts {
 
 /// Balanced by the machine's rates: so many run on the CPU that it is done with them when the link, over which each is `expert_bytes`, is with the
 /// others. None where no layer has experts.
-[[nodiscard]] CpuExperts balanced_cpu_experts(const ModelSpec& spec, const Machine& machine, double expert_bytes, int64_t most_rows);
+[[nodiscard]] CpuExperts balanced_cpu_experts(const ModelSpec& spec, const ModelWork& work, const Machine& machine, double expert_bytes,
+                                              int64_t most_rows);
 
 /// Expert e has rows [begin[e], begin[e + 1]); streams[e]: its weights are not on the device. Sets on_cpu[e] of those that run on the CPU, all others
 /// to 0, and returns their rows. Depends on nothing else: the same counts, the same choice.

@@ -78,7 +78,7 @@ CpuExperts cpu_experts_of(const PlanInput& in, const DeviceBudget& device, const
   const int64_t rows = plan.sizes.cpu_expert_rows;
   CpuExperts out{.most_tokens = rows, .most_rows = rows};
   if (device.machine != nullptr && device.machine->link)
-    out = balanced_cpu_experts(*in.spec, *device.machine, static_cast<double>(plan.device->weights.slot_bytes), rows);
+    out = balanced_cpu_experts(*in.spec, *in.work, *device.machine, static_cast<double>(plan.device->weights.slot_bytes), rows);
   if (device.cpu_expert_tokens) {
     out.most_tokens = std::min(*device.cpu_expert_tokens, rows);
     out.copy_seconds = 0;

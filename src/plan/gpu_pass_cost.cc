@@ -215,9 +215,10 @@ void GpuPassCosts::add_experts(size_t l, const PassLoad& load, std::vector<Piece
 
 void GpuPassCosts::add_head(const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const {
   if (load.logit_rows <= 0) return;
-  const double bytes = work_.head_bytes > 0 ? work_.head_bytes : work_.embedding_bytes;
+  const double bytes = work_.head_bytes;
   const double flops = 2.0 * spec_.vocab * spec_.hidden * load.logit_rows;
   Piece head{"logits"};
+  head.joins = plan_.cpu_experts.any();
   head.copy_bytes = bytes * (1 - fixed_on_device_);
   head.read_bytes = bytes * fixed_stored_;
   head.gpu_seconds = product_seconds(flops, bytes, load.logit_rows) + kStepSeconds;

@@ -56,17 +56,17 @@ void divide_device(const PlanInput& in, Plan& plan) {
   const GpuInput& g = *in.gpu;
   GpuPlan& out = *plan.gpu;
   const auto memory = static_cast<double>(g.device_memory);
-  const double least = least_ring(*in.spec, *g.work);
+  const double least = least_ring(*in.spec, *in.work);
   double activations = activation_bytes(*in.spec, plan.sizes.pass_tokens);
   while (!in.max_pass_tokens && plan.sizes.pass_tokens > kLeastPassTokens && activations + least > memory / 2) {
     plan.sizes.pass_tokens /= 2;
     activations = activation_bytes(*in.spec, plan.sizes.pass_tokens);
   }
   if (activations + least > memory) too_small("--device-memory", memory, activations + least, "a pass and two experts");
-  out.ring = std::max(least, std::min({largest_layer(*g.work), kRingShare * memory, memory - activations}));
+  out.ring = std::max(least, std::min({largest_layer(*in.work), kRingShare * memory, memory - activations}));
   const double room = memory - activations - out.ring;
-  const double all = g.work->fixed_bytes() + g.work->expert_bytes();
-  const double fixed = g.work->fixed_bytes();
+  const double all = in.work->fixed_bytes() + in.work->expert_bytes();
+  const double fixed = in.work->fixed_bytes();
   out.device_weights = std::min({all, room, g.device_weights ? static_cast<double>(*g.device_weights) : all <= room ? all : fixed});
   if (g.static_batches) out.device_weights = std::min(out.device_weights, fixed);
   if (!g.static_batches) out.device_pages = static_cast<int64_t>((room - out.device_weights) / static_cast<double>(plan.kv.page_bytes));
@@ -83,9 +83,9 @@ int64_t divide_host(const PlanInput& in, Plan& plan) {
   const auto memory = static_cast<double>(in.host_memory);
   const auto page = static_cast<double>(page_cost(plan.kv, plan.max_model_len));
   const double least = static_cast<double>(plan.kv.num_groups()) * page;
-  const double rest = static_cast<double>(in.process_bytes + plan.answer_bytes) + g.work->embedding_bytes;
-  const double beyond = g.work->fixed_bytes() + g.work->expert_bytes() - out.device_weights;  // HBM
-  const double ring = std::min(kHostRingShare * memory, 2 * largest_layer(*g.work));
+  const double rest = static_cast<double>(in.process_bytes + plan.answer_bytes) + in.work->embedding_bytes;
+  const double beyond = in.work->fixed_bytes() + in.work->expert_bytes() - out.device_weights;  // HBM
+  const double ring = std::min(kHostRingShare * memory, 2 * largest_layer(*in.work));
   const double room = memory - rest - least;
   if (room < ring) too_small("--host-memory", memory, rest + least + ring, "the process, requests, embeddings and a ring of weights");
   const bool all_stay =
@@ -97,12 +97,14 @@ int64_t divide_host(const PlanInput& in, Plan& plan) {
   if (out.storage_weights > (g.static_batches ? 0 : static_cast<double>(g.storage)))
     too_small("--host-memory", memory, rest + least + beyond, "all weights: there is no storage for them");
   const double left = memory - rest - out.host_weights - out.host_ring;
+  const double asked = static_cast<double>(in.kv_memory.value_or(0)) / static_cast<double>(plan.kv.page_bytes) * page;
+  if (asked > left) too_small("--host-memory", memory, memory - left + asked, "this --kv-memory beside the rest");
   const double pages =
       in.kv_memory ? std::min(left / page, static_cast<double>(*in.kv_memory) / static_cast<double>(plan.kv.page_bytes)) : left / page;
   const auto count = static_cast<int64_t>(pages);
   plan.memory = {{"weights", whole(out.host_weights)},
                  {"weights on their way", whole(out.host_ring)},
-                 {"embedding", whole(g.work->embedding_bytes)},
+                 {"embedding", whole(in.work->embedding_bytes)},
                  {"KV pages", static_cast<uint64_t>(count) * plan.kv.page_bytes},
                  {"tokens and tables", static_cast<uint64_t>(count) * (page_cost(plan.kv, plan.max_model_len) - plan.kv.page_bytes)},
                  {"requests and answers", plan.answer_bytes},
@@ -133,7 +135,7 @@ Plan make_gpu_plan(const PlanInput& in) {
   s.expert_micro_batch = s.pass_tokens;
   if (in.gpu->cpu_experts != nullptr && plan.gpu->host_weights > 0)
     plan.gpu->cpu_experts =
-        balanced_cpu_experts(*in.spec, *in.gpu->cpu_experts, least_ring(*in.spec, *in.gpu->work) / 2, std::min(kCpuRows, s.pass_tokens));
+        balanced_cpu_experts(*in.spec, *in.work, *in.gpu->cpu_experts, least_ring(*in.spec, *in.work) / 2, std::min(kCpuRows, s.pass_tokens));
   return plan;
 }
 

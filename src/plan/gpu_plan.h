@@ -13,7 +13,6 @@ namespace moegen {
 
 /// What a plan for a machine with a GPU is made from, beside the rest. An empty optional is the planner's to choose.
 struct GpuInput {
-  const ModelWork* work = nullptr;
   uint64_t device_memory = 0;
   uint64_t storage = 0;                    ///< that can hold weights; 0: none
   bool static_batches = false;             ///< GpuPlan's

@@ -33,6 +33,20 @@ struct AttentionShape {
   bool operator==(const AttentionShape&) const = default;
 };
 
+/// What a matrix is in.
+struct MatrixFormat {
+  DType dtype = DType::bf16;  ///< f32, bf16 (of 16 bits in general), or f8_e4m3, f4, i4, u8
+  double bytes = 2;           ///< of an element, its part of scales and zero points included
+  int64_t group = 0;          ///< neighbours in a row that share a scale; 0: a whole row, or none
+
+  /// What is not quantised: f16 has the size of bf16, and its rate.
+  static MatrixFormat plain(DType dtype) { return dtype == DType::f32 ? MatrixFormat{DType::f32, 4} : MatrixFormat{}; }
+  bool operator==(const MatrixFormat&) const = default;
+};
+
+/// Of a token's K and V in a layer, in pages.
+[[nodiscard]] double kv_token_bytes(const AttentionShape& shape, DType kv);
+
 /// From DRAM, or to it, for a generated token in a layer of linear attention.
 [[nodiscard]] double delta_decode_bytes(const DeltaSpec& d);
 
@@ -43,6 +57,7 @@ struct StepRates {
     int64_t hidden = 0;
     int64_t width = 0;
     Curve flops;
+    DType weights = DType::bf16;  ///< MatrixFormat's
     bool operator==(const Mlp&) const = default;
   };
   /// [rows, k] x [outputs, k]^T: FLOP/s over rows, weights from DRAM.
@@ -50,6 +65,7 @@ struct StepRates {
     int64_t outputs = 0;
     int64_t k = 0;
     Curve flops;
+    DType weights = DType::bf16;
     bool operator==(const Linear&) const = default;
   };
   struct Attention {
@@ -70,9 +86,8 @@ struct StepRates {
     bool operator==(const Rows&) const = default;
   };
 
-  DType act = DType::bf16;      ///< f32 or bf16
-  DType weights = DType::bf16;  ///< f32 or bf16
-  DType kv = DType::bf16;       ///< f32, bf16 or i8
+  DType act = DType::bf16;  ///< f32 or bf16
+  DType kv = DType::bf16;   ///< f32, bf16 or i8
   std::vector<Mlp> mlps;
   std::vector<Linear> linears;
   std::vector<Attention> attentions;
@@ -152,12 +167,12 @@ struct Machine {
   /// Seconds that steps take here: from their curves, those of the shape that is nearest, or else from peak and bandwidth alone.
   /// Sizes are above 0.
   /// @{
-  /// One MLP over `tokens`, its weights (f32 or 16 bits) from DRAM.
-  [[nodiscard]] double mlp_seconds(int64_t hidden, int64_t width, double tokens, DType weights) const;
+  /// One MLP over `tokens`, its weights from DRAM.
+  [[nodiscard]] double mlp_seconds(int64_t hidden, int64_t width, double tokens, const MatrixFormat& weights) const;
   /// [rows, k] x [outputs, k]^T.
-  [[nodiscard]] double linear_seconds(int64_t outputs, int64_t k, double rows, DType weights) const;
-  /// One generated token each of `sequences`, which have `kv_bytes` of K and V in this layer together, `context` tokens each.
-  [[nodiscard]] double decode_seconds(const AttentionShape& shape, double sequences, double context, double kv_bytes) const;
+  [[nodiscard]] double linear_seconds(int64_t outputs, int64_t k, double rows, const MatrixFormat& weights) const;
+  /// One generated token each of `sequences`, which have `context` tokens each, with K and V in `kv`.
+  [[nodiscard]] double decode_seconds(const AttentionShape& shape, double sequences, double context, DType kv) const;
   /// Of linear attention, over tokens of which `decodes` are generated ones, each with its own state; estimated, not measured.
   [[nodiscard]] double delta_seconds(const DeltaSpec& d, double tokens, double decodes) const;
   /// Queries of prompts that end at `context` and see `keys` keys in all; `chunk_ends`: positions up to the end of each chunk, together.

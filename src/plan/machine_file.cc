@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -38,7 +39,9 @@ struct DTypeName {
   DType dtype;
   std::string_view name;
 };
-constexpr DTypeName kDTypes[] = {{DType::f32, "float32"}, {DType::bf16, "bfloat16"}, {DType::i8, "int8"}};
+constexpr DTypeName kDTypes[] = {{DType::f32, "float32"}, {DType::bf16, "bfloat16"}, {DType::i8, "int8"}};  // of activations, K and V
+constexpr DTypeName kWeights[] = {{DType::f32, "float32"}, {DType::bf16, "bfloat16"}, {DType::f8_e4m3, "fp8"},
+                                  {DType::f4, "mxfp4"},    {DType::i4, "int4"},       {DType::u8, "int8"}};
 
 // An object that has no fields but these.
 Config fields(const Json& json, const std::string& where, Names known) {
@@ -73,16 +76,18 @@ std::optional<double> rate_or_none(const Config& config, std::string_view field)
 
 uint64_t bytes(const Config& config, std::string_view field) { return static_cast<uint64_t>(config.integer(field, 0, kMostBytes)); }
 
-DType dtype(const Config& config, std::string_view field) {
+DType dtype(const Config& config, std::string_view field, std::span<const DTypeName> names = kDTypes) {
   const std::string name = config.text(field, "");
-  for (const DTypeName& d : kDTypes) {
+  std::string known;
+  for (const DTypeName& d : names) {
     if (d.name == name) return d.dtype;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", d.name);
   }
-  throw_error(ErrorCode::corrupt, "{}: {}: expected float32, bfloat16 or int8, found \"{}\"", config.where(), field, name.substr(0, 80));
+  throw_error(ErrorCode::corrupt, "{}: {}: expected one of {}, found \"{}\"", config.where(), field, known, name.substr(0, 80));
 }
 
-std::string_view dtype_name(DType dtype) {
-  return std::find_if(std::begin(kDTypes), std::end(kDTypes), [dtype](const DTypeName& d) { return d.dtype == dtype; })->name;
+std::string_view dtype_name(DType dtype, std::span<const DTypeName> names = kDTypes) {
+  return std::find_if(names.begin(), names.end(), [dtype](const DTypeName& d) { return d.dtype == dtype; })->name;
 }
 
 // Calls item(json, where) for each of a list of 1 to kMostItems; of none where the list is absent.
@@ -185,18 +190,19 @@ StepRates::Attention parse_attention(const Json& json, const std::string& where)
 }
 
 StepRates parse_steps(const Json& json, const std::string& where) {
-  const Config c = fields(json, where, {"act", "weights", "kv", "mlps", "linears", "attentions", "rows", "fork_join_seconds", "pass_seconds"});
+  const Config c = fields(json, where, {"act", "kv", "mlps", "linears", "attentions", "rows", "fork_join_seconds", "pass_seconds"});
   StepRates steps;
   steps.act = dtype(c, "act");
-  steps.weights = dtype(c, "weights");
   steps.kv = dtype(c, "kv");
   each(json, "mlps", where, [&](const Json& item, const std::string& at) {
-    const Config m = fields(item, at, {"hidden", "width", "flops"});
-    steps.mlps.push_back({m.integer("hidden", 1, kMostSize), m.integer("width", 1, kMostSize), needed_curve(item, "flops", at)});
+    const Config m = fields(item, at, {"hidden", "width", "weights", "flops"});
+    steps.mlps.push_back(
+        {m.integer("hidden", 1, kMostSize), m.integer("width", 1, kMostSize), needed_curve(item, "flops", at), dtype(m, "weights", kWeights)});
   });
   each(json, "linears", where, [&](const Json& item, const std::string& at) {
-    const Config l = fields(item, at, {"outputs", "k", "flops"});
-    steps.linears.push_back({l.integer("outputs", 1, kMostSize), l.integer("k", 1, kMostSize), needed_curve(item, "flops", at)});
+    const Config l = fields(item, at, {"outputs", "k", "weights", "flops"});
+    steps.linears.push_back(
+        {l.integer("outputs", 1, kMostSize), l.integer("k", 1, kMostSize), needed_curve(item, "flops", at), dtype(l, "weights", kWeights)});
   });
   each(json, "attentions", where, [&](const Json& item, const std::string& at) { steps.attentions.push_back(parse_attention(item, at)); });
   if (const Json* rows = member(json, "rows")) {
@@ -251,12 +257,12 @@ OrderedJson to_json(const Machine::Cpu& cpu) {
 }
 
 OrderedJson to_json(const StepRates& s) {
-  OrderedJson json = {{"act", dtype_name(s.act)}, {"weights", dtype_name(s.weights)}, {"kv", dtype_name(s.kv)}};
+  OrderedJson json = {{"act", dtype_name(s.act)}, {"kv", dtype_name(s.kv)}};
   json["mlps"] = list_of(s.mlps, [](const StepRates::Mlp& m) {
-    return OrderedJson{{"hidden", m.hidden}, {"width", m.width}, {"flops", to_json(m.flops)}};
+    return OrderedJson{{"hidden", m.hidden}, {"width", m.width}, {"weights", dtype_name(m.weights, kWeights)}, {"flops", to_json(m.flops)}};
   });
   json["linears"] = list_of(s.linears, [](const StepRates::Linear& l) {
-    return OrderedJson{{"outputs", l.outputs}, {"k", l.k}, {"flops", to_json(l.flops)}};
+    return OrderedJson{{"outputs", l.outputs}, {"k", l.k}, {"weights", dtype_name(l.weights, kWeights)}, {"flops", to_json(l.flops)}};
   });
   json["attentions"] = list_of(s.attentions, [](const StepRates::Attention& a) {
     return OrderedJson{{"heads", a.shape.heads},

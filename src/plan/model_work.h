@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "plan/machine.h"
 #include "spec/tensor_table.h"
 
 namespace moegen {
@@ -18,13 +19,21 @@ struct LayerWork {
   double prompt_key_flops = 0;  ///< of a prompt's
   double expansion_flops = 0;   ///< of a key that was there before a chunk of a prompt: latent attention makes it and its value again
   double query_bytes = 0;       ///< of a token's q, and of what attention makes of it
+  MatrixFormat attention;       ///< of most of its matrices,
+  MatrixFormat experts;         ///< of those of routed experts,
+  MatrixFormat mlp;             ///< and of the dense MLP's or the shared expert's
+
+  [[nodiscard]] bool same_formats(const LayerWork& other) const {
+    return attention == other.attention && experts == other.experts && mlp == other.mlp;
+  }
 };
 
 /// A model as far as the time of its passes depends on it, from its own tensor table: two FLOPs for every element of a matrix and token.
 struct ModelWork {
   std::vector<LayerWork> layers;
   double embedding_bytes = 0;  ///< of which a pass reads its tokens' rows
-  double head_bytes = 0;       ///< 0: the embedding is the head
+  double head_bytes = 0;       ///< the embedding's again, where that is the head
+  MatrixFormat head;
 
   [[nodiscard]] double fixed_bytes() const;  ///< of all layers and the head
   [[nodiscard]] double expert_bytes() const;
@@ -32,7 +41,7 @@ struct ModelWork {
   void scale_weights(double bytes);
 };
 
-/// `table` is the tensor table of `spec`.
+/// `table` is the tensor table of `spec`; `weights` is what is not quantised.
 [[nodiscard]] ModelWork model_work(const ModelSpec& spec, std::span<const TensorSpec> table, DType weights, DType kv);
 
 }  // namespace moegen

@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "base/size.h"
-#include "kernels/kv_page.h"
 
 namespace moegen {
 double touched_experts(const MlpSpec& mlp, double tokens) {
@@ -36,10 +35,11 @@ PassLoad load_of(const Pass& pass) {
   return load;
 }
 
-PassCosts::PassCosts(const ModelSpec& spec, const Machine& machine, const Plan& plan, std::span<const WeightUnit> units)
+PassCosts::PassCosts(const ModelSpec& spec, const ModelWork& work, const Machine& machine, const Plan& plan, std::span<const WeightUnit> units)
     : spec_(spec),
+      work_(work),
       machine_(machine),
-      kv_element_bytes_(static_cast<double>(bytes_of(plan.kv.dtype))),
+      kv_dtype_(plan.kv.dtype),
       ring_bytes_(static_cast<double>(plan.weights.slots) * static_cast<double>(plan.weights.slot_bytes)),
       storage_rate_(0),
       streamed_(spec.layers.size()) {
@@ -58,12 +58,13 @@ PassCosts::PassCosts(const ModelSpec& spec, const Machine& machine, const Plan& 
 }
 
 // The steps of src/model in their order.
-PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& load, PassCost& cost) const {
+PassCosts::Layer PassCosts::cost_layer(size_t l, const PassLoad& load, PassCost& cost) const {
+  const LayerSpec& layer = spec_.layers[l];
+  const LayerWork& work = work_.layers[l];
   const AttentionSpec& a = layer.attention;
   const MlpSpec& mlp = layer.mlp;
   const double tokens = load.decodes + load.prompt_tokens;
   const double hidden = spec_.hidden;
-  const auto element = static_cast<double>(bytes_of(spec_.dtype));
   const double before_cpu = cost.cpu;
   const auto add = [&](double PassCost::*part, double seconds) {
     cost.*part += seconds;
@@ -71,14 +72,20 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
   };
   double products = 0;  // multiply-adds
   double bytes = 0;     // of weights and KV
-  const auto linear = [&](int64_t outputs, int64_t k, double rows) {
+  const auto linear = [&](int64_t outputs, int64_t k, double rows, const MatrixFormat& weights) {
     if (rows <= 0) return;
-    add(&PassCost::projections, machine_.linear_seconds(outputs, k, rows, spec_.dtype));
+    add(&PassCost::projections, machine_.linear_seconds(outputs, k, rows, weights));
     products += static_cast<double>(outputs) * static_cast<double>(k) * rows;
-    bytes += static_cast<double>(outputs) * static_cast<double>(k) * element;
+    bytes += static_cast<double>(outputs) * static_cast<double>(k) * weights.bytes;
+  };
+  const auto mlp_products = [&](int64_t width, double mlps, double rows, const MatrixFormat& weights) {
+    const double each = 3 * hidden * static_cast<double>(width);
+    add(&PassCost::experts, mlps * machine_.mlp_seconds(spec_.hidden, width, rows / mlps, weights));
+    products += each * rows;
+    bytes += each * mlps * weights.bytes;
   };
   add(&PassCost::rows, 2 * machine_.row_seconds(&StepRates::Rows::norm, tokens, hidden));
-  for (const LinearShape& l : linears_of(a, spec_.hidden)) linear(l.outputs, l.k, l.of_generated ? load.decodes : tokens);
+  for (const LinearShape& s : linears_of(a, spec_.hidden)) linear(s.outputs, s.k, s.of_generated ? load.decodes : tokens, work.attention);
   const double turned = a.is_latent()   ? a.num_heads * a.latent.rope_dim + a.head_dim
                         : a.is_linear() ? a.delta.channels()
                                         : a.q_width() + 2 * a.kv_width();
@@ -90,9 +97,8 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
   }
   if (load.decodes > 0 && !a.is_linear()) {
     const double context = keys_within(a.mean_window(), load.decode_keys / load.decodes);
-    const double kv_bytes = load.decodes * context * a.cached_width() * kv_element_bytes_;
-    add(&PassCost::attention, machine_.decode_seconds(shape, load.decodes, context, kv_bytes));
-    bytes += kv_bytes;
+    add(&PassCost::attention, machine_.decode_seconds(shape, load.decodes, context, kv_dtype_));
+    bytes += load.decodes * context * kv_token_bytes(shape, kv_dtype_);
     products += load.decodes * context * shape.flops() / 2;
   }
   if (load.prompt_tokens > 0 && !a.is_linear()) {
@@ -103,22 +109,17 @@ PassCosts::Layer PassCosts::cost_layer(const LayerSpec& layer, const PassLoad& l
   }
   Layer out;
   if (!mlp.dense()) {
-    linear(mlp.num_experts, spec_.hidden, tokens);
+    linear(mlp.num_experts, spec_.hidden, tokens, MatrixFormat::plain(spec_.dtype));
     add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::route, tokens, mlp.num_experts));
   }
   out.before = cost.cpu - before_cpu;
-  const double experts = mlp.dense() ? 1 : touched_experts(mlp, tokens);
-  const double rows = mlp.dense() ? tokens : tokens * mlp.top_k;
-  const double each = 3 * hidden * mlp.width;
-  add(&PassCost::experts, experts * machine_.mlp_seconds(spec_.hidden, mlp.width, rows / experts, spec_.dtype));
-  products += each * rows;
-  bytes += each * experts * element;
-  if (!mlp.dense()) add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::combine, tokens, mlp.top_k * hidden));
-  if (mlp.shared_width > 0) {
-    add(&PassCost::experts, machine_.mlp_seconds(spec_.hidden, mlp.shared_width, tokens, spec_.dtype));
-    products += 3 * hidden * mlp.shared_width * tokens;
-    bytes += 3 * hidden * mlp.shared_width * element;
+  if (mlp.dense()) {
+    mlp_products(mlp.width, 1, tokens, work.mlp);
+  } else {
+    mlp_products(mlp.width, touched_experts(mlp, tokens), tokens * mlp.top_k, work.experts);
+    add(&PassCost::rows, machine_.row_seconds(&StepRates::Rows::combine, tokens, mlp.top_k * hidden));
   }
+  if (mlp.shared_width > 0) mlp_products(mlp.shared_width, 1, tokens, work.mlp);
   out.experts = cost.cpu - before_cpu - out.before;
   cost.dram += bytes / machine_.dram.bandwidth;
   cost.flops += 2 * products / machine_.cpu.bf16_flops;
@@ -132,12 +133,12 @@ void PassCosts::cost_logits(const PassLoad& load, PassCost& cost) const {
   cost.cpu += begin;
   if (load.logit_rows <= 0) return;
   const auto choose = [&](Curve StepRates::Rows::*how, double rows) { return rows > 0 ? machine_.row_seconds(how, rows, spec_.vocab) : 0; };
-  const double seconds = machine_.linear_seconds(spec_.vocab, spec_.hidden, load.logit_rows, spec_.dtype) +
+  const double seconds = machine_.linear_seconds(spec_.vocab, spec_.hidden, load.logit_rows, work_.head) +
                          choose(&StepRates::Rows::argmax, load.logit_rows - load.drawn_rows) + choose(&StepRates::Rows::draw, load.drawn_rows);
   cost.logits += seconds;
   cost.cpu += seconds;
   const double weights = static_cast<double>(spec_.vocab) * spec_.hidden;
-  cost.dram += weights * static_cast<double>(bytes_of(spec_.dtype)) / machine_.dram.bandwidth;
+  cost.dram += weights * work_.head.bytes / machine_.dram.bandwidth;
   cost.flops += 2 * weights * load.logit_rows / machine_.cpu.bf16_flops;
 }
 
@@ -170,9 +171,9 @@ PassCost PassCosts::of(const PassLoad& load, const LookAtLayer& look) const {
   std::vector<Layer> layers(spec_.layers.size());
   PassCost one;  // of the layer before
   for (size_t l = 0; l < layers.size(); ++l) {
-    if (l == 0 || !(spec_.layers[l] == spec_.layers[l - 1])) {
+    if (l == 0 || !(spec_.layers[l] == spec_.layers[l - 1] && work_.layers[l].same_formats(work_.layers[l - 1]))) {
       one = {};
-      layers[l] = cost_layer(spec_.layers[l], load, one);
+      layers[l] = cost_layer(l, load, one);
     } else {
       layers[l] = layers[l - 1];
     }
@@ -206,7 +207,7 @@ PassCost PassCosts::of(const PassLoad& load, const LookAtLayer& look) const {
   }
   for (size_t l = 0; look && l < layers.size(); ++l) {
     one = {};
-    static_cast<void>(cost_layer(spec_.layers[l], load, one));
+    static_cast<void>(cost_layer(l, load, one));
     for (double PassCost::*part : kParts) one.*part *= cost.cpu / alone;
     one.wait = layers[l].wait;
     one.bytes_read = layers[l].bytes;

@@ -7,6 +7,7 @@
 
 #include "model/pass.h"
 #include "plan/machine.h"
+#include "plan/model_work.h"
 #include "plan/plan.h"
 
 namespace moegen {
@@ -57,7 +58,7 @@ struct PassCost {
 class PassCosts {
  public:
   /// All must outlive it. `units`: those the plan was made with.
-  PassCosts(const ModelSpec& spec, const Machine& machine, const Plan& plan, std::span<const WeightUnit> units);
+  PassCosts(const ModelSpec& spec, const ModelWork& work, const Machine& machine, const Plan& plan, std::span<const WeightUnit> units);
 
   /// Of a layer: seconds by part, waiting in front of its experts, bytes read.
   using LookAtLayer = std::function<void(int64_t layer, const PassCost& cost)>;
@@ -70,13 +71,14 @@ class PassCosts {
     double bytes = 0;    ///< from storage
     double wait = 0;     ///< seconds that its experts wait for them
   };
-  [[nodiscard]] Layer cost_layer(const LayerSpec& layer, const PassLoad& load, PassCost& cost) const;
+  [[nodiscard]] Layer cost_layer(size_t l, const PassLoad& load, PassCost& cost) const;
   void cost_logits(const PassLoad& load, PassCost& cost) const;
   void cost_ring(std::vector<Layer>& layers, const PassLoad& load, double slower, double storage_rate, PassCost& cost) const;
 
   const ModelSpec& spec_;
+  const ModelWork& work_;
   const Machine& machine_;
-  double kv_element_bytes_;
+  DType kv_dtype_;
   double ring_bytes_;
   double storage_rate_;              // bytes/s
   std::vector<double> streamed_;     // bytes of each layer

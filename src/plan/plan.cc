@@ -5,7 +5,6 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/size.h"
-#include "model/delta_state.h"
 
 namespace moegen {
 namespace {
@@ -23,28 +22,23 @@ constexpr uint64_t kMaxKvBytes = uint64_t{1} << 60;  // and sums with it stay be
 uint64_t activation_bytes(const PlanInput& in, const PassSizes& sizes) { return Buffers::bytes_needed(*in.spec, in.act, sizes); }
 
 // Recurrent states of a sequence.
-uint64_t state_bytes(const ModelSpec& spec) {
-  uint64_t floats = 0;
-  for (const LayerSpec& layer : spec.layers) floats += static_cast<uint64_t>(DeltaState(layer.attention.delta).floats);
-  return floats * sizeof(float);
-}
+uint64_t state_bytes(const PlanInput& in) { return KvLayout(*in.spec, in.kv_dtype).state_bytes(); }
 
 // Of all sequences in flight.
-uint64_t state_bytes(const PlanInput& in, const PassSizes& sizes) { return state_bytes(*in.spec) * static_cast<uint64_t>(sizes.sequences); }
+uint64_t state_bytes(const PlanInput& in, const PassSizes& sizes) { return state_bytes(in) * static_cast<uint64_t>(sizes.sequences); }
 
 // What a size of passes costs.
 uint64_t pass_bytes(const PlanInput& in, const PassSizes& sizes) { return activation_bytes(in, sizes) + state_bytes(in, sizes); }
 
 // A third of the memory for recurrent states, which sequences have whether they are long or short.
 int64_t default_sequences(const PlanInput& in) {
-  const uint64_t each = state_bytes(*in.spec);
+  const uint64_t each = state_bytes(in);
   if (each == 0) return kDefaultSequences;
   return static_cast<int64_t>(std::clamp<uint64_t>(in.host_memory / 3 / each, 1, kDefaultSequences));
 }
 
-int64_t positive(const std::optional<int64_t>& option, const char* name, int64_t otherwise, int64_t limit = int64_t{1} << 31) {
+void check_positive(const std::optional<int64_t>& option, const char* name, int64_t limit = int64_t{1} << 31) {
   if (option && (*option < 1 || *option > limit)) throw_error(ErrorCode::invalid_argument, "{} must be from 1 to {}, not {}", name, limit, *option);
-  return option.value_or(otherwise);
 }
 
 // Attention takes the pass in waves where what it needs for all of it would be more than what the experts or the logits need.
@@ -59,14 +53,23 @@ int64_t choose_wave(const PlanInput& in, PassSizes s) {
   return best;
 }
 
+// Those of all plans.
+void check_counts(const PlanInput& in) {
+  check_positive(in.max_pass_tokens, "--max-pass-tokens", kMaxPassTokens);
+  check_positive(in.max_num_seqs, "--max-num-seqs");
+  check_positive(in.attention_micro_batch, "--attention-micro-batch");
+  check_positive(in.expert_micro_batch, "--expert-micro-batch");
+  check_positive(in.weight_slots, "--weight-slots", 1 << 20);
+}
+
 PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
   PassSizes s;
   s.page_tokens = kPageTokens;
   s.threads = in.threads;
   s.pass_tokens = pass_tokens;
-  s.sequences = std::min(positive(in.max_num_seqs, "--max-num-seqs", default_sequences(in)), pass_tokens);
-  s.attention_micro_batch = std::min(positive(in.attention_micro_batch, "--attention-micro-batch", s.sequences), s.sequences);
-  s.expert_micro_batch = std::min(positive(in.expert_micro_batch, "--expert-micro-batch", kDefaultExpertMicroBatch), pass_tokens);
+  s.sequences = std::min(in.max_num_seqs ? *in.max_num_seqs : default_sequences(in), pass_tokens);
+  s.attention_micro_batch = std::min(in.attention_micro_batch.value_or(s.sequences), s.sequences);
+  s.expert_micro_batch = std::min(in.expert_micro_batch.value_or(kDefaultExpertMicroBatch), pass_tokens);
   const auto row_bytes = static_cast<uint64_t>(in.spec->vocab) * sizeof(float);
   s.logit_rows = std::min<int64_t>(static_cast<int64_t>(std::clamp<uint64_t>(kLogitBytes / row_bytes, 8, 512)), pass_tokens);
   s.wave_tokens = choose_wave(in, s);
@@ -84,11 +87,7 @@ PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
               format_bytes(in.host_memory), what, format_bytes(needed), needed, format_bytes(weights), format_bytes(in.process_bytes));
 }
 
-WeightPlanInput weight_input(const PlanInput& in) {
-  WeightPlanInput out{in.units, in.weight_bytes, {}};
-  if (in.weight_slots) out.slots = positive(in.weight_slots, "--weight-slots", 0, 1 << 20);
-  return out;
-}
+WeightPlanInput weight_input(const PlanInput& in) { return {in.units, in.weight_bytes, in.weight_slots}; }
 
 // "CPU experts: those with at most 16 tokens in a pass"
 std::string describe_cpu_experts(const CpuExperts& e) {
@@ -132,7 +131,8 @@ std::string describe_memory(const char* name, const std::vector<std::pair<std::s
 }  // namespace
 
 int64_t choose_max_model_len(const PlanInput& in) {
-  const int64_t len = positive(in.max_model_len, "--max-model-len", in.spec->max_positions);
+  check_positive(in.max_model_len, "--max-model-len");
+  const int64_t len = in.max_model_len.value_or(in.spec->max_positions);
   if (len > in.spec->max_positions) {
     throw_error(ErrorCode::invalid_argument, "--max-model-len {} is beyond the {} positions of config.json (max_position_embeddings, rope scaling)",
                 len, in.spec->max_positions);
@@ -165,6 +165,7 @@ uint64_t page_cost(const KvLayout& kv, int64_t max_model_len) {
 }
 
 Plan make_plan(const PlanInput& in) {
+  check_counts(in);
   if (in.device != nullptr) return make_device_plan(in, *in.device);
   if (in.gpu) return make_gpu_plan(in);
   Plan plan;
@@ -178,7 +179,7 @@ Plan make_plan(const PlanInput& in) {
   const uint64_t page = page_cost(plan.kv, plan.max_model_len);
   const uint64_t asked = std::min(in.kv_memory.value_or(0), kMaxKvBytes) / plan.kv.page_bytes;
   const uint64_t least_kv = std::max<uint64_t>(asked, plan.kv.groups.size()) * page;
-  const int64_t least_tokens = positive(in.max_pass_tokens, "--max-pass-tokens", kLeastPassTokens, kMaxPassTokens);
+  const int64_t least_tokens = in.max_pass_tokens.value_or(kLeastPassTokens);
   const int64_t context = std::clamp<int64_t>(in.wanted_context, 1, plan.max_model_len);
   const uint64_t wanted_kv = std::max(least_kv, in.kv_memory ? 0 : static_cast<uint64_t>(pages_held(plan.kv.groups, kPageTokens, context)) * page);
   const uint64_t rest = in.process_bytes + plan.answer_bytes + wanted_kv + pass_bytes(in, choose_sizes(in, least_tokens));

@@ -23,6 +23,7 @@ struct PlanInput {
   const ModelSpec* spec = nullptr;
   DType act = DType::bf16;
   DType kv_dtype = DType::bf16;
+  const ModelWork* work = nullptr;    ///< of its weights as they are used; with a GPU, there
   uint64_t weight_bytes = 0;          ///< of all weights in memory
   std::span<const WeightUnit> units;  ///< those of them that can stream; empty: none
   uint64_t process_bytes = 0;         ///< what the process takes beside this plan: program, tokenizer, sampler

@@ -219,10 +219,10 @@ GpuRates measure_gpu(Device& device, const GpuProfileInput& input) {
   out.gpu.memory_bytes = device.free_memory();
   Measurement measurement(device, input);
   out.link = measurement.link();
-  const auto [hidden, width] = input.shapes.mlps.front();
-  out.gpu.products = measurement.products(hidden, width);
+  const ModelShapes::Mlp& mlp = input.shapes.mlps.front();
+  out.gpu.products = measurement.products(mlp.hidden, mlp.width);
   out.gpu.bf16_flops = out.gpu.products.best();
-  out.gpu.memory_bandwidth = measurement.row_bandwidth(hidden);
+  out.gpu.memory_bandwidth = measurement.row_bandwidth(mlp.hidden);
   if (input.shapes.attentions.empty()) return out;
   out.gpu.attention_flops = measurement.attention(input.shapes.attentions.front(), true);
   out.gpu.attention_bandwidth = measurement.attention(input.shapes.attentions.front(), false);

@@ -40,8 +40,8 @@ struct MachineProfile {
   std::vector<std::string> warnings;  ///< what is wrong with the cache; no reason to stop
 };
 
-/// Measures, in less than half a minute, and looks at no cache. Takes all threads, and `memory` bytes and some buffers more. No GPU: gpu and
-/// link stay empty. Throws Error(invalid_argument | not_found | out_of_memory | io).
+/// Measures, in less than half a minute, and looks at no cache. Takes all threads, and `memory` bytes and some buffers more. Without
+/// `device` gpu and link stay empty. Throws Error(invalid_argument | not_found | out_of_memory | io).
 [[nodiscard]] Machine measure_machine(const ProfileInput& input);
 
 /// This machine, with the rates of all steps for the model's shapes: as it is kept in the cache under the same key, else measured and kept.

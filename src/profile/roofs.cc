@@ -97,6 +97,19 @@ MappedMemory random_memory(size_t bytes, ThreadPool& pool) {
   return memory;
 }
 
+// In MXFP4 a scale near 2^-7; in FP8 a number, and no small one, with codes the like of which fill real weights, and as the highest of a float one
+// from 2^-63 to 1.
+void make_scales(MappedMemory& memory, DType weights, ThreadPool& pool) {
+  constexpr size_t kBlock = 1 << 20;
+  if (weights != DType::f4 && weights != DType::f8_e4m3) return;
+  const std::byte keep = weights == DType::f4 ? std::byte{15} : std::byte{0x9f};
+  const std::byte set = weights == DType::f4 ? std::byte{0x70} : std::byte{0x20};
+  pool.parallel_for(static_cast<int64_t>(ceil_div(memory.size(), kBlock)), [&](int64_t block, int) {
+    const size_t begin = static_cast<size_t>(block) * kBlock;
+    for (size_t i = begin; i < std::min(memory.size(), begin + kBlock); ++i) memory.data()[i] = set | (memory.data()[i] & keep);
+  });
+}
+
 void Roofs::Samples::add(const Work& work, double seconds, double peak, double dram) {
   const double least = std::max(work.flops / peak, work.bytes / dram);
   flops.push_back(work.flops / seconds);

@@ -20,6 +20,9 @@ namespace moegen {
 [[nodiscard]] uint64_t cold_bytes();
 /// Memory in huge pages, touched, full of numbers from -1 to 1, be it read as bf16, as float or as the parts of int8 pages.
 [[nodiscard]] MappedMemory random_memory(size_t bytes, ThreadPool& pool);
+/// Turns the bytes of random_memory() into such that may be scales of `weights` too, which lie between codes; what is plain can be
+/// made of them in FP8, not in MXFP4.
+void make_scales(MappedMemory& memory, DType weights, ThreadPool& pool);
 /// `dtype`: f32 or bf16.
 void fill_random(void* to, DType dtype, int64_t count, ThreadPool& pool);
 

@@ -1,12 +1,13 @@
 #include "profile/shapes.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "base/check.h"
+#include "plan/model_work.h"
 
 namespace moegen {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 constexpr size_t kMostShapes = 8;  // of a kind: the time is shared out among them
 
 template <typename T>
-void add(std::vector<T>& all, const T& shape) {
+void add(std::vector<T>& all, const std::type_identity_t<T>& shape) {
   if (all.size() < kMostShapes && std::find(all.begin(), all.end(), shape) == all.end()) all.push_back(shape);
 }
 
@@ -36,21 +37,29 @@ ModelShapes shapes_of(const ModelSpec& spec) {
     a.latent = {};
   }
   const int64_t hidden = spec.hidden;
-  add(shapes.linears, LinearShape{spec.vocab, hidden});
-  for (const LayerSpec& layer : spec.layers) {
+  const MatrixFormat plain = MatrixFormat::plain(spec.dtype);
+  // As config.json has them: a checkpoint may know better, but two looks at the same model are to have one profile.
+  const auto formats = spec.quantisation.none() ? std::vector<LayerWork>(spec.layers.size(), {.attention = plain, .experts = plain, .mlp = plain})
+                                                : model_work(spec, tensor_table(spec), spec.dtype, DType::bf16).layers;
+  add(shapes.linears, {spec.vocab, hidden, plain});
+  for (size_t l = 0; l < spec.layers.size(); ++l) {
+    const LayerSpec& layer = spec.layers[l];
     const AttentionSpec& a = layer.attention;
     if (!a.is_linear()) add(shapes.attentions, AttentionShape(a));
-    for (const LinearShape& l : linears_of(a, hidden)) add(shapes.linears, l);
-    if (!layer.mlp.dense()) add(shapes.linears, LinearShape{layer.mlp.num_experts, hidden});
-    add(shapes.mlps, {hidden, int64_t{layer.mlp.width}});
-    if (layer.mlp.shared_width > 0) add(shapes.mlps, {hidden, int64_t{layer.mlp.shared_width}});
+    for (const LinearShape& s : linears_of(a, hidden)) add(shapes.linears, {s.outputs, s.k, formats[l].attention});
+    if (!layer.mlp.dense()) add(shapes.linears, {layer.mlp.num_experts, hidden, plain});
+    add(shapes.mlps, {hidden, layer.mlp.width, layer.mlp.dense() ? formats[l].mlp : formats[l].experts});
+    if (layer.mlp.shared_width > 0) add(shapes.mlps, {hidden, layer.mlp.shared_width, formats[l].mlp});
   }
   return shapes;
 }
 
 std::string ModelShapes::text() const {
-  std::string out = fmt::format("mlps {} linears", mlps);
-  for (const LinearShape& l : linears) out += fmt::format(" {}x{}", l.outputs, l.k);
+  const auto format = [](const MatrixFormat& f) { return fmt::format("{}/{}", name_of(f.dtype), f.group); };
+  std::string out = "mlps";
+  for (const Mlp& m : mlps) out += fmt::format(" {}x{} {}", m.hidden, m.width, format(m.weights));
+  out += " linears";
+  for (const Linear& l : linears) out += fmt::format(" {}x{} {}", l.outputs, l.k, format(l.weights));
   out += " attentions";
   for (const AttentionShape& a : attentions) {
     out += fmt::format(" {}:{}x{}/{}/{}/{}", a.heads, a.kv_heads, a.head_dim, a.latent_dim, a.plain_dim, a.v_dim);

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "plan/machine.h"
@@ -11,9 +10,21 @@ namespace moegen {
 
 /// What of a model decides how long its steps take.
 struct ModelShapes {
-  ModelSpec spec;                                 ///< of `layer` alone
-  std::vector<std::pair<int64_t, int64_t>> mlps;  ///< hidden, width: experts, shared experts, dense MLPs
-  std::vector<LinearShape> linears;               ///< attention's projections, router, head
+  struct Mlp {
+    int64_t hidden = 0;
+    int64_t width = 0;
+    MatrixFormat weights;
+    bool operator==(const Mlp&) const = default;
+  };
+  struct Linear {
+    int64_t outputs = 0;
+    int64_t k = 0;
+    MatrixFormat weights;
+    bool operator==(const Linear&) const = default;
+  };
+  ModelSpec spec;               ///< of `layer` alone
+  std::vector<Mlp> mlps;        ///< experts, shared experts, dense MLPs
+  std::vector<Linear> linears;  ///< attention's projections, router, head
   std::vector<AttentionShape> attentions;
 
   /// Of everything that is in here, in words.

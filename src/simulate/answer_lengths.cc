@@ -54,13 +54,12 @@ double spread(int64_t i) {
   return std::modf((static_cast<double>(i) + 0.5) * kGolden, &whole);
 }
 
-Workload rest_of(const Workload& workload, int64_t count, const AnswerLengths& lengths) {
-  Workload out = thinned(workload, count);
-  for (size_t i = 0; i < out.requests.size(); ++i) {
-    int32_t& tokens = out.requests[i].output_tokens;
+Workload with_lengths(Workload workload, const AnswerLengths& lengths) {
+  for (size_t i = 0; i < workload.requests.size(); ++i) {
+    int32_t& tokens = workload.requests[i].output_tokens;
     tokens = static_cast<int32_t>(lengths.length(0, tokens, spread(static_cast<int64_t>(i))));
   }
-  return out;
+  return workload;
 }
 
 }  // namespace moegen

@@ -37,7 +37,7 @@ class AnswerLengths {
 /// Numbers in [0, 1) of which any so many that follow each other are spread evenly: the luck of the i-th answer.
 [[nodiscard]] double spread(int64_t i);
 
-/// `count` requests as those of a job, with answers as long as is expected now.
-[[nodiscard]] Workload rest_of(const Workload& workload, int64_t count, const AnswerLengths& lengths);
+/// The same requests, with answers as long as is expected now.
+[[nodiscard]] Workload with_lengths(Workload workload, const AnswerLengths& lengths);
 
 }  // namespace moegen

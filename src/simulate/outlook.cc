@@ -4,14 +4,10 @@
 #include <cmath>
 #include <utility>
 
+#include "simulate/workload.h"
+
 namespace moegen {
 namespace {
-
-double mean_output(const Workload& workload) {
-  double sum = 0;
-  for (const RequestLength& r : workload.requests) sum += r.output_tokens;
-  return workload.requests.empty() ? 512 : sum / static_cast<double>(workload.requests.size());
-}
 
 int64_t limit_of(const Sequence& s) { return std::min(s.sampling->max_tokens, s.sampling->max_len - s.prompt_len); }
 
@@ -20,7 +16,10 @@ int32_t narrow(int64_t tokens) { return static_cast<int32_t>(std::clamp<int64_t>
 }  // namespace
 
 Outlook::Outlook(const Plan& plan, CostOf cost_of, Workload workload)
-    : plan_(plan), cost_of_(std::move(cost_of)), workload_(std::move(workload)), lengths_(mean_output(workload_)) {}
+    : plan_(plan),
+      cost_of_(std::move(cost_of)),
+      workload_(std::move(workload)),
+      lengths_(workload_.requests.empty() ? AnswerLengths() : AnswerLengths(mean_output(workload_))) {}
 
 void Outlook::made(const Sequence& s) {
   prompts_made_ += static_cast<double>(s.prompt_len);

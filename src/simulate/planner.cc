@@ -9,7 +9,6 @@
 
 #include "base/error.h"
 #include "base/thread_pool.h"
-#include "plan/gpu_pass_cost.h"
 #include "simulate/remembered_costs.h"
 
 namespace moegen {
@@ -37,7 +36,7 @@ class Search {
 
   Decision run() {
     const PlannedJob* job = simulate({});
-    if (job == nullptr) static_cast<void>(costs_of(make_plan(in_.budget)));  // throws
+    if (job == nullptr) static_cast<void>(whole_job(make_plan(in_.budget)));  // throws
     least_tokens_ = std::min({in_.budget.wanted_context, job->plan.max_model_len, capacity(job->plan)});
     job = descend({}, job, kWeights);
     // Weights that stay may have left no room for large passes, which pay more where most of the work is prompts; or too few stay for the search to
@@ -142,10 +141,14 @@ class Search {
 
   static int64_t capacity(const Plan& plan) { return longest_held(plan.kv.groups, plan.sizes.page_tokens, plan.kv_pages); }
 
-  [[nodiscard]] int64_t most_tokens() const {
+  // No kernel gets faster beyond some thousand tokens: more only make weights that stream come less often.
+  [[nodiscard]] int64_t most_tokens(const Plan& plan) const {
     if (in_.made != nullptr) return in_.made->sizes.pass_tokens;
-    return in_.budget.gpu ? int64_t{1} << 19 : 16384;
+    return in_.budget.gpu || plan.weights.slots > 0 ? int64_t{1} << 19 : 16384;
   }
+
+  // That the whole job is taken to have.
+  [[nodiscard]] int64_t requests() const { return in_.requests > 0 ? in_.requests : std::ssize(in_.workload->requests); }
 
   static Plan smaller(Plan plan, const Sizes& sizes) {
     plan.sizes.pass_tokens = std::min(plan.sizes.pass_tokens, sizes.pass_tokens.value_or(plan.sizes.pass_tokens));
@@ -153,24 +156,16 @@ class Search {
     return plan;
   }
 
-  [[nodiscard]] CostOf costs_of(const Plan& plan) const {
-    const PlanInput& b = in_.budget;
-    if (b.gpu)
-      return RememberedCosts([costs = GpuPassCosts(*b.spec, *b.gpu->work, *in_.machine, plan)](const PassLoad& load) { return costs.of(load); });
-    return RememberedCosts([costs = PassCosts(*b.spec, *in_.machine, plan, b.units)](const PassLoad& load) { return costs.of(load); });
-  }
-
   JobCost whole_job(const Plan& plan) {
-    const CostOf one = costs_of(plan);
+    const CostOf one = RememberedCosts(cost_of_passes(in_.budget, *in_.machine, plan));
     if (plan.gpu && plan.gpu->static_batches) return simulate_static_batches(plan, one, *in_.workload);
-    return simulate_long_job(
-        plan, one, {static_cast<int64_t>(in_.workload->requests.size()), [this](int64_t count) -> const Workload& { return part_of(count); }});
+    return simulate_long_job(plan, one, {requests(), [this](int64_t count) -> const Workload& { return part_of(count); }});
   }
 
   const Workload& part_of(int64_t count) {
     const std::lock_guard lock(parts_mutex_);
     const auto [at, fresh] = parts_.try_emplace(count);
-    if (fresh) at->second = thinned(*in_.workload, count);
+    if (fresh) at->second = by_length_.some(count);
     return at->second;
   }
 
@@ -222,10 +217,10 @@ class Search {
     return {sizes};
   }
 
-  [[nodiscard]] std::vector<Sizes> pass_options(Sizes sizes, const Plan&) const {
+  [[nodiscard]] std::vector<Sizes> pass_options(Sizes sizes, const Plan& plan) const {
     std::vector<Sizes> out;
     if (in_.budget.max_pass_tokens) return out;
-    for (int64_t tokens = in_.budget.gpu ? 1024 : 16; tokens <= most_tokens(); tokens *= 2) {
+    for (int64_t tokens = in_.budget.gpu ? 1024 : 16; tokens <= most_tokens(plan); tokens *= 2) {
       sizes.pass_tokens = tokens;
       out.push_back(sizes);
     }
@@ -236,8 +231,8 @@ class Search {
     std::vector<Sizes> out;
     if (in_.budget.max_num_seqs) return out;
     if (in_.budget.gpu) {  // as many as the pages hold when they end, and shares of that
-      const auto requests = static_cast<int64_t>(in_.workload->requests.size());
-      const int64_t tokens = (prompt_tokens(*in_.workload) + output_tokens(*in_.workload)) / std::max<int64_t>(1, requests) + plan.sizes.page_tokens;
+      const auto count = std::max<int64_t>(1, std::ssize(in_.workload->requests));
+      const int64_t tokens = (prompt_tokens(*in_.workload) + output_tokens(*in_.workload)) / count + plan.sizes.page_tokens;
       const double hold = static_cast<double>(plan.kv_pages) / static_cast<double>(pages_held(plan.kv.groups, plan.sizes.page_tokens, tokens));
       for (const double share : {0.03, 0.06, 0.12, 0.25, 0.5, 0.7, 0.85, 1.0, 1.1, 1.2}) {
         sizes.sequences = std::max<int64_t>(1, static_cast<int64_t>(share * hold));
@@ -268,6 +263,7 @@ class Search {
   }
 
   const PlannerInput& in_;
+  const ByLength by_length_{*in_.workload};
   int64_t least_tokens_ = 0;  // that the KV pages of any other plan must hold
   std::mutex parts_mutex_;
   std::map<int64_t, Workload> parts_;  // by the number of their requests

@@ -14,6 +14,7 @@ struct PlannerInput {
   PlanInput budget;  ///< what it sets stays as it is; the rest is the planner's to choose
   const Machine* machine = nullptr;
   const Workload* workload = nullptr;
+  int64_t requests = 0;        ///< of the job, where the workload is only some that are like them all; 0: those of the workload
   const Plan* made = nullptr;  ///< memory is laid out for this one: only smaller passes and fewer sequences are to be chosen from
 };
 

@@ -6,6 +6,9 @@ namespace moegen {
 namespace {
 
 constexpr double kOff = 0.15;
+constexpr int64_t kPasses = 16;
+constexpr int64_t kLongPasses = 3;  // where these take kSeconds
+constexpr double kSeconds = 60;
 
 void slow_down(Curve& curve, double factor) {
   for (Curve::Point& p : curve.points) p.rate /= factor;
@@ -20,13 +23,15 @@ void slow_down(Surface& surface, double factor) {
 std::optional<Correction> RateWatch::add(const ResourceSeconds& predicted, const ResourceSeconds& measured) {
   predicted_ += predicted;
   measured_ += measured;
-  if (++passes_ < needed_ || predicted_.passes <= 0) return std::nullopt;
+  ++passes_;
+  const bool enough = passes_ >= kPasses * times_ || (passes_ >= kLongPasses * times_ && measured_.passes >= kSeconds * static_cast<double>(times_));
+  if (!enough || predicted_.passes <= 0) return std::nullopt;
   const double ratio = measured_.passes / predicted_.passes;
   std::optional<Correction> out;
   if (std::abs(ratio - 1) > kOff) {
     const auto factor = [](double is, double should) { return is > 0 && should > 0 ? is / should : 1; };
     out = {factor(measured_.cpu, predicted_.cpu), factor(measured_.storage, predicted_.storage)};
-    needed_ *= 2;
+    times_ *= 2;
   }
   passes_ = 0;
   predicted_ = {};

@@ -17,12 +17,12 @@ struct Correction {
 /// Compares the passes of a run with their prediction.
 class RateWatch {
  public:
-  /// Some where the last 16 passes together are more than 15 % off; after each correction twice as many have to be, so that what looks for
-  /// new sizes takes no time worth the name.
+  /// Some where the last 16 passes together, or as many as took a minute but three at least, are more than 15 % off; after each correction twice
+  /// as many have to be, so that what looks for new sizes takes no time worth the name.
   [[nodiscard]] std::optional<Correction> add(const ResourceSeconds& predicted, const ResourceSeconds& measured);
 
  private:
-  int64_t needed_ = 16;
+  int64_t times_ = 1;
   int64_t passes_ = 0;
   ResourceSeconds predicted_, measured_;
 };

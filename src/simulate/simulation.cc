@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "plan/gpu_pass_cost.h"
 
 namespace moegen {
 namespace {
@@ -30,7 +31,7 @@ class Sequences {
   std::unique_ptr<Sequence> make(const RequestLength& request) {
     auto s = std::make_unique<Sequence>();
     s->prompt_len = std::min<int64_t>(request.prompt_tokens, max_len_ - 1);
-    s->tokens.reserve(static_cast<size_t>(s->prompt_len + request.output_tokens));
+    s->tokens.reserve(static_cast<size_t>(std::min(max_len_, s->prompt_len + request.output_tokens)));
     s->tokens.assign(static_cast<size_t>(s->prompt_len), 0);
     std::shared_ptr<const Sampling>& sampling = of_length_[request.output_tokens];
     if (!sampling) {
@@ -64,6 +65,12 @@ int64_t sequences_held(const Plan& plan, const Requests& requests) {
 }
 
 }  // namespace
+
+CostOf cost_of_passes(const PlanInput& budget, const Machine& machine, const Plan& plan) {
+  if (plan.gpu && machine.gpu)
+    return [costs = GpuPassCosts(*budget.spec, *budget.work, machine, plan)](const PassLoad& load) { return costs.of(load); };
+  return [costs = PassCosts(*budget.spec, *budget.work, machine, plan, budget.units)](const PassLoad& load) { return costs.of(load); };
+}
 
 void JobCost::add(const JobCost& other, double times) {
   const auto count = [times](int64_t& value, int64_t more) { value += std::llround(times * static_cast<double>(more)); };
@@ -102,7 +109,6 @@ JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& wo
     if (look && !look(job.seconds, load, cost)) break;
     const auto num_sequences = static_cast<int64_t>(pass.sequences.size());
     job.most_sequences = std::max(job.most_sequences, num_sequences);
-    job.most_pages = std::max(job.most_pages, scheduler.pages_used());
     ++job.passes;
     job.seconds += cost.seconds;
     job.sum.add(cost);
@@ -140,7 +146,7 @@ JobCost simulate_long_job(const Plan& plan, const CostOf& one, const Requests& r
     job.add(more, (static_cast<double>(requests.count) / times - static_cast<double>(2 * part)) / static_cast<double>(part));
   }
   for (int64_t JobCost::*count :
-       {&JobCost::prompt_tokens, &JobCost::generated_tokens, &JobCost::preemptions, &JobCost::failed, &JobCost::most_sequences, &JobCost::most_pages})
+       {&JobCost::prompt_tokens, &JobCost::generated_tokens, &JobCost::preemptions, &JobCost::failed, &JobCost::most_sequences})
     job.*count *= alike;
   return job;
 }
@@ -179,7 +185,6 @@ JobCost simulate_static_batches(const Plan& plan, const CostOf& cost_of, const W
   const auto prompt = static_cast<double>(longest.prompt_tokens);
   const auto run_batch = [&](int64_t in_batch) {
     job.most_sequences = std::max(job.most_sequences, in_batch);
-    job.most_pages = std::max(job.most_pages, in_batch * pages);
     const int64_t at_once = std::max<int64_t>(1, plan.sizes.pass_tokens / longest.prompt_tokens);
     for (int64_t i = 0; i < in_batch && goes_on; i += at_once) {
       const auto count = static_cast<double>(std::min(at_once, in_batch - i));

@@ -16,19 +16,20 @@ struct JobCost {
   int64_t passes = 0;
   int64_t prompt_tokens = 0;  ///< computed: those of preempted sequences again
   int64_t generated_tokens = 0;
-  double prompt_seconds = 0;  ///< of the passes, shared out by what the cores did
+  double prompt_seconds = 0;  ///< of the passes, shared out by their tokens
   double tail_seconds = 0;    ///< as in Progress
   int64_t most_sequences = 0;
   int64_t preemptions = 0;
   int64_t failed = 0;  ///< requests that the context or the KV pages cannot hold
-  int64_t most_pages = 0;
-  PassCost sum;  ///< of all passes
+  PassCost sum;        ///< of all passes
 
   void add(const JobCost& other, double times = 1);  ///< += other x times; maxima stay
 };
 
-/// What a pass costs: PassCosts or GpuPassCosts.
+/// What a pass costs.
 using CostOf = std::function<PassCost(const PassLoad&)>;
+/// PassCosts; or GpuPassCosts, where the plan is for a GPU and the machine has one. All must outlive it.
+[[nodiscard]] CostOf cost_of_passes(const PlanInput& budget, const Machine& machine, const Plan& plan);
 /// Sees a pass, with the time it begins at; false ends the simulation.
 using LookAtPass = std::function<bool(double, const PassLoad&, const PassCost&)>;
 

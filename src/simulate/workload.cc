@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 constexpr int64_t kMaxTokens = int64_t{1} << 30;
+constexpr int64_t kMostRequests = int64_t{1} << 26;
 
 std::string_view next_field(std::string_view& line) {
   const size_t comma = std::min(line.find(','), line.size());
@@ -55,24 +56,31 @@ int64_t longest_sequence(const Workload& workload) {
   return longest;
 }
 
+double mean_output(const Workload& workload) {
+  return static_cast<double>(output_tokens(workload)) / static_cast<double>(std::max<size_t>(1, workload.requests.size()));
+}
+
+ByLength::ByLength(const Workload& workload) : workload_(workload), sorted_(workload.requests.size()) {
+  std::iota(sorted_.begin(), sorted_.end(), 0);
+  const auto length = [&](uint32_t i) { return std::tuple(workload_.requests[i].output_tokens, workload_.requests[i].prompt_tokens, i); };
+  std::sort(sorted_.begin(), sorted_.end(), [&](uint32_t a, uint32_t b) { return length(a) < length(b); });
+}
+
 // Every so-many-th by length: the lengths of few are spread as those of all.
-Workload thinned(const Workload& workload, int64_t count) {
-  const auto& requests = workload.requests;
-  const auto all = static_cast<int64_t>(requests.size());
-  if (count >= all) return workload;
-  std::vector<uint32_t> by_length(requests.size());
-  std::iota(by_length.begin(), by_length.end(), 0);
-  const auto length = [&](uint32_t i) { return std::tuple(requests[i].output_tokens, requests[i].prompt_tokens, i); };
-  std::sort(by_length.begin(), by_length.end(), [&](uint32_t a, uint32_t b) { return length(a) < length(b); });
+Workload ByLength::some(int64_t count) const {
+  const auto all = std::ssize(sorted_);
+  if (count >= all) return workload_;
   std::vector<uint32_t> taken;
-  for (int64_t i = 0; i < count; ++i) taken.push_back(by_length[static_cast<size_t>((2 * i + 1) * all / (2 * count))]);
+  for (int64_t i = 0; i < count; ++i) taken.push_back(sorted_[static_cast<size_t>((2 * i + 1) * all / (2 * count))]);
   std::sort(taken.begin(), taken.end());
-  Workload out{workload.name, {}};
-  for (const uint32_t i : taken) out.requests.push_back(requests[i]);
+  Workload out{workload_.name, {}};
+  for (const uint32_t i : taken) out.requests.push_back(workload_.requests[i]);
   return out;
 }
 
 Workload equal_requests(int64_t prompt, int64_t output, int64_t count) {
+  if (count > kMostRequests)
+    throw_error(ErrorCode::invalid_argument, "--num-requests {}: at most {}; a longer job takes as much longer", count, kMostRequests);
   for (const int64_t value : {prompt, output, count}) {
     if (value < 1 || value > kMaxTokens) {
       throw_error(ErrorCode::invalid_argument, "--prompt-len, --output-len, --num-requests must be from 1 to {}, not {}", kMaxTokens, value);

@@ -97,7 +97,7 @@ TEST(Bench, MachineFileHasTheFieldsOfTheContract) {
   EXPECT_TRUE(file.at("ssd").contains("read_bandwidth"));
   const Machine machine = parse_machine(file, "stdout");
   ASSERT_TRUE(machine.steps.has_value());
-  EXPECT_GT(machine.mlp_seconds(2048, 768, 3, DType::bf16), 0);
+  EXPECT_GT(machine.mlp_seconds(2048, 768, 3, {}), 0);
   EXPECT_EQ(run(bench_machine, options), file) << "it was measured again";
   options.refresh = true;
   EXPECT_NE(run(bench_machine, options), file);

@@ -65,8 +65,8 @@ class DevicePlanTest : public ::testing::Test {
         units_(weight_units(table_, DType::bf16)),
         work_(model_work(spec_, table_, DType::bf16, DType::bf16)),
         machine_(round_gpu_machine(16 * kMiB)) {
-    in_ = budget_for(spec_, units_, 512 * kMiB);
-    in_.gpu.emplace().work = &work_;
+    in_ = budget_for(spec_, work_, units_, 512 * kMiB);
+    in_.gpu.emplace();
     in_.device = &device_;
     in_.max_model_len = 256;
     device_.units = units_;

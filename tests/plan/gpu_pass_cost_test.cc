@@ -34,13 +34,9 @@ ModelSpec wide_spec() {
 class GpuPassCostTest : public ::testing::Test {
  protected:
   GpuPassCostTest()
-      : spec_(wide_spec()),
-        table_(tensor_table(spec_)),
-        work_(model_work(spec_, table_, DType::bf16, DType::bf16)),
-        units_(weight_units(table_, DType::bf16)),
-        machine_(round_gpu_machine(16 * kGiB)) {
-    in_ = budget_for(spec_, units_, 64 * kGiB);
-    in_.gpu = GpuInput{&work_, 8 * kGiB, uint64_t{1} << 40, false, 0, 0.0};
+      : spec_(wide_spec()), work_(work_of(spec_)), units_(weight_units(tensor_table(spec_), DType::bf16)), machine_(round_gpu_machine(16 * kGiB)) {
+    in_ = budget_for(spec_, work_, units_, 64 * kGiB);
+    in_.gpu = GpuInput{8 * kGiB, uint64_t{1} << 40, false, 0, 0.0};
   }
 
   PassCost cost(const PassLoad& load, const std::function<void(const PassTask&)>& look = {}) {
@@ -53,7 +49,6 @@ class GpuPassCostTest : public ::testing::Test {
   static PassLoad prompts(double count, double length) { return {0, 0, count * length, count * length * (length + 1) / 2, count, 0}; }
 
   ModelSpec spec_;
-  std::vector<TensorSpec> table_;
   ModelWork work_;
   std::vector<WeightUnit> units_;
   Machine machine_;
@@ -68,6 +63,19 @@ TEST_F(GpuPassCostTest, TheWorkOfAModelIsThatOfItsTensors) {
   EXPECT_DOUBLE_EQ(layer.kv_bytes, 2.0 * 4 * 128 * 2);
   EXPECT_DOUBLE_EQ(layer.key_flops, 4.0 * 32 * 128);
   EXPECT_DOUBLE_EQ(work_.head_bytes, 32000.0 * 2048 * 2);
+  EXPECT_EQ(layer.experts, MatrixFormat{});
+  spec_.tied_embeddings = true;
+  EXPECT_DOUBLE_EQ(work_of(spec_).head_bytes, 32000.0 * 2048 * 2) << "it has to be there twice: rows in DRAM, and all of it where it is the head";
+}
+
+TEST(ModelWork, KnowsWhatItsMatricesAreIn) {
+  auto c = qwen2_moe_config();
+  c["quantization_config"] = {{"quant_method", "fp8"}, {"weight_block_size", {128, 128}}, {"modules_to_not_convert", {"self_attn"}}};
+  const LayerWork layer = work_of(read_spec(Config(c, "config.json"))).layers[0];
+  EXPECT_EQ(layer.attention, MatrixFormat{});
+  EXPECT_EQ(layer.experts.dtype, DType::f8_e4m3);
+  EXPECT_EQ(layer.mlp.dtype, DType::f8_e4m3) << "the shared expert";
+  EXPECT_DOUBLE_EQ(layer.experts.bytes, 1);
 }
 
 TEST_F(GpuPassCostTest, NoResourceIsBusyForLongerThanThePass) {

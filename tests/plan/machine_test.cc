@@ -36,9 +36,8 @@ Machine full() {
   m.ssd->note = "a temporary file";
   StepRates s;
   s.act = DType::f32;
-  s.weights = DType::bf16;
   s.kv = DType::i8;
-  s.mlps = {{2048, 768, line(1, 1e9, 1024, 4e11)}, {2048, 6144, line(1, 2e9, 1024, 5e11)}};
+  s.mlps = {{2048, 768, line(1, 1e9, 1024, 4e11)}, {2048, 6144, line(1, 2e9, 1024, 5e11)}, {2048, 768, line(1, 6e9, 1024, 3e11), DType::f4}};
   s.linears = {{4096, 2048, line(1, 3e9, 4096, 3e11)}};
   s.attentions = {{{32, 4, 128}, {{{1, line(128, 1e9, 8192, 2e10)}, {64, line(128, 9e9, 8192, 3e10)}}}, line(128, 1e11, 8192, 2e11)}};
   s.rows = {line(1, 1e6, 9, 2e6), line(1, 3e6, 9, 4e6), line(1, 5e6, 9, 6e6), line(1, 7e6, 9, 8e6),
@@ -84,20 +83,25 @@ TEST(Surface, GoesBetweenItsCurves) {
 
 TEST(Machine, StepsTakeTheirCurvesOfTheNearestShape) {
   const Machine m = full();
-  EXPECT_DOUBLE_EQ(m.mlp_seconds(2048, 768, 1024, DType::bf16), 6.0 * 2048 * 768 * 1024 / 4e11);
-  EXPECT_DOUBLE_EQ(m.mlp_seconds(2048, 5000, 1, DType::bf16), 6.0 * 2048 * 5000 / 2e9);
-  EXPECT_DOUBLE_EQ(m.linear_seconds(512, 2048, 1, DType::bf16), 2.0 * 512 * 2048 / 3e9);
-  EXPECT_DOUBLE_EQ(m.decode_seconds({32, 8, 128}, 64, 8192, 6e10), 2);
+  const MatrixFormat plain;
+  EXPECT_DOUBLE_EQ(m.mlp_seconds(2048, 768, 1024, plain), 6.0 * 2048 * 768 * 1024 / 4e11);
+  EXPECT_DOUBLE_EQ(m.mlp_seconds(2048, 5000, 1, plain), 6.0 * 2048 * 5000 / 2e9);
+  EXPECT_DOUBLE_EQ(m.mlp_seconds(2048, 6144, 1, {DType::f4, 0.53, 32}), 6.0 * 2048 * 6144 / 6e9) << "its own kind first";
+  EXPECT_DOUBLE_EQ(m.linear_seconds(512, 2048, 1, plain), 2.0 * 512 * 2048 / 3e9);
+  const double measured = 64.0 * 8192 * 8 * 2 * (128 + 4) / 3e10;
+  EXPECT_DOUBLE_EQ(m.decode_seconds({32, 8, 128}, 64, 8192, DType::i8), measured);
+  EXPECT_DOUBLE_EQ(m.decode_seconds({32, 8, 128}, 64, 8192, DType::bf16), measured) << "a key takes as long in another type";
   EXPECT_DOUBLE_EQ(m.prefill_seconds({32, 4, 128}, 128, 1000, 128), 4.0 * 32 * 128 * 1000 / 1e11);
   EXPECT_DOUBLE_EQ(m.row_seconds(&StepRates::Rows::norm, 9, 2048), 9 * 2048 / 4e6);
 }
 
 TEST(Machine, WithoutCurvesRatesComeFromPeakAndBandwidth) {
   const Machine m = parse_machine(Json::parse(kFile), "here");
-  EXPECT_DOUBLE_EQ(m.mlp_seconds(4096, 14336, 1, DType::bf16), 3.0 * 4096 * 14336 * 2 / 150e9);       // weights once
-  EXPECT_DOUBLE_EQ(m.mlp_seconds(4096, 14336, 1e6, DType::bf16), 6.0 * 4096 * 14336 * 1e6 / 1.5e12);  // the peak
-  EXPECT_DOUBLE_EQ(m.linear_seconds(4096, 4096, 1e6, DType::f32), 2.0 * 4096 * 4096 * 1e6 / 0.75e12);
-  EXPECT_DOUBLE_EQ(m.decode_seconds({32, 8, 128}, 8, 512, 150e9), 1);
+  EXPECT_DOUBLE_EQ(m.mlp_seconds(4096, 14336, 1, {}), 3.0 * 4096 * 14336 * 2 / 150e9);  // weights once
+  EXPECT_DOUBLE_EQ(m.mlp_seconds(4096, 14336, 1, {DType::i4, 0.5625, 32}), 3.0 * 4096 * 14336 * 0.5625 / 150e9);
+  EXPECT_DOUBLE_EQ(m.mlp_seconds(4096, 14336, 1e6, {}), 6.0 * 4096 * 14336 * 1e6 / 1.5e12);  // the peak
+  EXPECT_DOUBLE_EQ(m.linear_seconds(4096, 4096, 1e6, MatrixFormat::plain(DType::f32)), 2.0 * 4096 * 4096 * 1e6 / 0.75e12);
+  EXPECT_DOUBLE_EQ(m.decode_seconds({32, 32, 128}, 8, 512, DType::bf16), 8.0 * 512 * 32 * 2 * 128 * 2 / 150e9);
   EXPECT_DOUBLE_EQ(m.prefill_seconds({32, 8, 128}, 512, 1e6, 512), 4.0 * 32 * 128 * 1e6 / 5e11);
   EXPECT_GT(m.row_seconds(&StepRates::Rows::norm, 9, 2048), 0);
   // DeepSeek's heads: a prompt's queries in the expanded form, and the keys of its chunks made anew.
@@ -146,7 +150,9 @@ TEST(MachineFile, RefusesByName) {
   refused("/dram/by_threads/0/1", 0, "by_threads[0]: rate 0");
   refused("/dram/by_threads/0/2", -1, "by_threads[0]: noise -1");
   refused("/ssd/by_depth/1/depth", 1, "m.json: ssd: by_depth[1]: depth: expected an integer from 2");
-  refused("/steps/act", "fp4", "m.json: steps: act: expected float32, bfloat16 or int8, found \"fp4\"");
+  refused("/steps/act", "fp4", "m.json: steps: act: expected one of float32, bfloat16, int8, found \"fp4\"");
+  refused("/steps/mlps/0/weights", "fp4",
+          "m.json: steps: mlps[0]: weights: expected one of float32, bfloat16, fp8, mxfp4, int4, int8, found \"fp4\"");
   refused("/steps/mlps/1/flops", nullptr, "m.json: steps: mlps[1]: flops is missing");
   refused("/steps/mlps", Json(std::vector<int>(300)), "m.json: steps: mlps: expected a list of 1 to 256");
   refused("/steps/rows/dance", 1, "m.json: steps: rows: unknown field \"dance\"");

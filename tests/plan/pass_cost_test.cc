@@ -28,13 +28,13 @@ ModelSpec wide_spec() {
 
 class PassCostTest : public ::testing::Test {
  protected:
-  PassCostTest() : spec_(wide_spec()), machine_(round_machine()), units_(weight_units(tensor_table(spec_), DType::bf16)) {
-    in_ = budget_for(spec_, units_, uint64_t{32} << 30);
+  PassCostTest() : spec_(wide_spec()), machine_(round_machine()), work_(work_of(spec_)), units_(weight_units(tensor_table(spec_), DType::bf16)) {
+    in_ = budget_for(spec_, work_, units_, uint64_t{32} << 30);
   }
 
   PassCost cost(const PassLoad& load) {
     const Plan plan = make_plan(in_);
-    return PassCosts(spec_, machine_, plan, in_.units).of(load);
+    return PassCosts(spec_, work_, machine_, plan, in_.units).of(load);
   }
 
   // `streamed` of the experts' bytes come through `slots`.
@@ -49,14 +49,32 @@ class PassCostTest : public ::testing::Test {
 
   ModelSpec spec_;
   Machine machine_;
+  ModelWork work_;
   std::vector<WeightUnit> units_;
   PlanInput in_;
 };
 
+// Few tokens wait for weights, and experts in MXFP4 have 17 bits of what 64 were: router, attention and head stay.
+TEST_F(PassCostTest, CodedWeightsCostTheirBytes) {
+  machine_.cpu.bf16_flops = machine_.cpu.attention_flops = 1e18;
+  const PassCost plain = cost(decodes(8, 1));
+  for (LayerWork& layer : work_.layers) layer.experts = {DType::f4, 4.25 / 8, 32};
+  const PassCost coded = cost(decodes(8, 1));
+  EXPECT_NEAR(coded.experts, plain.experts * 17 / 64, 1e-9);
+  EXPECT_NEAR(coded.dram, plain.dram - plain.experts * 47 / 64, 1e-9);
+  EXPECT_NEAR(coded.projections, plain.projections, 1e-12);
+}
+
+TEST_F(PassCostTest, KeysOfInt8HaveTheirScalesWithThem) {
+  EXPECT_DOUBLE_EQ(kv_token_bytes({32, 4, 128}, DType::bf16), 2.0 * 4 * 128 * 2);
+  EXPECT_DOUBLE_EQ(kv_token_bytes({32, 4, 128}, DType::i8), 2.0 * 4 * (128 + 4));
+  EXPECT_DOUBLE_EQ(kv_token_bytes({16, 1, 576, 512}, DType::bf16), 576.0 * 2);
+}
+
 TEST_F(PassCostTest, LayersAddUpToThePass) {
   stream(0.5, 8);
   const Plan plan = make_plan(in_);
-  const PassCosts costs(spec_, machine_, plan, in_.units);
+  const PassCosts costs(spec_, work_, machine_, plan, in_.units);
   PassCost sum;
   int64_t layers = 0;
   const PassCost all = costs.of(decodes(512, 100), [&](int64_t layer, const PassCost& of) {

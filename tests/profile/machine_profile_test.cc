@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -16,6 +17,8 @@
 #include "profile/disk.h"
 #include "profile/gpu_rates.h"
 #include "profile/shapes.h"
+#include "spec/families.h"
+#include "tests/spec/configs.h"
 #include "tests/support/errors.h"
 #include "tests/support/temp_dir.h"
 
@@ -98,6 +101,30 @@ TEST_F(MachineProfileTest, HasEveryStepOfTheModel) {
   EXPECT_TRUE(parse_machine(nlohmann::json::parse(to_json(m).dump()), "text") == m);
 }
 
+TEST_F(MachineProfileTest, MeasuresWeightsAsTheyAreCoded) {
+  const std::string plain = profile_key(input_);
+  auto config = qwen3_moe_config();
+  config.update({{"hidden_size", 96}, {"moe_intermediate_size", 32}, {"intermediate_size", 64}, {"num_experts", 4}, {"vocab_size", 300}});
+  for (const auto& [dtype, quantisation] : std::vector<std::pair<DType, nlohmann::json>>{
+           {DType::f8_e4m3, {{"quant_method", "fp8"}, {"weight_block_size", {128, 128}}}},
+           {DType::u8, {{"quant_method", "gptq"}, {"bits", 8}, {"group_size", -1}, {"desc_act", false}, {"sym", true}}}}) {
+    config["quantization_config"] = quantisation;
+    spec_ = read_spec(Config(config, "config.json"));
+    EXPECT_NE(profile_key(input_), plain);
+    const Machine m = measure_machine(input_);
+    for (const StepRates::Mlp& mlp : m.steps->mlps) {
+      EXPECT_EQ(mlp.weights, dtype);
+      EXPECT_FALSE(mlp.flops.empty());
+    }
+    const auto count = [&](DType of) {
+      return std::count_if(m.steps->linears.begin(), m.steps->linears.end(), [of](const auto& l) { return l.weights == of; });
+    };
+    EXPECT_EQ(count(DType::bf16), 2) << "head and router";
+    EXPECT_GE(count(dtype), 2) << "attention";
+    EXPECT_TRUE(parse_machine(nlohmann::json::parse(to_json(m).dump()), "text") == m);
+  }
+}
+
 TEST_F(MachineProfileTest, MeasuresAGpuToo) {
   const std::string without = profile_key(input_);
   EmulatedDevice device(emulated_kernels(), {.seed = 3});
@@ -146,7 +173,7 @@ TEST_F(MachineProfileTest, TakesEveryDTypeAndDenseModels) {
   EXPECT_TRUE(measure_machine(input_).steps->rows.route.empty());
   spec_.dtype = DType::f32;
   input_.act = input_.kv_dtype = DType::f32;
-  EXPECT_EQ(measure_machine(input_).steps->weights, DType::f32);
+  EXPECT_EQ(measure_machine(input_).steps->mlps[0].weights, DType::f32);
 }
 
 TEST_F(MachineProfileTest, IsMeasuredOnce) {

@@ -15,7 +15,7 @@ namespace {
 
 double mean_of_rest(const AnswerLengths& lengths, int limit) {
   constexpr int kRequests = 1000;
-  return static_cast<double>(output_tokens(rest_of(equal_requests(64, limit, kRequests), kRequests, lengths))) / kRequests;
+  return static_cast<double>(output_tokens(with_lengths(equal_requests(64, limit, kRequests), lengths))) / kRequests;
 }
 
 TEST(AnswerLengths, NearlyTheLimitWhereManyTokensEndedNoAnswer) {
@@ -48,7 +48,7 @@ TEST(AnswerLengths, LimitsAndTheFirstTokenBoundIt) {
 
 TEST(AnswerLengths, TheRestOfAJobHasItsPrompts) {
   AnswerLengths lengths(100);
-  const Workload rest = rest_of(equal_requests(64, 500, 100), 30, lengths);
+  const Workload rest = with_lengths(equal_requests(64, 500, 30), lengths);
   ASSERT_EQ(rest.requests.size(), 30U);
   EXPECT_EQ(rest.requests[0].prompt_tokens, 64);
 }

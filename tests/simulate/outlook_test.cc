@@ -39,8 +39,11 @@ struct Estimate {
 class OutlookTest : public ::testing::Test {
  protected:
   OutlookTest()
-      : spec_(read_spec(Config(config(), "config.json"))), machine_(round_machine()), units_(weight_units(tensor_table(spec_), DType::bf16)) {
-    PlanInput in = budget_for(spec_, units_, uint64_t{4} << 30);
+      : spec_(read_spec(Config(config(), "config.json"))),
+        machine_(round_machine()),
+        work_(work_of(spec_)),
+        units_(weight_units(tensor_table(spec_), DType::bf16)) {
+    PlanInput in = budget_for(spec_, work_, units_, uint64_t{4} << 30);
     in.threads = 2;
     in.max_num_seqs = 64;
     in.max_pass_tokens = 1024;
@@ -69,7 +72,7 @@ class OutlookTest : public ::testing::Test {
 
   // Estimates as the job goes on, one for every twentieth that it has grown; the last is its whole duration.
   std::vector<Estimate> run(const std::vector<Real>& requests) {
-    const PassCosts costs(spec_, machine_, plan_, units_);
+    const PassCosts costs(spec_, work_, machine_, plan_, units_);
     const CostOf cost_of = [&](const PassLoad& load) { return costs.of(load); };
     Workload workload;
     for (const Real& r : requests) workload.requests.push_back(r.expected);
@@ -135,6 +138,7 @@ class OutlookTest : public ::testing::Test {
   std::mt19937 random_{7};
   ModelSpec spec_;
   Machine machine_;
+  ModelWork work_;
   std::vector<WeightUnit> units_;
   Plan plan_;
 };
@@ -178,7 +182,7 @@ TEST_F(OutlookTest, RightWithin15PercentFromTheFirstTenthOn) {
 }
 
 TEST_F(OutlookTest, NothingIsSaidWhereNothingIsKnown) {
-  const PassCosts costs(spec_, machine_, plan_, units_);
+  const PassCosts costs(spec_, work_, machine_, plan_, units_);
   Outlook outlook(plan_, [&](const PassLoad& load) { return costs.of(load); }, {});
   const Scheduler scheduler(plan_.sizes, plan_.kv.groups, plan_.kv_pages);
   EXPECT_FALSE(outlook.seconds_left(scheduler, 0)) << "no pass yet";

@@ -31,10 +31,15 @@ inline Machine round_gpu_machine(uint64_t gpu_memory) {
   return m;
 }
 
-/// What plans for bfloat16 weights of a model are made from; `spec` and `units` (weight_units of its tensor table) must outlive it.
-inline PlanInput budget_for(const ModelSpec& spec, std::span<const WeightUnit> units, uint64_t host_memory) {
+/// Of bfloat16 weights, K and V.
+inline ModelWork work_of(const ModelSpec& spec) { return model_work(spec, tensor_table(spec), DType::bf16, DType::bf16); }
+
+/// What plans for bfloat16 weights of a model are made from; `spec`, `work` (work_of it) and `units` (weight_units of its tensor table) must outlive
+/// it.
+inline PlanInput budget_for(const ModelSpec& spec, const ModelWork& work, std::span<const WeightUnit> units, uint64_t host_memory) {
   PlanInput in;
   in.spec = &spec;
+  in.work = &work;
   in.weight_bytes = WeightStore::bytes_needed(tensor_table(spec), DType::bf16);
   in.units = units;
   in.host_memory = host_memory;

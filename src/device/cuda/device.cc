@@ -25,9 +25,13 @@ class CudaDevice : public Device {
     if (!has_kernels()) {
       static_cast<void>(cudaGetLastError());
       throw Error(ErrorCode::unsupported, "GPU: " + name_ + " (compute capability " + std::to_string(properties.major) + "." +
-                                              std::to_string(properties.minor) + "): this build has no kernels for it, see CMAKE_CUDA_ARCHITECTURES");
+                                              std::to_string(properties.minor) +
+                                              "): this build has no kernels for it, see MOEGEN_CUDA_ARCHITECTURES");
     }
     check_cuda(cudaDeviceGetStreamPriorityRange(&least_priority_, &greatest_priority_), "priorities");
+    int same = 0;
+    check_cuda(cudaDeviceGetAttribute(&same, cudaDevAttrCanUseHostPointerForRegisteredMem, index), "properties");
+    same_addresses_ = same != 0;
   }
 
   std::string name() const override { return name_; }
@@ -89,9 +93,10 @@ class CudaDevice : public Device {
   void release_host(void* memory) noexcept override { pinned_.erase(memory) > 0 ? static_cast<void>(cudaFreeHost(memory)) : std::free(memory); }
 
  private:
-  // In one call, the sources read in the order of the stream; memory that is not pinned is not taken so.
+  // In one call, the sources read in the order of the stream. Memory that is not pinned is not taken so, nor what is registered where the device has
+  // other addresses for it (WSL): only single copies look these up.
   void copy_pieces(const Stream& stream, std::span<const Copy> pieces, bool to_device, bool pinned) override {
-    if (!pinned || pieces.size() == 1) {
+    if (!pinned || !same_addresses_ || pieces.size() == 1) {
       const cudaMemcpyKind kind = to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
       for (const Copy& c : pieces) check_cuda(cudaMemcpyAsync(c.to, c.from, c.bytes, kind, stream_of(stream)), "a copy");
       return;
@@ -124,6 +129,7 @@ class CudaDevice : public Device {
   int index_;
   std::string name_;
   int least_priority_ = 0, greatest_priority_ = 0;
+  bool same_addresses_ = true;
   std::set<void*> pinned_;  // of new_host_buffer
 };
 

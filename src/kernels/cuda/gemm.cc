@@ -2,6 +2,7 @@
 
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
@@ -57,7 +58,8 @@ struct Problem {
 };
 
 /// What an algorithm is chosen by: all but the rows.
-using Key = std::tuple<DType, DType, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, uint32_t, uint32_t, uint32_t>;
+using Key =
+    std::tuple<DType, DType, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, uint32_t, uint32_t, uint32_t>;
 
 /// The largest power of two up to 16 that an address is a multiple of: more is of no use, and would differ from row to row.
 uint32_t alignment_of(const void* p) {
@@ -79,10 +81,12 @@ class Blas {
   }
 
  private:
+  static constexpr int64_t kRows = 2048;  // that are asked for
+
   cublasLtMatmulAlgo_t choose(const GpuGemm& op) {
-    constexpr int64_t kRows = 2048;
     const uint32_t w = alignment_of(op.w), x = alignment_of(op.x), y = alignment_of(op.y);
-    const Key key{op.dtype, op.y_dtype, op.n, op.k, op.x_stride, op.w_stride, op.y_stride, op.batch, op.add, w, x, y};
+    const Key key{op.dtype, op.y_dtype, op.n, op.k, op.x_stride, op.w_stride, op.y_stride, op.batch, op.x_step, op.w_step, op.y_step,
+                  op.add,   w,          x,    y};
     if (const auto it = chosen_.find(key); it != chosen_.end()) return it->second;
     const Problem problem(op, kRows);
     cublasLtMatmulPreference_t raw{};
@@ -112,9 +116,10 @@ class Blas {
                                    " that takes any number of rows (of " + std::to_string(found) + ")");
   }
 
-  // It was asked for with one number of rows and runs with all.
+  // It was asked for with one number of rows and runs with all; the head of a model never has as many as would be 2^31 logits.
   bool takes_any_rows(const GpuGemm& op, const cublasLtMatmulAlgo_t& algorithm) const {
     for (const int64_t m : {1, 2, 7, 16, 33, 64, 129, 2048, 16384}) {
+      if (m > kRows && m * std::max(op.n, op.k) * std::max<int64_t>(1, op.batch) >= int64_t{1} << 31) continue;
       const Problem problem(op, m);
       cublasLtMatmulHeuristicResult_t checked{};
       const cublasStatus_t status = cublasLtMatmulAlgoCheck(handle_, problem.product.get(), problem.w.get(), problem.x.get(), problem.y.get(),
@@ -132,8 +137,10 @@ class Blas {
 
 void cuda_gemm(Device&, const Stream& stream, const GpuGemm& op) {
   if (op.m == 0) return;
-  static Blas blas;
-  blas.multiply(static_cast<cudaStream_t>(stream.handle()), op);
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "which it is");
+  thread_local std::map<int, Blas> blas;  // algorithms are of a device
+  blas[device].multiply(static_cast<cudaStream_t>(stream.handle()), op);
 }
 
 }  // namespace moegen

@@ -162,5 +162,13 @@ TEST_F(Process, ARunEndsWithPredictedAgainstMeasured) {
   EXPECT_GT(predicted, 0);
 }
 
+TEST_F(Process, OnAGpuPassesArePredictedToo) {
+  const Result r = run({"run-batch", "-m", kDemo, "-i", requests(2, 3), "-o", dir / "out", "--device", "emulated:1", "--max-model-len", "256",
+                        "--machine", std::string(MOEGEN_SOURCE_DIR) + "/benchmarks/simulation/machines/c2.json"});
+  EXPECT_EQ(r.status, 0) << r.err;
+  EXPECT_NE(r.err.find("passes took"), std::string::npos) << r.err;
+  EXPECT_EQ(r.err.find("the cores 0"), std::string::npos) << "what is not known is not told: " << r.err;
+}
+
 }  // namespace
 }  // namespace moegen::testing

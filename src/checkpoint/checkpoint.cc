@@ -223,7 +223,7 @@ std::vector<TensorSpec> table_for(const ModelSpec& spec, const Checkpoint& check
 // Whether what a checkpoint has in the place of a tied head is another matrix than the embedding, as far as samples tell.
 bool is_another_head(const ModelSpec& spec, const Binding& binding, const TensorInfo& tensor, const Checkpoint& checkpoint) {
   constexpr uint64_t kSamples = 64, kSampleBytes = 4096;
-  if (!spec.tied_embeddings || tensor.name != "lm_head.weight") return false;
+  if (!spec.tied_embeddings || common_name(spec, tensor.name) != "lm_head.weight") return false;
   const auto embedding = std::find_if(binding.table.begin(), binding.table.end(), [](const TensorSpec& t) { return t.role == Role::embedding; });
   const auto& have = binding.tensors[static_cast<size_t>(embedding - binding.table.begin())];
   if (!have || have->dtype != tensor.dtype || have->bytes != tensor.bytes) return false;
@@ -280,6 +280,8 @@ Binding bind(const ModelSpec& spec, const Checkpoint& checkpoint) {
                                 "of the two they take: say false to use it, or leave it out");
     } else if (const std::string_view why = reason_to_skip(spec, have.name); !why.empty()) {
       out.skipped.emplace_back(have.name, why);
+    } else if (have.bytes == 0 && have.name.find(".shared_expert") != std::string::npos) {  // n_shared_experts 0, as transformers saves that
+      out.skipped.emplace_back(have.name, "empty");
     } else if (is_zero_bias(have, checkpoint)) {
       out.skipped.emplace_back(have.name, "zeros, which add nothing");
     } else {

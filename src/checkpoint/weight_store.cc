@@ -165,8 +165,10 @@ uint64_t kept_bytes(const Binding& binding, const std::vector<bool>& left_out) {
 }
 
 bool is_norm(Role role) {
-  return role == Role::final_norm || role == Role::attention_norm || role == Role::mlp_norm || role == Role::q_norm || role == Role::k_norm ||
-         role == Role::q_a_norm || role == Role::kv_a_norm || role == Role::delta_norm;
+  constexpr Role kNorms[] = {Role::final_norm,   Role::attention_norm,     Role::mlp_norm,        Role::q_norm,          Role::k_norm,
+                             Role::q_a_norm,     Role::kv_a_norm,          Role::delta_norm,      Role::router_norm,     Role::expert_norm,
+                             Role::mlp_out_norm, Role::attention_out_norm, Role::expert_out_norm, Role::shared_out_norm, Role::layer_scale};
+  return std::find(std::begin(kNorms), std::end(kNorms), role) != std::end(kNorms);
 }
 
 }  // namespace

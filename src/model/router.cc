@@ -59,11 +59,17 @@ void mix_sparsely(const MlpSpec& mlp, const float* logits, int32_t* experts, flo
   }
 }
 
-}  // namespace
+// Sigmoid rises with the logit, of which it leaves no difference where it is 1 in float32.
+void choose_by_logit(const MlpSpec& mlp, const float* logits, int32_t* experts, float* weights) {
+  for (int j = 0; j < mlp.top_k; ++j) {
+    const auto left = [&](int e) { return std::find(experts, experts + j, e) == experts + j; };
+    experts[j] = best_of(0, mlp.num_experts, left, [&](int e) { return logits[e]; });
+    weights[j] = 1 / (1 + std::exp(-logits[experts[j]]));
+  }
+}
 
-void choose_experts(const Kernels& kernels, const MlpSpec& mlp, float* logits, const float* bias, int32_t* experts, float* weights) {
+void choose_by_score(const Kernels& kernels, const MlpSpec& mlp, float* logits, const float* bias, int32_t* experts, float* weights) {
   const RouterSpec& router = mlp.router;
-  if (router.scores == RouterSpec::Scores::sparse_mixer) return mix_sparsely(mlp, logits, experts, weights);
   float* scores = logits;
   float sum = 1;  // that scores are still to be divided by
   if (router.scores == RouterSpec::Scores::sigmoid) {
@@ -76,16 +82,28 @@ void choose_experts(const Kernels& kernels, const MlpSpec& mlp, float* logits, c
     }
   }
   if (router.num_groups > 1) keep_best_groups(router, mlp.num_experts, scores, bias);
-  float chosen = 0;
   for (int j = 0; j < mlp.top_k; ++j) {
     int best = best_of(
         0, mlp.num_experts, [&](int e) { return scores[e] >= 0; }, [&](int e) { return bias != nullptr ? scores[e] + bias[e] : scores[e]; });
     if (best < 0) best = j;  // a NaN in the hidden state: any expert, the result is NaN anyway
     experts[j] = best;
     weights[j] = scores[best] / sum;
-    chosen += weights[j];
     scores[best] = kOut;
   }
+}
+
+}  // namespace
+
+void choose_experts(const Kernels& kernels, const MlpSpec& mlp, float* logits, const float* bias, int32_t* experts, float* weights) {
+  const RouterSpec& router = mlp.router;
+  if (router.scores == RouterSpec::Scores::sparse_mixer) return mix_sparsely(mlp, logits, experts, weights);
+  if (router.scores == RouterSpec::Scores::sigmoid && bias == nullptr && router.num_groups == 1) {
+    choose_by_logit(mlp, logits, experts, weights);
+  } else {
+    choose_by_score(kernels, mlp, logits, bias, experts, weights);
+  }
+  float chosen = 0;
+  for (int j = 0; j < mlp.top_k; ++j) chosen += weights[j];
   const float factor = router.scaling;
   for (int j = 0; j < mlp.top_k; ++j) weights[j] = (router.renormalize ? weights[j] / chosen : weights[j]) * factor;
 }

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "plan/model_work.h"
 
 namespace moegen {
@@ -17,6 +18,16 @@ constexpr size_t kMostShapes = 8;  // of a kind: the time is shared out among th
 template <typename T>
 void add(std::vector<T>& all, const std::type_identity_t<T>& shape) {
   if (all.size() < kMostShapes && std::find(all.begin(), all.end(), shape) == all.end()) all.push_back(shape);
+}
+
+// As config.json has them, so that two looks at the same model have one profile. A checkpoint may know better: where config.json is not right for all
+// of its matrices, they are measured as if they were plain.
+std::vector<LayerWork> formats_of(const ModelSpec& spec, const MatrixFormat& plain) {
+  try {
+    if (!spec.quantisation.none()) return model_work(spec, tensor_table(spec), spec.dtype, DType::bf16).layers;
+  } catch (const Error&) {  // of a shape that cannot be so
+  }
+  return std::vector<LayerWork>(spec.layers.size(), {.attention = plain, .experts = plain, .mlp = plain});
 }
 
 }  // namespace
@@ -38,9 +49,7 @@ ModelShapes shapes_of(const ModelSpec& spec) {
   }
   const int64_t hidden = spec.hidden;
   const MatrixFormat plain = MatrixFormat::plain(spec.dtype);
-  // As config.json has them: a checkpoint may know better, but two looks at the same model are to have one profile.
-  const auto formats = spec.quantisation.none() ? std::vector<LayerWork>(spec.layers.size(), {.attention = plain, .experts = plain, .mlp = plain})
-                                                : model_work(spec, tensor_table(spec), spec.dtype, DType::bf16).layers;
+  const std::vector<LayerWork> formats = formats_of(spec, plain);
   add(shapes.linears, {spec.vocab, hidden, plain});
   for (size_t l = 0; l < spec.layers.size(); ++l) {
     const LayerSpec& layer = spec.layers[l];

@@ -103,7 +103,11 @@ int rotated_width(const Config& c, int head_dim, const Family& family) {
   const int width = to_int(static_cast<int64_t>(head_dim * factor));
   if (!family.traits.partial_rope || !c.has("rotary_dim")) return width;
   const int other = to_int(c.integer("rotary_dim", 2, head_dim));
-  if (family.traits.rotary_dim && !said) return other;
+  if (family.traits.rotary_dim && !said) {  // transformers turns int(head_dim * (rotary_dim / head_dim))
+    if (static_cast<int>(head_dim * (static_cast<double>(other) / head_dim)) != other)
+      unsupported(c, fmt::format("rotary_dim {} of head_dim {}", other, head_dim));
+    return other;
+  }
   if (other != width) unsupported(c, fmt::format("rotary_dim {} where partial_rotary_factor says {}", other, width));  // programs differ
   return width;
 }
@@ -150,6 +154,7 @@ AttentionSpec read_attention(const Config& c, int hidden, int64_t positions, con
   }
   if (int64_t{a.num_heads} * a.head_dim > kMaxWidth)
     throw_error(ErrorCode::corrupt, "{}: {} heads of {} are too wide", c.where(), a.num_heads, a.head_dim);
+  if (a.head_dim % 2 != 0) unsupported(c, fmt::format("head_dim {}, which is odd,", a.head_dim));  // pages have pairs
   a.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(a.head_dim)));
   a.rope = read_rope(c, rotated_width(c, a.head_dim, family), positions, family);
   check_rope(c, a.rope);
@@ -177,6 +182,7 @@ ModelSpec read_common(const Config& c, const Family& family) {
   if (const std::string act = c.text("hidden_act", "silu"); act != "silu" && act != "swish") unsupported(c, "hidden_act \"" + act + "\"");
   s.quantisation = read_quantisation(c, family.traits.mxfp4);
   if (c.flag("mlp_bias", false)) unsupported(c, "mlp_bias");
+  if (const auto own = c.object("per_layer_config"); own && !family.traits.layers_differ && !own->empty()) unsupported(c, "per_layer_config");
   LayerSpec layer;
   layer.attention =
       family.traits.latent_attention ? read_latent_attention(c, s.max_positions, family) : read_attention(c, s.hidden, s.max_positions, family);
@@ -198,9 +204,7 @@ MlpSpec read_experts(const Config& c, std::string_view count_field, std::string_
   return m;
 }
 
-int64_t read_window(const Config& c, int64_t otherwise) {
-  return c.mentions("sliding_window") ? c.integer("sliding_window", 1, kMaxPositions - 1, 0) : otherwise;
-}
+int64_t read_window(const Config& c) { return c.integer("sliding_window", 1, kMaxPositions - 1, 0); }
 
 void take_long_context(const Config& c, ModelSpec& spec) {
   spec.max_positions = c.integer("max_position_embeddings", 1, kMaxPositions);

@@ -36,7 +36,7 @@ void check_rope(const Config& c, const RopeSpec& rope);
 void take_long_context(const Config& c, ModelSpec& spec);
 
 /// sliding_window, 0 for none; `otherwise` where config.json does not mention it.
-[[nodiscard]] int64_t read_window(const Config& c, int64_t otherwise);
+[[nodiscard]] int64_t read_window(const Config& c);
 
 constexpr auto kEveryLayer = [](int64_t) { return true; };
 

@@ -11,7 +11,14 @@
 namespace moegen {
 namespace {
 
-int64_t read_qwen_window(const Config& c) { return c.flag("use_sliding_window", false) ? read_window(c, 4096) : 0; }
+int64_t read_qwen_window(const Config& c) { return c.flag("use_sliding_window", false) ? read_window(c) : 0; }
+
+// One window for all layers, as transformers has it in these families whatever layer_types says; others do as that says.
+void set_one_window(const Config& c, ModelSpec& s, int64_t window) {
+  const std::vector<std::string> types = c.texts("layer_types");
+  if (window > 0 && std::count(types.begin(), types.end(), "full_attention") > 0) unsupported(c, "layer_types");
+  set_windows(c, s, window, kEveryLayer);
+}
 
 // Qwen: layer i has experts unless listed in mlp_only_layers or passed over by decoder_sparse_step.
 void set_sparse_layers(const Config& c, ModelSpec& s, const MlpSpec& experts) {
@@ -28,7 +35,7 @@ void read_llama(const Config& c, ModelSpec& s) {
   each_attention(s, [bias = c.flag("attention_bias", false)](AttentionSpec& a) { a.qkv_bias = a.o_bias = bias; });
 }
 
-void read_mistral(const Config& c, ModelSpec& s) { set_windows(c, s, read_window(c, 4096), kEveryLayer); }
+void read_mistral(const Config& c, ModelSpec& s) { set_one_window(c, s, read_window(c)); }
 
 void read_qwen3_attention(const Config& c, ModelSpec& s) {
   read_llama(c, s);
@@ -42,10 +49,7 @@ void read_qwen3(const Config& c, ModelSpec& s) {
 
 void read_qwen3_moe(const Config& c, ModelSpec& s) {
   read_qwen3_attention(c, s);
-  const int64_t window = read_qwen_window(c);
-  const std::vector<std::string> types = c.texts("layer_types");
-  if (window > 0 && std::count(types.begin(), types.end(), "full_attention") > 0) unsupported(c, "layer_types");  // transformers ignores it
-  set_windows(c, s, window, kEveryLayer);
+  set_one_window(c, s, read_qwen_window(c));
   set_sparse_layers(c, s,
                     read_experts(c, c.first_of({"num_experts", "num_local_experts"}), "moe_intermediate_size", c.flag("norm_topk_prob", false)));
 }
@@ -61,7 +65,7 @@ void read_qwen2_moe(const Config& c, ModelSpec& s) {
 }
 
 void read_mixtral(const Config& c, ModelSpec& s) {
-  set_windows(c, s, read_window(c, 0), kEveryLayer);
+  set_one_window(c, s, read_window(c));
   const MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", true);
   for (LayerSpec& layer : s.layers) layer.mlp = experts;
 }
@@ -121,22 +125,26 @@ void read_qwen3_next_attention(const Config& c, ModelSpec& s, bool grouped) {
   }
 }
 
-void read_qwen3_next_experts(const Config& c, ModelSpec& s, bool renormalize) {
+MlpSpec read_qwen3_next_experts(const Config& c, bool renormalize) {
   MlpSpec experts = read_experts(c, c.first_of({"num_experts", "num_local_experts"}), "moe_intermediate_size", renormalize);
   experts.shared_width = to_int(c.integer("shared_expert_intermediate_size", 0, kMaxWidth, 0));
   experts.shared_gate = experts.shared_width > 0;
-  set_sparse_layers(c, s, experts);
+  return experts;
 }
 
 void read_qwen3_next(const Config& c, ModelSpec& s) {
   read_qwen3_next_attention(c, s, true);
-  read_qwen3_next_experts(c, s, c.flag("norm_topk_prob", true));
+  set_sparse_layers(c, s, read_qwen3_next_experts(c, c.flag("norm_topk_prob", true)));
 }
 
 void read_qwen3_5_moe(const Config& c, ModelSpec& s) {
   if (!c.flag("attn_output_gate", true)) unsupported(c, "attn_output_gate false");
+  for (const std::string_view field : {"decoder_sparse_step", "mlp_only_layers"}) {  // transformers ignores them
+    if (c.has(field) && c.integers(field, 0, kMaxLayers) != std::vector<int64_t>{1} && !c.integers(field, 0, kMaxLayers).empty())
+      unsupported(c, std::string(field));
+  }
   read_qwen3_next_attention(c, s, false);
-  read_qwen3_next_experts(c, s, true);
+  for (LayerSpec& layer : s.layers) layer.mlp = read_qwen3_next_experts(c, true);
 }
 
 // Experts as DeepSeek-V3 has them: sigmoid scores, a correction bias, groups, shared experts, the first layers dense.
@@ -197,7 +205,7 @@ void read_deepseek_v3(const Config& c, ModelSpec& s) {
 
 void read_dots1(const Config& c, ModelSpec& s) {
   read_qwen3_attention(c, s);
-  set_windows(c, s, read_window(c, 0), [end = c.integer("max_window_layers", 0, kMaxLayers, 62)](int64_t i) { return i >= end; });
+  set_windows(c, s, read_window(c), [end = c.integer("max_window_layers", 0, kMaxLayers, 62)](int64_t i) { return i >= end; });
   MlpSpec experts = read_deepseek_experts(c, false);
   read_groups(c, experts);
   set_experts_from(c, s, experts, 0);
@@ -251,7 +259,7 @@ void read_gpt_oss(const Config& c, ModelSpec& s) {
     a.qkv_bias = a.o_bias = bias;
     a.sinks = true;
   });
-  set_windows(c, s, read_window(c, 128), [](int64_t i) { return i % 2 == 0; });
+  set_windows(c, s, read_window(c), [](int64_t i) { return i % 2 == 0; });
   MlpSpec experts = read_experts(c, c.first_of({"num_local_experts", "num_experts"}), "intermediate_size", true);
   experts.router.logit_bias = true;
   experts.activation = MlpSpec::Activation::clamped_silu;
@@ -308,7 +316,7 @@ void read_hunyuan_v1_moe(const Config& c, ModelSpec& s) {
 
 void read_phimoe(const Config& c, ModelSpec& s) {
   read_llama(c, s);
-  set_windows(c, s, read_window(c, 0), kEveryLayer);
+  set_one_window(c, s, read_window(c));
   const RopeSpec::Scaling scaling = s.layers[0].attention.rope.scaling;
   if (scaling != RopeSpec::Scaling::none && scaling != RopeSpec::Scaling::longrope) unsupported(c, "a rope type other than longrope");
   s.layer_norm = true;
@@ -389,6 +397,15 @@ Config layer_config(const Config& c, const Config& layers, size_t layer) {
   return c;
 }
 
+// Only what makes them wider may differ.
+void check_own_fields(const Config& layers) {
+  for (const std::string& layer : layers.fields()) {
+    for (const std::string& field : layers.object(layer)->fields()) {
+      if (field != "head_dim" && field != "num_key_value_heads") unsupported(layers, fmt::format("per_layer_config \"{}\": {}", layer, field));
+    }
+  }
+}
+
 // Layers that see all are wider, and have keys for values.
 void read_gemma4_attention(const Config& c, ModelSpec& s) {
   each_attention(s, [](AttentionSpec& a) {
@@ -396,7 +413,7 @@ void read_gemma4_attention(const Config& c, ModelSpec& s) {
     a.v_norm = true;
     a.scale = 1;
   });
-  set_windows(c, s, read_window(c, 512), [](int64_t i) { return (i + 1) % 6 != 0; });
+  set_windows(c, s, read_window(c), [](int64_t i) { return (i + 1) % 6 != 0; });
   s.layers.back().attention.window = 0;  // whatever layer_types says
   const Config none(nlohmann::json::object(), c.where());
   const Config ropes = c.object("rope_parameters").value_or(none);
@@ -404,6 +421,7 @@ void read_gemma4_attention(const Config& c, ModelSpec& s) {
   if (ropes.object("sliding_attention").value_or(none).number("partial_rotary_factor", 0, 1, 1) != 1) unsupported(c, "partial_rotary_factor");
   const bool keys_are_values = c.flag("attention_k_eq_v", false);
   const std::optional<Config> layers = c.object("per_layer_config");
+  if (layers) check_own_fields(*layers);
   for (size_t i = 0; i < s.layers.size(); ++i) {
     AttentionSpec& a = s.layers[i].attention;
     if (a.window > 0) continue;
@@ -462,7 +480,6 @@ constexpr std::array kSharedExpertsNames{
     TensorName{Role::shared_gate, false, "model.layers.{L}.mlp.shared_experts.gate_proj.weight"},
     TensorName{Role::shared_up, false, "model.layers.{L}.mlp.shared_experts.up_proj.weight"},
     TensorName{Role::shared_down, false, "model.layers.{L}.mlp.shared_experts.down_proj.weight"},
-    TensorName{Role::router_bias, false, "model.layers.{L}.mlp.gate.e_score_correction_bias"},
 };
 
 constexpr std::array kErnieNames{
@@ -613,9 +630,13 @@ constexpr std::array kFamilies{
            read_llama4,
            kLlama4Names,
            {.prefix = "language_model.model.", .splits = true, .same_as = "llama4_text"}},
+    Family{"gemma4",
+           "Gemma4ForConditionalGeneration",
+           read_gemma4,
+           kGemma4Names,
+           {.layers_differ = true, .rope_of = "sliding_attention", .prefix = "model.language_model."}},
     Family{
-        "gemma4", "Gemma4ForConditionalGeneration", read_gemma4, kGemma4Names, {.rope_of = "sliding_attention", .prefix = "model.language_model."}},
-    Family{"gemma4_text", "Gemma4ForCausalLM", read_gemma4, kGemma4Names, {.rope_of = "sliding_attention", .same_as = "gemma4"}},
+        "gemma4_text", "Gemma4ForCausalLM", read_gemma4, kGemma4Names, {.layers_differ = true, .rope_of = "sliding_attention", .same_as = "gemma4"}},
 };
 
 }  // namespace
@@ -661,8 +682,10 @@ ModelSpec read_spec(const Config& whole, std::optional<int64_t> max_model_len) {
   family.read(config, spec);
   if (!family.traits.prefix.empty()) spec.tied_embeddings = whole.flag("tie_word_embeddings", spec.tied_embeddings);  // it is of the whole model
   if (max_model_len > spec.max_positions && spec.layers[0].attention.rope.scaling == RopeSpec::Scaling::longrope) take_long_context(config, spec);
-  if (!spec.quantisation.none() && !spec.quantisation.is(WeightFormat::mxfp4) && !takes_quantised(family))
-    unsupported(config, "quantization_config (quant_method \"" + config.object("quantization_config")->text("quant_method", "?") + "\")");
+  if (!spec.quantisation.none() && !spec.quantisation.is(WeightFormat::mxfp4) && !takes_quantised(family)) {
+    const Config q = *config.object(config.first_of({"quantization_config", "compression_config"}));
+    unsupported(config, fmt::format("quantization_config (quant_method \"{}\")", q.text("quant_method", "compressed-tensors")));
+  }
   if (spec.quantisation.is(WeightFormat::mxfp4)) {
     for (const LayerSpec& layer : spec.layers) {
       if (spec.hidden % kF4Block == 0 && layer.mlp.width % kF4Block == 0) continue;

@@ -17,6 +17,7 @@ struct FamilyTraits {
   bool latent_attention = false;
   bool partial_rope = false;       ///< partial_rotary_factor says how much of a head is turned
   bool rotary_dim = false;         ///< where it does not, rotary_dim does
+  bool layers_differ = false;      ///< per_layer_config has some of what layers differ in
   std::string_view own_rope = {};  ///< a rope type that means something here alone: "dynamic" with a fixed alpha, "longrope"
   std::string_view rope_of = {};   ///< where rope_parameters differ by layer type: the type whose are read for all layers
   std::string_view prefix = {};    ///< of tensors that are called "model." in the common names; the model is in config.json's text_config

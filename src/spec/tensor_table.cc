@@ -62,67 +62,6 @@ constexpr std::array kCommonNames{
     TensorName{Role::shared_router, false, "model.layers.{L}.mlp.shared_expert_gate.weight"},
 };
 
-constexpr std::array<std::string_view, 58> kRoleNames{
-    "embedding",
-    "positions",
-    "final norm",
-    "final norm bias",
-    "lm_head",
-    "lm_head bias",
-    "attention norm",
-    "attention norm bias",
-    "q",
-    "k",
-    "v",
-    "q bias",
-    "k bias",
-    "v bias",
-    "q a",
-    "q a norm",
-    "q b",
-    "kv a",
-    "kv a norm",
-    "kv b",
-    "delta qkv",
-    "delta z",
-    "delta b",
-    "delta a",
-    "delta conv",
-    "delta A_log",
-    "delta dt_bias",
-    "delta norm",
-    "delta out",
-    "o",
-    "o bias",
-    "q norm",
-    "k norm",
-    "attention out norm",
-    "mlp norm",
-    "mlp norm bias",
-    "sinks",
-    "router",
-    "router logit bias",
-    "router norm",
-    "expert scales",
-    "router bias",
-    "gate",
-    "up",
-    "down",
-    "gate and up",
-    "gate and up bias",
-    "gate bias",
-    "down bias",
-    "shared gate",
-    "shared up",
-    "shared down",
-    "shared router",
-    "expert norm",
-    "expert out norm",
-    "shared out norm",
-    "mlp out norm",
-    "layer scale",
-};
-
 std::string fill(std::string_view pattern, std::string_view mark, int number) {
   std::string out(pattern);
   if (const auto at = out.find(mark); at != std::string::npos) out.replace(at, mark.size(), std::to_string(number));
@@ -379,8 +318,6 @@ class Table {
 
 }  // namespace
 
-std::string_view name_of(Role role) { return kRoleNames.at(static_cast<size_t>(role)); }
-
 uint64_t elements_of(const TensorSpec& spec) {
   uint64_t n = 1;
   for (const int64_t dim : spec.shape) n *= static_cast<uint64_t>(dim);
@@ -401,7 +338,17 @@ std::vector<TensorSpec> tensor_table(const ModelSpec& spec, bool split, const Fi
   return table.take();
 }
 
-std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) {
+std::string common_name(const ModelSpec& spec, std::string_view tensor) {
+  const Family* family = family_of(spec);
+  const std::string_view prefix = family != nullptr ? family->traits.prefix : "";
+  if (prefix.empty()) return std::string(tensor);
+  const std::string_view outer = prefix.ends_with(kInner) ? prefix.substr(0, prefix.size() - kModelPrefix.size()) : "";
+  if (tensor.starts_with(prefix)) return fmt::format("{}{}", kModelPrefix, tensor.substr(prefix.size()));
+  return std::string(!outer.empty() && tensor.starts_with(outer) ? tensor.substr(outer.size()) : tensor);
+}
+
+std::string_view reason_to_skip(const ModelSpec& spec, std::string_view in_files) {
+  const std::string tensor = common_name(spec, in_files);
   if (tensor.ends_with(".rotary_emb.inv_freq")) return "computed from config.json";
   if (spec.tied_embeddings && tensor == "lm_head.weight") return "tied to the embedding";
   if (!spec.quantisation.none() && tensor.ends_with(".weight_shape")) return "follows from config.json";
@@ -417,7 +364,7 @@ std::string_view reason_to_skip(const ModelSpec& spec, std::string_view tensor) 
   if (tensor.starts_with("mtp.") || tensor.starts_with("model.mtp_")) return "predicts further tokens";
   if (const Family* family = family_of(spec); family != nullptr && !family->traits.prefix.empty()) {
     const auto is_of = [&](std::span<const std::string_view> prefixes) {
-      return std::any_of(prefixes.begin(), prefixes.end(), [&](std::string_view p) { return tensor.starts_with(p); });
+      return std::any_of(prefixes.begin(), prefixes.end(), [&](std::string_view p) { return in_files.starts_with(p); });
     };
     if (is_of(kAudioPrefixes)) return "for sound, which this version does not read";
     if (is_of(kImagePrefixes)) return "for images, which this version does not read";

@@ -73,7 +73,6 @@ enum class Role : uint8_t {
   layer_scale,      ///< [1]
 };
 
-[[nodiscard]] std::string_view name_of(Role role);
 /// A quantised matrix [rows, cols] is several tensors, one behind the other in the table.
 enum class Part : uint8_t {
   values,  ///< all of a plain tensor; or codes
@@ -134,6 +133,9 @@ using FindTensor = std::function<std::optional<DType>(const std::string& name)>;
 /// of either kind are about. Which layers are quantised `find` decides, where it is given; else config.json says what is expected.
 /// Throws Error(corrupt | unsupported) for a shape that cannot be quantised as config.json has it.
 [[nodiscard]] std::vector<TensorSpec> tensor_table(const ModelSpec& spec, bool split = false, const FindTensor& find = nullptr);
+
+/// What a tensor of a checkpoint would be called in one of a text model alone: "model.layers.0..", "lm_head.weight".
+[[nodiscard]] std::string common_name(const ModelSpec& spec, std::string_view tensor);
 
 /// Why a tensor that is in the checkpoint but not in the table may be passed over, or "" where it may not:
 /// inverse frequencies that older checkpoints saved, an lm_head beside tied embeddings, layers that predict further tokens.

@@ -636,9 +636,48 @@ TEST(EveryFamily, RefusesWhatProgramsReadDifferently) {
   refused("glm4_moe", {{"rotary_dim", 4}}, "rotary_dim 4");
   refused("minimax_m2", {{"partial_rotary_factor", 1.0}}, "rotary_dim");
   refused("phimoe", {{"rope_scaling", {{"type", "linear"}, {"factor", 2}, {"short_mscale", 1.3}}}}, "rope type");
-  const size_t layers = spec_of(golden_config("qwen3_moe")).layers.size();
-  refused("qwen3_moe", {{"use_sliding_window", true}, {"sliding_window", 9}, {"layer_types", std::vector<std::string>(layers, "full_attention")}},
-          "layer_types");
+  const auto full = [](const char* golden) { return std::vector<std::string>(spec_of(golden_config(golden)).layers.size(), "full_attention"); };
+  refused("qwen3_moe", {{"use_sliding_window", true}, {"sliding_window", 9}, {"layer_types", full("qwen3_moe")}}, "layer_types");
+  for (const char* one_window : {"mistral", "mixtral", "phimoe"})
+    refused(one_window, {{"sliding_window", 9}, {"layer_types", full(one_window)}}, "layer_types");
+  refused("minimax_m2", {{"head_dim", 104}, {"rotary_dim", 60}}, "rotary_dim 60 of head_dim 104");
+  refused("mixtral", {{"per_layer_config", {{"0", {{"num_experts_per_tok", 1}}}}}}, "per_layer_config");
+  json gemma = golden_config("gemma4");
+  gemma["text_config"]["per_layer_config"] = {{"0", {{"top_k_experts", 1}}}};
+  EXPECT_ERROR(spec_of(gemma), ErrorCode::unsupported, "per_layer_config \"0\": top_k_experts");
+  for (const auto& [field, value] : std::vector<std::pair<const char*, json>>{{"decoder_sparse_step", 2}, {"mlp_only_layers", {0}}}) {
+    json c = golden_config("qwen3_5_moe");
+    c["text_config"][field] = value;
+    EXPECT_ERROR(spec_of(c), ErrorCode::unsupported, field);
+  }
+}
+
+TEST(EveryFamily, RefusesHeadsOfOddWidth) {
+  for (const char* golden : {"glm4_moe", "minimax_m2", "qwen3_next"}) {
+    json c = with(golden_config(golden), {{"head_dim", 33}, {"partial_rotary_factor", 0.5}});
+    c.erase("rotary_dim");
+    EXPECT_ERROR(spec_of(c), ErrorCode::unsupported, "head_dim 33, which is odd");
+  }
+}
+
+TEST(EveryFamily, OlderNamesOfAQuantisationAreRefusedByTheirMethod) {
+  const json q = testing::compressed_config("pack-quantized", testing::int_weights(4, 32, true));
+  for (const char* golden : {"granitemoe", "gpt_oss"}) {
+    json c = golden_config(golden);
+    c["compression_config"] = q;
+    EXPECT_ERROR(spec_of(c), ErrorCode::unsupported, "compressed-tensors");
+  }
+}
+
+TEST(TensorNames, OfATextModelWithinAnotherAreComparedWithoutThat) {
+  ModelSpec s = spec_of(golden_config("llama4_text"));
+  s.family = "llama4";
+  s.tied_embeddings = true;
+  s.prediction_layers = 1;
+  EXPECT_EQ(reason_to_skip(s, "language_model.lm_head.weight"), "tied to the embedding");
+  EXPECT_EQ(reason_to_skip(s, fmt::format("language_model.model.layers.{}.eh_proj.weight", s.layers.size())), "predicts further tokens");
+  EXPECT_EQ(reason_to_skip(s, "language_model.model.layers.0.x.weight"), "");
+  EXPECT_EQ(common_name(s, "language_model.model.embed_tokens.weight"), "model.embed_tokens.weight");
 }
 
 TEST(GptOss, RopeParametersThatAreNullAreNone) {

@@ -41,7 +41,7 @@ def grouped_experts(r):
     n = size * groups if groups > 1 else r.choice((3, 5, 12, 16, 33, 64))
     return {"n_routed_experts": n, "n_group": groups, "topk_group": keep,
             "num_experts_per_tok": r.randint(1, min(6, size * keep if groups > 1 else n - 1)), "moe_intermediate_size": r.choice(WIDTHS),
-            "n_shared_experts": r.choice((1, 1, 2)), "routed_scaling_factor": r.choice((1.0, 1.7, 2.5)), "norm_topk_prob": r.random() < 0.6}
+            "n_shared_experts": r.choice((0, 1, 1, 2)), "routed_scaling_factor": r.choice((1.0, 1.7, 2.5)), "norm_topk_prob": r.random() < 0.6}
 
 
 def yarn(r, original=64):
@@ -137,12 +137,12 @@ def gpt_oss_mxfp4(r):
 def glm4_moe(r):
     return {**common(r), **grouped_experts(r), "partial_rotary_factor": r.choice((0.5, 0.5, 1.0)), "use_qk_norm": r.random() < 0.5,
             "attention_bias": r.random() < 0.6, "first_k_dense_replace": r.choice((0, 1, 2)), "num_nextn_predict_layers": 0,
-            "head_dim": r.choice((8, 12, 24, 40, 64, 128))}
+            "head_dim": r.choice((8, 12, 24, 40, 64, 128)), "rope_scaling": rope(r)}
 
 
 def minimax_m2(r):
     c = {**common(r), **experts(r, "num_local_experts")}
-    return {**c, "rotary_dim": r.choice((2, c["head_dim"] // 2 // 2 * 2, c["head_dim"]))}
+    return {**c, "rotary_dim": r.choice((2, c["head_dim"] // 2 // 2 * 2, c["head_dim"])), "rope_scaling": rope(r)}
 
 
 def linear_attention(r):
@@ -154,7 +154,7 @@ def linear_attention(r):
 def qwen3_next(r):
     c = {**common(r, layers=(2, 3, 4, 5, 8)), **experts(r, "num_experts"), **linear_attention(r), "moe_intermediate_size": r.choice(WIDTHS),
          "shared_expert_intermediate_size": r.choice(WIDTHS), "norm_topk_prob": r.random() < 0.7, "head_dim": r.choice((8, 16, 24, 40, 64, 256)),
-         "full_attention_interval": r.choice((2, 3, 4))}
+         "full_attention_interval": r.choice((2, 3, 4)), "rope_scaling": rope(r)}
     c["partial_rotary_factor"] = r.choice((0.25, 0.5, 1.0))
     if r.random() < 0.5 or c["full_attention_interval"] > c["num_hidden_layers"]:
         c["layer_types"] = layer_types(r, c["num_hidden_layers"], "linear_attention", "full_attention")
@@ -162,7 +162,7 @@ def qwen3_next(r):
 
 
 def qwen3_5_moe(r):
-    c = {k: v for k, v in qwen3_next(r).items() if k not in ("norm_topk_prob", "rope_theta", "decoder_sparse_step", "mlp_only_layers",
+    c = {k: v for k, v in qwen3_next(r).items() if k not in ("norm_topk_prob", "rope_theta", "decoder_sparse_step", "mlp_only_layers", "rope_scaling",
                                                              "intermediate_size", "tie_word_embeddings")}
     c["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": c.pop("partial_rotary_factor")}
     return golden_models.qwen3_5_moe(c)

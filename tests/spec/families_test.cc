@@ -266,7 +266,7 @@ TEST(HostileNumbers, AreRefusedWithTheirField) {
 TEST(HostileNumbers, ProductsAreBoundedToo) {
   EXPECT_ERROR(spec_of(with(llama_config(), {{"num_attention_heads", 1 << 20}, {"num_key_value_heads", 1}, {"head_dim", 4096}})), ErrorCode::corrupt,
                "too wide");
-  EXPECT_ERROR(spec_of(with(llama_config(), {{"head_dim", 15}})), ErrorCode::corrupt, "rotated width of 15");
+  EXPECT_ERROR(spec_of(with(llama_config(), {{"head_dim", 15}})), ErrorCode::unsupported, "head_dim 15, which is odd");
   // Each is possible, but together they are 67 million experts, and a tensor table of 200 million rows.
   const json many = {{"num_hidden_layers", 4096}, {"num_local_experts", 16384}};
   EXPECT_ERROR(spec_of(with(mixtral_config(), many)), ErrorCode::corrupt, "67108864 experts in all layers together");

@@ -30,11 +30,11 @@ std::string bottleneck(const PassCost& sum) {
 
 std::string in_words(const std::string& bottleneck, bool gpu) {
   if (bottleneck == "link") return "the link: weights and K and V come slower than the GPU uses them";
-  if (bottleneck == "gpu") return "the GPU: more memory would not make it faster";
+  if (bottleneck == "gpu") return "the GPU: it computes for most of the time";
   if (bottleneck == "ssd") return "the storage: weights come slower than they are used";
   if (gpu) return bottleneck == "dram" ? "DRAM: copies and the CPU read it" : "the CPU: its share of attention and experts";
   if (bottleneck == "dram") return "DRAM: weights and K and V are read for few tokens at a time";
-  return "the cores: more memory would not make it faster";
+  return "the cores: they compute for most of the time";
 }
 
 Json by_resource(const PassCost& cost) {
@@ -130,7 +130,7 @@ void PlanReport::print_json(std::ostream& out) const {
   const JobCost& job = decision.best.job;
   PassCost mean;
   mean.add(job.sum, 1 / static_cast<double>(std::max<int64_t>(1, job.passes)));
-  const double decode_seconds = job.seconds - job.prompt_seconds;
+  const double decode_seconds = std::max(0.0, job.seconds - job.prompt_seconds);
   const Json json = {
       {"model", model},
       {"machine", machine.name},
@@ -156,7 +156,7 @@ void PlanReport::print_json(std::ostream& out) const {
       {"next_best", decision.next ? Json{{"seconds", decision.next->job.seconds}, {"sizes", sizes_of(decision.next->plan)}} : Json(nullptr)},
       {"memory", memory_by_tier(plan)},
       {"notes", notes}};
-  out << json.dump(2) << "\n";
+  out << json.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";  // names of files are any bytes
 }
 
 void PlanReport::print(std::ostream& out) const {
@@ -176,7 +176,7 @@ void PlanReport::print(std::ostream& out) const {
   out << "\n";
   const double passes = static_cast<double>(std::max<int64_t>(1, job.passes));
   const PassCost& sum = job.sum;
-  line("a pass", fmt::format("{} on the average of {} passes", duration(sum.seconds / passes), grouped(passes)));
+  if (job.passes > 0) line("a pass", fmt::format("{} on the average of {} passes", duration(sum.seconds / passes), grouped(passes)));
   const auto share = [&](const char* name, double seconds, const char* what) {
     if (seconds > 0) line("", fmt::format("{:<10}{:>10}{:>6.1f} %  {}", name, duration(seconds / passes), 100 * seconds / sum.seconds, what));
   };

@@ -108,16 +108,19 @@ std::vector<std::string> what_would_change(const ModelSetup& m, const Workload& 
   return notes;
 }
 
+void check_workload(const Workload& workload, const char* what) {
+  if (!workload.requests.empty()) return;
+  throw_error(ErrorCode::invalid_argument, "{} for a workload: give {}", what,
+              workload.name.empty() ? "--input, --lengths, or --num-requests with its lengths"
+                                    : "requests that can be answered; " + workload.name + " has none");
+}
+
 }  // namespace
 
 void show_plan(const EngineOptions& engine, bool json, std::ostream& out) {
   if (!engine.trace_file.empty())
     throw_error(ErrorCode::invalid_argument, "--trace: a plan has no timeline; moegen simulate and run-batch write one");
-  if (engine.workload.requests.empty()) {  // before this machine is measured
-    throw_error(ErrorCode::invalid_argument, "a plan is made for a workload: give {}",
-                engine.workload.name.empty() ? "--input, --lengths, or --num-requests with its lengths"
-                                             : "requests that can be answered; " + engine.workload.name + " has none");
-  }
+  check_workload(engine.workload, "a plan is made");  // before this machine is measured
   const ModelSetup m(engine);
   if (!m.machine && m.gpu) throw_error(ErrorCode::not_found, "no rates of this GPU and its link are known: give --machine FILE");
   if (!m.machine) {
@@ -157,8 +160,7 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
     if (given)
       throw_error(ErrorCode::invalid_argument, "{} is for runs: what is simulated is the machine of {}", option, engine.machine_file.string());
   }
-  if (engine.workload.requests.empty())
-    throw_error(ErrorCode::invalid_argument, "a job is simulated for a workload: give --input, --lengths, or --num-requests with its lengths");
+  check_workload(engine.workload, "a job is simulated");
   const ModelSpec spec = load_spec(engine.model, engine.max_model_len);
   const auto table = tensor_table(spec);
   const auto units = weight_units(table, spec.dtype);

@@ -1,6 +1,8 @@
 #include "plan/gpu_plan.h"
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 
 #include "base/error.h"
 #include "base/size.h"
@@ -46,9 +48,12 @@ double least_ring(const ModelSpec& spec, const ModelWork& work) {
 
 uint64_t whole(double bytes) { return static_cast<uint64_t>(std::max(0.0, bytes)); }
 
-[[noreturn]] void too_small(const char* option, double is, double needed, const char* what) {
-  throw_error(ErrorCode::out_of_memory, "{} {} is too small: at least {} are needed for {}", option, format_bytes(whole(is)),
-              format_bytes(whole(needed)), what);
+// `needed_with`: so much memory, of which it may want a part for one thing or another.
+[[noreturn]] void too_small(const char* option, double is, const std::function<double(double)>& needed_with, const char* what) {
+  double needed = needed_with(is);
+  for (int i = 0; i < 100 && needed_with(needed) > needed; ++i) needed = std::ceil(needed_with(needed));
+  throw_error(ErrorCode::out_of_memory, "{} {} is too small: at least {} ({} bytes) are needed for {}", option, format_bytes(whole(is)),
+              format_bytes(whole(needed)), whole(std::ceil(needed)), what);
 }
 
 // HBM: activations, the ring, weights that stay; the rest is for KV pages.
@@ -62,14 +67,18 @@ void divide_device(const PlanInput& in, Plan& plan) {
     plan.sizes.pass_tokens /= 2;
     activations = activation_bytes(*in.spec, plan.sizes.pass_tokens);
   }
-  if (activations + least > memory) too_small("--device-memory", memory, activations + least, "a pass and two experts");
+  if (activations + least > memory)
+    too_small(
+        "--device-memory", memory, [&](double) { return activations + least; }, "a pass and two experts");
   out.ring = std::max(least, std::min({largest_layer(*in.work), kRingShare * memory, memory - activations}));
   const double room = memory - activations - out.ring;
   const double all = in.work->fixed_bytes() + in.work->expert_bytes();
   const double fixed = in.work->fixed_bytes();
   out.device_weights = std::min({all, room, g.device_weights ? static_cast<double>(*g.device_weights) : all <= room ? all : fixed});
   if (g.static_batches) out.device_weights = std::min(out.device_weights, fixed);
-  if (!g.static_batches) out.device_pages = static_cast<int64_t>((room - out.device_weights) / static_cast<double>(plan.kv.page_bytes));
+  constexpr double kMostPages = 1 << 29;
+  if (!g.static_batches)
+    out.device_pages = static_cast<int64_t>(std::min(kMostPages, (room - out.device_weights) / static_cast<double>(plan.kv.page_bytes)));
   out.memory = {{"weights", whole(out.device_weights)},
                 {"activations", whole(activations)},
                 {"ring of weights and KV", whole(out.ring)},
@@ -82,12 +91,20 @@ int64_t divide_host(const PlanInput& in, Plan& plan) {
   GpuPlan& out = *plan.gpu;
   const auto memory = static_cast<double>(in.host_memory);
   const auto page = static_cast<double>(page_cost(plan.kv, plan.max_model_len));
-  const double least = static_cast<double>(plan.kv.num_groups()) * page;
-  const double rest = static_cast<double>(in.process_bytes + plan.answer_bytes) + in.work->embedding_bytes;
+  const double asked = std::floor(static_cast<double>(in.kv_memory.value_or(0)) / static_cast<double>(plan.kv.page_bytes));  // pages
+  const double least = std::max(static_cast<double>(plan.kv.num_groups()), asked) * page;
+  const auto rest_of = [&](double of) {
+    return static_cast<double>(in.process_bytes + choose_answer_bytes(static_cast<uint64_t>(of))) + in.work->embedding_bytes;
+  };
+  const auto ring_of = [&](double of) { return std::min(kHostRingShare * of, 2 * largest_layer(*in.work)); };
+  const double rest = rest_of(memory);
   const double beyond = in.work->fixed_bytes() + in.work->expert_bytes() - out.device_weights;  // HBM
-  const double ring = std::min(kHostRingShare * memory, 2 * largest_layer(*in.work));
+  const double ring = ring_of(memory);
   const double room = memory - rest - least;
-  if (room < ring) too_small("--host-memory", memory, rest + least + ring, "the process, requests, embeddings and a ring of weights");
+  if (room < ring)
+    too_small(
+        "--host-memory", memory, [&](double of) { return rest_of(of) + least + ring_of(of); },
+        "the process, requests, embeddings, KV pages and a ring of weights");
   const bool all_stay =
       beyond <= room &&
       (g.static_batches || (in.weight_memory ? beyond <= static_cast<double>(*in.weight_memory) : g.storage == 0 || beyond <= kWeightShare * memory));
@@ -95,13 +112,11 @@ int64_t divide_host(const PlanInput& in, Plan& plan) {
   out.host_weights = all_stay ? beyond : std::min({beyond, room - ring, in.weight_memory ? static_cast<double>(*in.weight_memory) : room / 2});
   out.storage_weights = beyond - out.host_weights;
   if (out.storage_weights > (g.static_batches ? 0 : static_cast<double>(g.storage)))
-    too_small("--host-memory", memory, rest + least + beyond, "all weights: there is no storage for them");
+    too_small(
+        "--host-memory", memory, [&](double of) { return rest_of(of) + least + beyond; }, "all weights: there is no storage for them");
   const double left = memory - rest - out.host_weights - out.host_ring;
-  const double asked = static_cast<double>(in.kv_memory.value_or(0)) / static_cast<double>(plan.kv.page_bytes) * page;
-  if (asked > left) too_small("--host-memory", memory, memory - left + asked, "this --kv-memory beside the rest");
-  const double pages =
-      in.kv_memory ? std::min(left / page, static_cast<double>(*in.kv_memory) / static_cast<double>(plan.kv.page_bytes)) : left / page;
-  const auto count = static_cast<int64_t>(pages);
+  constexpr double kMostPages = 1 << 30;
+  const auto count = static_cast<int64_t>(std::min(kMostPages, in.kv_memory ? asked : left / page));
   plan.memory = {{"weights", whole(out.host_weights)},
                  {"weights on their way", whole(out.host_ring)},
                  {"embedding", whole(in.work->embedding_bytes)},

@@ -62,6 +62,13 @@ void check_counts(const PlanInput& in) {
   check_positive(in.weight_slots, "--weight-slots", 1 << 20);
 }
 
+void check_kv_memory(const KvLayout& kv, uint64_t memory) {
+  const size_t least = kv.groups.size() * kv.page_bytes;
+  if (memory < least)
+    throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than the pages of {} tokens: at least {} bytes are needed", format_bytes(memory),
+                kPageTokens, least);
+}
+
 PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
   PassSizes s;
   s.page_tokens = kPageTokens;
@@ -166,15 +173,12 @@ uint64_t page_cost(const KvLayout& kv, int64_t max_model_len) {
 
 Plan make_plan(const PlanInput& in) {
   check_counts(in);
+  if (in.kv_memory) check_kv_memory(KvLayout(*in.spec, in.kv_dtype), *in.kv_memory);
   if (in.device != nullptr) return make_device_plan(in, *in.device);
   if (in.gpu) return make_gpu_plan(in);
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
   plan.kv = KvLayout(*in.spec, in.kv_dtype);
-  if (const size_t least = plan.kv.groups.size() * plan.kv.page_bytes; in.kv_memory && *in.kv_memory < least) {
-    throw_error(ErrorCode::out_of_memory, "--kv-memory {} is less than the pages of {} tokens: at least {} bytes are needed",
-                format_bytes(*in.kv_memory), kPageTokens, least);
-  }
   plan.answer_bytes = choose_answer_bytes(in.host_memory);
   const uint64_t page = page_cost(plan.kv, plan.max_model_len);
   const uint64_t asked = std::min(in.kv_memory.value_or(0), kMaxKvBytes) / plan.kv.page_bytes;

@@ -20,12 +20,12 @@ void add(std::vector<T>& all, const std::type_identity_t<T>& shape) {
   if (all.size() < kMostShapes && std::find(all.begin(), all.end(), shape) == all.end()) all.push_back(shape);
 }
 
-// As config.json has them, so that two looks at the same model have one profile. A checkpoint may know better: where config.json is not right for all
-// of its matrices, they are measured as if they were plain.
+// As config.json has them, so that two looks at the same model have one profile. A checkpoint may know better: where config.json is wrong of one of
+// its matrices, all are measured as if they were plain.
 std::vector<LayerWork> formats_of(const ModelSpec& spec, const MatrixFormat& plain) {
   try {
     if (!spec.quantisation.none()) return model_work(spec, tensor_table(spec), spec.dtype, DType::bf16).layers;
-  } catch (const Error&) {  // of a shape that cannot be so
+  } catch (const Error&) {
   }
   return std::vector<LayerWork>(spec.layers.size(), {.attention = plain, .experts = plain, .mlp = plain});
 }

@@ -233,11 +233,15 @@ class Search {
     if (in_.budget.gpu) {  // as many as the pages hold when they end, and shares of that
       const auto count = std::max<int64_t>(1, std::ssize(in_.workload->requests));
       const int64_t tokens = (prompt_tokens(*in_.workload) + output_tokens(*in_.workload)) / count + plan.sizes.page_tokens;
-      const double hold = static_cast<double>(plan.kv_pages) / static_cast<double>(pages_held(plan.kv.groups, plan.sizes.page_tokens, tokens));
-      for (const double share : {0.03, 0.06, 0.12, 0.25, 0.5, 0.7, 0.85, 1.0, 1.1, 1.2}) {
-        sizes.sequences = std::max<int64_t>(1, static_cast<int64_t>(share * hold));
+      const auto each = static_cast<double>(pages_held(plan.kv.groups, plan.sizes.page_tokens, tokens));
+      const double now = static_cast<double>(plan.sizes.sequences);
+      const auto add = [&](double sequences) {
+        sizes.sequences = static_cast<int64_t>(std::clamp(sequences, 1.0, static_cast<double>(requests())));
         out.push_back(sizes);
-      }
+      };
+      for (const double share : {0.03, 0.06, 0.12, 0.25, 0.5, 0.7, 0.85, 1.0, 1.1, 1.2}) add(share * plan.kv_pages / each);
+      for (const double share : {0.7, 0.85, 1.0, 1.2}) add(share * static_cast<double>(plan.gpu->device_pages) / each);
+      for (const double times : {0.6, 0.8, 0.9, 1.1, 1.25}) add(times * now);
       return out;
     }
     for (int64_t sequences = 16; sequences <= plan.sizes.pass_tokens; sequences *= 2) {

@@ -64,6 +64,18 @@ int64_t sequences_held(const Plan& plan, const Requests& requests) {
   return std::max<int64_t>(1, std::min(held, longest));
 }
 
+// Pages that all of them hold at their end, with a row more for each in flight, which admission leaves free: a pool of more would only take longer to
+// make.
+int32_t pages_wanted(const Plan& plan, const Workload& workload, std::span<const BegunRequest> begun) {
+  int64_t pages = plan.sizes.sequences * plan.kv.num_groups();
+  const auto add = [&](const RequestLength& r) {
+    pages += pages_held(plan.kv.groups, plan.sizes.page_tokens, std::min<int64_t>(int64_t{r.prompt_tokens} + r.output_tokens, plan.max_model_len));
+  };
+  for (const BegunRequest& b : begun) add(b.left);
+  for (size_t i = 0; i < workload.requests.size() && pages < plan.kv_pages; ++i) add(workload.requests[i]);
+  return static_cast<int32_t>(std::min<int64_t>(pages, plan.kv_pages));
+}
+
 }  // namespace
 
 CostOf cost_of_passes(const PlanInput& budget, const Machine& machine, const Plan& plan) {
@@ -86,7 +98,7 @@ void JobCost::add(const JobCost& other, double times) {
 
 JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& workload, const LookAtPass& look, std::span<const BegunRequest> begun) {
   JobCost job;
-  Scheduler scheduler(plan.sizes, plan.kv.groups, plan.kv_pages);
+  Scheduler scheduler(plan.sizes, plan.kv.groups, pages_wanted(plan, workload, begun));
   Sequences sequences(workload, plan.max_model_len);
   for (const BegunRequest& b : begun) {
     auto s = sequences.make(b.left);

@@ -31,7 +31,7 @@ int32_t read_tokens(std::string_view field, const char* column, int64_t least, c
   const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), value);
   if (error != std::errc() || end != field.data() + field.size() || value < least || value > kMaxTokens) {
     throw_error(ErrorCode::invalid_argument, "{}: line {}: {}: expected a number from {} to {}, found '{}'", file.string(), number, column, least,
-                kMaxTokens, field);
+                kMaxTokens, field.substr(0, 80));
   }
   return static_cast<int32_t>(value);
 }

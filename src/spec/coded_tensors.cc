@@ -67,12 +67,17 @@ void place_by_outputs(Parts& p, const WeightScheme& s, bool zeros_in_bytes) {
 
 }  // namespace
 
+bool is_whole_words(const TensorSpec& whole, const WeightScheme& s) {
+  const bool by_inputs = s.format == WeightFormat::gptq || s.format == WeightFormat::awq;
+  return !by_inputs || whole.shape[0] % (32 / s.bits) == 0;
+}
+
 std::vector<TensorSpec> coded_tensors(const TensorSpec& whole, const WeightScheme& s, bool zeros_in_bytes) {
   if (s.format == WeightFormat::mxfp4) return mxfp4_tensors(whole);
   const int64_t rows = whole.shape[0], cols = whole.shape[1], in_word = 32 / s.bits;
   const int64_t group = s.group > 0 ? s.group : cols;
   const bool by_inputs = s.format == WeightFormat::gptq || s.format == WeightFormat::awq;
-  if (group % kGroupUnit != 0 || cols % group != 0 || (by_inputs && rows % in_word != 0)) {
+  if (group % kGroupUnit != 0 || cols % group != 0 || !is_whole_words(whole, s)) {
     throw_error(ErrorCode::unsupported,
                 "{} [{},{}]: quantization_config has it in groups of {}; rows of whole groups, multiples of {}, are supported{}", whole.name, rows,
                 cols, group, kGroupUnit, by_inputs ? fmt::format(", and multiples of {} rows", in_word) : "");

@@ -183,8 +183,8 @@ class Table {
     if (!t.name.ends_with(kWeight) || t.slice >= 0 || t.role == Role::embedding || t.role == Role::positions) return nullptr;
     const std::string module = t.name.substr(0, t.name.size() - kWeight.size());
     const WeightScheme* expected = is_rarely_quantised(t.role) ? nullptr : schemes_.find(module);
-    if (!find_) return expected;
-    if (const std::optional<DType> dtype = find_(t.name)) {  // codes may be called so, too
+    if (!find_) return expected != nullptr && is_whole_words(t, *expected) ? expected : nullptr;  // what cannot be so will be plain
+    if (const std::optional<DType> dtype = find_(t.name)) {                                       // codes may be called so, too
       const bool coded = dtype == DType::i8 || dtype == DType::f8_e4m3;
       const WeightScheme* target = !coded ? nullptr : expected != nullptr ? expected : schemes_.find_target(module);
       return target != nullptr && is_in_place(target->format) ? target : nullptr;

@@ -271,9 +271,14 @@ TEST_F(SimulationTest, TheCpuGetsExpertsWhereThatIsFaster) {
 TEST_F(SimulationTest, StaticBatchesThatThePagesDoNotHoldAreRefused) {
   machine_ = round_gpu_machine(uint64_t{1} << 30);
   in_.gpu = GpuInput{uint64_t{500} << 20, 0, true, {}, {}};
-  in_.kv_memory = 1;
   const Workload workload = ragged(10);
+  in_.kv_memory = KvLayout(spec_, DType::bf16).page_bytes;
   EXPECT_ERROR(static_cast<void>(choose(workload)), ErrorCode::out_of_memory, "the KV pages hold no request of");
+  for (const bool static_batches : {false, true}) {
+    in_.gpu->static_batches = static_batches;
+    in_.kv_memory = 1;
+    EXPECT_ERROR(static_cast<void>(choose(workload)), ErrorCode::out_of_memory, "--kv-memory 1 bytes is less than the pages of 32 tokens");
+  }
 }
 
 TEST_F(SimulationTest, CountsOfNoneAreRefusedOnAGpuToo) {

@@ -165,11 +165,11 @@ TEST(Gptq, WhatItSaysIsKnownOrRefused) {
   EXPECT_ERROR(spec_with(gptq({{"checkpoint_format", "marlin"}})), ErrorCode::unsupported, "checkpoint_format \"marlin\"");
   EXPECT_ERROR(spec_with(gptq({{"is_marlin_format", true}})), ErrorCode::unsupported, "is_marlin_format");
   json odd = model();
-  odd["head_dim"] = 6;  // q: 24 rows, k: 12
+  odd.update({{"num_attention_heads", 64}, {"num_key_value_heads", 1}, {"head_dim", 2}});  // k: 2 rows
   EXPECT_NE(find(tensor_table(spec_with(gptq(), odd)), std::string(kLayer) + "self_attn.k_proj.weight"), nullptr)
       << "where only config.json is known";
   const FindTensor all_coded = [](const std::string& name) { return name.ends_with(".qweight") ? std::optional(DType::i32) : std::nullopt; };
-  EXPECT_ERROR(tensor_table(spec_with(gptq(), odd), false, all_coded), ErrorCode::unsupported, "k_proj.weight [12,128]");
+  EXPECT_ERROR(tensor_table(spec_with(gptq(), odd), false, all_coded), ErrorCode::unsupported, "k_proj.weight [2,128]");
 }
 
 TEST(Awq, WhatItSaysIsKnownOrRefused) {

@@ -201,7 +201,7 @@ struct PlanOptions {
 void add_plan_options(CLI::App& app, PlanOptions& o) {
   auto* lengths = app.add_option("--lengths", o.lengths, "workload: a CSV file with the columns prompt_tokens,output_tokens")->type_name("FILE.csv");
   auto* requests =
-      app.add_option("--num-requests", o.requests, "workload: so many requests")->excludes(lengths)->check(between(1, 0x1p30))->type_name("N");
+      app.add_option("--num-requests", o.requests, "workload: so many requests")->excludes(lengths)->check(between(1, 0x1p26))->type_name("N");
   app.add_option("--prompt-len", o.prompt, "of so many prompt tokens [512]")->needs(requests)->check(between(1, 0x1p30))->type_name("P");
   app.add_option("--output-len", o.output, "and so many output tokens [256]")->needs(requests)->check(between(1, 0x1p30))->type_name("G");
   app.add_option("--input", o.input, "workload: a file of requests, as run-batch reads it")

@@ -139,12 +139,12 @@ void read_qwen3_next(const Config& c, ModelSpec& s) {
 
 void read_qwen3_5_moe(const Config& c, ModelSpec& s) {
   if (!c.flag("attn_output_gate", true)) unsupported(c, "attn_output_gate false");
-  for (const std::string_view field : {"decoder_sparse_step", "mlp_only_layers"}) {  // transformers ignores them
-    if (c.has(field) && c.integers(field, 0, kMaxLayers) != std::vector<int64_t>{1} && !c.integers(field, 0, kMaxLayers).empty())
-      unsupported(c, std::string(field));
-  }
+  // transformers ignores these
+  if (c.integer("decoder_sparse_step", 0, kMaxLayers, 1) != 1) unsupported(c, "decoder_sparse_step");
+  if (!c.integers("mlp_only_layers", 0, kMaxLayers).empty()) unsupported(c, "mlp_only_layers");
   read_qwen3_next_attention(c, s, false);
-  for (LayerSpec& layer : s.layers) layer.mlp = read_qwen3_next_experts(c, true);
+  const MlpSpec experts = read_qwen3_next_experts(c, true);
+  for (LayerSpec& layer : s.layers) layer.mlp = experts;
 }
 
 // Experts as DeepSeek-V3 has them: sigmoid scores, a correction bias, groups, shared experts, the first layers dense.

@@ -645,7 +645,8 @@ TEST(EveryFamily, RefusesWhatProgramsReadDifferently) {
   json gemma = golden_config("gemma4");
   gemma["text_config"]["per_layer_config"] = {{"0", {{"top_k_experts", 1}}}};
   EXPECT_ERROR(spec_of(gemma), ErrorCode::unsupported, "per_layer_config \"0\": top_k_experts");
-  for (const auto& [field, value] : std::vector<std::pair<const char*, json>>{{"decoder_sparse_step", 2}, {"mlp_only_layers", {0}}}) {
+  for (const auto& [field, value] :
+       std::vector<std::pair<const char*, json>>{{"decoder_sparse_step", 2}, {"mlp_only_layers", {0}}, {"mlp_only_layers", {1}}}) {
     json c = golden_config("qwen3_5_moe");
     c["text_config"][field] = value;
     EXPECT_ERROR(spec_of(c), ErrorCode::unsupported, field);

@@ -44,15 +44,23 @@ void keep_best_groups(const RouterSpec& router, int num_experts, float* scores, 
   }
 }
 
+// Whether expert e is not among the first j chosen.
+bool is_left(const int32_t* experts, int j, int e) { return std::find(experts, experts + j, e) == experts + j; }
+
+// The one of the largest logit among those that are left.
+int best_left(const MlpSpec& mlp, const float* logits, const int32_t* experts, int j) {
+  return best_of(
+      0, mlp.num_experts, [&](int e) { return is_left(experts, j, e); }, [&](int e) { return logits[e]; });
+}
+
 void mix_sparsely(const MlpSpec& mlp, const float* logits, int32_t* experts, float* weights) {
   for (int j = 0; j < mlp.top_k; ++j) {
-    const auto left = [&](int e) { return std::find(experts, experts + j, e) == experts + j; };
-    const int best = best_of(0, mlp.num_experts, left, [&](int e) { return logits[e]; });
+    const int best = best_left(mlp, logits, experts, j);
     const float top = logits[best];
     float sum = 0;
     for (int e = 0; e < mlp.num_experts; ++e) {
       const bool far = (top - logits[e]) / std::max(std::abs(logits[e]), top) > 2 * mlp.router.jitter;
-      if (left(e) && !far) sum += std::exp(logits[e] - top);
+      if (is_left(experts, j, e) && !far) sum += std::exp(logits[e] - top);
     }
     experts[j] = best;
     weights[j] = 1 / sum;
@@ -62,8 +70,7 @@ void mix_sparsely(const MlpSpec& mlp, const float* logits, int32_t* experts, flo
 // Sigmoid rises with the logit, of which it leaves no difference where it is 1 in float32.
 void choose_by_logit(const MlpSpec& mlp, const float* logits, int32_t* experts, float* weights) {
   for (int j = 0; j < mlp.top_k; ++j) {
-    const auto left = [&](int e) { return std::find(experts, experts + j, e) == experts + j; };
-    experts[j] = best_of(0, mlp.num_experts, left, [&](int e) { return logits[e]; });
+    experts[j] = best_left(mlp, logits, experts, j);
     weights[j] = 1 / (1 + std::exp(-logits[experts[j]]));
   }
 }

@@ -230,7 +230,7 @@ class Search {
   [[nodiscard]] std::vector<Sizes> sequence_options(Sizes sizes, const Plan& plan) const {
     std::vector<Sizes> out;
     if (in_.budget.max_num_seqs) return out;
-    if (in_.budget.gpu) {  // as many as the pages hold when they end, and shares of that
+    if (in_.budget.gpu) {  // shares of what all pages hold when they end, and of what those in HBM do; and around what there is
       const auto count = std::max<int64_t>(1, std::ssize(in_.workload->requests));
       const int64_t tokens = (prompt_tokens(*in_.workload) + output_tokens(*in_.workload)) / count + plan.sizes.page_tokens;
       const auto each = static_cast<double>(pages_held(plan.kv.groups, plan.sizes.page_tokens, tokens));

@@ -234,6 +234,14 @@ moegen::Workload workload_of(const PlanOptions& o, const EngineOptions& engine) 
   return {};
 }
 
+void add_swap_option(CLI::App& app, EngineOptions& o) {
+  add_parsed(app, "--swap-space", o.swap_space,
+             "disk for K and V of sequences that wait because KV pages ran out, beside the output file or in TMPDIR; 0: they are computed again "
+             "[half of what is free there]",
+             moegen::parse_size)
+      ->type_name("SIZE");
+}
+
 void add_batch_options(CLI::App& app, moegen::BatchOptions& o) {
   app.add_option("-i,--input-file", o.input, "requests: OpenAI batch JSONL; .gz and .zst are read as such; - is stdin")
       ->required()
@@ -279,6 +287,7 @@ int run_batch(const EngineOptions& engine_options, moegen::BatchOptions o) {
   o.host_memory = engine_options.host_memory.value_or(0);
   moegen::BatchJob job(o);  // refuses what it must before the model is loaded
   EngineOptions planned = engine_options;
+  planned.swap_folder = job.temporary_folder();
   planned.measure_from = uint64_t{4} << 30;  // smaller models are soon done
   planned.counter = std::make_shared<moegen::PromptCounter>(engine_options);
   planned.workload = job.workload(moegen::model_name(engine_options.model), planned.counter.get());
@@ -312,6 +321,7 @@ int command(int argc, char** argv) {
   CLI::App* batch = app.add_subcommand("run-batch", "answers an OpenAI batch file: JSONL in, JSONL out as requests finish");
   add_batch_options(*batch, batch_options);
   add_engine_options(*batch, engine_options);
+  add_swap_option(*batch, engine_options);
   CLI::App* one = app.add_subcommand("generate", "continues one prompt, text streamed to stdout");
   add_generate_options(*one, generate_options);
   add_engine_options(*one, engine_options);
@@ -334,10 +344,12 @@ int command(int argc, char** argv) {
   PlanOptions plan_options;
   CLI::App* plan = app.add_subcommand("plan", "says what would go where, which sizes, how long, and why; runs nothing");
   add_engine_options(*plan, engine_options);
+  add_swap_option(*plan, engine_options);
   add_plan_options(*plan, plan_options);
   CLI::App* simulate =
       app.add_subcommand("simulate", "the same for a machine that is not here: from config.json and a machine file, on a virtual clock");
   add_engine_options(*simulate, engine_options);
+  add_swap_option(*simulate, engine_options);
   add_plan_options(*simulate, plan_options);
   add_simulate_options(*simulate, plan_options);
   try {
@@ -357,6 +369,7 @@ int command(int argc, char** argv) {
         engine_options.counter = std::make_shared<moegen::PromptCounter>(engine_options);
       engine_options.workload = workload_of(plan_options, engine_options);
       engine_options.measure_from = 0;
+      engine_options.swap_folder = ".";  // a run has one
       if (plan->parsed())
         moegen::show_plan(engine_options, plan_options.json, std::cout);
       else

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,6 +47,9 @@ class BatchJob {
 
   /// As sample_requests(), of what former runs have left to answer. Before run().
   [[nodiscard]] Workload workload(const std::string& model_name, const PromptCounter* counter) const;
+
+  /// For files of the run that are gone with it: where the output is, if it is a file.
+  [[nodiscard]] std::filesystem::path temporary_folder() const;
 
   /// Answers every request. 0: all answered, errors of single requests included. 130: interrupted by SIGINT or SIGTERM after
   /// a clean flush. Throws Error where it has to stop.

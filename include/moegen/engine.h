@@ -57,11 +57,15 @@ struct Progress {
   int64_t sequences_running = 0;
   int64_t sequences_waiting = 0;
   int64_t preemptions = 0;
+  int64_t recomputed = 0;     ///< preempted sequences whose K and V were not kept
+  int64_t swap_bytes = 0;     ///< on disk now, of those that wait
+  double swap_seconds = 0;    ///< that writing and reading them took; no part of any pass
   int64_t prompt_tokens = 0;  ///< computed, recomputation included
   int64_t generated_tokens = 0;
   int64_t kv_pages_used = 0;
   int64_t kv_pages = 0;
   int64_t weight_bytes_read = 0;   ///< from storage, by streaming
+  int64_t link_bytes = 0;          ///< of weights that were used and of K and V, brought to a GPU
   double weight_read_seconds = 0;  ///< in which at least one read was under way
   double weight_wait_seconds = 0;  ///< in which the cores waited for weights
   double pass_read_seconds = 0;    ///< of the last pass: storage was idle in the rest of it

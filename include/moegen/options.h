@@ -32,8 +32,7 @@ struct EngineInfo {
   std::string family;
   std::string dtype;
   std::string cpu_path;
-  std::string device;       ///< that computes: "cpu", or the GPU's name
-  uint64_t link_bytes = 0;  ///< of weights that a pass brings to it, if all experts have tokens
+  std::string device;  ///< that computes: "cpu", or the GPU's name
   int64_t vocab_size = 0;
   int64_t max_model_len = 0;
   int num_layers = 0;
@@ -62,6 +61,8 @@ struct EngineOptions {
   std::optional<uint64_t> weight_memory;         ///< part of host_memory for weights; those beyond it stream from storage
   std::optional<int64_t> weight_slots;           ///< through which experts stream; 1: nothing is read while it computes
   std::optional<uint64_t> kv_memory;             ///< part of host_memory for KV pages
+  std::filesystem::path swap_folder;             ///< where a file keeps K and V of preempted sequences; empty: they are computed again
+  std::optional<uint64_t> swap_space;            ///< bytes of that file; 0: none; empty: as many as stay free on that disk
   std::optional<int64_t> max_model_len;          ///< context limit in tokens, at most the config's
   std::optional<int64_t> max_num_seqs;           ///< sequences in flight
   std::optional<int64_t> max_pass_tokens;        ///< tokens in one pass

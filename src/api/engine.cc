@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/loop.h"
+#include "engine/swap_file.h"
 
 namespace moegen {
 namespace {
@@ -40,7 +41,8 @@ class Engine::Impl {
  public:
   explicit Impl(const EngineOptions& options)
       : model_(options),
-        scheduler_(model_.plan.sizes, model_.plan.kv.groups, model_.plan.kv_pages),
+        swap_(make_swap(options)),
+        scheduler_(model_.plan.sizes, model_.plan.kv.groups, model_.plan.kv_pages, swap_ ? &*swap_ : nullptr),
         sampler_(model_.kernels, model_.spec.vocab, model_.pool.size()),
         loop_(scheduler_, *model_.runner, sampler_, model_.pool, model_.spec.vocab),
         admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()),
@@ -66,6 +68,8 @@ class Engine::Impl {
     progress_ = {};
     stream_start_ = model_.stream ? model_.stream->counters() : StreamCounters{};
     progress_.kv_pages = model_.plan.kv_pages;
+    link_start_ = model_.runner->link_bytes();
+    swap_start_ = swap_seconds_;
     job_.emplace(model_, workload_);
     const auto start = Clock::now();
     std::vector<std::unique_ptr<Sequence>> finished;
@@ -74,7 +78,8 @@ class Engine::Impl {
       if (scheduler_.idle() && !next_) return true;
       const auto pass_start = Clock::now();
       const Loop::PassCounts counts = loop_.step(finished);
-      const double pass_seconds = Clock::seconds_since(pass_start);
+      const double swapping = std::exchange(swap_seconds_, swap_ ? swap_->seconds() : 0);
+      const double pass_seconds = Clock::seconds_since(pass_start) - (swap_seconds_ - swapping);
       for (auto& sequence : finished) {
         job_->ended(*sequence);
         finish(*sequence);
@@ -96,6 +101,11 @@ class Engine::Impl {
     held_bytes_ = 0;
     scheduler_.clear();
     pending_.clear();
+  }
+
+  std::optional<SwapFile> make_swap(const EngineOptions& options) {
+    if (!swaps(options)) return std::nullopt;
+    return std::optional<SwapFile>(std::in_place, *model_.runner, model_.plan.kv, options.swap_folder, options.swap_space);
   }
 
   void fill_queue(RequestSource& source) {
@@ -249,9 +259,13 @@ class Engine::Impl {
     progress_.sequences_running = scheduler_.num_running();
     progress_.sequences_waiting = scheduler_.num_waiting();
     progress_.preemptions = scheduler_.num_preemptions();
+    progress_.recomputed = scheduler_.num_recomputed();
+    progress_.swap_seconds = swap_seconds_ - swap_start_;
+    progress_.swap_bytes = swap_ ? static_cast<int64_t>(swap_->bytes()) : 0;
     progress_.prompt_tokens += counts.prefill_tokens;
     progress_.generated_tokens += counts.sampled;
     progress_.kv_pages_used = scheduler_.pages_used();
+    progress_.link_bytes = static_cast<int64_t>(model_.runner->link_bytes() - link_start_);
     if (model_.stream) report_stream(model_.stream->counters());
     const ResourceSeconds measured{pass_seconds, pass_seconds - progress_.pass_wait_seconds, progress_.pass_read_seconds, progress_.pass_wait_seconds,
                                    0};
@@ -286,6 +300,7 @@ class Engine::Impl {
   }
 
   LoadedModel model_;
+  std::optional<SwapFile> swap_;
   Scheduler scheduler_;
   Sampler sampler_;
   Loop loop_;
@@ -305,6 +320,9 @@ class Engine::Impl {
   CompletionSink* sink_ = nullptr;
   Progress progress_;
   StreamCounters stream_start_;  // when the run began
+  uint64_t link_start_ = 0;      // likewise
+  double swap_start_ = 0;        // likewise
+  double swap_seconds_ = 0;
   std::atomic<bool> stop_{false};
 };
 

@@ -95,7 +95,6 @@ EngineInfo engine_info(const ModelSetup& m, const EngineOptions& options) {
   info.dtype = m.act == DType::bf16 ? "bfloat16" : "float32";
   info.cpu_path = m.kernels.name;
   info.device = m.gpu ? m.gpu->device->name() : "cpu";
-  if (m.plan.device) info.link_bytes = m.plan.device->weights.streamed_bytes;
   info.vocab_size = m.spec.vocab;
   info.max_model_len = m.plan.max_model_len;
   info.num_layers = static_cast<int>(m.spec.layers.size());

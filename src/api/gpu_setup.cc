@@ -51,7 +51,8 @@ GpuSetup gpu_setup(std::unique_ptr<Device> device, const EngineOptions& options,
                    DType dummy_dtype) {
   check_gpu_support(spec);
   GpuSetup out;
-  const std::vector<TensorView> planned = dummy ? WeightStore::planned_views(binding.table, dummy_dtype) : WeightStore::planned_views(binding);
+  const std::vector<TensorView> planned =
+      dummy ? WeightStore::planned_views(binding.table, dummy_dtype, act) : WeightStore::planned_views(binding, act);
   out.units = GpuWeights::device_units(dummy ? weight_units(binding.table, dummy_dtype) : weight_units(binding));
   out.expanded_elements = expanded_elements(binding.table, planned, act);
   const size_t free = device->free_memory();
@@ -59,6 +60,7 @@ GpuSetup gpu_setup(std::unique_ptr<Device> device, const EngineOptions& options,
     throw_error(ErrorCode::out_of_memory, "--device-memory {}: {} has {} left", format_bytes(*options.device_memory), device->name(),
                 format_bytes(free));
   out.budget = {options.device_memory.value_or(free / 10 * 9),
+                options.device_memory ? device->overhead() : 0,
                 out.units,
                 GpuWeights::bytes_needed(binding.table, planned, spec.tied_embeddings),
                 out.expanded_elements,

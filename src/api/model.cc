@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "engine/sampler.h"
+#include "engine/swap_file.h"
 #include "grammar/compiler.h"
 #include "memory/mapped_memory.h"
 #include "model/latent_attention.h"
@@ -66,7 +67,8 @@ PlanInput budget_of(const ModelSetup& m, const EngineOptions& options) {
   in.act = m.act;
   in.kv_dtype = m.kv_dtype;
   in.work = &m.work;
-  in.weight_bytes = m.checkpoint ? WeightStore::bytes_needed(m.binding) : WeightStore::bytes_needed(m.binding.table, dummy_dtype(m.spec));
+  in.weight_bytes =
+      m.checkpoint ? WeightStore::bytes_needed(m.binding, m.act) : WeightStore::bytes_needed(m.binding.table, dummy_dtype(m.spec), m.act);
   in.units = m.units;
   // Rounded, so that the least memory that is named holds in the next run too, which takes some pages more or less.
   in.process_bytes = round_up<uint64_t>(resident_bytes(), uint64_t{2} << 20) + Sampler::bytes_needed(m.spec.vocab, m.pool.size()) + kSlack;
@@ -144,6 +146,13 @@ DType choose_kv_dtype(const EngineOptions& options, DType act, const ModelSpec& 
   throw_error(ErrorCode::unsupported, "--kv-dtype {}: expected auto, int8, or as this run computes: {}", options.kv_dtype, own);
 }
 
+double swap_bandwidth(const Machine* machine) {
+  constexpr double kUsual = 1e9;
+  return machine != nullptr && machine->ssd ? machine->ssd->read_bandwidth.value_or(kUsual) : kUsual;
+}
+
+bool swaps(const EngineOptions& options) { return !options.swap_folder.empty() && options.swap_space != 0; }
+
 void set_sizes(PlanInput& budget, const EngineOptions& options) {
   budget.weight_memory = options.weight_memory;
   budget.kv_memory = options.kv_memory;
@@ -164,6 +173,7 @@ ModelSetup::ModelSetup(const EngineOptions& options)
       kv_dtype(choose_kv_dtype(options, act, spec)),
       pool((check_options(options), options.threads > 0 ? options.threads : usable_cores())) {
   std::unique_ptr<Device> device = open_device(options);
+  prefer_numa_node(device != nullptr ? device->numa_node() : -1);
   if (options.load_format != "dummy") checkpoint = Checkpoint::open(options.model);
   binding = bind_or_describe(*this, options);
   output_format = choose_format(options.parser);
@@ -183,6 +193,7 @@ ModelSetup::ModelSetup(const EngineOptions& options)
   }
   // What an emulated GPU takes says nothing about any machine.
   if (!gpu || !options.machine_file.empty() || options.device.starts_with("cuda")) find_rates(*this, options);
+  if (swaps(options)) budget.swap = {SwapFile::most_bytes(options.swap_folder, options.swap_space), swap_bandwidth(machine ? &*machine : nullptr)};
   if (gpu && machine) {
     if (!machine->gpu || !machine->link)
       throw_error(ErrorCode::invalid_argument, "{}: --device {} is planned with the rates of `gpu` and `link`, which it has not",
@@ -201,9 +212,9 @@ LoadedModel::LoadedModel(const EngineOptions& options) : ModelSetup(options) {
   if (options.ready) options.ready(engine_info(*this, options));
   if (!options.trace_file.empty()) trace.emplace(options.trace_file);
   if (checkpoint) {
-    store.emplace(binding, *checkpoint, pool, left_out(*this), options.loading);
+    store.emplace(binding, act, *checkpoint, pool, left_out(*this), options.loading);
   } else {
-    store.emplace(binding.table, dummy_dtype(spec), pool);
+    store.emplace(binding.table, dummy_dtype(spec), act, pool);
   }
   pool.parallel_for(static_cast<int64_t>(binding.table.size()), [&](int64_t i, int) {
     const auto idx = static_cast<size_t>(i);

@@ -22,6 +22,10 @@ namespace moegen {
 
 /// Sizes and budgets that options name.
 void set_sizes(PlanInput& budget, const EngineOptions& options);
+/// Whether preempted sequences are kept on a disk.
+[[nodiscard]] bool swaps(const EngineOptions& options);
+/// How fast that is taken to be: as the storage of the weights is read, where that is known.
+[[nodiscard]] double swap_bandwidth(const Machine* machine);
 
 /// Whether `--kv-dtype int8` is there for it.
 [[nodiscard]] bool can_keep_int8(const ModelSpec& spec);

@@ -171,8 +171,9 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
   budget.spec = &spec;
   budget.act = act;
   budget.kv_dtype = choose_kv_dtype(engine, act, spec);
-  budget.weight_bytes = WeightStore::bytes_needed(table, spec.dtype);
+  budget.weight_bytes = WeightStore::bytes_needed(table, spec.dtype, act);
   if (machine.ssd && budget.weight_bytes <= machine.ssd->bytes) budget.units = units;
+  if (swaps(engine) && machine.ssd) budget.swap = {engine.swap_space.value_or(machine.ssd->bytes / 2), swap_bandwidth(&machine)};
   budget.threads = machine.cpu.cores;
   budget.process_bytes = kProcessBytes + Sampler::bytes_needed(spec.vocab, machine.cpu.cores);
   budget.host_memory = engine.host_memory.value_or(machine.dram.bytes / 5 * 4);

@@ -34,6 +34,7 @@ class Job : public RequestSource, public CompletionSink {
 
   /// As BatchJob's. Before start().
   [[nodiscard]] Workload workload(const std::string& model_name, const PromptCounter* counter) const;
+  [[nodiscard]] std::filesystem::path temporary_folder() const;
   /// Makes the outputs ready. `answer_memory`: bytes for requests and answers in flight, of
   /// which the engine takes half, answers that wait for their turn a quarter, and the line that is read a quarter. Throws Error.
   void start(const std::string& model_name, uint64_t answer_memory = uint64_t{1} << 30);

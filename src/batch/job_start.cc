@@ -53,6 +53,8 @@ std::string waiting_file(const std::string& output) { return std::filesystem::ca
 
 }  // namespace
 
+std::filesystem::path Job::temporary_folder() const { return folder_of(options_.output); }
+
 Job::Job(const BatchOptions& options) : options_(options), input_name_(options.input == "-" ? "stdin" : options.input) {
   static_cast<void>(progress_style(options.progress));
   if (options_.resume == false && (options_.retry_failed || options_.changed != "stop"))

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/key.h"
-#include "batch/temp_file.h"
+#include "storage/temp_file.h"
 
 namespace moegen {
 

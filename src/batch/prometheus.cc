@@ -73,7 +73,9 @@ void add_engine(const JobStatus& s, const EngineInfo& info, Text& t) {
   t.counter("passes_total", p.passes, "Sweeps through the layers.");
   t.counter("prompt_tokens_total", p.prompt_tokens, "Prompt tokens computed.");
   t.counter("generated_tokens_total", p.generated_tokens, "Tokens generated.");
-  t.counter("preemptions_total", p.preemptions, "Sequences that gave their pages back to be computed again.");
+  t.counter("preemptions_total", p.preemptions, "Sequences that gave their pages back to go on later.");
+  t.counter("recomputed_total", p.recomputed, "Of these, those that are computed again.");
+  t.gauge("swap_bytes", p.swap_bytes, "On disk: keys and values of those that wait.");
   t.gauge("sequences_running", p.sequences_running, "Sequences in flight.");
   t.gauge("sequences_waiting", p.sequences_waiting, "Sequences read and not begun.");
   t.gauge("pass_tokens", p.pass_tokens, "Tokens of the last pass.");

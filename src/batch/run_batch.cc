@@ -13,6 +13,8 @@ BatchJob::~BatchJob() = default;
 
 Workload BatchJob::workload(const std::string& model_name, const PromptCounter* counter) const { return impl_->workload(model_name, counter); }
 
+std::filesystem::path BatchJob::temporary_folder() const { return impl_->temporary_folder(); }
+
 int BatchJob::run(Engine& engine) {
   const StopOnSignal signals([this, &engine] {
     impl_->stop();

@@ -18,7 +18,8 @@ std::string tokens_text(const JobStatus& s) {
   const auto rate = [&](int64_t tokens) { return static_cast<double>(tokens) / std::max(s.seconds, 1e-9); };
   std::string text = fmt::format("{} prompt tokens ({:.0f}/s), {} generated ({:.0f}/s), in {} passes", p.prompt_tokens, rate(p.prompt_tokens),
                                  p.generated_tokens, rate(p.generated_tokens), p.passes);
-  if (p.preemptions > 0) text += fmt::format("; {} preemptions: more KV memory would save computing these again", p.preemptions);
+  if (p.preemptions > 0) text += fmt::format("; {} preemptions", p.preemptions);
+  if (p.recomputed > 0) text += fmt::format(", {} of them computed again: more KV memory would save that", p.recomputed);
   return text;
 }
 

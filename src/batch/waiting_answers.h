@@ -9,7 +9,7 @@
 #include <string>
 
 #include "base/key.h"
-#include "batch/temp_file.h"
+#include "storage/temp_file.h"
 
 namespace moegen {
 

@@ -9,6 +9,7 @@
 #include "checkpoint/checkpoint.h"
 #include "moegen/bench.h"
 #include "moegen/engine.h"
+#include "profile/gpu_rates.h"
 #include "profile/link_copy.h"
 
 namespace moegen {
@@ -146,6 +147,15 @@ void note_lost(const std::vector<double>& told, int64_t sequences, int samples, 
     report.note(fmt::format("{} sequences: decode is lost in the noise of prefill in {} of {} runs: more --generate", sequences, lost, samples));
 }
 
+void note_preemptions(const Run& run, int64_t sequences, Report& report) {
+  if (run.progress.preemptions > 0)
+    report.note(fmt::format("{} sequences: {} preemptions, for KV memory was short", sequences, run.progress.preemptions));
+}
+
+DType act_of(const Engine& engine) { return engine.info().dtype == "bfloat16" ? DType::bf16 : DType::f32; }
+
+DType kv_dtype_of(const ThroughputBench& o, const Engine& engine) { return o.engine.kv_dtype == "int8" ? DType::i8 : act_of(engine); }
+
 // Prefill is the run with answers of one token.
 class Measurement {
  public:
@@ -163,27 +173,23 @@ class Measurement {
     Phase prefill, decode;
     Run first, whole;
     for (int i = 0; i < options_.samples; ++i) {
-      const double flops = multiply_rate(kernels_, product_dtype(spec_, act()), pool_);
+      const double flops = multiply_rate(kernels_, product_dtype(spec_, act_of(engine_)), pool_);
       const double dram = read_rate(dram_, pool_);
       first = run(engine_, prompts_only(lengths));
       whole = run(engine_, lengths);
       const Sweeps prompts = prefill_sweeps(lengths, first);
-      prefill.add(prompts, model_work(spec_, kv_dtype(), prompts), first.progress.seconds, streamed(first.progress), flops, dram);
+      prefill.add(prompts, model_work(spec_, kv_dtype_of(options_, engine_), prompts), first.progress.seconds, streamed(first.progress), flops, dram);
       const Sweeps answers = decode_sweeps(lengths, std::min(sequences, options_.engine.max_num_seqs.value_or(sequences)), first, whole);
-      decode.add(answers, model_work(spec_, kv_dtype(), answers), decode_seconds(whole.progress, first.progress),
+      decode.add(answers, model_work(spec_, kv_dtype_of(options_, engine_), answers), decode_seconds(whole.progress, first.progress),
                  streamed(whole.progress) - streamed(first.progress), flops, dram);
     }
     report.row(prefill.cells("prefill", sequences, first.progress.passes, streams_));
     report.row(decode.cells("decode", sequences, whole.progress.passes - first.progress.passes, streams_));
     note_lost(decode.tokens_per_second, sequences, options_.samples, report);
-    if (whole.progress.preemptions > 0)
-      report.note(fmt::format("{} sequences: {} preemptions, for KV memory was short", sequences, whole.progress.preemptions));
+    note_preemptions(whole, sequences, report);
   }
 
  private:
-  [[nodiscard]] DType kv_dtype() const { return options_.engine.kv_dtype == "int8" ? DType::i8 : act(); }
-  [[nodiscard]] DType act() const { return engine_.info().dtype == "bfloat16" ? DType::bf16 : DType::f32; }
-
   const ThroughputBench& options_;
   Engine& engine_;
   const ModelSpec& spec_;
@@ -193,10 +199,12 @@ class Measurement {
   ThreadPool& pool_;
 };
 
-// The same of a run on a GPU, beside what its link allows where every expert has tokens in every pass.
-class LinkMeasurement {
+// The same of a run on a GPU, beside what its link allows for the weights and the K and V that it used, its products, and the prediction where rates
+// are known.
+class GpuMeasurement {
  public:
-  LinkMeasurement(const ThroughputBench& options, Engine& engine, Device& device) : options_(options), engine_(engine), copy_(device, true, kBytes) {}
+  GpuMeasurement(const ThroughputBench& options, Engine& engine, const ModelSpec& spec, Device& device)
+      : options_(options), engine_(engine), spec_(spec), device_(device), copy_(device, true, kBytes) {}
 
   static std::vector<Column> columns() {
     return {{"phase", "phase"},
@@ -204,56 +212,83 @@ class LinkMeasurement {
             {"passes", "passes"},
             {"tokens_per_second", "tokens/s"},
             {"link_roof", "link roof tok/s"},
+            {"compute_roof", "compute roof tok/s"},
             {"share", "% of the roof", 0.01},
+            {"link_use", "link use %", 0.01},
+            {"predicted", "predicted tok/s"},
             {"link_bytes", "MB/pass", 1e6},
-            {"link", "link GB/s", 1e9}};
+            {"link", "link GB/s", 1e9},
+            {"compute", "TFLOP/s", 1e12}};
   }
 
   void measure(int64_t sequences, Report& report) {
     const std::vector<Lengths> lengths = make_lengths(options_, sequences);
     Phase prefill, decode;
-    Progress first, whole;
+    Run first, whole;
     for (int i = 0; i < options_.samples; ++i) {
-      const double rate = kBytes / seconds_of([&] {
+      const double link = kBytes / seconds_of([&] {
                             copy_.begin(kPiece);
                             copy_.end();
                           });
-      first = run(engine_, prompts_only(lengths)).progress;
-      whole = run(engine_, lengths).progress;
-      double prompts = 0, answers = 0;
-      for (const Lengths& l : lengths) {
-        prompts += static_cast<double>(l.prompt);
-        answers += static_cast<double>(l.generate - 1);
-      }
-      add(prefill, prompts, first.passes, first.seconds, rate);
-      add(decode, answers, whole.passes - first.passes, decode_seconds(whole, first), rate);
+      const double flops = gpu_multiply_rate(device_, act_of(engine_));
+      first = run(engine_, prompts_only(lengths));
+      whole = run(engine_, lengths);
+      const Progress &a = first.progress, &b = whole.progress;
+      const Sweeps prompts = prefill_sweeps(lengths, first);
+      prefill.add(prompts.tokens, model_work(spec_, kv_dtype_of(options_, engine_), prompts).flops, static_cast<double>(a.link_bytes), a.seconds,
+                  a.predicted.passes, link, flops);
+      const Sweeps answers = decode_sweeps(lengths, std::min(sequences, options_.engine.max_num_seqs.value_or(sequences)), first, whole);
+      decode.add(answers.tokens, model_work(spec_, kv_dtype_of(options_, engine_), answers).flops, static_cast<double>(b.link_bytes - a.link_bytes),
+                 decode_seconds(b, a), b.predicted.passes - a.predicted.passes, link, flops);
     }
-    for (const auto& [name, phase, passes] :
-         {std::tuple("prefill", &prefill, first.passes), std::tuple("decode", &decode, whole.passes - first.passes)}) {
-      report.row({name, sequences, passes, Cell(phase->tokens_per_second), Cell(phase->roof), Cell(phase->share),
-                  rate_of({static_cast<double>(engine_.info().link_bytes)}), Cell(phase->link)});
-    }
+    report.row(prefill.cells("prefill", sequences, first.progress.passes));
+    report.row(decode.cells("decode", sequences, whole.progress.passes - first.progress.passes));
     note_lost(decode.tokens_per_second, sequences, options_.samples, report);
-    if (engine_.info().link_bytes == 0) report.note("all weights stay on the device: the link is no roof");
+    note_preemptions(whole, sequences, report);
+    if (whole.progress.link_bytes == 0) report.note("nothing crosses the link, which is no roof");
+    if (whole.progress.predicted.passes == 0) report.note("nothing is predicted: moegen bench machine -m DIR --device cuda measures the rates, once");
   }
 
  private:
   static constexpr size_t kBytes = size_t{64} << 20, kPiece = size_t{4} << 20;
   struct Phase {
-    std::vector<double> tokens_per_second, roof, share, link;
+    std::vector<double> tokens_per_second, link_roof, compute_roof, share, link_use, predicted, bytes, link, compute;
+
+    void add(double tokens, double flops, double link_bytes, std::optional<double> seconds, double predicted_seconds, double link_rate,
+             double flop_rate) {
+      const double copying = link_bytes / link_rate, multiplying = flops / flop_rate;
+      link.push_back(link_rate);
+      compute.push_back(flop_rate);
+      bytes.push_back(link_bytes);
+      if (copying > 0) link_roof.push_back(tokens / copying);
+      compute_roof.push_back(tokens / multiplying);
+      if (predicted_seconds > 0) predicted.push_back(tokens / predicted_seconds);
+      if (!seconds) return;
+      tokens_per_second.push_back(tokens / *seconds);
+      share.push_back(std::max(copying, multiplying) / *seconds);
+      if (copying > 0) link_use.push_back(copying / *seconds);
+    }
+    [[nodiscard]] std::vector<Cell> cells(const std::string& name, int64_t sequences, int64_t passes) const {
+      std::vector<double> each = bytes;
+      for (double& b : each) b /= static_cast<double>(std::max<int64_t>(1, passes));
+      return {name,
+              sequences,
+              passes,
+              Cell(tokens_per_second),
+              Cell(link_roof),
+              Cell(compute_roof),
+              Cell(share),
+              Cell(link_use),
+              Cell(predicted),
+              Cell(each),
+              Cell(link),
+              Cell(compute)};
+    }
   };
-
-  void add(Phase& phase, double tokens, int64_t passes, std::optional<double> seconds, double rate) const {
-    const double least = static_cast<double>(engine_.info().link_bytes) * static_cast<double>(passes) / rate;
-    phase.link.push_back(rate);
-    if (least > 0) phase.roof.push_back(tokens / least);
-    if (!seconds) return;
-    phase.tokens_per_second.push_back(tokens / *seconds);
-    if (least > 0) phase.share.push_back(least / *seconds);
-  }
-
   const ThroughputBench& options_;
   Engine& engine_;
+  const ModelSpec& spec_;
+  Device& device_;
   LinkCopy copy_;
 };
 
@@ -282,12 +317,12 @@ void bench_throughput(const ThroughputBench& options, std::ostream& out) {
   about["load_format"] = options.engine.load_format;
   const bool on_gpu = info.device != "cpu";
   const bool streams = warm_up(engine, options).weight_bytes_read > 0;
-  Report report(out, options.json, std::move(about), on_gpu ? LinkMeasurement::columns() : columns(streams));
+  Report report(out, options.json, std::move(about), on_gpu ? GpuMeasurement::columns() : columns(streams));
   if (on_gpu) {
     EngineOptions link;
     link.device = options.engine.device;
     const std::unique_ptr<Device> device = open_device(link);
-    LinkMeasurement measurement(options, engine, *device);
+    GpuMeasurement measurement(options, engine, spec, *device);
     for (const int64_t sequences : options.sequences) measurement.measure(sequences, report);
     return report.finish();
   }

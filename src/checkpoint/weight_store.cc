@@ -60,21 +60,21 @@ uint64_t scale_count(const TensorSpec& spec) {
 
 uint64_t scale_bytes(const TensorSpec& spec) { return WeightStore::bytes_of_tensor(scale_count(spec) * sizeof(float)); }
 
-// Absorbed attention wants kv_b turned (model/latent_attention.h), which groups with a scale do not survive: it is kept in float32.
+// Absorbed attention wants kv_b turned (model/latent_attention.h), which groups with a scale do not survive: it becomes what activations are.
 bool is_expanded(const TensorSpec& spec, DType dtype) {
   return spec.role == Role::kv_b && spec.part == Part::values && (dtype == DType::f8_e4m3 || dtype == DType::i4 || dtype == DType::u8);
 }
 
-TensorView planned_view(const TensorSpec& spec, DType dtype) {
-  TensorView view = view_of(spec, nullptr, is_expanded(spec, dtype) ? DType::f32 : dtype);
+TensorView planned_view(const TensorSpec& spec, DType dtype, DType act) {
+  TensorView view = view_of(spec, nullptr, is_expanded(spec, dtype) ? act : dtype);
   if (view.dtype != DType::f8_e4m3) return view;
   view.block_rows = spec.block_rows;
   view.group = spec.group;
   return view;
 }
 
-uint64_t room_for(const TensorSpec& spec, DType dtype, uint64_t file_bytes) {
-  if (is_expanded(spec, dtype)) return elements_of(spec) * sizeof(float);
+uint64_t room_for(const TensorSpec& spec, DType dtype, DType act, uint64_t file_bytes) {
+  if (is_expanded(spec, dtype)) return bytes_of(act, elements_of(spec));
   return std::max(file_bytes, bytes_of(dtype, elements_of(spec)));
 }
 
@@ -83,26 +83,31 @@ float plain_value(const void* data, DType dtype, int64_t i) {
   return dtype == DType::f16 ? to_float(static_cast<const f16*>(data)[i]) : to_float(static_cast<const bf16*>(data)[i]);
 }
 
-// What `w` has as codes, at the begin of the room of its floats.
-void expand_in_place(TensorView& w) {
+// Element i of a matrix whose codes lie apart.
+float coded_value(const TensorView& w, const std::vector<std::byte>& codes, int64_t i) {
+  const int64_t row = i / w.cols, group = i % w.cols / w.group;
+  if (w.dtype == DType::f8_e4m3) {
+    const float scale = static_cast<const float*>(w.scales)[row / w.block_rows * ceil_div(w.cols, w.group) + group];
+    return to_float(std::bit_cast<f8_e4m3>(codes[static_cast<size_t>(i)])) * scale;
+  }
+  const int64_t at = row * (w.cols / w.group) + group;
+  const bool half = w.dtype == DType::i4;
+  const auto byte = std::to_integer<int>(codes[static_cast<size_t>(half ? i / 2 : i)]);
+  const int code = half ? byte >> (i % 2 * 4) & 15 : byte;
+  const int zero = w.zeros != nullptr ? w.zeros[at] : half ? 8 : 128;
+  return static_cast<float>(code - zero) * plain_value(w.scales, w.scale_dtype, at);
+}
+
+// What `w` has as codes, at the begin of the room of its values.
+void expand_in_place(TensorView& w, DType act) {
   const auto* data = static_cast<const std::byte*>(w.data);
   const std::vector<std::byte> codes(data, data + bytes_of(w.dtype, static_cast<uint64_t>(w.rows * w.cols)));
-  auto* out = static_cast<float*>(const_cast<void*>(w.data));
+  void* out = const_cast<void*>(w.data);
   for (int64_t i = 0; i < w.rows * w.cols; ++i) {
-    const int64_t row = i / w.cols, group = i % w.cols / w.group;
-    if (w.dtype == DType::f8_e4m3) {
-      const float scale = static_cast<const float*>(w.scales)[row / w.block_rows * ceil_div(w.cols, w.group) + group];
-      out[i] = to_float(std::bit_cast<f8_e4m3>(codes[static_cast<size_t>(i)])) * scale;
-      continue;
-    }
-    const int64_t at = row * (w.cols / w.group) + group;
-    const bool half = w.dtype == DType::i4;
-    const auto byte = std::to_integer<int>(codes[static_cast<size_t>(half ? i / 2 : i)]);
-    const int code = half ? byte >> (i % 2 * 4) & 15 : byte;
-    const int zero = w.zeros != nullptr ? w.zeros[at] : half ? 8 : 128;
-    out[i] = static_cast<float>(code - zero) * plain_value(w.scales, w.scale_dtype, at);
+    const float x = coded_value(w, codes, i);
+    act == DType::f32 ? void(static_cast<float*>(out)[i] = x) : void(static_cast<bf16*>(out)[i] = to_bf16(x));
   }
-  w.dtype = DType::f32;
+  w.dtype = act;
   w.scales = nullptr;
 }
 
@@ -139,7 +144,7 @@ void arrange_all(const Binding& binding, const std::vector<TensorView>& views, T
 }
 
 // Of what is expanded, which has its scales and zero points behind it in the table.
-void expand_all(const Binding& binding, std::vector<TensorView>& views, ThreadPool& pool) {
+void expand_all(const Binding& binding, DType act, std::vector<TensorView>& views, ThreadPool& pool) {
   pool.parallel_for(static_cast<int64_t>(views.size()), [&](int64_t i, int) {
     const auto idx = static_cast<size_t>(i);
     TensorView& view = views[idx];
@@ -153,15 +158,15 @@ void expand_all(const Binding& binding, std::vector<TensorView>& views, ThreadPo
         view.group = view.cols / views[j].cols;
       }
     }
-    expand_in_place(view);
+    expand_in_place(view, act);
   });
 }
 
-uint64_t kept_bytes(const Binding& binding, const std::vector<bool>& left_out) {
+uint64_t kept_bytes(const Binding& binding, DType act, const std::vector<bool>& left_out) {
   uint64_t sum = 0;
   for (size_t i = 0; i < left_out.size(); ++i)
-    sum += left_out[i] ? WeightStore::bytes_of_tensor(room_for(binding.table[i], binding.tensors[i]->dtype, binding.tensors[i]->bytes)) : 0;
-  return WeightStore::bytes_needed(binding) - sum;
+    sum += left_out[i] ? WeightStore::bytes_of_tensor(room_for(binding.table[i], binding.tensors[i]->dtype, act, binding.tensors[i]->bytes)) : 0;
+  return WeightStore::bytes_needed(binding, act) - sum;
 }
 
 bool is_norm(Role role) {
@@ -175,41 +180,41 @@ bool is_norm(Role role) {
 
 uint64_t WeightStore::bytes_of_tensor(uint64_t bytes) { return round_up(bytes, kAlignment); }
 
-uint64_t WeightStore::bytes_needed(const Binding& binding) {
+uint64_t WeightStore::bytes_needed(const Binding& binding, DType act) {
   uint64_t sum = 0;
   for (size_t i = 0; i < binding.table.size(); ++i) {
     const std::optional<TensorInfo>& tensor = binding.tensors[i];
-    if (tensor) sum += bytes_of_tensor(room_for(binding.table[i], tensor->dtype, tensor->bytes));
+    if (tensor) sum += bytes_of_tensor(room_for(binding.table[i], tensor->dtype, act, tensor->bytes));
     if (binding.scales[i] != nullptr) sum += scale_bytes(binding.table[i]);
   }
   return sum;
 }
 
-uint64_t WeightStore::bytes_needed(const std::vector<TensorSpec>& table, DType dtype) {
+uint64_t WeightStore::bytes_needed(const std::vector<TensorSpec>& table, DType dtype, DType act) {
   uint64_t sum = 0;
   for (const TensorSpec& spec : table) {
     const DType stored = expected_dtype(spec, dtype);
-    sum += bytes_of_tensor(room_for(spec, stored, bytes_of(stored, elements_of(spec))));
+    sum += bytes_of_tensor(room_for(spec, stored, act, bytes_of(stored, elements_of(spec))));
     if (stored == DType::f8_e4m3) sum += scale_bytes(spec);
   }
   return sum;
 }
 
-std::vector<TensorView> WeightStore::planned_views(const Binding& binding) {
+std::vector<TensorView> WeightStore::planned_views(const Binding& binding, DType act) {
   std::vector<TensorView> views;
-  for (size_t i = 0; i < binding.table.size(); ++i) views.push_back(planned_view(binding.table[i], binding.tensors[i]->dtype));
+  for (size_t i = 0; i < binding.table.size(); ++i) views.push_back(planned_view(binding.table[i], binding.tensors[i]->dtype, act));
   return views;
 }
 
-std::vector<TensorView> WeightStore::planned_views(const std::vector<TensorSpec>& table, DType dtype) {
+std::vector<TensorView> WeightStore::planned_views(const std::vector<TensorSpec>& table, DType dtype, DType act) {
   std::vector<TensorView> views;
-  for (const TensorSpec& spec : table) views.push_back(planned_view(spec, expected_dtype(spec, dtype)));
+  for (const TensorSpec& spec : table) views.push_back(planned_view(spec, expected_dtype(spec, dtype), act));
   return views;
 }
 
-WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out,
+WeightStore::WeightStore(const Binding& binding, DType act, const Checkpoint& checkpoint, ThreadPool& pool, const std::vector<bool>& left_out,
                          const Loading& loading)
-    : memory_(kept_bytes(binding, left_out), "weights") {
+    : memory_(kept_bytes(binding, act, left_out), "weights") {
   std::byte* at = memory_.data();
   std::vector<Piece> pieces;
   std::vector<Scales> scales;
@@ -221,7 +226,7 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     const bool stays = left_out.empty() || !left_out[i];
     TensorView& view = views_.emplace_back(view_of(binding.table[i], stays ? at : nullptr, tensor->dtype));
     if (stays) {
-      const uint64_t room = room_for(binding.table[i], tensor->dtype, tensor->bytes);
+      const uint64_t room = room_for(binding.table[i], tensor->dtype, act, tensor->bytes);
       place(tensor, at);
       at += bytes_of_tensor(room);
     }
@@ -261,14 +266,15 @@ WeightStore::WeightStore(const Binding& binding, const Checkpoint& checkpoint, T
     if (!s.one && s.dtype == DType::f16) widen_in_place<f16>(s.room, s.count);
   }
   arrange_all(binding, views_, pool);
-  expand_all(binding, views_, pool);
+  expand_all(binding, act, views_, pool);
 }
 
-WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, ThreadPool& pool) : memory_(bytes_needed(table, dtype), "weights") {
+WeightStore::WeightStore(const std::vector<TensorSpec>& table, DType dtype, DType act, ThreadPool& pool)
+    : memory_(bytes_needed(table, dtype, act), "weights") {
   std::byte* at = memory_.data();
   for (size_t i = 0; i < table.size(); ++i) {
     const DType expected = expected_dtype(table[i], dtype);
-    const DType stored = is_expanded(table[i], expected) ? DType::f32 : expected;
+    const DType stored = is_expanded(table[i], expected) ? act : expected;
     TensorView& view = views_.emplace_back(view_of(table[i], at, stored));
     const auto count = static_cast<int64_t>(elements_of(table[i]));
     constexpr int64_t kBlock = 1 << 16;

@@ -74,6 +74,10 @@ class Device {
   [[nodiscard]] virtual std::string name() const = 0;
   /// Device memory that can still be allocated, bytes.
   [[nodiscard]] virtual size_t free_memory() const = 0;
+  /// Device memory that its context, modules and libraries take beside what is allocated here, bytes.
+  [[nodiscard]] virtual size_t overhead() const { return 0; }
+  /// The NUMA node of the host that is closest to it; -1: not known.
+  [[nodiscard]] virtual int numa_node() const { return -1; }
   /// The kernels that run here.
   [[nodiscard]] virtual const GpuKernels& kernels() const = 0;
 

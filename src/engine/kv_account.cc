@@ -1,6 +1,7 @@
 #include "engine/kv_account.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/checked.h"
 
@@ -31,7 +32,19 @@ void KvAccount::release_unseen(Table& table, int64_t before, int64_t computed) {
 
 void KvAccount::release(Table& table) {
   for (; !table.empty(); table.pop_back()) {
-    if (table.back() != kGone) pool_.release(table.back());
+    if (table.back() >= 0) pool_.release(table.back());
+  }
+}
+
+void KvAccount::lend(Table& table) {
+  for (int32_t& page : table) {
+    if (page >= 0) pool_.release(std::exchange(page, kKept));
+  }
+}
+
+void KvAccount::take_again(Table& table) {
+  for (int32_t& page : table) {
+    if (page == kKept) page = pool_.reserve();
   }
 }
 

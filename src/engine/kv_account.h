@@ -9,10 +9,10 @@
 namespace moegen {
 
 /// Which KV pages belong to which sequence. The table of a sequence is [rows, groups]: a row has a page for each group of layers, for the same
-/// page_tokens positions. A page that no query to come sees is given back, and leaves kGone.
+/// page_tokens positions. A page that no query to come sees is given back, and leaves kGone; one whose content is kept elsewhere leaves kKept.
 class KvAccount {
  public:
-  static constexpr int32_t kGone = -1;
+  static constexpr int32_t kGone = -1, kKept = -2;
   using Table = std::vector<int32_t>;
 
   KvAccount(std::vector<KvGroup> groups, int page_tokens, int32_t pages) : groups_(std::move(groups)), page_tokens_(page_tokens), pool_(pages) {}
@@ -29,6 +29,10 @@ class KvAccount {
   void release_unseen(Table& table, int64_t before, int64_t computed);
   /// All of it.
   void release(Table& table);
+  /// All pages, until `take_again`.
+  void lend(Table& table);
+  /// Pages for all that were lent; there must be so many.
+  void take_again(Table& table);
 
   [[nodiscard]] const PagePool& pool() const { return pool_; }
 

@@ -1,5 +1,7 @@
 #include "engine/loop.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace moegen {
@@ -32,6 +34,17 @@ void Loop::prepare_masks() {
 void Loop::take(int64_t first, int64_t count, const float* logits) {
   const auto& tasks = scheduler_.logit_tasks();
   pool_.parallel_for(count, [&](int64_t i, int worker) { take_row(tasks[static_cast<size_t>(first + i)], logits + i * vocab_, worker); });
+}
+
+bool Loop::wants_best_only(int64_t first, int64_t count) const {
+  const auto& tasks = scheduler_.logit_tasks();
+  return std::all_of(tasks.begin() + first, tasks.begin() + first + count, [](const LogitTask& task) {
+    return task.sample && task.sequence->logprobs.per_position == 0 && Sampler::takes_best(*task.sequence);
+  });
+}
+
+void Loop::take_best(int64_t first, int64_t count, const int32_t* ids) {
+  for (int64_t i = 0; i < count; ++i) scheduler_.logit_tasks()[static_cast<size_t>(first + i)].sequence->next_token = ids[i];
 }
 
 // Each row writes to a place of its own: a prompt position's entries, or the one new token of a sequence.

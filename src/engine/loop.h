@@ -32,6 +32,8 @@ class Loop : private LogitsConsumer {
  private:
   void prepare_masks();
   void take(int64_t first, int64_t count, const float* logits) override;
+  bool wants_best_only(int64_t first, int64_t count) const override;
+  void take_best(int64_t first, int64_t count, const int32_t* ids) override;
   void take_row(const LogitTask& task, const float* logits, int worker);
 
   Scheduler& scheduler_;

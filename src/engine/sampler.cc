@@ -29,12 +29,6 @@ auto better(const float* values) {
 
 double weight_of(float value, float top) { return std::exp(static_cast<double>(value) - static_cast<double>(top)); }
 
-// Nothing changes the logits of such a sequence, and the best one is taken.
-bool greedy_as_is(const Sampling& s) {
-  return s.temperature == 0 && s.allowed.empty() && s.bad_words.empty() && s.min_tokens == 0 && s.logit_bias.empty() && s.repetition_penalty == 1 &&
-         s.presence_penalty == 0 && s.frequency_penalty == 0;
-}
-
 // Values of the ids whose bits are set are their logits, others become impossible. Most masks are nearly all or nearly none.
 void copy_allowed(const std::vector<uint64_t>& bits, const float* logits, float* values, int64_t vocab) {
   for (int64_t begin = 0; begin < vocab; begin += 64) {
@@ -110,10 +104,16 @@ TokenId Sampler::argmax(const float* values) const {
   return kNoToken;
 }
 
+bool Sampler::takes_best(const Sequence& sequence) {
+  const Sampling& s = *sequence.sampling;
+  return !sequence.in_grammar() && s.temperature == 0 && s.allowed.empty() && s.bad_words.empty() && s.min_tokens == 0 && s.logit_bias.empty() &&
+         s.repetition_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0;
+}
+
 TokenId Sampler::sample(const Sequence& sequence, const float* logits, int worker) {
+  if (takes_best(sequence)) return argmax(logits);
   const Sampling& s = *sequence.sampling;
   const bool in_grammar = sequence.in_grammar();
-  if (!in_grammar && greedy_as_is(s)) return argmax(logits);
   const Scratch& scratch = scratch_[static_cast<size_t>(worker)];
   if (in_grammar) {
     restrict_to_grammar(sequence, logits, scratch.values);

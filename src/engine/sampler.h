@@ -21,6 +21,9 @@ class Sampler {
 
   static constexpr TokenId kNoToken = -1;
 
+  /// Whether nothing changes the logits of its next token, and the best is taken.
+  [[nodiscard]] static bool takes_best(const Sequence& sequence);
+
   /// Picks the next token of a sequence, or kNoToken where none is allowed or the logits are not numbers. Calls with different
   /// workers may run at the same time. Where bans and minimum length leave nothing of what the grammar allows, the grammar wins.
   /// Throws Error(unsupported) where the grammar cannot go on.

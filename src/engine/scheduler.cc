@@ -50,8 +50,8 @@ bool append_token(Sequence& s) {
 
 }  // namespace
 
-Scheduler::Scheduler(const PassSizes& sizes, const std::vector<KvGroup>& groups, int32_t kv_pages)
-    : sizes_(sizes), most_(sizes), kv_(groups, sizes.page_tokens, kv_pages), states_(static_cast<int32_t>(sizes.sequences)) {
+Scheduler::Scheduler(const PassSizes& sizes, const std::vector<KvGroup>& groups, int32_t kv_pages, SequenceStore* store)
+    : sizes_(sizes), most_(sizes), kv_(groups, sizes.page_tokens, kv_pages), store_(store), states_(static_cast<int32_t>(sizes.sequences)) {
   const auto tokens = static_cast<size_t>(sizes.pass_tokens);
   const auto sequences = static_cast<size_t>(sizes.sequences);
   tokens_.reserve(tokens);
@@ -93,13 +93,14 @@ void Scheduler::schedule_decodes() {
 }
 
 // Only the youngest can have a prompt that is not yet computed, for none is admitted behind it. False if there is still some left.
-bool Scheduler::schedule_prefill() {
-  if (running_.empty() || decoding(*running_.back())) return true;
+bool Scheduler::schedule_prefill() { return running_.empty() || decoding(*running_.back()) || schedule_youngest(); }
+
+bool Scheduler::schedule_youngest() {
   Sequence& s = *running_.back();
   const int64_t left = static_cast<int64_t>(s.tokens.size()) - s.computed;
   const int64_t n = kv_.reserve(s.pages, s.computed, std::min(room(), left));
   if (n > 0) {
-    prefill_tokens_ += n;
+    prefill_tokens_ += decoding(s) ? 0 : n;
     place(s, n);
   } else if (room() > 0 && running_.size() == 1) {
     fail(std::move(running_.back()));
@@ -115,6 +116,7 @@ void Scheduler::admit() {
     Sequence& s = *queue.front();
     const auto length = static_cast<int64_t>(s.tokens.size());
     if (length > capacity()) {  // it would wait for ever
+      forget(s);
       fail(std::move(queue.front()));
       queue.pop_front();
       continue;
@@ -124,7 +126,8 @@ void Scheduler::admit() {
     s.state = states_.reserve();
     running_.push_back(std::move(queue.front()));
     queue.pop_front();
-    if (!schedule_prefill()) return;
+    bring_back(s);
+    if (!schedule_youngest()) return;
   }
 }
 
@@ -152,16 +155,43 @@ void Scheduler::fail(std::unique_ptr<Sequence> sequence) {
 }
 
 void Scheduler::preempt_last() {
+  running_.back()->kept = store_ != nullptr && store_->keep(*running_.back());
   std::unique_ptr<Sequence> victim = std::move(running_.back());
   running_.pop_back();
-  release_memory(*victim);
-  victim->computed = 0;
+  if (victim->kept) {
+    kv_.lend(victim->pages);
+    release_state(*victim);
+  } else {
+    release_memory(*victim);
+    victim->computed = 0;
+    ++recomputed_;
+  }
   preempted_.push_front(std::move(victim));
   ++preemptions_;
 }
 
+void Scheduler::bring_back(Sequence& s) {
+  if (!s.kept) return;
+  s.kept = false;
+  kv_.take_again(s.pages);
+  if (store_->bring_back(s)) return;
+  kv_.release(s.pages);
+  s.computed = 0;
+  ++recomputed_;
+}
+
+// Of one that waits.
+void Scheduler::forget(Sequence& s) {
+  if (s.kept) store_->drop();
+  s.kept = false;
+}
+
 void Scheduler::release_memory(Sequence& sequence) {
   kv_.release(sequence.pages);
+  release_state(sequence);
+}
+
+void Scheduler::release_state(Sequence& sequence) {
   if (sequence.state >= 0) states_.release(sequence.state);
   sequence.state = -1;
 }
@@ -213,9 +243,11 @@ void Scheduler::commit(std::vector<std::unique_ptr<Sequence>>& finished) {
 void Scheduler::clear() {
   for (auto& s : running_) release_memory(*s);
   running_.clear();
+  for (auto& s : preempted_) forget(*s);
   preempted_.clear();
   waiting_.clear();
   failed_.clear();
+  preemptions_ = recomputed_ = 0;
 }
 
 }  // namespace moegen

@@ -68,6 +68,7 @@ struct Sequence {
 
   int64_t computed = 0;              ///< positions whose K and V were put into pages
   std::vector<int32_t> pages;        ///< KvAccount's table
+  bool kept = false;                 ///< preempted, and what it has computed is in the SequenceStore
   int32_t state = -1;                ///< number of its recurrent state while it runs
   LogprobTable prompt_logprobs;      ///< from position 1 on
   int64_t prompt_logprobs_done = 0;  ///< positions

@@ -238,6 +238,13 @@ struct GpuAddGated {
   float scale = 1;
 };
 
+/// best[i] = index of the largest of logits[i], the lowest of equals; NaNs are passed over; -1 where it is no number.
+struct GpuBest {
+  const float* logits = nullptr;  ///< [rows, width]
+  int64_t rows = 0, width = 0;
+  int32_t* best = nullptr;  ///< [rows]
+};
+
 struct GpuKernels {
   void (*gemm)(Device& device, const Stream& stream, const GpuGemm& op);
   void (*expand)(Device& device, const Stream& stream, const GpuExpand& op);
@@ -253,6 +260,7 @@ struct GpuKernels {
   void (*activate)(Device& device, const Stream& stream, const GpuActivate& op);
   void (*combine)(Device& device, const Stream& stream, const GpuCombine& op);
   void (*add_gated)(Device& device, const Stream& stream, const GpuAddGated& op);
+  void (*best)(Device& device, const Stream& stream, const GpuBest& op);
 };
 
 }  // namespace moegen

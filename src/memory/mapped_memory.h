@@ -6,6 +6,10 @@
 
 namespace moegen {
 
+/// On which NUMA node what is mapped from now on is to lie, as far as that has room: the one beside a GPU whose link copies it; -1: wherever it is
+/// touched first. Of the whole process.
+void prefer_numa_node(int node) noexcept;
+
 /// Memory from the operating system: zero at first, in huge pages where it likes, touched page by page. Owns the mapping.
 class MappedMemory {
  public:

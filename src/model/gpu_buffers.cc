@@ -121,6 +121,7 @@ GpuBuffers::GpuBuffers(DeviceArena& arena, const ModelSpec& spec, DType act, con
   arena.rewind(shared_room);
   logit_in = take_act(sizes.logit_rows * hidden_width);
   logits = arena.take<float>(sizes.logit_rows * spec.vocab);
+  best = arena.take<int32_t>(sizes.logit_rows);
   arena.skip();
 }
 

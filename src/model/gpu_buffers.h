@@ -85,6 +85,7 @@ struct GpuBuffers {
 
   void* logit_in = nullptr;  ///< [logit_rows, H] act
   float* logits = nullptr;   ///< [logit_rows, vocab]
+  int32_t* best = nullptr;   ///< [logit_rows]
 
   std::vector<RopeSpec> ropes;
   std::vector<KvGroup> reaches;

@@ -23,8 +23,12 @@ class Executor : public PassRunner {
            DType act, Trace* trace = nullptr);
 
   void run(const Pass& pass, LogitsConsumer& consumer) override;
-  /// What a KV page holds: KvLayout::page_bytes.
-  [[nodiscard]] std::span<std::byte> kv_page(int32_t page) { return {kv_pages_.data() + static_cast<size_t>(page) * kv_.page_bytes, kv_.page_bytes}; }
+  [[nodiscard]] std::span<std::byte> kv_page(int32_t page) override {
+    return {kv_pages_.data() + static_cast<size_t>(page) * kv_.page_bytes, kv_.page_bytes};
+  }
+  [[nodiscard]] std::span<std::byte> state(int32_t number) override {
+    return {states_.data() + static_cast<size_t>(number) * kv_.state_bytes(), kv_.state_bytes()};
+  }
 
  private:
   void run_attention(const Pass& pass, size_t layer, const Wave& wave);

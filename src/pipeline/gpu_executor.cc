@@ -57,7 +57,7 @@ GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeight
       arena_(memory_.handle()),
       buffers_(arena_, spec, act, sizes_, weights.expanded_elements),
       weights_(device, compute_, spec, weights.table, weights.views, weights.units, plan),
-      kv_(device, compute_, spec, plan, buffers_),
+      kv_(device, compute_, spec, plan, buffers_, pool),
       context_{spec, weights_.weights(), device, compute_, buffers_, sizes_, act},
       cpu_experts_(plan.gpu->cpu_experts),
       frequencies_(rope_frequencies(buffers_.ropes)),
@@ -247,16 +247,22 @@ void GpuExecutor::run_experts(size_t layer, int64_t num_tokens) {
 }
 
 void GpuExecutor::run_logits(const Pass& pass, LogitsConsumer& consumer) {
-  auto* logits = static_cast<float*>(host_logits_.handle());
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
   in_steps(0, static_cast<int64_t>(pass.logit_rows.size()), sizes_.logit_rows, [&](int64_t first, int64_t last) {
-    const size_t bytes = static_cast<size_t>((last - first) * spec_.vocab) * sizeof(float);
     gpu_compute_logits(context_, num_tokens, first, last - first);
-    device_.copy_to_host(compute_, logits, buffers_.logits, bytes);
+    const bool best_only = consumer.wants_best_only(first, last - first);
+    if (best_only)
+      device_.kernels().best(device_, compute_, {.logits = buffers_.logits, .rows = last - first, .width = spec_.vocab, .best = buffers_.best});
+    const size_t bytes = static_cast<size_t>(last - first) * (best_only ? sizeof(int32_t) : static_cast<size_t>(spec_.vocab) * sizeof(float));
+    device_.copy_to_host(compute_, host_logits_.handle(), best_only ? static_cast<const void*>(buffers_.best) : buffers_.logits, bytes);
     device_.record(fetched_, compute_);
     device_.synchronize(fetched_);
-    device_.host_reads(logits, bytes);
-    consumer.take(first, last - first, logits);
+    device_.host_reads(host_logits_.handle(), bytes);
+    if (best_only) {
+      consumer.take_best(first, last - first, static_cast<const int32_t*>(host_logits_.handle()));
+    } else {
+      consumer.take(first, last - first, static_cast<const float*>(host_logits_.handle()));
+    }
   });
 }
 

@@ -35,8 +35,10 @@ class GpuExecutor : public PassRunner {
   ~GpuExecutor() override;
 
   void run(const Pass& pass, LogitsConsumer& consumer) override;
-  /// Of weights, since the begin.
-  [[nodiscard]] uint64_t copied_bytes() const { return weights_.copied_bytes(); }
+  [[nodiscard]] std::span<std::byte> kv_page(int32_t page) override { return kv_.page(page); }
+  /// Linear attention does not run there.
+  [[nodiscard]] std::span<std::byte> state(int32_t /*number*/) override { return {}; }
+  [[nodiscard]] uint64_t link_bytes() const override { return weights_.taken_bytes() + kv_.staged_bytes(); }
 
  private:
   void begin_pass(const Pass& pass);

@@ -16,6 +16,11 @@ uint64_t f8_scale_bytes(const TensorView& view) {
   return view.dtype == DType::f8_e4m3 ? static_cast<uint64_t>(ceil_div(view.rows, view.block_rows) * ceil_div(view.cols, view.group)) * sizeof(float)
                                       : 0;
 }
+uint64_t used_bytes(const WeightUnit& unit) {
+  uint64_t sum = 0;
+  for (const WeightUnit::Tensor& t : unit.tensors) sum += t.used_bytes;
+  return sum;
+}
 bool stays_on_host(const TensorSpec& t, bool tied) { return t.role == Role::embedding && !tied; }
 
 }  // namespace
@@ -157,7 +162,6 @@ void GpuWeights::copy_tensor(const WeightUnit& unit, const WeightUnit::Tensor& t
   TensorView view = views_[t.table_idx];
   view.data = slot + t.used_at;
   copy(slot + t.used_at, from, t.used_bytes);
-  copied_ += t.used_bytes;
   place(weights, spec_.layers[static_cast<size_t>(unit.layer)].mlp, t.role, t.part, view);
 }
 
@@ -170,6 +174,7 @@ const MlpWeights& GpuWeights::bring(int32_t number, const WeightUnit& there, con
   device_.record(stored_.filled, stream_);
   device_.wait(compute_, stored_.filled);
   device_.synchronize(stored_.filled);
+  taken_bytes_ += used_bytes(unit);
   return stored_.weights;
 }
 
@@ -188,6 +193,7 @@ const MlpWeights& GpuWeights::take(size_t layer, int expert) {
   Slot& slot = slot_of(taken_);
   MOEGEN_CHECK(unit_at(slot.position).layer == static_cast<int>(layer) && unit_at(slot.position).expert == expert);
   device_.wait(compute_, slot.filled);
+  taken_bytes_ += used_bytes(unit_at(slot.position));
   return slot.weights;
 }
 

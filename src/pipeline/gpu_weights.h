@@ -47,7 +47,7 @@ class GpuWeights {
   const MlpWeights& bring(int32_t number, const WeightUnit& there, const std::byte* data);
   void release_brought() { device_.record(stored_.used, compute_); }
 
-  [[nodiscard]] uint64_t copied_bytes() const { return copied_; }
+  [[nodiscard]] uint64_t taken_bytes() const { return taken_bytes_; }
 
  private:
   struct Slot {
@@ -87,7 +87,7 @@ class GpuWeights {
   int64_t pass_base_ = 0, known_end_ = 0, pass_tokens_ = 0;
   int64_t next_ = 0;                              // the position to look at next
   int64_t begun_ = 0, taken_ = 0, released_ = 0;  // units, the n-th in slot n % slots
-  uint64_t copied_ = 0;
+  uint64_t taken_bytes_ = 0;
 };
 
 }  // namespace moegen

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "memory/mapped_memory.h"
 #include "model/gpu_steps.h"
 #include "model/kv_layout.h"
@@ -17,7 +18,7 @@ namespace moegen {
 class KvStager {
  public:
   /// What is passed must outlive it. `compute`: the stream in which attention runs.
-  KvStager(Device& device, const Stream& compute, const ModelSpec& spec, const Plan& plan, const GpuBuffers& buffers);
+  KvStager(Device& device, const Stream& compute, const ModelSpec& spec, const Plan& plan, const GpuBuffers& buffers, ThreadPool& pool);
   ~KvStager();
   KvStager(const KvStager&) = delete;
   KvStager& operator=(const KvStager&) = delete;
@@ -34,6 +35,10 @@ class KvStager {
   /// The caller waits until what attention has added so far is in the pages: those of a layer up to the last `end`; between passes all.
   void await_returned();
   [[nodiscard]] std::byte* pages() const { return pages_.data(); }
+  /// Of all layers, between passes: nothing that reads or writes it is on its way.
+  [[nodiscard]] std::span<std::byte> page(int32_t id);
+  /// To the device, since the begin.
+  [[nodiscard]] uint64_t staged_bytes() const { return staged_bytes_; }
 
  private:
   /// Tokens of a sequence in a micro-batch, and its pages.
@@ -91,6 +96,7 @@ class KvStager {
   std::vector<Cut> cuts_;    // by reach
   std::vector<Step> steps_;  // of the pass
   size_t staged_steps_ = 0, done_steps_ = 0;
+  uint64_t staged_bytes_ = 0;
   std::vector<Copy> copies_;  // of the pages of a step
 };
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "model/pass.h"
 
@@ -15,6 +16,10 @@ class LogitsConsumer {
   virtual ~LogitsConsumer() = default;
   /// Rows pass.logit_rows[first .. first + count); logits [count, vocab] are valid during the call.
   virtual void take(int64_t first, int64_t count, const float* logits) = 0;
+  /// Whether nothing but the best id of each of these rows is wanted: a runner may then call take_best in place of take.
+  [[nodiscard]] virtual bool wants_best_only(int64_t /*first*/, int64_t /*count*/) const { return false; }
+  /// [count] ids, the lowest of equals; -1 where the best logit is no number.
+  virtual void take_best(int64_t /*first*/, int64_t /*count*/, const int32_t* /*ids*/) {}
 };
 
 /// Runs passes: Executor on the CPU, GpuExecutor on a GPU.
@@ -28,6 +33,14 @@ class PassRunner {
   /// One sweep through the layers, then the logits. K and V of the pass's tokens are in their pages afterwards, for the next pass.
   /// Throws Error(io) where streamed weights cannot be read, or a device fails.
   virtual void run(const Pass& pass, LogitsConsumer& consumer) = 0;
+
+  /// What a KV page holds, in host memory, and what a sequence of that number keeps for layers of linear attention; to be read and written between
+  /// passes.
+  [[nodiscard]] virtual std::span<std::byte> kv_page(int32_t page) = 0;
+  [[nodiscard]] virtual std::span<std::byte> state(int32_t number) = 0;
+
+  /// Of weights that were used and of K and V, brought to a device since the begin.
+  [[nodiscard]] virtual uint64_t link_bytes() const { return 0; }
 
   /// How the tokens of the last pass met the experts, over all layers.
   struct ExpertLoad {

@@ -57,20 +57,21 @@ void choose_least_staging(const PlanInput& in, Plan& plan) {
 // More, where that is little of the memory: `room` beyond the least of everything.
 void widen_staging(const DeviceBudget& device, uint64_t room, Plan& plan) {
   DevicePlan& out = *plan.device;
-  const auto share = static_cast<int64_t>(std::min(device.memory / kStageShare, room / 4) / out.stage_slot_bytes);
+  const auto share = static_cast<int64_t>(std::min(device.room() / kStageShare, room / 4) / out.stage_slot_bytes);
   out.stage_slots = std::clamp(share, out.stage_slots, std::max(out.stage_slots, plan.sizes.sequences * out.stage_slots));
 }
 
 uint64_t staging_bytes(const DevicePlan& plan) { return 2 * static_cast<uint64_t>(plan.stage_slots) * plan.stage_slot_bytes; }
 
 [[noreturn]] void too_small(const DeviceBudget& device, uint64_t weights, const Plan& plan) {
-  const uint64_t least = plan.device->buffer_bytes + staging_bytes(*plan.device) + weights;
+  const uint64_t least = plan.device->buffer_bytes + staging_bytes(*plan.device) + weights + device.overhead;
   throw_error(
       ErrorCode::out_of_memory,
       "--device-memory {} is too small: at least {} ({} bytes) are needed: {} for what is no expert and a ring of experts, {} for a pass of {} "
-      "tokens, {} to stage {} tokens of KV twice (--max-model-len)",
+      "tokens, {} to stage {} tokens of KV twice (--max-model-len){}",
       format_bytes(device.memory), format_bytes(least), least, format_bytes(weights), format_bytes(plan.device->buffer_bytes), plan.sizes.pass_tokens,
-      format_bytes(staging_bytes(*plan.device)), plan.max_model_len);
+      format_bytes(staging_bytes(*plan.device)), plan.max_model_len,
+      device.overhead > 0 ? fmt::format(", {} for the context and the libraries", format_bytes(device.overhead)) : "");
 }
 
 // As many as were asked for; else so many that the CPU is done with them when the link is with the others, by the machine's rates.
@@ -106,12 +107,12 @@ void divide_device(const PlanInput& in, const DeviceBudget& device, bool stored,
     plan.sizes = sizes_of(in, device, tokens);
     out.buffer_bytes = buffer_bytes(in, device, plan.sizes);
     least = out.buffer_bytes + staging_bytes(out) + least_weights;
-    const bool fits = least <= device.memory && (in.max_pass_tokens || out.buffer_bytes <= device.memory / 2);
+    const bool fits = least <= device.room() && (in.max_pass_tokens || out.buffer_bytes <= device.room() / 2);
     if (fits || in.max_pass_tokens || tokens <= kLeastPassTokens) break;
   }
-  if (least > device.memory) too_small(device, least_weights, plan);
-  widen_staging(device, device.memory - least, plan);
-  out.weights = plan_weights(weights, std::min(device.memory - out.buffer_bytes - staging_bytes(out) - out.stored_slot_bytes, device.weight_bytes));
+  if (least > device.room()) too_small(device, least_weights, plan);
+  widen_staging(device, device.room() - least, plan);
+  out.weights = plan_weights(weights, std::min(device.room() - out.buffer_bytes - staging_bytes(out) - out.stored_slot_bytes, device.weight_bytes));
   if (out.weights.streamed.empty() && plan.sizes.cpu_expert_rows > 0) {
     plan.sizes.cpu_expert_rows = 0;
     out.buffer_bytes = buffer_bytes(in, device, plan.sizes);
@@ -134,6 +135,7 @@ GpuPlan gpu_plan_of(const PlanInput& in, const DeviceBudget& budget, const Plan&
   out.back_tokens = kPageTokens;
   out.memory = {
       {"weights", w.resident_bytes}, {"ring of experts", ring}, {"KV on its way", staging_bytes(device)}, {"activations", device.buffer_bytes}};
+  if (budget.overhead > 0) out.memory.emplace_back("context and libraries", budget.overhead);
   return out;
 }
 
@@ -209,6 +211,7 @@ PassSizes cpu_sizes(const PassSizes& sizes) {
 Plan make_device_plan(const PlanInput& in, const DeviceBudget& device) {
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
+  plan.swap = in.swap;
   plan.kv = KvLayout(*in.spec, in.kv_dtype);
   plan.device.emplace();
   divide_device(in, device, false, plan);

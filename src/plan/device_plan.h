@@ -17,11 +17,14 @@ struct PlanInput;
 /// What a run on a GPU is planned from, beside the rest.
 struct DeviceBudget {
   uint64_t memory = 0;                       ///< of the device that the run may take
+  uint64_t overhead = 0;                     ///< Device::overhead(), of that
   std::span<const WeightUnit> units;         ///< that can stream, with sizes as in device memory; in the order of computation
   uint64_t weight_bytes = 0;                 ///< of all weights in device memory
   int64_t expanded_elements = 0;             ///< GpuBuffers'
   const Machine* machine = nullptr;          ///< its rates; null: not known
   std::optional<int64_t> cpu_expert_tokens;  ///< CpuExperts::most_tokens; empty: balanced, where the link's rate is known, else 0
+
+  [[nodiscard]] uint64_t room() const { return memory - std::min(memory, overhead); }
 };
 
 /// How device memory is divided, beside Plan::gpu. Plan::weights says which of the weights that do not stay on the device come from storage, for host

@@ -132,6 +132,7 @@ int64_t divide_host(const PlanInput& in, Plan& plan) {
 Plan make_gpu_plan(const PlanInput& in) {
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
+  plan.swap = in.swap;
   plan.kv = KvLayout(*in.spec, in.kv_dtype);
   plan.answer_bytes = choose_answer_bytes(in.host_memory);
   plan.gpu.emplace();

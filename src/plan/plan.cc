@@ -178,6 +178,7 @@ Plan make_plan(const PlanInput& in) {
   if (in.gpu) return make_gpu_plan(in);
   Plan plan;
   plan.max_model_len = choose_max_model_len(in);
+  plan.swap = in.swap;
   plan.kv = KvLayout(*in.spec, in.kv_dtype);
   plan.answer_bytes = choose_answer_bytes(in.host_memory);
   const uint64_t page = page_cost(plan.kv, plan.max_model_len);

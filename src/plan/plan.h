@@ -18,6 +18,12 @@ namespace moegen {
 constexpr int64_t kDefaultPassTokens = 4096;  ///< beyond about this many, no kernel of a CPU gets faster
 constexpr int64_t kDefaultExpertMicroBatch = 1024;
 
+/// The disk that keeps preempted sequences.
+struct Swap {
+  uint64_t bytes = 0;    ///< 0: they are computed again
+  double bandwidth = 0;  ///< bytes/s, in and out
+};
+
 /// What a plan is made from. Sizes in bytes; an empty optional is the planner's to choose.
 struct PlanInput {
   const ModelSpec* spec = nullptr;
@@ -31,6 +37,7 @@ struct PlanInput {
   std::optional<uint64_t> weight_memory, kv_memory;
   int64_t wanted_context = 0;  ///< tokens of a sequence that the KV pages are to hold, if the budgets allow it at all
   std::optional<int64_t> max_model_len, max_num_seqs, max_pass_tokens, attention_micro_batch, expert_micro_batch, weight_slots;
+  Swap swap;
   int threads = 1;
   std::optional<GpuInput> gpu;           ///< of a machine that has one
   const DeviceBudget* device = nullptr;  ///< of a run on it, beside `gpu`; null: it is only simulated
@@ -41,6 +48,7 @@ struct Plan {
   PassSizes sizes;
   int64_t max_model_len = 0;
   int32_t kv_pages = 0;
+  Swap swap;
   uint64_t answer_bytes = 0;  ///< for requests and answers in flight: lines, texts, log-probabilities
   KvLayout kv;
   WeightPlan weights;

@@ -213,6 +213,38 @@ class Measurement {
 
 }  // namespace
 
+double gpu_multiply_rate(Device& device, DType act) {
+  constexpr int64_t kLeast = 128, kMost = 8192;
+  constexpr double kEnough = 1e-3;  // seconds
+  const Stream stream = device.new_stream();
+  double rate = 0;
+  for (int64_t n = kLeast; n <= kMost; n *= 2) {
+    const size_t bytes = static_cast<size_t>(n * n) * bytes_of(act);
+    const DeviceBuffer x = device.new_buffer(bytes), w = device.new_buffer(bytes), y = device.new_buffer(bytes);
+    for (const DeviceBuffer* b : {&x, &w}) fill_random(device, stream, *b, bytes, act);
+    const auto multiply = [&] {
+      device.kernels().gemm(device, stream,
+                            {.x = x.handle(),
+                             .w = w.handle(),
+                             .y = y.handle(),
+                             .dtype = act,
+                             .y_dtype = act,
+                             .m = n,
+                             .n = n,
+                             .k = n,
+                             .x_stride = n,
+                             .w_stride = n,
+                             .y_stride = n});
+      device.synchronize(stream);
+      return 2.0 * static_cast<double>(n * n * n);
+    };
+    multiply();  // chooses how
+    rate = std::max(units_per_second(multiply), units_per_second(multiply));
+    if (2.0 * static_cast<double>(n * n * n) / rate > kEnough) break;
+  }
+  return rate;
+}
+
 GpuRates measure_gpu(Device& device, const GpuProfileInput& input) {
   GpuRates out;
   out.gpu.name = device.name();

@@ -26,4 +26,7 @@ struct GpuRates {
 /// generated tokens. Throws Error(out_of_memory) where the memory does not hold two experts of 32 columns.
 [[nodiscard]] GpuRates measure_gpu(Device& device, const GpuProfileInput& input);
 
+/// FLOP/s of a product of square matrices, as large as takes a millisecond, or 8,192: what the library that multiplies gives at most.
+[[nodiscard]] double gpu_multiply_rate(Device& device, DType act);
+
 }  // namespace moegen

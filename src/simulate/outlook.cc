@@ -49,6 +49,7 @@ Workload Outlook::sequences_to_come(const Scheduler& scheduler, int64_t waiting,
   const auto wanted = [&](int64_t i) { return (i + 1) * count / all > i * count / all; };
   int64_t idx = 0;
   scheduler.for_each_waiting([&](const Sequence& s) {
+    if (s.kept) return;  // it has begun
     if (wanted(idx)) {
       const int64_t length = lengths.length(s.num_generated(), limit_of(s), spread(idx));
       out.requests.push_back({narrow(static_cast<int64_t>(s.tokens.size())), narrow(std::max<int64_t>(limit_of(s) > 0, length - s.num_generated()))});
@@ -71,11 +72,16 @@ std::optional<double> Outlook::seconds_left(const Scheduler& scheduler, int64_t 
   plan_.sizes = scheduler.sizes();
   const AnswerLengths lengths = this->lengths(scheduler);
   std::vector<BegunRequest> begun;
-  for (const auto& s : scheduler.running()) {
-    const int64_t length = lengths.length(s->num_generated(), limit_of(*s), spread(static_cast<int64_t>(begun.size())));
-    begun.push_back({{narrow(static_cast<int64_t>(s->tokens.size())), narrow(std::max<int64_t>(1, length - s->num_generated()))}, s->computed});
-  }
-  const int64_t waiting = scheduler.num_waiting();
+  const auto add = [&](const Sequence& s) {
+    const int64_t length = lengths.length(s.num_generated(), limit_of(s), spread(static_cast<int64_t>(begun.size())));
+    begun.push_back({{narrow(static_cast<int64_t>(s.tokens.size())), narrow(std::max<int64_t>(1, length - s.num_generated()))}, s.computed});
+  };
+  for (const auto& s : scheduler.running()) add(*s);
+  const auto running = std::ssize(begun);
+  scheduler.for_each_waiting([&](const Sequence& s) {
+    if (s.kept) add(s);
+  });
+  const int64_t waiting = scheduler.num_waiting() - (std::ssize(begun) - running);
   Workload some;
   const Requests requests{waiting + to_come, [&](int64_t count) -> const Workload& {
                             some = count > 0 ? sequences_to_come(scheduler, waiting, to_come, count) : Workload{};

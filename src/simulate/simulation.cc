@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <utility>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -51,6 +52,43 @@ class Sequences {
   std::map<int32_t, std::shared_ptr<const Sampling>> of_length_;
 };
 
+// The time that a disk takes for those that are preempted.
+class SimulatedSwap : public SequenceStore {
+ public:
+  explicit SimulatedSwap(const Plan& plan) : plan_(plan) {}
+
+  bool keep(const Sequence& sequence) override {
+    const double bytes = bytes_of(sequence);
+    if (used_ + bytes > static_cast<double>(plan_.swap.bytes)) return false;
+    kept_.push_back(bytes);
+    used_ += bytes;
+    moved_ += bytes;
+    return true;
+  }
+  bool bring_back(const Sequence& /*sequence*/) override {
+    moved_ += kept_.back();
+    drop();
+    return true;
+  }
+  void drop() override {
+    used_ -= kept_.back();
+    kept_.pop_back();
+  }
+
+  /// Since the last call.
+  double take_seconds() { return std::exchange(moved_, 0) / plan_.swap.bandwidth; }
+
+ private:
+  [[nodiscard]] double bytes_of(const Sequence& s) const {
+    const auto pages = std::count_if(s.pages.begin(), s.pages.end(), [](int32_t page) { return page >= 0; });
+    return static_cast<double>(pages) * static_cast<double>(plan_.kv.page_bytes) + static_cast<double>(plan_.kv.state_bytes());
+  }
+
+  const Plan& plan_;
+  std::vector<double> kept_;
+  double used_ = 0, moved_ = 0;
+};
+
 // As many sequences of middling length as the pages hold, all of them half done; but no more than, simulated as fewer, leave those the pages of the
 // longest.
 int64_t sequences_held(const Plan& plan, const Requests& requests) {
@@ -92,13 +130,16 @@ void JobCost::add(const JobCost& other, double times) {
   count(prompt_tokens, other.prompt_tokens);
   count(generated_tokens, other.generated_tokens);
   count(preemptions, other.preemptions);
+  count(recomputed, other.recomputed);
   count(failed, other.failed);
   sum.add(other.sum, times);
 }
 
 JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& workload, const LookAtPass& look, std::span<const BegunRequest> begun) {
   JobCost job;
-  Scheduler scheduler(plan.sizes, plan.kv.groups, pages_wanted(plan, workload, begun));
+  SimulatedSwap swap(plan);
+  const bool swaps = plan.swap.bytes > 0;
+  Scheduler scheduler(plan.sizes, plan.kv.groups, pages_wanted(plan, workload, begun), swaps ? &swap : nullptr);
   Sequences sequences(workload, plan.max_model_len);
   for (const BegunRequest& b : begun) {
     auto s = sequences.make(b.left);
@@ -116,6 +157,7 @@ JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& wo
     }
     if (scheduler.idle()) break;
     const Pass pass = scheduler.schedule();
+    if (swaps) job.seconds += swap.take_seconds();
     const PassLoad load = load_of(pass);
     const PassCost cost = cost_of(load);
     if (look && !look(job.seconds, load, cost)) break;
@@ -134,6 +176,7 @@ JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& wo
     finished.clear();
   }
   job.preemptions = scheduler.num_preemptions();
+  job.recomputed = scheduler.num_recomputed();
   return job;
 }
 
@@ -145,6 +188,8 @@ JobCost simulate_long_job(const Plan& plan, const CostOf& one, const Requests& r
   fewer.sizes.pass_tokens /= alike;
   fewer.sizes.sequences /= alike;
   fewer.kv_pages /= static_cast<int32_t>(alike);
+  fewer.swap.bytes /= static_cast<uint64_t>(alike);
+  fewer.swap.bandwidth /= static_cast<double>(alike);
   const auto times = static_cast<double>(alike);
   const CostOf cost = [&](const PassLoad& load) { return one(load.times(times)); };
   std::vector<BegunRequest> first;
@@ -158,7 +203,7 @@ JobCost simulate_long_job(const Plan& plan, const CostOf& one, const Requests& r
     job.add(more, (static_cast<double>(requests.count) / times - static_cast<double>(2 * part)) / static_cast<double>(part));
   }
   for (int64_t JobCost::*count :
-       {&JobCost::prompt_tokens, &JobCost::generated_tokens, &JobCost::preemptions, &JobCost::failed, &JobCost::most_sequences})
+       {&JobCost::prompt_tokens, &JobCost::generated_tokens, &JobCost::preemptions, &JobCost::recomputed, &JobCost::failed, &JobCost::most_sequences})
     job.*count *= alike;
   return job;
 }

@@ -14,14 +14,15 @@ namespace moegen {
 struct JobCost {
   double seconds = 0;
   int64_t passes = 0;
-  int64_t prompt_tokens = 0;  ///< computed: those of preempted sequences again
+  int64_t prompt_tokens = 0;  ///< computed: those of sequences that are computed again twice
   int64_t generated_tokens = 0;
   double prompt_seconds = 0;  ///< of the passes, shared out by their tokens
   double tail_seconds = 0;    ///< as in Progress
   int64_t most_sequences = 0;
   int64_t preemptions = 0;
-  int64_t failed = 0;  ///< requests that the context or the KV pages cannot hold
-  PassCost sum;        ///< of all passes
+  int64_t recomputed = 0;  ///< of these
+  int64_t failed = 0;      ///< requests that the context or the KV pages cannot hold
+  PassCost sum;            ///< of all passes
 
   void add(const JobCost& other, double times = 1);  ///< += other x times; maxima stay
 };

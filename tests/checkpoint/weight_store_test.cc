@@ -48,8 +48,8 @@ TEST(WeightStore, HasTheBytesOfTheFiles) {
   ASSERT_TRUE(binding.fits());
   for (const int threads : {1, 3}) {
     ThreadPool pool(threads);
-    const WeightStore store(binding, checkpoint, pool);
-    EXPECT_EQ(store.bytes(), WeightStore::bytes_needed(binding));
+    const WeightStore store(binding, DType::bf16, checkpoint, pool);
+    EXPECT_EQ(store.bytes(), WeightStore::bytes_needed(binding, DType::bf16));
     ASSERT_EQ(store.views().size(), table.size());
     for (size_t i = 0; i < table.size(); ++i) {
       const TensorView& view = store.views()[i];
@@ -74,15 +74,15 @@ TEST(WeightStore, SlicesAreApartAndTurned) {
     const Binding binding = bind(load_spec(dir.path()), checkpoint);
     ASSERT_TRUE(binding.fits());
     ThreadPool pool(2);
-    const WeightStore store(binding, checkpoint, pool);
-    EXPECT_EQ(store.bytes(), WeightStore::bytes_needed(binding));
+    const WeightStore store(binding, DType::bf16, checkpoint, pool);
+    EXPECT_EQ(store.bytes(), WeightStore::bytes_needed(binding, DType::bf16));
     for (size_t i = 0; i < table.size(); ++i) {
       const TensorView& view = store.views()[i];
       const std::string want = bytes_in_memory(table[i], view.dtype);
       ASSERT_TRUE(std::string(static_cast<const char*>(view.data), want.size()) == want) << table[i].name << " " << table[i].slice;
     }
-    const WeightStore dummy(table, DType::bf16, pool);
-    EXPECT_EQ(dummy.bytes(), WeightStore::bytes_needed(table, DType::bf16));
+    const WeightStore dummy(table, DType::bf16, DType::bf16, pool);
+    EXPECT_EQ(dummy.bytes(), WeightStore::bytes_needed(table, DType::bf16, DType::bf16));
   }
 }
 
@@ -104,7 +104,7 @@ TEST(WeightStore, AFileCutOffBehindItsHeaderIsAnError) {
   const Binding binding = bind(load_spec(model.dir.path()), checkpoint);
   std::filesystem::resize_file(model.file, std::filesystem::file_size(model.file) - 1);
   ThreadPool pool(2);
-  EXPECT_ERROR(WeightStore(binding, checkpoint, pool), ErrorCode::io, "model.safetensors");
+  EXPECT_ERROR(WeightStore(binding, DType::bf16, checkpoint, pool), ErrorCode::io, "model.safetensors");
 }
 
 TEST(WeightStore, SaysHowFarItIs) {
@@ -114,29 +114,29 @@ TEST(WeightStore, SaysHowFarItIs) {
   ThreadPool pool(2);
   const HurriedClock clock;
   std::vector<uint64_t> said;
-  const WeightStore store(binding, checkpoint, pool, {}, [&](uint64_t bytes, uint64_t all) {
-    EXPECT_EQ(all, WeightStore::bytes_needed(binding));
+  const WeightStore store(binding, DType::bf16, checkpoint, pool, {}, [&](uint64_t bytes, uint64_t all) {
+    EXPECT_EQ(all, WeightStore::bytes_needed(binding, DType::bf16));
     said.push_back(bytes);
   });
   EXPECT_EQ(said.size(), binding.table.size());
   EXPECT_TRUE(std::is_sorted(said.begin(), said.end()));
-  EXPECT_LE(said.back(), WeightStore::bytes_needed(binding));
+  EXPECT_LE(said.back(), WeightStore::bytes_needed(binding, DType::bf16));
 }
 
 TEST(DummyWeights, DoNotDependOnTheNumberOfThreads) {
   const auto table = tensor_table(read_spec(Config(qwen3_moe_config(), "c")));
   ThreadPool one(1);
   ThreadPool three(3);
-  const WeightStore a(table, DType::bf16, one);
-  const WeightStore b(table, DType::bf16, three);
+  const WeightStore a(table, DType::bf16, DType::bf16, one);
+  const WeightStore b(table, DType::bf16, DType::bf16, three);
   for (size_t i = 0; i < table.size(); ++i) ASSERT_TRUE(bytes_of(a.views()[i]) == bytes_of(b.views()[i])) << table[i].name;
-  EXPECT_EQ(a.bytes(), WeightStore::bytes_needed(table, DType::bf16));
+  EXPECT_EQ(a.bytes(), WeightStore::bytes_needed(table, DType::bf16, DType::bf16));
 }
 
 TEST(DummyWeights, NormsAreOneAndTheRestIsNormalWithDeviationTwoPercent) {
   const auto table = tensor_table(read_spec(Config(llama_config(), "c")));
   ThreadPool pool(2);
-  const WeightStore store(table, DType::f32, pool);
+  const WeightStore store(table, DType::f32, DType::f32, pool);
   for (size_t i = 0; i < table.size(); ++i) {
     const TensorView& view = store.views()[i];
     const auto n = static_cast<size_t>(view.rows * view.cols);
@@ -156,7 +156,7 @@ TEST(DummyWeights, NormsAreOneAndTheRestIsNormalWithDeviationTwoPercent) {
 TEST(DummyWeights, NoTwoTensorsAreAlike) {
   const auto table = tensor_table(read_spec(Config(mixtral_config(), "c")));
   ThreadPool pool(1);
-  const WeightStore store(table, DType::bf16, pool);
+  const WeightStore store(table, DType::bf16, DType::bf16, pool);
   std::set<std::string> seen;
   size_t matrices = 0;
   for (size_t i = 0; i < table.size(); ++i) {

@@ -86,6 +86,12 @@ const std::vector<Change> kChanges{
     {"passes of 24", [](EngineOptions& o) { o.max_pass_tokens = 24; }},
     {"passes of 1", [](EngineOptions& o) { o.max_pass_tokens = 1; }},
     {"few KV pages", [](EngineOptions& o) { o.kv_memory = 400 << 10; }},
+    {"few KV pages, and a disk",
+     [](EngineOptions& o) {
+       o.kv_memory = 400 << 10;
+       o.swap_folder = std::filesystem::temp_directory_path();
+       o.swap_space = 1 << 30;
+     }},
     {"few of everything",
      [](EngineOptions& o) {
        o.kv_memory = 500 << 10;
@@ -227,13 +233,47 @@ TEST_P(AnyPlanOnGpu, SameBitsFromStorage) {
   }
 }
 
+// Where nothing but the best token is wanted the device chooses it.
+TEST_P(AnyPlanOnGpu, GreedyTokensWithoutLogprobsAreThose) {
+  const EngineOptions options = on_gpu(GetParam());
+  std::vector<Request> list;
+  for (int i = 0; i < 6; ++i)
+    list.push_back(greedy(fmt::format("r{}", i), {static_cast<TokenId>(5 + i), 40, static_cast<TokenId>(90 + 7 * i)}, 5 + i));
+  const auto tokens = [&] {
+    Engine engine(options);
+    ListJob job(list);
+    EXPECT_TRUE(engine.run(job, job));
+    std::map<std::string, std::vector<TokenId>> out;
+    for (const auto& [id, completion] : job.answers) out[id] = completion.choices.at(0).token_ids;
+    return out;
+  };
+  const auto have = tokens();
+  for (Request& r : list) r.sampling.logprobs = 1;
+  EXPECT_EQ(have, tokens());
+}
+
 // The tests above mean something only if the small plans do preempt.
 TEST(AnyPlanSetting, FewPagesPreempt) {
   EngineOptions options = ids_only(kModels / "qwen3_moe");
   options.kv_memory = 400 << 10;
   Progress progress;
-  run(options, requests(kAll), &progress);
-  EXPECT_GT(progress.preemptions, 0);
+  const Answers want = run(options, requests(kAll), &progress);
+  EXPECT_GT(progress.recomputed, 0);
+  EXPECT_EQ(progress.recomputed, progress.preemptions);
+  options.swap_folder = std::filesystem::temp_directory_path();
+  options.swap_space = 1 << 30;
+  Progress kept;
+  EXPECT_TRUE(run(options, requests(kAll), &kept) == want);
+  EXPECT_GT(kept.preemptions, 0);
+  EXPECT_EQ(kept.recomputed, 0);
+  EXPECT_LT(kept.prompt_tokens, progress.prompt_tokens);
+  options.swap_space = 100 << 10;  // for none of them
+  EXPECT_TRUE(run(options, requests(kAll), &kept) == want);
+  EXPECT_EQ(kept.recomputed, kept.preemptions);
+  options.swap_space = 1 << 30;
+  options.swap_folder = "/no/such/folder";
+  EXPECT_TRUE(run(options, requests(kAll), &kept) == want);
+  EXPECT_EQ(kept.recomputed, kept.preemptions);
 }
 
 // What is FP8 in the files is computed with as if they had its expansion: in memory and from storage, in both precisions.

@@ -7,8 +7,10 @@
 #include "api/model.h"
 #include "base/file.h"
 #include "engine/loop.h"
+#include "engine/swap_file.h"
 #include "pipeline/executor.h"
 #include "tests/support/run.h"
+#include "tests/support/temp_dir.h"
 
 namespace moegen::testing {
 namespace {
@@ -17,15 +19,18 @@ struct Outcome {
   std::map<int64_t, std::vector<TokenId>> tokens;  // of each request, its prompt included
   int64_t most_pages = 0;
   int64_t preemptions = 0;
+  int64_t recomputed = 0;
 };
 
 // Greedy answers to the prompts. Whatever is free between two passes is overwritten with what is not a number in any type.
-Outcome run(const LoadedModel& model, int32_t pages, const std::vector<std::vector<TokenId>>& prompts, int64_t max_tokens) {
+Outcome run(const LoadedModel& model, int32_t pages, const std::vector<std::vector<TokenId>>& prompts, int64_t max_tokens, uint64_t swap_space = 0) {
   Plan plan = model.plan;
   plan.kv_pages = pages;
-  Scheduler scheduler(plan.sizes, plan.kv.groups, pages);
   ThreadPool pool(2);
   Executor executor(model.spec, model.weights, nullptr, model.kernels, pool, plan, model.act);
+  const TempDir dir;
+  SwapFile swap(executor, plan.kv, dir.path(), swap_space);
+  Scheduler scheduler(plan.sizes, plan.kv.groups, pages, swap_space > 0 ? &swap : nullptr);
   Sampler sampler(model.kernels, model.spec.vocab, pool.size());
   Loop loop(scheduler, executor, sampler, pool, model.spec.vocab);
   Sampling sampling;
@@ -55,7 +60,9 @@ Outcome run(const LoadedModel& model, int32_t pages, const std::vector<std::vect
     finished.clear();
   }
   EXPECT_EQ(scheduler.pages_used(), 0);
+  EXPECT_EQ(swap.bytes(), 0U);
   out.preemptions = scheduler.num_preemptions();
+  out.recomputed = scheduler.num_recomputed();
   return out;
 }
 
@@ -93,6 +100,9 @@ TEST_P(Windows, GoldenTokensWhileFreePagesAreSpoilt) {
         preemptions += have.preemptions;
         if (want.empty()) want = have.tokens;
         EXPECT_EQ(have.tokens, want) << dtype << ", passes of " << pass_tokens << ", " << pages << " pages a group";
+        const Outcome kept = run(model, pages * static_cast<int32_t>(groups.size()), prompts, 150, 1 << 30);
+        EXPECT_EQ(kept.tokens, want) << dtype << ", kept on disk, passes of " << pass_tokens << ", " << pages << " pages a group";
+        EXPECT_EQ(kept.recomputed, 0);
       }
     }
     for (size_t i = 0; i < prompts.size(); ++i) {

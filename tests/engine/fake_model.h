@@ -16,12 +16,14 @@ namespace moegen {
 /// Drives a Scheduler without a model. Beside each page slot it notes which token of which sequence was computed there, and for which group of
 /// layers, and wipes pages that are free, so that a pass which attends to something that was never computed, or was overwritten, or given back, is
 /// seen. The next token is a function of the sequence's tokens, so that recomputation must give the same answer.
-class FakeModel {
+class FakeModel : private SequenceStore {
  public:
-  FakeModel(const PassSizes& sizes, int32_t kv_pages, std::vector<KvGroup> groups = {{}})
+  /// It keeps preempted sequences, and fails with every (`works` + 1)-th of these steps; 0: it keeps none.
+  FakeModel(const PassSizes& sizes, int32_t kv_pages, std::vector<KvGroup> groups = {{}}, int64_t works = 0)
       : sizes_(sizes),
         groups_(std::move(groups)),
-        scheduler(sizes, groups_, kv_pages),
+        works_(works),
+        scheduler(sizes, groups_, kv_pages, works > 0 ? this : nullptr),
         slots_(static_cast<size_t>(kv_pages * sizes.page_tokens), -1) {}
 
   static TokenId next_token(const std::vector<TokenId>& tokens) {
@@ -56,6 +58,34 @@ class FakeModel {
   }
 
  private:
+  bool works() { return ++store_calls_ % (works_ + 1) != 0; }
+
+  bool keep(const Sequence& s) override {
+    if (!works()) return false;
+    std::vector<int64_t>& copy = store_.emplace_back();
+    for_each_page(s, [&](auto page) { copy.insert(copy.end(), page, page + sizes_.page_tokens); });
+    return true;
+  }
+
+  bool bring_back(const Sequence& s) override {
+    const std::vector<int64_t> copy = std::move(store_.back());
+    store_.pop_back();
+    auto from = copy.begin();
+    for_each_page(s, [&](auto page) { page = std::copy_n(std::exchange(from, from + sizes_.page_tokens), sizes_.page_tokens, page); });
+    EXPECT_EQ(from, copy.end());
+    return works();
+  }
+
+  void drop() override { store_.pop_back(); }
+
+  template <typename F>
+  void for_each_page(const Sequence& s, const F& f) {
+    for (const int32_t page : s.pages) {
+      EXPECT_NE(page, KvAccount::kKept);
+      if (page >= 0) f(slots_.begin() + page * sizes_.page_tokens);
+    }
+  }
+
   void check(const Pass& pass) {
     ASSERT_LE(static_cast<int64_t>(pass.tokens.size()), sizes_.pass_tokens);
     ASSERT_LE(static_cast<int64_t>(pass.sequences.size()), sizes_.sequences);
@@ -113,6 +143,7 @@ class FakeModel {
 
   PassSizes sizes_;
   std::vector<KvGroup> groups_;
+  int64_t works_;
 
  public:
   Scheduler scheduler;
@@ -121,9 +152,12 @@ class FakeModel {
   int64_t max_sequences_seen = 0;
   int64_t most_pages = 0;                                    ///< that any pass had
   std::map<int64_t, std::vector<int64_t>> prompt_positions;  ///< of each request: targets of prompt log-probabilities, in order
+  [[nodiscard]] size_t num_kept() const { return store_.size(); }
 
  private:
   std::vector<int64_t> slots_;  // noted(), of each token slot of each page
+  std::vector<std::vector<int64_t>> store_;
+  int64_t store_calls_ = 0;
 };
 
 }  // namespace moegen

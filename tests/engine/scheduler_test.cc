@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <numeric>
 #include <random>
 
@@ -200,6 +201,29 @@ TEST(Scheduler, WhenPagesRunOutTheYoungestWaitsAndIsComputedAgain) {
   for (const auto& s : finished) EXPECT_EQ(s->tokens, FakeModel::answer(prompt_of({s->request, 4, 12}), 12));
 }
 
+TEST(Scheduler, WhatIsKeptIsNotComputedAgain) {
+  FakeModel model(sizes(64, 8), 6, {{}}, 1000);
+  model.scheduler.add(sequence({0, 4, 12}));
+  model.scheduler.add(sequence({1, 4, 12}));
+  int64_t tokens = 0;
+  for (; !model.scheduler.idle(); tokens += model.last_tokens) {
+    for (const auto& s : model.step()) EXPECT_EQ(s->tokens, FakeModel::answer(prompt_of({s->request, 4, 12}), 12));
+  }
+  EXPECT_EQ(tokens, 2 * (4 + 11));
+  EXPECT_EQ(model.scheduler.num_preemptions(), 1);
+  EXPECT_EQ(model.scheduler.num_recomputed(), 0);
+}
+
+TEST(Scheduler, WhatCannotBeBroughtBackIsComputedAgain) {
+  FakeModel model(sizes(64, 8), 6, {{}}, 1);  // keeps it, and fails to bring it back
+  model.scheduler.add(sequence({0, 4, 12}));
+  model.scheduler.add(sequence({1, 4, 12}));
+  for (const auto& s : run(model)) EXPECT_EQ(s->tokens, FakeModel::answer(prompt_of({s->request, 4, 12}), 12));
+  EXPECT_EQ(model.scheduler.num_preemptions(), 1);
+  EXPECT_EQ(model.scheduler.num_recomputed(), 1);
+  EXPECT_EQ(model.num_kept(), 0U);
+}
+
 TEST(Scheduler, APreemptedSequenceGoesBeforeThoseThatNeverRan) {
   FakeModel model(sizes(64, 2), 6);
   for (int64_t r = 0; r < 4; ++r) model.scheduler.add(sequence({r, 4, 12}));
@@ -265,6 +289,17 @@ TEST(Scheduler, ClearGivesEveryPageBack) {
   model.scheduler.clear();
   EXPECT_TRUE(model.scheduler.idle());
   EXPECT_EQ(model.scheduler.pages_used(), 0);
+  model.scheduler.add(sequence({1, 7, 9}));
+  EXPECT_EQ(run(model).size(), 1U);
+}
+
+TEST(Scheduler, ClearDropsWhatIsKept) {
+  FakeModel model(sizes(64, 8), 6, {{}}, 1000);
+  model.scheduler.add(sequence({0, 4, 12}));
+  model.scheduler.add(sequence({1, 4, 12}));
+  while (model.num_kept() == 0) model.step();
+  model.scheduler.clear();
+  EXPECT_EQ(model.num_kept(), 0U);
   model.scheduler.add(sequence({1, 7, 9}));
   EXPECT_EQ(run(model).size(), 1U);
 }
@@ -344,7 +379,7 @@ TEST(Scheduler, TheLongestSequenceOfAWindowIsBoundedByNothingOnceItsPagesFit) {
 
 // Many small machines with many wishes: everything is answered as if it had run alone, or refused because it cannot fit.
 TEST(Scheduler, StressEveryAnswerIsAsIfItHadRunAlone) {
-  int64_t preemptions = 0, failures = 0;
+  int64_t preemptions = 0, recomputed = 0, failures = 0;
   for (uint32_t seed = 0; seed < 1200 && !HasFatalFailure(); ++seed) {
     std::mt19937 random(seed);
     const auto up_to = [&](int64_t n) { return 1 + static_cast<int64_t>(random() % static_cast<uint32_t>(n)); };
@@ -352,7 +387,7 @@ TEST(Scheduler, StressEveryAnswerIsAsIfItHadRunAlone) {
     const auto pages = static_cast<int32_t>(up_to(30));
     const int64_t pass_tokens = up_to(20);
     const auto& groups = kGroups[seed % kGroups.size()];
-    FakeModel model(sizes(pass_tokens, up_to(pass_tokens), page_tokens), pages, groups);
+    FakeModel model(sizes(pass_tokens, up_to(pass_tokens), page_tokens), pages, groups, std::array<int64_t, 4>{0, 1 << 20, 3, 1}[seed / 4 % 4]);
     const bool chunks = std::any_of(groups.begin(), groups.end(), [](const KvGroup& g) { return g.chunk > 0; });
     std::map<int64_t, Wish> wishes;
     Finished finished;
@@ -370,6 +405,7 @@ TEST(Scheduler, StressEveryAnswerIsAsIfItHadRunAlone) {
     }
     ASSERT_EQ(finished.size(), wishes.size()) << "seed " << seed;
     ASSERT_EQ(model.scheduler.pages_used(), 0) << "seed " << seed;
+    ASSERT_EQ(model.num_kept(), 0U) << "seed " << seed;
     for (const auto& s : finished) {
       const Wish& wish = wishes.at(s->request);
       const int64_t cached = wish.prompt + std::max<int64_t>(0, wish.max_tokens - 1);  // K and V of the last token are not needed
@@ -382,8 +418,10 @@ TEST(Scheduler, StressEveryAnswerIsAsIfItHadRunAlone) {
       wishes.erase(s->request);
     }
     preemptions += model.scheduler.num_preemptions();
+    recomputed += model.scheduler.num_recomputed();
   }
-  EXPECT_GT(preemptions, 300) << "the stress must stress";
+  EXPECT_GT(recomputed, 150) << "the stress must stress";
+  EXPECT_GT(preemptions - recomputed, 150) << "the stress must stress";
   EXPECT_GT(failures, 10);
 }
 

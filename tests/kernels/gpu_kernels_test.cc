@@ -450,6 +450,36 @@ TEST_P(GpuKernelsTest, RouteTiesAndNaNs) {
   for (const int32_t e : get<int32_t>(chosen, 12)) EXPECT_TRUE(e >= 0 && e < 40);
 }
 
+// The first of the largest, as the sampler of the CPU takes it; what is no number is passed over, or said.
+TEST_P(GpuKernelsTest, Best) {
+  constexpr float kInf = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
+  std::mt19937 random_bits(7);
+  for (const int64_t width : {1, 31, 32, 257, 1000, 50'257}) {
+    constexpr int64_t kRows = 9;
+    std::vector<float> logits(static_cast<size_t>(kRows * width));
+    for (float& x : logits) x = static_cast<float>(random_bits() % 50) - 60.0F;  // many are equal
+    const auto row = [&](int64_t i) { return logits.begin() + i * width; };
+    for (int64_t i = 0; i < width; i += 3) row(1)[i] = kNan;
+    std::fill_n(row(2), width, kNan);
+    std::fill_n(row(3), width, -kInf);
+    row(4)[width / 2] = kInf;
+    std::fill_n(row(5), width, -kInf);
+    row(5)[width - 1] = -3e38F;
+    std::fill_n(row(6), width, 0.0F);
+    auto* best = put(std::vector<int32_t>(kRows));
+    kernels.best(*device, stream, {.logits = put(logits), .rows = kRows, .width = width, .best = best});
+    const auto have = get<int32_t>(best, kRows);
+    for (int64_t r = 0; r < kRows; ++r) {
+      int32_t want = -1;
+      for (int32_t i = 0; i < width; ++i) {
+        if (!std::isnan(row(r)[i]) && (want < 0 || row(r)[i] > row(r)[want])) want = i;
+      }
+      if (want >= 0 && std::isinf(row(r)[want])) want = -1;
+      EXPECT_EQ(have[static_cast<size_t>(r)], want) << "row " << r << " of " << width;
+    }
+  }
+}
+
 struct Shape {
   int kv_heads, heads, head_dim, latent_dim;
   int window, chunk;

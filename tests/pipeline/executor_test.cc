@@ -133,7 +133,7 @@ class ExecutorTest : public ::testing::Test {
   const ModelSpec spec_;
   ThreadPool pool_{2};
   const std::vector<TensorSpec> table_ = tensor_table(spec_);
-  const WeightStore store_{table_, DType::bf16, pool_};
+  const WeightStore store_{table_, DType::bf16, DType::bf16, pool_};
   const ModelWeights weights_ = assign_weights(spec_, table_, store_.views());
   PlanInput input_;
 };
@@ -291,7 +291,7 @@ TEST(Executor, AStreamingPassAllocatesNothing) {
   const auto units = weight_units(binding);
   PlanInput input;
   input.spec = &spec;
-  input.weight_bytes = WeightStore::bytes_needed(binding);
+  input.weight_bytes = WeightStore::bytes_needed(binding, DType::bf16);
   input.units = units;
   input.weight_memory = least_weight_bytes({units, input.weight_bytes, {}});
   input.host_memory = 256 << 20;
@@ -301,7 +301,7 @@ TEST(Executor, AStreamingPassAllocatesNothing) {
   std::vector<bool> left_out(binding.table.size());
   for (size_t i = 0; i < left_out.size(); ++i) left_out[i] = binding.table[i].expert >= 0;
   ThreadPool pool(2);
-  const WeightStore store(binding, checkpoint, pool, left_out);
+  const WeightStore store(binding, DType::bf16, checkpoint, pool, left_out);
   const ModelWeights weights = assign_weights(spec, binding.table, store.views());
   WeightStream stream(spec, store.views(), checkpoint, units, plan.weights);
   Executor executor(spec, weights, &stream, select_kernels("auto"), pool, plan, DType::bf16);

@@ -55,7 +55,7 @@ class WeightStreamTest : public ::testing::Test {
     ASSERT_TRUE(binding_.fits());
     units_ = weight_units(binding_);
     ThreadPool pool(1);
-    store_.emplace(binding_, *checkpoint_, pool, std::vector<bool>(binding_.table.size(), true));
+    store_.emplace(binding_, DType::bf16, *checkpoint_, pool, std::vector<bool>(binding_.table.size(), true));
   }
 
   // All units but `resident` of each layer stream.

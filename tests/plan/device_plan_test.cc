@@ -119,6 +119,20 @@ TEST_F(DevicePlanTest, EverythingStaysWithinBothBudgets) {
   }
 }
 
+// What the context takes is part of --device-memory, and named.
+TEST_F(DevicePlanTest, TheOverheadIsLeftFree) {
+  in_.max_pass_tokens = 64;
+  const uint64_t least = least_memory();
+  device_.overhead = 20 * kMiB;
+  EXPECT_EQ(least_memory(), least + 20 * kMiB);
+  device_.memory = kMiB;
+  EXPECT_ERROR(make_plan(in_), ErrorCode::out_of_memory, "--device-memory 1.0 MiB is too small: at least");
+  EXPECT_ERROR(make_plan(in_), ErrorCode::out_of_memory, "20.0 MiB for the context");
+  device_.memory = 64 * kMiB;
+  EXPECT_LE(sum_of(make_plan(in_).gpu->memory), 64 * kMiB);
+  EXPECT_GE(sum_of(make_plan(in_).gpu->memory), 20 * kMiB);
+}
+
 TEST_F(DevicePlanTest, TheCpuHasExpertsOnlyWhereSomeStream) {
   device_.memory = 256 * kMiB;
   device_.cpu_expert_tokens = 8;

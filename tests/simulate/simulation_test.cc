@@ -101,6 +101,24 @@ TEST_F(SimulationTest, FewPagesPreempt) {
   EXPECT_GT(job.prompt_tokens, prompt_tokens(ragged(100)));
 }
 
+TEST_F(SimulationTest, WhatADiskKeepsTakesItsTimeAndIsNotComputedAgain) {
+  const KvLayout kv(spec_, DType::bf16);
+  in_.kv_memory = 40 * kv.page_bytes;
+  in_.swap = {uint64_t{1} << 40, 1e9};
+  const JobCost job = simulate(ragged(100));
+  EXPECT_GT(job.preemptions, 0);
+  EXPECT_EQ(job.prompt_tokens, prompt_tokens(ragged(100)));
+  const double disk = job.seconds - job.sum.seconds;
+  const double page = 2 * static_cast<double>(kv.page_bytes) / 1e9;  // out and in
+  EXPECT_GT(disk, 0.9 * page * static_cast<double>(job.preemptions));
+  EXPECT_LT(disk, 17.0 * page * static_cast<double>(job.preemptions)) << "520 tokens at most";
+  EXPECT_EQ(job.recomputed, 0);
+  in_.swap.bytes = 3 * kv.page_bytes;  // too little for most
+  const JobCost full = simulate(ragged(100));
+  EXPECT_GT(full.recomputed, 0);
+  EXPECT_LE(full.recomputed, full.preemptions);
+}
+
 TEST_F(SimulationTest, AJobOfManyRequestsContinuesAtItsRate) {
   in_.max_num_seqs = 32;
   in_.max_pass_tokens = 256;

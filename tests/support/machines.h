@@ -40,7 +40,7 @@ inline PlanInput budget_for(const ModelSpec& spec, const ModelWork& work, std::s
   PlanInput in;
   in.spec = &spec;
   in.work = &work;
-  in.weight_bytes = WeightStore::bytes_needed(tensor_table(spec), DType::bf16);
+  in.weight_bytes = WeightStore::bytes_needed(tensor_table(spec), DType::bf16, DType::bf16);
   in.units = units;
   in.host_memory = host_memory;
   return in;

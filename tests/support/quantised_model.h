@@ -142,8 +142,7 @@ class CodedModels {
   void add_values(const std::string& name, const TensorSpec& t, const std::vector<float>& values) {
     std::vector<bf16> rounded;
     for (const float x : values) rounded.push_back(to_bf16(x));
-    const bool wide = t.role == Role::kv_b;  // is expanded before it is used
-    halves_.add(name, wide ? DType::f32 : DType::bf16, t.shape, wide ? bytes_of_all(values) : bytes_of_all(rounded));
+    halves_.add(name, DType::bf16, t.shape, bytes_of_all(rounded));
     floats_.add(name, DType::f32, t.shape, bytes_of_all(values));
   }
 

@@ -32,6 +32,10 @@ class CudaDevice : public Device {
     int same = 0;
     check_cuda(cudaDeviceGetAttribute(&same, cudaDevAttrCanUseHostPointerForRegisteredMem, index), "properties");
     same_addresses_ = same != 0;
+    if (cudaDeviceGetAttribute(&numa_node_, cudaDevAttrHostNumaId, index) != cudaSuccess) {
+      static_cast<void>(cudaGetLastError());  // of an older driver
+      numa_node_ = -1;
+    }
   }
 
   std::string name() const override { return name_; }
@@ -41,6 +45,9 @@ class CudaDevice : public Device {
     check_cuda(cudaMemGetInfo(&free, &total), "free memory");
     return free;
   }
+  // A context with this module and cuBLASLt; the driver tells it of no process alone.
+  size_t overhead() const override { return size_t{512} << 20; }
+  int numa_node() const override { return numa_node_; }
   const GpuKernels& kernels() const override { return cuda_kernels(); }
 
   Stream new_stream(bool urgent) override {
@@ -130,6 +137,7 @@ class CudaDevice : public Device {
   std::string name_;
   int least_priority_ = 0, greatest_priority_ = 0;
   bool same_addresses_ = true;
+  int numa_node_ = -1;
   std::set<void*> pinned_;  // of new_host_buffer
 };
 

@@ -20,6 +20,7 @@ class EmulatedDevice : public Device {
     uint64_t seed = 1;
     size_t memory_bytes = size_t{1} << 30;
     bool pins = true;  ///< false: the system refuses to pin
+    size_t overhead = 0;
   };
   /// `kernels` must outlive it.
   EmulatedDevice(const GpuKernels& kernels, const Options& options);
@@ -34,6 +35,7 @@ class EmulatedDevice : public Device {
 
   [[nodiscard]] std::string name() const override { return "emulated"; }
   [[nodiscard]] size_t free_memory() const override { return options_.memory_bytes - memory_; }
+  [[nodiscard]] size_t overhead() const override { return options_.overhead; }
   [[nodiscard]] const GpuKernels& kernels() const override { return kernels_; }
   [[nodiscard]] Stream new_stream(bool urgent) override;
   [[nodiscard]] Event new_event() override;

@@ -184,8 +184,14 @@ struct Ops {
                        {region(op.hidden, op.rows * op.width)});
   }
 
+  static void best(Device& device, const Stream& stream, const GpuBest& op) {
+    if (op.rows == 0) return;
+    Launch::template run<BestKernel>(device, stream, "best", Grid{op.rows, 1, sizeof(Best) * BestKernel::kWarps}, op,
+                                     {region(op.logits, op.rows * op.width)}, {region(op.best, op.rows)});
+  }
+
   [[nodiscard]] static GpuKernels table(decltype(GpuKernels::gemm) gemm) {
-    return {gemm, expand, convert, norm, bias, place, place_latent, attention, route, sort, move, activate, combine, add_gated};
+    return {gemm, expand, convert, norm, bias, place, place_latent, attention, route, sort, move, activate, combine, add_gated, best};
   }
 };
 

@@ -21,6 +21,8 @@ class TempFile {
   /// What was never written reads as zeros up to the size that resize() gave.
   void read(uint64_t offset, void* to, size_t bytes) const;
   void resize(uint64_t bytes);
+  /// Waits until all that was written is on the disk, and takes it out of the page cache.
+  void sync();
 
  private:
   void open();

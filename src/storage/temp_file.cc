@@ -1,4 +1,4 @@
-#include "batch/temp_file.h"
+#include "storage/temp_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -63,7 +63,13 @@ void TempFile::read(uint64_t offset, void* to, size_t bytes) const {
 
 void TempFile::resize(uint64_t bytes) {
   open();
-  if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) fail("cannot make it larger", errno);
+  if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) fail("cannot change its size", errno);
+}
+
+void TempFile::sync() {
+  open();
+  if (::fdatasync(fd_) != 0) fail("cannot write", errno);
+  static_cast<void>(::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED));  // a hint
 }
 
 }  // namespace moegen

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "engine/sequence.h"
+
+namespace moegen {
+
+/// Keeps what preempted sequences have computed: their KV pages and recurrent states. The last that was kept is the first to come back.
+class SequenceStore {
+ public:
+  SequenceStore() = default;
+  virtual ~SequenceStore() = default;
+  SequenceStore(const SequenceStore&) = delete;
+  SequenceStore& operator=(const SequenceStore&) = delete;
+
+  /// What it has in its pages and in its state. False where that cannot be kept: it has to be computed again.
+  virtual bool keep(const Sequence& sequence) = 0;
+  /// Into the pages and the state that it has now. False where that cannot be read: it has to be computed again.
+  virtual bool bring_back(const Sequence& sequence) = 0;
+  /// The last that was kept will not come back.
+  virtual void drop() = 0;
+};
+
+}  // namespace moegen

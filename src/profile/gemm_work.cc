@@ -70,17 +70,27 @@ MlpWork::MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workb
   fill_random(layer_.buffers().expert_out, bench.act, pass_tokens_ * hidden, bench.pool);  // touched
 }
 
-// Of the next expert.
-int64_t MlpWork::draw(int64_t tokens, Share share) {
-  constexpr int64_t kFewTokens = 16;  // below, weights are waited for
-  constexpr double kNormal[] = {-0.4, 1.32,  0.08,  -1.86, 0.58,  -0.78, 1.01,  -0.24,
-                                0.4,  -1.32, -0.08, 1.86,  -0.58, 0.78,  -1.01, 0.24};  // 16 quantiles
-  if (share == Share::even || tokens < kFewTokens) return tokens;
-  const double more = kNormal[drawn_++ % std::size(kNormal)] * std::sqrt(static_cast<double>(tokens));
-  return std::clamp<int64_t>(tokens + std::lround(more), 1, most_tokens_);
+int64_t MlpWork::draw(int64_t tokens, size_t drawn) const {
+  constexpr double kNormal[] = {0.58, 1.32, 0.24, 1.01, 0.08, 1.86, 0.4, 0.78};  // the upper half of 16 quantiles
+  const double more = kNormal[drawn / 2 % std::size(kNormal)] * std::sqrt(static_cast<double>(tokens));
+  return std::clamp<int64_t>(tokens + std::lround(drawn % 2 == 0 ? more : -more), 1, most_tokens_);
 }
 
-Work MlpWork::run(int64_t tokens, Share share) {
+Work MlpWork::run_routed(int64_t tokens) {
+  constexpr int64_t kFewTokens = 16;  // below, weights are waited for
+  if (tokens < kFewTokens) return run(tokens);
+  size_t& drawn = drawn_[tokens];
+  Work sum;
+  do {
+    const Work one = run_batch(tokens, &drawn);
+    sum.flops += one.flops;
+    sum.bytes += one.bytes;
+  } while (drawn % 2 != 0);
+  return sum;
+}
+
+// `drawn`: experts that had scattered tokens before; null: all have as many.
+Work MlpWork::run_batch(int64_t tokens, size_t* drawn) {
   const int64_t most_rows = std::max(kDefaultExpertMicroBatch, most_tokens_);
   const int64_t experts = std::clamp<int64_t>(kDefaultExpertMicroBatch / tokens, 1, static_cast<int64_t>(experts_.size()));
   const Buffers& b = layer_.buffers();
@@ -88,11 +98,9 @@ Work MlpWork::run(int64_t tokens, Share share) {
   size_t parts = 0;
   int64_t at = 0;
   for (int64_t e = 0; e < experts; ++e) {
-    const int64_t count = draw(tokens, share);
-    if (at + count > most_rows) {
-      --drawn_;  // comes next
-      break;
-    }
+    const int64_t count = drawn != nullptr ? draw(tokens, *drawn) : tokens;
+    if (at + count > most_rows) break;  // it comes next
+    if (drawn != nullptr) ++*drawn;
     int32_t* rows = rows_.data() + at;
     const int64_t step = pass_tokens_ / count;
     for (int64_t i = 0; i < count; ++i) rows[i] = static_cast<int32_t>(i * step + e % step);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "profile/layer.h"
@@ -8,21 +9,21 @@
 
 namespace moegen {
 
-/// How many tokens experts get: all the same, or around that as many as a router gives that chooses at random (of the standard deviation of Poisson's
-/// distribution), so that few are whole tiles.
-enum class Share { even, routed };
-
 /// Experts of one shape, as many as the memory holds, used in turn: when one's turn comes again its weights have left the caches.
 class MlpWork {
  public:
   /// Throws Error(invalid_argument) where the memory does not hold one expert.
   MlpWork(int64_t hidden, int64_t width, int64_t most_tokens, const Workbench& bench);
 
-  /// An expert micro-batch as the executor makes it: the next experts, `tokens` each, or in the mean, gathered from a pass.
-  Work run(int64_t tokens, Share share = Share::even);
+  /// An expert micro-batch as the executor makes it: the next experts, `tokens` each, gathered from a pass.
+  Work run(int64_t tokens) { return run_batch(tokens, nullptr); }
+  /// One or some, with `tokens` in the mean, scattered as by a router that chooses at random (of the standard deviation of Poisson's distribution),
+  /// so that few are whole tiles: in pairs, of which one has as many more as the other has less, so that every call is worth the same.
+  Work run_routed(int64_t tokens);
 
  private:
-  int64_t draw(int64_t tokens, Share share);
+  Work run_batch(int64_t tokens, size_t* drawn);
+  [[nodiscard]] int64_t draw(int64_t tokens, size_t drawn) const;
 
   int64_t hidden_;
   int64_t width_;
@@ -34,7 +35,7 @@ class MlpWork {
   std::vector<MlpRows> parts_;
   std::vector<int32_t> rows_;
   size_t next_ = 0;
-  size_t drawn_ = 0;
+  std::map<int64_t, size_t> drawn_;  // of each number of tokens
   int64_t out_row_ = 0;
 };
 

@@ -91,8 +91,7 @@ Curve measure_mlp(int64_t hidden, int64_t width, const Workbench& bench, const E
   const std::unique_ptr<MlpWork> work = mlp_work(hidden, width, kMlpTokens[std::size(kMlpTokens) - 1], bench);
   std::vector<Sampled> points;
   for (const int64_t tokens : kMlpTokens) {
-    points.push_back(
-        {static_cast<double>(tokens), [&work, tokens] { return units_per_second([&] { return work->run(tokens, Share::routed).flops; }); }});
+    points.push_back({static_cast<double>(tokens), [&work, tokens] { return units_per_second([&] { return work->run_routed(tokens).flops; }); }});
   }
   return sample_curve(points, effort);
 }

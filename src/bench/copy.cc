@@ -42,10 +42,7 @@ void bench_link(const CopyBench& options, std::ostream& out) {
   for (size_t piece = 64 << 10; piece <= 64 << 20; piece *= 8) {
     std::vector<double> rates;
     for (int i = 0; i < options.samples; ++i) {
-      const double seconds = seconds_of([&] {
-        for (const auto& copy : copies) copy->begin(piece);
-        for (const auto& copy : copies) copy->end();
-      });
+      const double seconds = seconds_of([&] { LinkCopy::run(copies, piece); });
       rates.push_back(static_cast<double>(bytes * copies.size()) / seconds);
     }
     report.row({static_cast<int64_t>(piece), rate_of(rates)});

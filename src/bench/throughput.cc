@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 
 #include "api/gpu_setup.h"
 #include "base/error.h"
@@ -226,10 +227,7 @@ class GpuMeasurement {
     Phase prefill, decode;
     Run first, whole;
     for (int i = 0; i < options_.samples; ++i) {
-      const double link = kBytes / seconds_of([&] {
-                            copy_.begin(kPiece);
-                            copy_.end();
-                          });
+      const double link = kBytes / seconds_of([&] { LinkCopy::run(std::array{&copy_}, kPiece); });
       const double flops = gpu_multiply_rate(device_, act_of(engine_));
       first = run(engine_, prompts_only(lengths));
       whole = run(engine_, lengths);

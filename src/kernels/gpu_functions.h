@@ -17,7 +17,7 @@ struct GpuGemm {
   const void* w = nullptr;
   void* y = nullptr;
   DType dtype = DType::bf16;   ///< of x and w
-  DType y_dtype = DType::f32;  ///< float or bf16
+  DType y_dtype = DType::f32;  ///< float, or as x and w
   int64_t m = 0, n = 0, k = 0;
   int64_t x_stride = 0, w_stride = 0, y_stride = 0;  ///< elements, from row to row
   float scale = 1;

@@ -27,7 +27,7 @@ GpuMatrix gpu_matrix(const GpuContext& c, const TensorView& w, DType dtype) {
 void gpu_linear(const GpuContext& c, const GpuLinear& op, const TensorView& w, const TensorView& bias, int64_t m) {
   MOEGEN_CHECK(!bias || op.y_dtype == DType::f32);
   const GpuKernels& kernels = c.device.kernels();
-  const DType dtype = w.dtype == DType::f32 ? DType::f32 : c.act;
+  const DType dtype = w.dtype == DType::f32 && op.y_dtype == DType::f32 ? DType::f32 : c.act;  // floats give floats alone (cuBLASLt)
   const GpuMatrix matrix = gpu_matrix(c, w, dtype);
   GpuGemm gemm{.x = op.x,
                .w = matrix.data,

@@ -10,8 +10,8 @@ inline const void* gpu_at(const void* p, DType dtype, int64_t i) {
   return static_cast<const std::byte*>(p) + static_cast<size_t>(i) * bytes_of(dtype);
 }
 
-/// y (+)= scale * (x w^T + bias), m rows of act; y float, or act without a bias. Weights in float are multiplied in float, all others in act, as
-/// which they are expanded where they are stored otherwise.
+/// y (+)= scale * (x w^T + bias), m rows of act; y float, or act without a bias. Weights in float are multiplied in float where y is, all others in
+/// act, as which they are expanded where they are stored otherwise.
 struct GpuLinear {
   const void* x = nullptr;  ///< [m, w.cols] act
   int64_t x_stride = 0;
@@ -23,8 +23,8 @@ struct GpuLinear {
 };
 void gpu_linear(const GpuContext& c, const GpuLinear& op, const TensorView& w, const TensorView& bias, int64_t m);
 
-/// Whether gpu_linear expands weights of this type.
-[[nodiscard]] inline bool gpu_expands(DType weights, DType act) { return weights != DType::f32 && weights != act; }
+/// Whether gpu_linear may expand weights of this type.
+[[nodiscard]] inline bool gpu_expands(DType weights, DType act) { return weights != act; }
 /// The weight as it is multiplied: where it lies, or expanded.
 struct GpuMatrix {
   const void* data = nullptr;

@@ -38,7 +38,7 @@ int64_t expanded_elements(std::span<const TensorSpec> table, std::span<const Ten
   for (size_t i = 0; i < table.size(); ++i) {
     const TensorView& v = views[i];
     if (table[i].part != Part::values) continue;
-    if (table[i].role == Role::kv_b ? v.dtype != act : gpu_expands(v.dtype, act)) most = std::max(most, v.rows * v.cols);
+    if (gpu_expands(v.dtype, act)) most = std::max(most, v.rows * v.cols);
   }
   return most;
 }

@@ -165,8 +165,7 @@ class Measurement {
     const LinkCopy there(device_, true, bytes), back(device_, false, bytes);
     const auto rate = [&](const std::vector<const LinkCopy*>& copies) {
       return figure(kLink, [&] {
-        for (const LinkCopy* copy : copies) copy->begin(kPiece);
-        for (const LinkCopy* copy : copies) copy->end();
+        LinkCopy::run(copies, kPiece);
         return static_cast<double>(bytes * copies.size());
       });
     };

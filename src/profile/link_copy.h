@@ -21,17 +21,23 @@ class LinkCopy {
     device.copy_to_device(stream_, memory_.handle(), host_.handle(), bytes);
     device.synchronize(stream_);
   }
-  void begin(size_t piece) const {
-    for (size_t at = 0; at < bytes_; at += piece) {
-      std::byte* host = static_cast<std::byte*>(host_.handle()) + at;
-      std::byte* memory = static_cast<std::byte*>(memory_.handle()) + at;
-      const size_t size = std::min(piece, bytes_ - at);
-      to_device_ ? device_.copy_to_device(stream_, memory, host, size) : device_.copy_to_host(stream_, host, memory, size);
+  /// All of it, in pieces. Several that go at once begin each piece in turns.
+  template <typename Copies>
+  static void run(const Copies& copies, size_t piece) {
+    for (size_t at = 0; at < copies.front()->bytes_; at += piece) {
+      for (const auto& copy : copies) copy->begin(at, piece);
     }
+    for (const auto& copy : copies) copy->device_.synchronize(copy->stream_);
   }
-  void end() const { device_.synchronize(stream_); }
 
  private:
+  void begin(size_t at, size_t piece) const {
+    std::byte* host = static_cast<std::byte*>(host_.handle()) + at;
+    std::byte* memory = static_cast<std::byte*>(memory_.handle()) + at;
+    const size_t size = std::min(piece, bytes_ - at);
+    to_device_ ? device_.copy_to_device(stream_, memory, host, size) : device_.copy_to_host(stream_, host, memory, size);
+  }
+
   Device& device_;
   bool to_device_;
   size_t bytes_;

@@ -119,29 +119,74 @@ TEST_P(GpuKernelsTest, Gemm) {
   }
 }
 
+// As latent attention's heads lie: one behind the other within the rows of x and y.
+TEST_P(GpuKernelsTest, GemmOfHeads) {
+  struct Heads {
+    int64_t heads, m, n, k;
+  };
+  std::vector<Heads> cases{{5, 7, 40, 24}, {3, 1, 16, 32}};
+  if (device->name() != "emulated") cases.insert(cases.end(), {{16, 1, 512, 128}, {16, 300, 512, 128}, {128, 64, 512, 128}, {128, 64, 128, 512}});
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const auto& [heads, m, n, k] : cases) {
+      const auto [x, xs] = random(dtype, static_cast<size_t>(m * heads * k));
+      const auto [w, ws] = random(dtype, static_cast<size_t>(heads * n * k), 0.1F);
+      void* y = room(dtype, static_cast<size_t>(m * heads * n));
+      kernels.gemm(*device, stream,
+                   {.x = x,
+                    .w = w,
+                    .y = y,
+                    .dtype = dtype,
+                    .y_dtype = dtype,
+                    .m = m,
+                    .n = n,
+                    .k = k,
+                    .x_stride = heads * k,
+                    .w_stride = k,
+                    .y_stride = heads * n,
+                    .batch = heads,
+                    .x_step = k,
+                    .w_step = n * k,
+                    .y_step = n});
+      std::vector<float> want(static_cast<size_t>(m * heads * n));
+      for (int64_t h = 0; h < heads; ++h)
+        reference_kernels().gemm({.x = xs.data() + h * k,
+                                  .x_stride = heads * k,
+                                  .w = ws.data() + h * n * k,
+                                  .w_dtype = DType::f32,
+                                  .y = want.data() + h * n,
+                                  .y_stride = heads * n,
+                                  .k = k},
+                                 {0, m}, {0, n});
+      expect_near(get_as_float(y, dtype, want.size()), want, tolerance(dtype) * std::sqrt(static_cast<double>(k)), "gemm of heads");
+    }
+  }
+}
+
 // A row's bits do not depend on the rows beside it: with the shapes of real models where they take no hours.
 TEST_P(GpuKernelsTest, GemmRowsAreTheirOwn) {
   struct Shape {
     int64_t n, k, rows;
-    DType y;
+    DType y, x = DType::bf16;
   };
-  std::vector<Shape> shapes{{64, 192, 40, DType::f32}, {40, 64, 33, DType::bf16}};
+  std::vector<Shape> shapes{{64, 192, 40, DType::f32}, {40, 64, 33, DType::bf16}, {40, 64, 33, DType::f32, DType::f32}};
   if (device->name() != "emulated") {
     for (const DType y : {DType::f32, DType::bf16}) {
       for (const auto& [n, k] : std::vector<std::array<int64_t, 2>>{{768, 2048}, {2048, 768}, {14336, 4096}, {4096, 14336}, {576, 5120}, {1, 2048}})
         shapes.push_back({n, k, 4096, y});
     }
     shapes.push_back({151936, 2048, 129, DType::f32});
+    shapes.push_back({768, 2048, 2100, DType::f32, DType::f32});
   }
-  for (const auto& [n, k, all_rows, y_dtype] : shapes) {
-    const void* x = random(DType::bf16, static_cast<size_t>(all_rows * k)).first;
-    const void* w = random(DType::bf16, static_cast<size_t>(n * k)).first;
-    const auto multiply = [&, n = n, k = k, y_dtype = y_dtype](int64_t first, int64_t rows) {
+  for (const auto& [n, k, all_rows, y_dtype, x_dtype] : shapes) {
+    const void* x = random(x_dtype, static_cast<size_t>(all_rows * k)).first;
+    const void* w = random(x_dtype, static_cast<size_t>(n * k)).first;
+    const auto multiply = [&, n = n, k = k, y_dtype = y_dtype, x_dtype = x_dtype](int64_t first, int64_t rows) {
       void* y = room(y_dtype, static_cast<size_t>(rows * n));
       kernels.gemm(*device, stream,
-                   {.x = static_cast<const bf16*>(x) + first * k,
+                   {.x = static_cast<const std::byte*>(x) + static_cast<size_t>(first * k) * bytes_of(x_dtype),
                     .w = w,
                     .y = y,
+                    .dtype = x_dtype,
                     .y_dtype = y_dtype,
                     .m = rows,
                     .n = n,

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "base/check.h"
 #include "device/emulated/emulated_device.h"
 #include "kernels/cuda/ops.cuh"
 
@@ -57,6 +58,7 @@ void multiply(const GpuGemm& op) {
 }
 
 void gemm(Device& device, const Stream& stream, const GpuGemm& op) {
+  MOEGEN_CHECK(op.y_dtype == DType::f32 || op.y_dtype == op.dtype);
   if (op.m == 0) return;
   const auto all = [&](const void* p, DType dtype, int64_t rows, int64_t stride, int64_t cols, int64_t step) {
     Region r = gpu::region(p, dtype, rows, stride, cols);

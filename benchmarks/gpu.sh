@@ -1,6 +1,6 @@
 #!/bin/sh
 # What a GPU does, from generated weights, in ten minutes or so: the link's rates, then whole prefill and decode of models that are larger than the
-# device memory they may take, each beside the link's roof. `benchmarks/gpu.sh [PROGRAM]`; MEMORY: of the device [24GiB]; DEVICE [cuda].
+# device memory they may take, each beside the roofs of the link and of products. `benchmarks/gpu.sh [PROGRAM]`; MEMORY: of the device [24GiB]; DEVICE [cuda].
 # TINY=1 takes the same steps with models of the tests, in a minute: `DEVICE=emulated TINY=1 benchmarks/gpu.sh build/release/moegen` runs anywhere.
 # The program is built with preset cuda. Host memory has to hold the weights: layers are left out where it does not.
 set -eu

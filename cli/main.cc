@@ -234,11 +234,12 @@ moegen::Workload workload_of(const PlanOptions& o, const EngineOptions& engine) 
   return {};
 }
 
-void add_swap_option(CLI::App& app, EngineOptions& o) {
-  add_parsed(app, "--swap-space", o.swap_space,
-             "disk for K and V of sequences that wait because KV pages ran out, beside the output file or in TMPDIR; 0: they are computed again "
-             "[half of what is free there]",
-             moegen::parse_size)
+void add_swap_option(CLI::App& app, EngineOptions& o, const char* otherwise) {
+  add_parsed(
+      app, "--swap-space", o.swap_space,
+      std::string("disk for K and V of sequences that wait because KV pages ran out, never more than then stays free; 0: they are computed again [") +
+          otherwise + "]",
+      moegen::parse_size)
       ->type_name("SIZE");
 }
 
@@ -321,7 +322,7 @@ int command(int argc, char** argv) {
   CLI::App* batch = app.add_subcommand("run-batch", "answers an OpenAI batch file: JSONL in, JSONL out as requests finish");
   add_batch_options(*batch, batch_options);
   add_engine_options(*batch, engine_options);
-  add_swap_option(*batch, engine_options);
+  add_swap_option(*batch, engine_options, "for those that the disk is faster for, beside the output file or in TMPDIR, unless that is in memory");
   CLI::App* one = app.add_subcommand("generate", "continues one prompt, text streamed to stdout");
   add_generate_options(*one, generate_options);
   add_engine_options(*one, engine_options);
@@ -344,12 +345,12 @@ int command(int argc, char** argv) {
   PlanOptions plan_options;
   CLI::App* plan = app.add_subcommand("plan", "says what would go where, which sizes, how long, and why; runs nothing");
   add_engine_options(*plan, engine_options);
-  add_swap_option(*plan, engine_options);
+  add_swap_option(*plan, engine_options, "for those that the disk of this folder is faster for");
   add_plan_options(*plan, plan_options);
   CLI::App* simulate =
       app.add_subcommand("simulate", "the same for a machine that is not here: from config.json and a machine file, on a virtual clock");
   add_engine_options(*simulate, engine_options);
-  add_swap_option(*simulate, engine_options);
+  add_swap_option(*simulate, engine_options, "for those that half of the machine's storage is faster for");
   add_plan_options(*simulate, plan_options);
   add_simulate_options(*simulate, plan_options);
   try {

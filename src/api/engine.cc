@@ -266,6 +266,11 @@ class Engine::Impl {
     progress_.generated_tokens += counts.sampled;
     progress_.kv_pages_used = scheduler_.pages_used();
     progress_.link_bytes = static_cast<int64_t>(model_.runner->link_bytes() - link_start_);
+    if (swap_ && counts.tokens > 0) {
+      constexpr double kLate = 1.0 / 16;
+      token_seconds_ += (token_seconds_ > 0 ? kLate : 1) * (pass_seconds / static_cast<double>(counts.tokens) - token_seconds_);
+      swap_->set_token_seconds(token_seconds_);
+    }
     if (model_.stream) report_stream(model_.stream->counters());
     const ResourceSeconds measured{pass_seconds, pass_seconds - progress_.pass_wait_seconds, progress_.pass_read_seconds, progress_.pass_wait_seconds,
                                    0};
@@ -323,6 +328,7 @@ class Engine::Impl {
   uint64_t link_start_ = 0;      // likewise
   double swap_start_ = 0;        // likewise
   double swap_seconds_ = 0;
+  double token_seconds_ = 0;  // of late
   std::atomic<bool> stop_{false};
 };
 

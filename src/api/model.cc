@@ -193,7 +193,9 @@ ModelSetup::ModelSetup(const EngineOptions& options)
   }
   // What an emulated GPU takes says nothing about any machine.
   if (!gpu || !options.machine_file.empty() || options.device.starts_with("cuda")) find_rates(*this, options);
-  if (swaps(options)) budget.swap = {SwapFile::most_bytes(options.swap_folder, options.swap_space), swap_bandwidth(machine ? &*machine : nullptr)};
+  if (swaps(options))
+    budget.swap = {SwapFile::most_bytes(options.swap_folder, options.swap_space), swap_bandwidth(machine ? &*machine : nullptr),
+                   options.swap_space.has_value()};
   if (gpu && machine) {
     if (!machine->gpu || !machine->link)
       throw_error(ErrorCode::invalid_argument, "{}: --device {} is planned with the rates of `gpu` and `link`, which it has not",

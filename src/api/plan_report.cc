@@ -152,6 +152,7 @@ void PlanReport::print_json(std::ostream& out) const {
         {"tail_seconds", job.tail_seconds},
         {"preemptions", job.preemptions},
         {"recomputed", job.recomputed},
+        {"swap_seconds", job.swap_seconds},
         {"failed", job.failed},
         {"by_resource", by_resource(job.sum)}}},
       {"next_best", decision.next ? Json{{"seconds", decision.next->job.seconds}, {"sizes", sizes_of(decision.next->plan)}} : Json(nullptr)},
@@ -197,7 +198,9 @@ void PlanReport::print(std::ostream& out) const {
        fmt::format("{}: {} prompt and {} generated tokens/s; {:.1f} % of it in the tail{}", duration(job.seconds),
                    grouped(per_second(static_cast<double>(job.prompt_tokens), job.seconds)),
                    grouped(per_second(static_cast<double>(job.generated_tokens), job.seconds)), 100 * job.tail_seconds / std::max(1e-9, job.seconds),
-                   job.preemptions > 0 ? fmt::format("; {} preemptions, {} of them computed again", job.preemptions, job.recomputed) : ""));
+                   job.preemptions > 0 ? fmt::format("; {} preemptions, {} of them computed again, {} for the disk that keeps the others",
+                                                     job.preemptions, job.recomputed, duration(job.swap_seconds))
+                                       : ""));
   if (job.failed > 0) line("", fails_words(decision.best));
   if (decision.next && job.seconds > 0) {
     const PlannedJob& next = *decision.next;

@@ -173,7 +173,11 @@ void show_simulation(const EngineOptions& engine, bool static_batches, bool json
   budget.kv_dtype = choose_kv_dtype(engine, act, spec);
   budget.weight_bytes = WeightStore::bytes_needed(table, spec.dtype, act);
   if (machine.ssd && budget.weight_bytes <= machine.ssd->bytes) budget.units = units;
-  if (swaps(engine) && machine.ssd) budget.swap = {engine.swap_space.value_or(machine.ssd->bytes / 2), swap_bandwidth(&machine)};
+  if (const uint64_t most = machine.ssd ? machine.ssd->bytes : 0; engine.swap_space.value_or(0) > most)
+    throw_error(ErrorCode::invalid_argument, "--swap-space {}: {} has {} of storage", format_bytes(*engine.swap_space), engine.machine_file.string(),
+                format_bytes(most));
+  if (swaps(engine) && machine.ssd)
+    budget.swap = {engine.swap_space.value_or(machine.ssd->bytes / 2), swap_bandwidth(&machine), engine.swap_space.has_value()};
   budget.threads = machine.cpu.cores;
   budget.process_bytes = kProcessBytes + Sampler::bytes_needed(spec.vocab, machine.cpu.cores);
   budget.host_memory = engine.host_memory.value_or(machine.dram.bytes / 5 * 4);

@@ -45,8 +45,7 @@ std::filesystem::path folder_of(const std::string& output) {
     if (error) throw_error(ErrorCode::io, "the folder for temporary files (TMPDIR): {}", error.message());
     return folder;
   }
-  const std::filesystem::path folder = std::filesystem::path(output).parent_path();
-  return folder.empty() ? "." : folder;
+  return std::filesystem::canonical(output).parent_path();  // /dev/stdout is a file elsewhere
 }
 
 std::string waiting_file(const std::string& output) { return std::filesystem::canonical(output).string() + ".waiting"; }

@@ -75,6 +75,7 @@ void add_engine(const JobStatus& s, const EngineInfo& info, Text& t) {
   t.counter("generated_tokens_total", p.generated_tokens, "Tokens generated.");
   t.counter("preemptions_total", p.preemptions, "Sequences that gave their pages back to go on later.");
   t.counter("recomputed_total", p.recomputed, "Of these, those that are computed again.");
+  t.counter("swap_seconds_total", p.swap_seconds, "Time for writing and reading the others.");
   t.gauge("swap_bytes", p.swap_bytes, "On disk: keys and values of those that wait.");
   t.gauge("sequences_running", p.sequences_running, "Sequences in flight.");
   t.gauge("sequences_waiting", p.sequences_waiting, "Sequences read and not begun.");

@@ -19,6 +19,7 @@ std::string tokens_text(const JobStatus& s) {
   std::string text = fmt::format("{} prompt tokens ({:.0f}/s), {} generated ({:.0f}/s), in {} passes", p.prompt_tokens, rate(p.prompt_tokens),
                                  p.generated_tokens, rate(p.generated_tokens), p.passes);
   if (p.preemptions > 0) text += fmt::format("; {} preemptions", p.preemptions);
+  if (p.swap_seconds > 0) text += fmt::format(", {:.1f} s for the disk that kept them", p.swap_seconds);
   if (p.recomputed > 0) text += fmt::format(", {} of them computed again: more KV memory would save that", p.recomputed);
   return text;
 }

@@ -13,24 +13,38 @@
 namespace moegen {
 namespace {
 
-// A disk on which this takes so long is slower than computing again.
-constexpr double kSlowSeconds = 20, kSlowRate = 50e6;
+// Of a disk that was not used yet: for the bytes, and beside them.
+constexpr double kUsualRate = 1e9, kUsualSeconds = 5e-3;
 
 bool is_memory(const std::filesystem::path& folder) {
   struct statfs s {};
   return ::statfs(folder.c_str(), &s) == 0 && (s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC);
 }
 
-uint64_t free_bytes(const std::filesystem::path& folder) {
+// None where that cannot be told.
+std::optional<uint64_t> free_bytes(const std::filesystem::path& folder) {
   std::error_code error;
   const auto space = std::filesystem::space(folder, error);
-  return error ? 0 : space.available;
+  return error ? std::nullopt : std::optional<uint64_t>(space.available);
 }
+
+// Adds the time of its life.
+class Timer {
+ public:
+  explicit Timer(double& sum) : sum_(sum) {}
+  ~Timer() { sum_ += Clock::seconds_since(start_); }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  double& sum_;
+  Clock::time_point start_ = Clock::now();
+};
 
 }  // namespace
 
 uint64_t SwapFile::most_bytes(const std::filesystem::path& folder, std::optional<uint64_t> asked) {
-  return std::min(asked.value_or(is_memory(folder) ? 0 : UINT64_MAX), free_bytes(folder) / 2);
+  return std::min(asked.value_or(is_memory(folder) ? 0 : UINT64_MAX), free_bytes(folder).value_or(0) / 2);
 }
 
 SwapFile::SwapFile(PassRunner& runner, const KvLayout& kv, std::filesystem::path folder, std::optional<uint64_t> asked)
@@ -44,7 +58,6 @@ uint64_t SwapFile::bytes_of(const Sequence& s) const {
 // Calls move(place in the file, memory) for all parts of a sequence. False where the file fails.
 template <typename F>
 bool SwapFile::move_parts(const Sequence& sequence, uint64_t begin, const F& move) {
-  const auto start = Clock::now();
   uint64_t at = begin;
   try {
     for (const int32_t page : sequence.pages) {
@@ -57,32 +70,43 @@ bool SwapFile::move_parts(const Sequence& sequence, uint64_t begin, const F& mov
     tell(e.what());
     return false;
   }
-  seconds_ += Clock::seconds_since(start);
   moved_ += static_cast<double>(bytes_of(sequence));
   return true;
 }
 
-bool SwapFile::is_slow() const { return seconds_ > kSlowSeconds && moved_ < kSlowRate * seconds_; }
+// Out and in, by what it took so far.
+bool SwapFile::pays(const Sequence& sequence, uint64_t bytes) const {
+  const double both = 2 * static_cast<double>(bytes);
+  const double seconds = moved_ > 0 ? both * seconds_ / moved_ : kUsualSeconds + both / kUsualRate;
+  return seconds < token_seconds_ * static_cast<double>(sequence.computed);
+}
 
 bool SwapFile::keep(const Sequence& sequence) {
-  const uint64_t bytes = bytes_of(sequence), end = end_ + bytes;
+  const uint64_t bytes = bytes_of(sequence);
   if (!asked_ && is_memory(folder_)) {
     tell(fmt::format("{} is in memory, no disk (--swap-space N allows it)", folder_.string()));
     return false;
   }
-  if (end > asked_.value_or(UINT64_MAX) || end + bytes > free_bytes(folder_)) {  // what stays free is for answers
+  if (!asked_ && !pays(sequence, bytes)) return false;
+  if (asked_ && end_ + bytes > *asked_) {
+    tell(fmt::format("--swap-space {} has no room for {} more", format_bytes(*asked_), format_bytes(bytes)));
+    return false;
+  }
+  if (const auto free = free_bytes(folder_); free && end_ + 2 * bytes > *free) {  // what stays free is for answers
     tell(fmt::format("{}: no room for {} more", folder_.string(), format_bytes(bytes)));
     return false;
   }
-  if (is_slow()) {
-    tell(fmt::format("{}: {:.0f} MB/s, which is slower", folder_.string(), 1e-6 * moved_ / seconds_));
-    return false;
-  }
-  const auto write = [&](uint64_t at, std::span<const std::byte> memory) {
+  const Timer timer(seconds_);
+  return write(sequence);
+}
+
+bool SwapFile::write(const Sequence& sequence) {
+  const uint64_t end = end_ + bytes_of(sequence);
+  const auto move = [&](uint64_t at, std::span<const std::byte> memory) {
     file_.write(at, memory.data(), memory.size());
     if (at + memory.size() == end) file_.sync();
   };
-  if (!move_parts(sequence, end_, write)) {
+  if (!move_parts(sequence, end_, move)) {
     cut(end_);
     return false;
   }
@@ -92,6 +116,7 @@ bool SwapFile::keep(const Sequence& sequence) {
 }
 
 bool SwapFile::bring_back(const Sequence& sequence) {
+  const Timer timer(seconds_);
   const bool whole =
       move_parts(sequence, begins_.back(), [&](uint64_t at, std::span<std::byte> memory) { file_.read(at, memory.data(), memory.size()); });
   drop();
@@ -115,7 +140,7 @@ void SwapFile::cut(uint64_t end) {
 
 // Once: a job goes on without it.
 void SwapFile::tell(const std::string& why) {
-  if (!told_) log_line("preempted sequences are computed again: {}", why);
+  if (!told_) log_line("some preempted sequences are computed again: {}", why);
   told_ = true;
 }
 

@@ -14,7 +14,7 @@
 namespace moegen {
 
 /// A SequenceStore in a file without a name: a stack of sequences, each of which is its pages, in the order of its table, and its state. What is kept
-/// is on the disk, not in the page cache.
+/// is on the disk, not in the page cache. Unless a size is asked for, only what takes less time than to be computed again.
 class SwapFile : public SequenceStore {
  public:
   /// Bytes that such a file may have in `folder`: those that are asked for, and never more than then stay free on its disk. Where that is no disk but
@@ -30,14 +30,17 @@ class SwapFile : public SequenceStore {
 
   /// That it has now.
   [[nodiscard]] uint64_t bytes() const { return end_; }
-  /// That writing and reading took, since the begin.
+  /// That this took, since the begin.
   [[nodiscard]] double seconds() const { return seconds_; }
+  /// What a token takes to be computed, on the average of late.
+  void set_token_seconds(double seconds) { token_seconds_ = seconds; }
 
  private:
   template <typename F>
   bool move_parts(const Sequence& sequence, uint64_t begin, const F& move);
   [[nodiscard]] uint64_t bytes_of(const Sequence& sequence) const;
-  [[nodiscard]] bool is_slow() const;
+  [[nodiscard]] bool pays(const Sequence& sequence, uint64_t bytes) const;
+  bool write(const Sequence& sequence);
   void cut(uint64_t end);
   void tell(const std::string& why);
 
@@ -48,7 +51,7 @@ class SwapFile : public SequenceStore {
   TempFile file_;
   uint64_t end_ = 0;
   std::vector<uint64_t> begins_;  // of those that are kept
-  double seconds_ = 0, moved_ = 0;
+  double seconds_ = 0, moved_ = 0, token_seconds_ = 0;
   bool told_ = false;
 };
 

@@ -22,6 +22,7 @@ constexpr int64_t kDefaultExpertMicroBatch = 1024;
 struct Swap {
   uint64_t bytes = 0;    ///< 0: they are computed again
   double bandwidth = 0;  ///< bytes/s, in and out
+  bool always = false;   ///< also what is computed again in less time
 };
 
 /// What a plan is made from. Sizes in bytes; an empty optional is the planner's to choose.

@@ -55,11 +55,14 @@ class Sequences {
 // The time that a disk takes for those that are preempted.
 class SimulatedSwap : public SequenceStore {
  public:
-  explicit SimulatedSwap(const Plan& plan) : plan_(plan) {}
+  SimulatedSwap(const Plan& plan, const JobCost& job) : plan_(plan), job_(job) {}
 
   bool keep(const Sequence& sequence) override {
     const double bytes = bytes_of(sequence);
     if (used_ + bytes > static_cast<double>(plan_.swap.bytes)) return false;
+    const auto tokens = static_cast<double>(std::max<int64_t>(1, job_.prompt_tokens + job_.generated_tokens));
+    const double again = static_cast<double>(sequence.computed) * job_.sum.seconds / tokens;
+    if (!plan_.swap.always && 2 * bytes / plan_.swap.bandwidth > again) return false;
     kept_.push_back(bytes);
     used_ += bytes;
     moved_ += bytes;
@@ -85,6 +88,7 @@ class SimulatedSwap : public SequenceStore {
   }
 
   const Plan& plan_;
+  const JobCost& job_;  // so far
   std::vector<double> kept_;
   double used_ = 0, moved_ = 0;
 };
@@ -126,6 +130,7 @@ void JobCost::add(const JobCost& other, double times) {
   const auto count = [times](int64_t& value, int64_t more) { value += std::llround(times * static_cast<double>(more)); };
   seconds += times * other.seconds;
   prompt_seconds += times * other.prompt_seconds;
+  swap_seconds += times * other.swap_seconds;
   count(passes, other.passes);
   count(prompt_tokens, other.prompt_tokens);
   count(generated_tokens, other.generated_tokens);
@@ -137,7 +142,7 @@ void JobCost::add(const JobCost& other, double times) {
 
 JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& workload, const LookAtPass& look, std::span<const BegunRequest> begun) {
   JobCost job;
-  SimulatedSwap swap(plan);
+  SimulatedSwap swap(plan, job);
   const bool swaps = plan.swap.bytes > 0;
   Scheduler scheduler(plan.sizes, plan.kv.groups, pages_wanted(plan, workload, begun), swaps ? &swap : nullptr);
   Sequences sequences(workload, plan.max_model_len);
@@ -157,7 +162,9 @@ JobCost simulate_job(const Plan& plan, const CostOf& cost_of, const Workload& wo
     }
     if (scheduler.idle()) break;
     const Pass pass = scheduler.schedule();
-    if (swaps) job.seconds += swap.take_seconds();
+    const double swapping = swaps ? swap.take_seconds() : 0;
+    job.seconds += swapping;
+    job.swap_seconds += swapping;
     const PassLoad load = load_of(pass);
     const PassCost cost = cost_of(load);
     if (look && !look(job.seconds, load, cost)) break;

@@ -19,6 +19,7 @@ struct JobCost {
   double prompt_seconds = 0;  ///< of the passes, shared out by their tokens
   double tail_seconds = 0;    ///< as in Progress
   int64_t most_sequences = 0;
+  double swap_seconds = 0;  ///< that a disk took for preempted sequences; in no pass
   int64_t preemptions = 0;
   int64_t recomputed = 0;  ///< of these
   int64_t failed = 0;      ///< requests that the context or the KV pages cannot hold

@@ -90,6 +90,11 @@ TEST_F(Inform, CompletionsAndTheManualHaveEveryOptionOfHelp) {
 }
 
 // CLI11 appends what a check says of itself to the type, unless that is empty.
+TEST_F(Inform, TheTableOfFamiliesIsInTheDocs) {
+  const std::string docs = slurp(std::filesystem::path(MOEGEN_SOURCE_DIR) / "docs" / "families.md");
+  EXPECT_NE(docs.find("```text\n" + run({"inspect"}).out + "```"), std::string::npos) << "write what `moegen inspect` prints into docs/families.md";
+}
+
 TEST_F(Inform, ValuesAreWrittenOnce) {
   std::vector<std::vector<std::string>> commands = kCommands;
   commands.push_back({"completion"});

@@ -95,6 +95,23 @@ TEST(SwapFile, WhatIsDroppedLeavesRoom) {
   EXPECT_EQ(memory.of(holding({80}, -1)), of_a);
 }
 
+// Of its own accord it keeps what takes longer to be computed again.
+TEST(SwapFile, KeepsWhatPays) {
+  const TempDir dir;
+  Memory memory;
+  SwapFile swap(memory, kKv, dir.path(), {});
+  if (SwapFile::most_bytes(dir.path(), {}) == 0) GTEST_SKIP() << dir.path() << " is in memory";
+  Sequence s = holding({1, 2}, 0);
+  s.computed = 64;
+  EXPECT_FALSE(swap.keep(s)) << "nothing is known to take time";
+  swap.set_token_seconds(1e-6);
+  EXPECT_FALSE(swap.keep(s));
+  swap.set_token_seconds(10);
+  ASSERT_TRUE(swap.keep(s));
+  EXPECT_TRUE(swap.bring_back(s));
+  EXPECT_GT(swap.seconds(), 0);
+}
+
 TEST(SwapFile, AFolderThatIsNotThereKeepsNothing) {
   Memory memory;
   for (const auto most : {std::optional<uint64_t>(), std::optional<uint64_t>(1 << 20)}) {

@@ -104,7 +104,7 @@ TEST_F(SimulationTest, FewPagesPreempt) {
 TEST_F(SimulationTest, WhatADiskKeepsTakesItsTimeAndIsNotComputedAgain) {
   const KvLayout kv(spec_, DType::bf16);
   in_.kv_memory = 40 * kv.page_bytes;
-  in_.swap = {uint64_t{1} << 40, 1e9};
+  in_.swap = {uint64_t{1} << 40, 1e9, true};
   const JobCost job = simulate(ragged(100));
   EXPECT_GT(job.preemptions, 0);
   EXPECT_EQ(job.prompt_tokens, prompt_tokens(ragged(100)));
@@ -117,6 +117,10 @@ TEST_F(SimulationTest, WhatADiskKeepsTakesItsTimeAndIsNotComputedAgain) {
   const JobCost full = simulate(ragged(100));
   EXPECT_GT(full.recomputed, 0);
   EXPECT_LE(full.recomputed, full.preemptions);
+  in_.swap = {uint64_t{1} << 40, 1e3, false};  // slower than computing again
+  const JobCost slow = simulate(ragged(100));
+  EXPECT_EQ(slow.recomputed, slow.preemptions);
+  EXPECT_EQ(slow.swap_seconds, 0);
 }
 
 TEST_F(SimulationTest, AJobOfManyRequestsContinuesAtItsRate) {

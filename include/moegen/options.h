@@ -62,7 +62,7 @@ struct EngineOptions {
   std::optional<int64_t> weight_slots;           ///< through which experts stream; 1: nothing is read while it computes
   std::optional<uint64_t> kv_memory;             ///< part of host_memory for KV pages
   std::filesystem::path swap_folder;             ///< where a file keeps K and V of preempted sequences; empty: they are computed again
-  std::optional<uint64_t> swap_space;            ///< bytes of that file; 0: none; empty: as many as stay free on that disk
+  std::optional<uint64_t> swap_space;            ///< bytes of that file, always used; 0: none; empty: where the disk is faster
   std::optional<int64_t> max_model_len;          ///< context limit in tokens, at most the config's
   std::optional<int64_t> max_num_seqs;           ///< sequences in flight
   std::optional<int64_t> max_pass_tokens;        ///< tokens in one pass

@@ -50,28 +50,27 @@ uint64_t SwapFile::most_bytes(const std::filesystem::path& folder, std::optional
 SwapFile::SwapFile(PassRunner& runner, const KvLayout& kv, std::filesystem::path folder, std::optional<uint64_t> asked)
     : runner_(runner), kv_(kv), folder_(std::move(folder)), asked_(asked), file_(folder_, "sequences that wait for KV pages") {}
 
-uint64_t SwapFile::bytes_of(const Sequence& s) const {
-  const auto pages = static_cast<uint64_t>(std::count_if(s.pages.begin(), s.pages.end(), [](int32_t page) { return page >= 0; }));
-  return pages * kv_.page_bytes + (s.state >= 0 ? kv_.state_bytes() : 0);
+// Calls f(place in the file, memory) for all that a sequence has.
+template <typename F>
+void SwapFile::for_each_part(const Sequence& sequence, uint64_t begin, const F& f) {
+  for (const int32_t page : sequence.pages) {
+    if (page < 0) continue;
+    f(begin, runner_.kv_page(page));
+    begin += kv_.page_bytes;
+  }
+  if (sequence.state >= 0 && kv_.state_bytes() > 0) f(begin, runner_.state(sequence.state));
 }
 
-// Calls move(place in the file, memory) for all parts of a sequence. False where the file fails.
+// Whether f goes well; says so where the file fails.
 template <typename F>
-bool SwapFile::move_parts(const Sequence& sequence, uint64_t begin, const F& move) {
-  uint64_t at = begin;
+bool SwapFile::works(const F& f) {
   try {
-    for (const int32_t page : sequence.pages) {
-      if (page < 0) continue;
-      move(at, runner_.kv_page(page));
-      at += kv_.page_bytes;
-    }
-    if (sequence.state >= 0 && kv_.state_bytes() > 0) move(at, runner_.state(sequence.state));
+    f();
+    return true;
   } catch (const Error& e) {
     tell(e.what());
     return false;
   }
-  moved_ += static_cast<double>(bytes_of(sequence));
-  return true;
 }
 
 // Out and in, by what it took so far.
@@ -82,7 +81,7 @@ bool SwapFile::pays(const Sequence& sequence, uint64_t bytes) const {
 }
 
 bool SwapFile::keep(const Sequence& sequence) {
-  const uint64_t bytes = bytes_of(sequence);
+  const uint64_t bytes = memory_of(sequence, kv_);
   if (!asked_ && is_memory(folder_)) {
     tell(fmt::format("{} is in memory, no disk (--swap-space N allows it)", folder_.string()));
     return false;
@@ -97,28 +96,26 @@ bool SwapFile::keep(const Sequence& sequence) {
     return false;
   }
   const Timer timer(seconds_);
-  return write(sequence);
-}
-
-bool SwapFile::write(const Sequence& sequence) {
-  const uint64_t end = end_ + bytes_of(sequence);
-  const auto move = [&](uint64_t at, std::span<const std::byte> memory) {
-    file_.write(at, memory.data(), memory.size());
-    if (at + memory.size() == end) file_.sync();
-  };
-  if (!move_parts(sequence, end_, move)) {
+  const bool whole = works([&] {
+    for_each_part(sequence, end_, [&](uint64_t at, std::span<const std::byte> memory) { file_.write(at, memory.data(), memory.size()); });
+    file_.sync();
+  });
+  if (!whole) {
     cut(end_);
     return false;
   }
+  moved_ += static_cast<double>(bytes);
   begins_.push_back(end_);
-  end_ = end;
+  end_ += bytes;
   return true;
 }
 
 bool SwapFile::bring_back(const Sequence& sequence) {
   const Timer timer(seconds_);
-  const bool whole =
-      move_parts(sequence, begins_.back(), [&](uint64_t at, std::span<std::byte> memory) { file_.read(at, memory.data(), memory.size()); });
+  const bool whole = works([&] {
+    for_each_part(sequence, begins_.back(), [&](uint64_t at, std::span<std::byte> memory) { file_.read(at, memory.data(), memory.size()); });
+  });
+  if (whole) moved_ += static_cast<double>(memory_of(sequence, kv_));
   drop();
   return whole;
 }
@@ -131,11 +128,7 @@ void SwapFile::drop() {
 // What lies behind takes no disk any more.
 void SwapFile::cut(uint64_t end) {
   end_ = end;
-  try {
-    file_.resize(end);
-  } catch (const Error& e) {
-    tell(e.what());
-  }
+  works([&] { file_.resize(end); });
 }
 
 // Once: a job goes on without it.

@@ -37,10 +37,10 @@ class SwapFile : public SequenceStore {
 
  private:
   template <typename F>
-  bool move_parts(const Sequence& sequence, uint64_t begin, const F& move);
-  [[nodiscard]] uint64_t bytes_of(const Sequence& sequence) const;
+  void for_each_part(const Sequence& sequence, uint64_t begin, const F& f);
+  template <typename F>
+  bool works(const F& f);
   [[nodiscard]] bool pays(const Sequence& sequence, uint64_t bytes) const;
-  bool write(const Sequence& sequence);
   void cut(uint64_t end);
   void tell(const std::string& why);
 

@@ -44,6 +44,13 @@ void fill_random(Device& device, const Stream& stream, const DeviceBuffer& to, s
   device.synchronize(stream);
 }
 
+// Of matrices whose rows follow one another.
+void multiply(Device& device, const Stream& stream, GpuGemm op) {
+  op.x_stride = op.w_stride = op.k;
+  op.y_stride = op.n;
+  device.kernels().gemm(device, stream, op);
+}
+
 class Measurement {
  public:
   Measurement(Device& device, const GpuProfileInput& in)
@@ -179,18 +186,7 @@ class Measurement {
   }
 
   void product(const DeviceBuffer& x, const void* w, const DeviceBuffer& y, DType y_dtype, int64_t m, int64_t n, int64_t k) {
-    device_.kernels().gemm(device_, stream_,
-                           {.x = x.handle(),
-                            .w = w,
-                            .y = y.handle(),
-                            .dtype = in_.act,
-                            .y_dtype = y_dtype,
-                            .m = m,
-                            .n = n,
-                            .k = k,
-                            .x_stride = k,
-                            .w_stride = k,
-                            .y_stride = n});
+    multiply(device_, stream_, {.x = x.handle(), .w = w, .y = y.handle(), .dtype = in_.act, .y_dtype = y_dtype, .m = m, .n = n, .k = k});
   }
 
   std::shared_ptr<DeviceBuffer> on_device(const std::vector<GpuTile>& tiles) {
@@ -221,24 +217,13 @@ double gpu_multiply_rate(Device& device, DType act) {
     const size_t bytes = static_cast<size_t>(n * n) * bytes_of(act);
     const DeviceBuffer x = device.new_buffer(bytes), w = device.new_buffer(bytes), y = device.new_buffer(bytes);
     for (const DeviceBuffer* b : {&x, &w}) fill_random(device, stream, *b, bytes, act);
-    const auto multiply = [&] {
-      device.kernels().gemm(device, stream,
-                            {.x = x.handle(),
-                             .w = w.handle(),
-                             .y = y.handle(),
-                             .dtype = act,
-                             .y_dtype = act,
-                             .m = n,
-                             .n = n,
-                             .k = n,
-                             .x_stride = n,
-                             .w_stride = n,
-                             .y_stride = n});
+    const auto run = [&] {
+      multiply(device, stream, {.x = x.handle(), .w = w.handle(), .y = y.handle(), .dtype = act, .y_dtype = act, .m = n, .n = n, .k = n});
       device.synchronize(stream);
       return 2.0 * static_cast<double>(n * n * n);
     };
-    multiply();  // chooses how
-    rate = std::max(units_per_second(multiply), units_per_second(multiply));
+    run();  // chooses how
+    rate = std::max(units_per_second(run), units_per_second(run));
     if (2.0 * static_cast<double>(n * n * n) / rate > kEnough) break;
   }
   return rate;

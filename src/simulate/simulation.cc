@@ -58,7 +58,7 @@ class SimulatedSwap : public SequenceStore {
   SimulatedSwap(const Plan& plan, const JobCost& job) : plan_(plan), job_(job) {}
 
   bool keep(const Sequence& sequence) override {
-    const double bytes = bytes_of(sequence);
+    const auto bytes = static_cast<double>(memory_of(sequence, plan_.kv));
     if (used_ + bytes > static_cast<double>(plan_.swap.bytes)) return false;
     const auto tokens = static_cast<double>(std::max<int64_t>(1, job_.prompt_tokens + job_.generated_tokens));
     const double again = static_cast<double>(sequence.computed) * job_.sum.seconds / tokens;
@@ -82,11 +82,6 @@ class SimulatedSwap : public SequenceStore {
   double take_seconds() { return std::exchange(moved_, 0) / plan_.swap.bandwidth; }
 
  private:
-  [[nodiscard]] double bytes_of(const Sequence& s) const {
-    const auto pages = std::count_if(s.pages.begin(), s.pages.end(), [](int32_t page) { return page >= 0; });
-    return static_cast<double>(pages) * static_cast<double>(plan_.kv.page_bytes) + static_cast<double>(plan_.kv.state_bytes());
-  }
-
   const Plan& plan_;
   const JobCost& job_;  // so far
   std::vector<double> kept_;

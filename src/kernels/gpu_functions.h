@@ -138,8 +138,8 @@ struct GpuTile {
   int32_t slot = 0;      ///< GpuRow::slot
 };
 
-/// Attention as kernels/functions.h has it, over staged pages. Page p of a sequence goes to warp p % kGpuAttentionWarps, whose results are put
-/// together in the order of warps: the bits depend on nothing but the query and the keys it sees.
+/// Attention as kernels/functions.h has it, over staged pages; pages go to warps by their place in the sequence, so that the bits depend on nothing but
+/// the query and the keys it sees. With bf16 the weights of the values are rounded to it.
 struct GpuAttention {
   const void* q = nullptr;  ///< [rows, kv_heads, heads, head_dim] act
   void* out = nullptr;      ///< [rows, kv_heads, heads, value_dim()] act
@@ -160,7 +160,7 @@ struct GpuAttention {
   [[nodiscard]] constexpr int value_dim() const { return latent_dim > 0 ? latent_dim : head_dim; }
 };
 constexpr int kGpuAttentionWarps = 4;
-constexpr int kGpuTileRows = 8;  ///< queries x heads of a KV head that read pages together, where it is not more heads
+constexpr int kGpuTileRows = 64;  ///< queries x heads of a KV head that read pages together, where it is not more heads
 constexpr int kGpuMaxValueDim = 512;
 
 /// logits -> chosen experts and their weights, as model/router.h; logits are overwritten.

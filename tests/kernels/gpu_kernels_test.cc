@@ -542,7 +542,7 @@ TEST_P(GpuKernelsTest, Attention) {
                                              {1, 5, 40, 32, 0, 0, false},
                                              {1, 9, 576, 512, 0, 0, false}}) {
       const auto kv = [&](DType kv_dtype) {
-        constexpr int64_t kLength = 150;
+        constexpr int64_t kLength = 300;
         const size_t head_bytes = s.latent_dim > 0 ? latent_page_bytes(kv_dtype, s.head_dim) : kv_head_bytes(kv_dtype, s.head_dim);
         const size_t page_bytes = head_bytes * static_cast<size_t>(s.kv_heads);
         constexpr int64_t kPages = kLength / kPageTokens + 1;
@@ -584,7 +584,7 @@ TEST_P(GpuKernelsTest, Attention) {
         const int out_width = s.kv_heads * s.heads * op.value_dim();
         op.out_stride = out_width;
         // Generated tokens and chunks of prompts, in tiles of several sizes, of one sequence whose pages lie from slot 1 on.
-        const std::vector<std::array<int32_t, 2>> chunks{{0, 1}, {3, 2}, {31, 2}, {60, 7}, {149, 1}};
+        const std::vector<std::array<int32_t, 2>> chunks{{0, 1}, {3, 2}, {31, 2}, {60, 7}, {120, 40}, {299, 1}};
         std::vector<GpuTile> tiles;
         int32_t rows = 0, most = 1;
         for (const auto& [position, count] : chunks) {
@@ -596,31 +596,43 @@ TEST_P(GpuKernelsTest, Attention) {
         const auto [sinks, host_sinks] = random(DType::f32, static_cast<size_t>(s.kv_heads * s.heads));
         std::vector<std::byte> staged(page_bytes);
         staged.insert(staged.end(), pages.begin(), pages.end());
-        void* out = room(act, static_cast<size_t>(rows * out_width));
-        kernels.attention(*device, stream,
-                          {.q = q,
-                           .out = out,
-                           .act = act,
-                           .kv_dtype = kv_dtype,
-                           .rows = rows,
-                           .tiles = put(tiles),
-                           .num_tiles = static_cast<int64_t>(tiles.size()),
-                           .max_count = most,
-                           .kv_heads = s.kv_heads,
-                           .heads = s.heads,
-                           .head_dim = s.head_dim,
-                           .latent_dim = s.latent_dim,
-                           .slots = put(staged),
-                           .slot_bytes = page_bytes,
-                           .head_bytes = head_bytes,
-                           .num_slots = kPages + 1,
-                           .window = s.window,
-                           .chunk = s.chunk,
-                           .scale = 0.2F,
-                           .sinks = s.sinks ? static_cast<const float*>(sinks) : nullptr});
+        const auto want_size = static_cast<size_t>(rows * out_width);
+        void* out = room(act, want_size);
+        GpuAttention gpu_op{.q = q,
+                            .out = out,
+                            .act = act,
+                            .kv_dtype = kv_dtype,
+                            .rows = rows,
+                            .tiles = put(tiles),
+                            .num_tiles = static_cast<int64_t>(tiles.size()),
+                            .max_count = most,
+                            .kv_heads = s.kv_heads,
+                            .heads = s.heads,
+                            .head_dim = s.head_dim,
+                            .latent_dim = s.latent_dim,
+                            .slots = put(staged),
+                            .slot_bytes = page_bytes,
+                            .head_bytes = head_bytes,
+                            .num_slots = kPages + 1,
+                            .window = s.window,
+                            .chunk = s.chunk,
+                            .scale = 0.2F,
+                            .sinks = s.sinks ? static_cast<const float*>(sinks) : nullptr};
+        kernels.attention(*device, stream, gpu_op);
+        const std::vector<float> have = get_as_float(out, act, want_size);
+        // A query alone has the same bits.
+        std::vector<GpuTile> singles;
+        for (const GpuTile& tile : tiles) {
+          for (int32_t i = 0; i < tile.count; ++i) singles.push_back({tile.row + i, 1, tile.position + i, tile.slot});
+        }
+        gpu_op.tiles = put(singles);
+        gpu_op.num_tiles = rows;
+        gpu_op.max_count = 1;
+        kernels.attention(*device, stream, gpu_op);
+        EXPECT_EQ(get_as_float(out, act, want_size), have);
         std::vector<int32_t> table(kPages);
         for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
-        std::vector<float> want(static_cast<size_t>(rows * out_width));
+        std::vector<float> want(want_size);
         std::vector<bf16> half_q, half_out(want.size());
         for (const float x : qs) half_q.push_back(to_bf16(x));
         for (const GpuTile& tile : tiles) {
@@ -633,7 +645,7 @@ TEST_P(GpuKernelsTest, Attention) {
           reference_kernels().attention(op);
         }
         for (size_t i = 0; act == DType::bf16 && i < want.size(); ++i) want[i] = to_float(half_out[i]);
-        expect_near(get_as_float(out, act, want.size()), want, act == DType::f32 ? 1e-4 : 2 * kBf16, fmt::format("head dim {}", s.head_dim));
+        expect_near(have, want, act == DType::f32 ? 1e-4 : 2 * kBf16, fmt::format("head dim {}", s.head_dim));
       };
       kv(act);
       if (s.latent_dim == 0) kv(DType::i8);

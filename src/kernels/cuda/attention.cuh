@@ -5,11 +5,12 @@
 namespace moegen::gpu {
 
 /// A block for kRows rows (queries x heads) of a tile and one KV head: grid (tiles, kv heads x row blocks). A warp goes over every
-/// kGpuAttentionWarps-th page: lanes are tokens for the scores, elements for the values, so both read what lies side by side. T: act, S: of K and V;
-/// kDims: elements of a value that a lane has.
-template <typename T, typename S, int kRows, int kDims>
+/// kGpuAttentionWarps-th page: lanes are tokens for the scores, elements for the values, so both read what lies side by side. For act float, with
+/// products of floats; bf16 has TensorAttentionKernel. S: of K and V, float or int8; kDims: elements of a value that a lane has.
+template <typename S, int kBlockRows, int kDims>
 struct AttentionKernel {
   using Args = GpuAttention;
+  static constexpr int kRows = kBlockRows;
   static constexpr int kWarps = kGpuAttentionWarps;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr bool kScaled = sizeof(S) == 1;
@@ -37,7 +38,7 @@ struct AttentionKernel {
 
   /// Elements at `first` and at `second`, which is beside it where elements lie in pairs: one load then brings both.
   __device__ static void load_pair(const S* from, int64_t first, int64_t second, float& a, float& b) {
-    if constexpr (sizeof(S) <= 2) {
+    if constexpr (kScaled) {
       S both[2];
       memcpy(both, __builtin_assume_aligned(static_cast<const void*>(from + first), sizeof(both)), sizeof(both));
       a = widen(both[0]);
@@ -138,11 +139,11 @@ struct AttentionKernel {
         shares[w] = part(w)[width + 1] > 0 ? expf(part(w)[width] - top) : 0;
         sum = fmaf(part(w)[width + 1], shares[w], sum);
       }
-      T* out = static_cast<T*>(a.out) + (static_cast<int64_t>(tile.row + rows[r].query) * a.kv_heads * a.heads + head) * width;
+      float* out = static_cast<float*>(a.out) + (static_cast<int64_t>(tile.row + rows[r].query) * a.kv_heads * a.heads + head) * width;
       for (int d = lane(); d < width; d += 32) {
         float x = 0;
         for (int w = 0; w < kWarps; ++w) x = shares[w] > 0 ? fmaf(part(w)[d], shares[w], x) : x;
-        out[d] = narrow<T>(x / sum);
+        out[d] = x / sum;
       }
     }
   }
@@ -162,7 +163,7 @@ struct AttentionKernel {
       if (threadIdx.x == 0) rows[r] = row;
       const int64_t at = (static_cast<int64_t>(tile.row + max(row.query, 0)) * a.kv_heads * a.heads + kv_head * a.heads + row.head) * a.head_dim;
       for (int d = static_cast<int>(threadIdx.x); d < a.head_dim; d += kThreads)
-        q[d * kRows + r] = row.query >= 0 ? widen(static_cast<const T*>(a.q)[at + d]) : 0;
+        q[d * kRows + r] = row.query >= 0 ? static_cast<const float*>(a.q)[at + d] : 0;
       if (row.query < 0) continue;
       first = min(first, row.first);
       last = max(last, row.last);

@@ -14,6 +14,15 @@
 extern __shared__ __align__(16) unsigned char moegen_shared_memory[];
 #define MOEGEN_SHARED reinterpret_cast<float*>(moegen_shared_memory)
 #define MOEGEN_UNROLL _Pragma("unroll")
+
+namespace moegen::gpu {
+/// d [16, 8] += a [16, 16] * b [16, 8] of bf16, by a warp, on tensor cores; each thread has its part of them as PTX's mma.m16n8k16 says.
+__device__ inline void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+}  // namespace moegen::gpu
 #else
 #include "kernels/cuda/emulated/shim.h"
 #endif

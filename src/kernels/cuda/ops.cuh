@@ -8,6 +8,7 @@
 #include "kernels/cuda/place.cuh"
 #include "kernels/cuda/route.cuh"
 #include "kernels/cuda/row_ops.cuh"
+#include "kernels/cuda/tensor_attention.cuh"
 
 namespace moegen::gpu {
 
@@ -112,10 +113,9 @@ struct Ops {
     op.act == DType::f32 ? place_latent_as<float>(device, stream, op) : place_latent_as<bf16>(device, stream, op);
   }
 
-  template <typename T, typename S, int kRows, int kDims>
-  static void attention_as(Device& device, const Stream& stream, const GpuAttention& op) {
-    using Kernel = AttentionKernel<T, S, kRows, kDims>;
-    const int64_t row_blocks = ceil_div<int64_t>(op.max_count * op.heads, kRows), heads = int64_t{op.kv_heads} * op.heads;
+  template <typename Kernel>
+  static void attention_by(Device& device, const Stream& stream, const GpuAttention& op) {
+    const int64_t row_blocks = ceil_div<int64_t>(op.max_count * op.heads, Kernel::kRows), heads = int64_t{op.kv_heads} * op.heads;
     Launch::template run<Kernel>(device, stream, "attention", Grid{op.num_tiles, op.kv_heads * row_blocks, Kernel::shared_bytes(op)}, op,
                                  {region(op.q, op.act, op.rows, heads * op.head_dim),
                                   region(op.tiles, op.num_tiles),
@@ -123,19 +123,33 @@ struct Ops {
                                   region(op.sinks, heads)},
                                  {region(op.out, op.act, op.rows, heads * op.value_dim())});
   }
-  template <typename T, typename S>
+  template <typename S>
   static void attention_of(Device& device, const Stream& stream, const GpuAttention& op) {
     const int dims = op.value_dim();
-    if (dims <= 64) return attention_as<T, S, 8, 2>(device, stream, op);
-    if (dims <= 128) return attention_as<T, S, 8, 4>(device, stream, op);
-    if (dims <= 256) return attention_as<T, S, 4, 8>(device, stream, op);
-    attention_as<T, S, 4, kGpuMaxValueDim / 32>(device, stream, op);
+    if (dims <= 64) return attention_by<AttentionKernel<S, 8, 2>>(device, stream, op);
+    if (dims <= 128) return attention_by<AttentionKernel<S, 8, 4>>(device, stream, op);
+    if (dims <= 256) return attention_by<AttentionKernel<S, 4, 8>>(device, stream, op);
+    attention_by<AttentionKernel<S, 4, kGpuMaxValueDim / 32>>(device, stream, op);
+  }
+  // Blocks of one tile of rows where none has more, as with generated tokens: they need fewer registers. The bits are the same.
+  template <typename S, int kTiles, int kValueTiles>
+  static void tensor_attention_as(Device& device, const Stream& stream, const GpuAttention& op) {
+    if (op.max_count * op.heads <= 16) return attention_by<TensorAttentionKernel<S, 1, kValueTiles>>(device, stream, op);
+    attention_by<TensorAttentionKernel<S, kTiles, kValueTiles>>(device, stream, op);
+  }
+  template <typename S>
+  static void tensor_attention_of(Device& device, const Stream& stream, const GpuAttention& op) {
+    const int dims = op.value_dim();
+    if (dims <= 64) return tensor_attention_as<S, 4, 2>(device, stream, op);
+    if (dims <= 128) return tensor_attention_as<S, 4, 4>(device, stream, op);
+    if (dims <= 256) return tensor_attention_as<S, 2, 8>(device, stream, op);
+    tensor_attention_as<S, 2, kGpuMaxValueDim / 32>(device, stream, op);
   }
   static void attention(Device& device, const Stream& stream, const GpuAttention& op) {
     if (op.num_tiles == 0) return;
     const bool small = op.kv_dtype == DType::i8;
-    if (op.act == DType::f32) return small ? attention_of<float, int8_t>(device, stream, op) : attention_of<float, float>(device, stream, op);
-    small ? attention_of<bf16, int8_t>(device, stream, op) : attention_of<bf16, bf16>(device, stream, op);
+    if (op.act == DType::f32) return small ? attention_of<int8_t>(device, stream, op) : attention_of<float>(device, stream, op);
+    small ? tensor_attention_of<int8_t>(device, stream, op) : tensor_attention_of<bf16>(device, stream, op);
   }
 
   static void route(Device& device, const Stream& stream, const GpuRoute& op) {

@@ -1,6 +1,9 @@
 #include "kernels/cuda/emulated/fibers.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -47,7 +50,11 @@ struct Fiber {
   State state = State::done;
   unsigned thread = 0;
   uint64_t exchanges = 0;
+  uint64_t products = 0;
 };
+
+constexpr size_t kTileWords = 6;  // that a thread gives to a product of tiles
+using TileWords = std::array<uint32_t, kTileWords>;
 
 // All of a block, reused for the next.
 class Block {
@@ -57,6 +64,7 @@ class Block {
   Place place;
   Fiber* now = nullptr;
   std::vector<uint64_t> values;  // [2][threads] of exchange(), two calls in turn
+  std::vector<TileWords> tiles;  // likewise of multiply_tiles()
 
   void pause(State state) {
     now->state = state;
@@ -94,7 +102,7 @@ void Block::prepare(Fiber& fiber) {
   for (int i = 0; i < 6; ++i) *--at = nullptr;
   fiber.stack_pointer = at;
   fiber.state = State::runs;
-  fiber.exchanges = 0;
+  fiber.exchanges = fiber.products = 0;
 }
 
 // Lets go on who is at a barrier together with all others of the warp, or the block.
@@ -117,6 +125,7 @@ void Block::run(const Shape& shape, uint64_t seed, void (*body)(const void*), co
   argument_ = argument;
   fibers_.resize(shape.threads);
   values.resize(2 * shape.threads);
+  tiles.resize(2 * shape.threads);
   while (stacks_.size() < shape.threads) stacks_.push_back(std::make_unique<std::byte[]>(kStackBytes));
   shared_.resize(shape.shared_bytes + 64);
   std::vector<unsigned> order(shape.threads);
@@ -174,6 +183,23 @@ uint64_t exchange(uint64_t bits, unsigned lane) {
   block.values[first + emulated::lane()] = bits;
   warp_barrier();
   return block.values[first + lane];
+}
+
+void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b) {
+  const size_t threads = block.tiles.size() / 2;
+  TileWords* of_warp = &block.tiles[(block.now->products++ % 2) * threads + block.now->thread / kWarp * kWarp];
+  TileWords& own = of_warp[lane()];
+  std::copy(a, a + 4, own.begin());
+  std::copy(b, b + 2, own.begin() + 4);
+  warp_barrier();
+  const auto half = [](uint32_t word, size_t i) { return std::bit_cast<float>(i == 0 ? word << 16 : word & 0xffff0000U); };
+  for (size_t i = 0; i < 4; ++i) {
+    const size_t row = i / 2, col = 2 * (lane() % 4) + i % 2;  // row: of the two that the thread has, 8 apart
+    for (size_t k = 0; k < 16; ++k) {
+      const size_t other = k % 8 / 2, upper = k / 8;
+      d[i] = std::fma(half(of_warp[lane() / 4 * 4 + other][row + 2 * upper], k % 2), half(of_warp[col * 4 + other][4 + upper], k % 2), d[i]);
+    }
+  }
 }
 
 }  // namespace moegen::emulated

@@ -32,6 +32,8 @@ void block_barrier();
 void warp_barrier();
 /// The bits that thread `lane` of the warp gave to the same call.
 [[nodiscard]] uint64_t exchange(uint64_t bits, unsigned lane);
+/// d [16, 8] += a [16, 16] * b [16, 8] of bf16, by a warp; each thread has its part of them as PTX's mma.m16n8k16 says. Sums go along k.
+void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b);
 [[nodiscard]] unsigned lane();
 
 }  // namespace moegen::emulated

@@ -38,6 +38,7 @@ T __shfl_xor_sync(unsigned mask, T value, unsigned step) {
 }
 
 namespace moegen::gpu {
+using emulated::multiply_tiles;
 using std::isfinite;
 using std::isnan;
 using std::max;

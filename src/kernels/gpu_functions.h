@@ -138,8 +138,8 @@ struct GpuTile {
   int32_t slot = 0;      ///< GpuRow::slot
 };
 
-/// Attention as kernels/functions.h has it, over staged pages; pages go to warps by their place in the sequence, so that the bits depend on nothing but
-/// the query and the keys it sees. With bf16 the weights of the values are rounded to it.
+/// Attention as kernels/functions.h has it, over staged pages; pages go to warps by their place in the sequence, so that the bits depend on nothing
+/// but the query and the keys it sees. With bf16 the weights of the values are rounded to it.
 struct GpuAttention {
   const void* q = nullptr;  ///< [rows, kv_heads, heads, head_dim] act
   void* out = nullptr;      ///< [rows, kv_heads, heads, value_dim()] act
@@ -216,6 +216,45 @@ struct GpuActivate {
   int64_t rows = 0, width = 0;
 };
 
+/// Where the weights of an expert lie in device memory; null: they do not.
+struct GpuExpertWeights {
+  struct Matrix {
+    const void* w = nullptr;
+    const void* scales = nullptr;
+    const uint8_t* zeros = nullptr;
+    const void* bias = nullptr;
+  };
+  Matrix gate, up, down;
+
+  [[nodiscard]] constexpr const Matrix& matrix(bool gated, int j) const { return !gated ? down : j == 0 ? gate : up; }
+};
+
+/// Products of rows of several experts with the weights of each, in one launch: grouped GEMM. For rows i of [first, last) of those that are sorted by
+/// expert (GpuSort), y[i - first] = activation(x_i gate^T, x_i up^T) or x_i down^T, biases added; x and y are bf16, sums floats. Rows of experts
+/// whose weights are not in the table are left out. `format`: of all these matrices, GpuExpand but for where they lie; not float. Rows and columns of
+/// matrices, and neighbours that share a scale, are multiples of 8.
+struct GpuGroupedGemm {
+  const void* x = nullptr;
+  int64_t x_stride = 0;
+  const int32_t* picked = nullptr;  ///< row i is x[picked[i]]; null: x[i - first]
+  int64_t x_rows = 0;               ///< that are picked from
+  int64_t first = 0, last = 0;
+  const int32_t* expert_begin = nullptr;    ///< [num_experts + 1]
+  const GpuExpertWeights* table = nullptr;  ///< [num_experts]; null: all rows are of one expert, `one`
+  int num_experts = 0;
+  int64_t most_experts = 1;  ///< that have any of the rows
+  Region table_memory = {};       ///< in which all lies that `table` points to
+  GpuExpertWeights one = {};
+  bool gated = false;
+  GpuExpand format[2] = {};  ///< gate and up, or down
+  DType bias_dtype = DType::bf16;
+  GpuActivate::Kind kind = GpuActivate::Kind::silu;  ///< not relu
+  float clamp = 0;
+  void* y = nullptr;
+  int64_t y_stride = 0;
+};
+constexpr int kGpuGroupRows = 64;
+
 /// hidden[t] += sum_j scale * weight[t, j] * out[row_of[t, j]], in the order of j.
 struct GpuCombine {
   float* hidden = nullptr;  ///< [tokens, width]
@@ -258,6 +297,7 @@ struct GpuKernels {
   void (*sort)(Device& device, const Stream& stream, const GpuSort& op);
   void (*move)(Device& device, const Stream& stream, const GpuMove& op);
   void (*activate)(Device& device, const Stream& stream, const GpuActivate& op);
+  void (*grouped_gemm)(Device& device, const Stream& stream, const GpuGroupedGemm& op);
   void (*combine)(Device& device, const Stream& stream, const GpuCombine& op);
   void (*add_gated)(Device& device, const Stream& stream, const GpuAddGated& op);
   void (*best)(Device& device, const Stream& stream, const GpuBest& op);

@@ -80,6 +80,8 @@ GpuBuffers::GpuBuffers(DeviceArena& arena, const ModelSpec& spec, DType act, con
     tiles.push_back(arena.take<GpuTile>(tokens));
   }
   logit_rows = arena.take<int32_t>(tokens);
+  for (const LayerSpec& layer : spec.layers)
+    expert_tables.push_back(layer.mlp.dense() || act != DType::bf16 ? nullptr : arena.take<GpuExpertWeights>(layer.mlp.num_experts));
   handed_normed = take_act(sizes.cpu_expert_rows * hidden_width);
   const int64_t attention_rows = sizes.cpu_attention_rows;
   handed_rows = arena.take<int32_t>(attention_rows > 0 ? tokens : 0);

@@ -44,6 +44,8 @@ struct GpuBuffers {
   std::vector<GpuRow*> rows;               ///< for each distinct KvGroup [T]
   std::vector<GpuTile*> tiles;             ///< likewise [T]
   int32_t* logit_rows = nullptr;           ///< [T]
+  /// For each layer [E], where its experts lie that stay in device memory; where act is bf16. Null of dense layers.
+  std::vector<GpuExpertWeights*> expert_tables;
 
   /// Rows on their way to the CPU and back. R = cpu_expert_rows, A = cpu_attention_rows; strides as the CPU's Buffers have them.
   /// @{

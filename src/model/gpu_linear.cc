@@ -4,23 +4,27 @@
 
 namespace moegen {
 
+GpuExpand gpu_expand(const TensorView& w) {
+  return {.w = w.data,
+          .w_dtype = w.dtype,
+          .scales = w.scales,
+          .scale_dtype = w.scale_dtype,
+          .zeros = w.zeros,
+          .group = w.group,
+          .block_rows = w.block_rows,
+          .matrix_rows = w.first + (w.rows - 1) * w.step + 1,
+          .first = w.first,
+          .step = w.step,
+          .rows = w.rows,
+          .cols = w.cols};
+}
+
 GpuMatrix gpu_matrix(const GpuContext& c, const TensorView& w, DType dtype) {
   if (w.dtype == dtype) return {gpu_at(w.data, dtype, w.first * w.cols), dtype, w.cols * w.step};
-  c.device.kernels().expand(c.device, c.stream,
-                            {.w = w.data,
-                             .w_dtype = w.dtype,
-                             .scales = w.scales,
-                             .scale_dtype = w.scale_dtype,
-                             .zeros = w.zeros,
-                             .group = w.group,
-                             .block_rows = w.block_rows,
-                             .matrix_rows = w.first + (w.rows - 1) * w.step + 1,
-                             .first = w.first,
-                             .step = w.step,
-                             .rows = w.rows,
-                             .cols = w.cols,
-                             .y = c.buffers.expanded,
-                             .y_dtype = dtype});
+  GpuExpand op = gpu_expand(w);
+  op.y = c.buffers.expanded;
+  op.y_dtype = dtype;
+  c.device.kernels().expand(c.device, c.stream, op);
   return {c.buffers.expanded, dtype, w.cols};
 }
 
@@ -58,6 +62,20 @@ void gpu_linear(const GpuContext& c, const GpuLinear& op, const TensorView& w, c
                 .bias = gpu_at(bias.data, bias.dtype, bias.first * bias.cols),
                 .bias_dtype = bias.dtype,
                 .scale = op.scale});
+}
+
+GpuActivate::Kind gpu_activation(MlpSpec::Activation activation) {
+  switch (activation) {
+    case MlpSpec::Activation::silu:
+      return GpuActivate::Kind::silu;
+    case MlpSpec::Activation::clamped_silu:
+      return GpuActivate::Kind::clamped_silu;
+    case MlpSpec::Activation::gelu:
+      return GpuActivate::Kind::gelu;
+    case MlpSpec::Activation::relu:
+      break;
+  }
+  return GpuActivate::Kind::relu;
 }
 
 void gpu_norm(const GpuContext& c, GpuNorm op, const TensorView& weight) {

@@ -31,7 +31,11 @@ struct GpuMatrix {
   DType dtype = DType::bf16;
   int64_t stride = 0;
 };
+/// Expansion of a weight, but for what becomes of it.
+[[nodiscard]] GpuExpand gpu_expand(const TensorView& w);
 [[nodiscard]] GpuMatrix gpu_matrix(const GpuContext& c, const TensorView& w, DType dtype);
+
+[[nodiscard]] GpuActivate::Kind gpu_activation(MlpSpec::Activation activation);
 
 /// y = rms_norm(x) * weight, with the model's epsilon unless one is given.
 void gpu_norm(const GpuContext& c, GpuNorm op, const TensorView& weight);

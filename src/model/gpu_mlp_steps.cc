@@ -1,21 +1,8 @@
+#include "model/gpu_grouped_experts.h"
 #include "model/gpu_linear.h"
 
 namespace moegen {
 namespace {
-
-GpuActivate::Kind kind_of(MlpSpec::Activation activation) {
-  switch (activation) {
-    case MlpSpec::Activation::silu:
-      return GpuActivate::Kind::silu;
-    case MlpSpec::Activation::clamped_silu:
-      return GpuActivate::Kind::clamped_silu;
-    case MlpSpec::Activation::gelu:
-      return GpuActivate::Kind::gelu;
-    case MlpSpec::Activation::relu:
-      break;
-  }
-  return GpuActivate::Kind::relu;
-}
 
 // x [m, H] act -> activated [m, width].
 void gate_and_up(const GpuContext& c, const MlpWeights& mlp, const void* x, int64_t m) {
@@ -27,7 +14,7 @@ void gate_and_up(const GpuContext& c, const MlpWeights& mlp, const void* x, int6
   project(mlp.gate, mlp.gate_bias, b.gate);
   if (mlp.up) project(mlp.up, mlp.up_bias, b.up);
   c.device.kernels().activate(c.device, c.stream,
-                              {.kind = kind_of(mlp.activation),
+                              {.kind = gpu_activation(mlp.activation),
                                .gate = b.gate,
                                .up = mlp.up ? b.up : nullptr,
                                .clamp = mlp.clamp,
@@ -114,6 +101,7 @@ void gpu_gather_normed(const GpuContext& c, int64_t num_tokens, int64_t first, i
 }
 
 void gpu_run_expert(const GpuContext& c, const MlpWeights& mlp, int64_t num_tokens, int64_t first, int64_t last) {
+  if (gpu_groups(c.act, mlp)) return gpu_run_grouped_expert(c, mlp, num_tokens, {first, last});
   const GpuBuffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden;
   gpu_gather_normed(c, num_tokens, first, last - first, b.gathered);

@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "model/gpu_grouped_experts.h"
 #include "model/gpu_linear.h"
 #include "model/rope.h"
 
@@ -69,10 +70,27 @@ GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeight
       given_(device.new_event()),
       fetched_(device.new_event()) {
   MOEGEN_CHECK(arena_.used() == plan.device->buffer_bytes);
+  place_tables();
   if (storage_ != nullptr) pinned_slots_ = PinnedBlocks(device, storage_->memory().data(), storage_->memory().size());
   if (cpu_sizes(sizes_).pass_tokens > 0) cpu_share_.emplace(context_, weights.weights, kernels, pool, plan, kv_);
   if (pinned_weights_.pinned_bytes() < weights.bytes)
     log_line("{} of weights could not be pinned: their copies are slower", format_bytes(weights.bytes - pinned_weights_.pinned_bytes()));
+}
+
+// Where the experts that stay lie, for launches that run several.
+void GpuExecutor::place_tables() {
+  for (size_t layer = 0; layer < spec_.layers.size(); ++layer) {
+    const std::vector<MlpWeights>& experts = weights_.weights().layers[layer].experts;
+    grouped_.push_back(!experts.empty() && gpu_groups(context_.act, experts.front()) &&
+                       std::all_of(experts.begin(), experts.end(), [&](const MlpWeights& e) { return same_format(e, experts.front()); }));
+    if (grouped_.back() == 0) continue;
+    const size_t bytes = experts.size() * sizeof(GpuExpertWeights);
+    const HostBuffer host = device_.new_host_buffer(bytes);
+    device_.host_writes(host.handle(), bytes);
+    std::transform(experts.begin(), experts.end(), static_cast<GpuExpertWeights*>(host.handle()), gpu_expert_weights);
+    device_.copy_to_device(compute_, buffers_.expert_tables[layer], host.handle(), bytes);
+    device_.synchronize(compute_);
+  }
 }
 
 GpuExecutor::~GpuExecutor() { device_.settle(compute_); }
@@ -200,6 +218,34 @@ void GpuExecutor::run_expert(const MlpWeights& mlp, Range rows, int64_t num_toke
            [&](int64_t first, int64_t last) { gpu_run_expert(context_, mlp, num_tokens, first, last); });
 }
 
+// Experts that stay, as many at once as an expert micro-batch holds; what lies between them is of experts that do not.
+void GpuExecutor::run_resident(size_t layer, const int32_t* begin, int64_t num_tokens) {
+  const std::vector<MlpWeights>& experts = weights_.weights().layers[layer].experts;
+  Range rows;
+  size_t first_expert = 0, last_expert = 0;
+  const auto run = [&] {
+    if (rows.size() > 0)
+      gpu_run_grouped_experts(context_, layer, num_tokens, rows, static_cast<int64_t>(last_expert - first_expert) + 1, weights_.resident());
+  };
+  for (size_t e = 0; e < experts.size(); ++e) {
+    if (!experts[e].gate) continue;
+    if (grouped_[layer] == 0) {
+      run_expert(experts[e], {begin[e], begin[e + 1]}, num_tokens);
+      continue;
+    }
+    in_steps(begin[e], begin[e + 1], sizes_.expert_micro_batch, [&](int64_t first, int64_t last) {
+      if (rows.size() == 0 || last - rows.begin > sizes_.expert_micro_batch) {
+        run();
+        rows.begin = first;
+        first_expert = e;
+      }
+      rows.end = last;
+      last_expert = e;
+    });
+  }
+  run();
+}
+
 // Who has the experts of a layer that have tokens and whose weights are in host memory: the CPU, or a slot.
 void GpuExecutor::share_experts(size_t layer, const int32_t* begin) {
   const auto& experts = weights_.weights().layers[layer].experts;
@@ -238,9 +284,7 @@ void GpuExecutor::run_experts(size_t layer, int64_t num_tokens) {
     }
   };
   run_streamed(weights_.begun());
-  for (size_t e = 0; e < experts.size(); ++e) {
-    if (experts[e].gate && begin[e] < begin[e + 1]) run(e, experts[e]);
-  }
+  run_resident(layer, begin, num_tokens);
   run_streamed(static_cast<int64_t>(experts.size()));
   if (cpu_share_) cpu_share_->give_experts();
   run_stored(layer, begin, num_tokens);

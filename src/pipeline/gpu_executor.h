@@ -41,6 +41,7 @@ class GpuExecutor : public PassRunner {
   [[nodiscard]] uint64_t link_bytes() const override { return weights_.taken_bytes() + kv_.staged_bytes(); }
 
  private:
+  void place_tables();
   void begin_pass(const Pass& pass);
   void run_attention(size_t layer, int64_t num_tokens);
   void run_mlp(size_t layer, int64_t num_tokens);
@@ -49,6 +50,7 @@ class GpuExecutor : public PassRunner {
   void run_stored(size_t layer, const int32_t* begin, int64_t num_tokens);
   const MlpWeights& bring(size_t layer, int expert);
   void run_expert(const MlpWeights& mlp, Range rows, int64_t num_tokens);
+  void run_resident(size_t layer, const int32_t* begin, int64_t num_tokens);
   [[nodiscard]] bool is_stored(size_t layer, size_t expert) const { return !host_weights_.layers[layer].experts[expert].gate; }
   void run_logits(const Pass& pass, LogitsConsumer& consumer);
 
@@ -67,6 +69,7 @@ class GpuExecutor : public PassRunner {
   KvStager kv_;
   GpuContext context_;
   CpuExperts cpu_experts_;
+  std::vector<uint8_t> grouped_;                    // layers whose experts that stay run in one launch
   std::optional<CpuShare> cpu_share_;               // where the CPU takes anything
   std::vector<uint8_t> streams_, on_cpu_, copied_;  // experts of a layer: their weights are not here; who has those that have tokens
   std::vector<std::vector<float>> frequencies_;

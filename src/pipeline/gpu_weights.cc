@@ -55,7 +55,8 @@ GpuWeights::GpuWeights(Device& device, const Stream& compute, const ModelSpec& s
       units_(units),
       stream_(device.new_stream()),
       resident_there_(device.new_event()),
-      resident_(device.new_buffer(plan.device->weights.resident_bytes)),
+      resident_bytes_(plan.device->weights.resident_bytes),
+      resident_(device.new_buffer(resident_bytes_)),
       streamed_(plan.device->weights.streamed),
       layer_begin_(spec.layers.size() + 1),
       wanted_(plan.device->weights.streamed.size()),
@@ -98,7 +99,7 @@ void GpuWeights::place_resident(std::span<const WeightUnit> units, const Plan& p
   }
   uint64_t used = 0;
   const auto put = [&](const void* from, uint64_t bytes) -> const void* {
-    MOEGEN_CHECK(used + bytes <= plan.device->weights.resident_bytes);
+    MOEGEN_CHECK(used + bytes <= resident_bytes_);
     std::byte* to = static_cast<std::byte*>(resident_.handle()) + used;
     copy(to, from, bytes);
     used += round_up(bytes, kAlignment);

@@ -29,6 +29,8 @@ class GpuWeights {
   GpuWeights(const GpuWeights&) = delete;
   GpuWeights& operator=(const GpuWeights&) = delete;
 
+  /// What stays, in device memory.
+  [[nodiscard]] Region resident() const { return {resident_.handle(), resident_bytes_}; }
   /// Without those that stream. The embedding is the host's.
   [[nodiscard]] const ModelWeights& weights() const { return weights_; }
 
@@ -74,6 +76,7 @@ class GpuWeights {
   std::span<const WeightUnit> units_;
   Stream stream_;
   Event resident_there_;
+  size_t resident_bytes_;
   DeviceBuffer resident_, ring_, stored_memory_;
   Slot stored_;                    // what `bring` brings
   std::vector<TensorView> views_;  // beside table_, of device memory; null for what streams

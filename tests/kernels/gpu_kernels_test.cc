@@ -329,6 +329,144 @@ TEST_P(GpuKernelsTest, Activate) {
   }
 }
 
+// Experts of some rows each, one of them without weights, in ranges of the sorted rows, and one alone: against the same in floats, with weights as
+// expand() widens them.
+TEST_P(GpuKernelsTest, GroupedGemm) {
+  struct Case {
+    std::vector<int32_t> counts;
+    int64_t hidden, width;
+  };
+  const std::vector<Case> cases{{{3, 0, 70, 1, 16, 5}, 64, 40}, {std::vector<int32_t>(37, 2), 32, 8}, {{130, 4}, 128, 144}};
+  for (const DType dtype : {DType::bf16, DType::f16, DType::f8_e4m3, DType::f4, DType::i4, DType::u8}) {
+    for (const Case& c : cases) {
+      const auto experts = static_cast<int>(c.counts.size());
+      const int missing = experts > 3 ? experts / 2 : -1;
+      const bool is_f8 = dtype == DType::f8_e4m3, half = dtype == DType::f4 || dtype == DType::i4, wide = dtype == DType::bf16 || dtype == DType::f16;
+      std::vector<int32_t> begin{0}, picked;
+      for (const int32_t n : c.counts) begin.push_back(begin.back() + n);
+      const int64_t rows = begin.back(), tokens = rows / 2 + 1;
+      for (int64_t i = 0; i < rows; ++i) picked.push_back(static_cast<int32_t>(rng() % static_cast<uint64_t>(tokens)));
+      const auto [x, xs] = random(DType::bf16, static_cast<size_t>(tokens * c.hidden));
+      const auto [activated, activations] = random(DType::bf16, static_cast<size_t>(rows * c.width));
+      constexpr int64_t kGroup = 8;
+      const auto format = [&](int64_t n, int64_t k, int64_t first, int64_t step) {
+        return GpuExpand{.w_dtype = dtype,
+                         .group = dtype == DType::f4 ? kF4Block : kGroup,
+                         .block_rows = 16,
+                         .matrix_rows = n * step,
+                         .first = first,
+                         .step = step,
+                         .rows = n,
+                         .cols = k};
+      };
+      // Gate and up share a matrix, row by row.
+      const GpuExpand formats[] = {format(c.width, c.hidden, 0, 2), format(c.width, c.hidden, 1, 2), format(c.hidden, c.width, 0, 1)};
+      if (dtype == DType::f4 && c.width % kF4Block != 0) continue;
+      std::vector<GpuExpertWeights> table(static_cast<size_t>(experts));
+      std::vector<std::array<std::vector<float>, 3>> weights(table.size());
+      std::vector<std::array<std::vector<float>, 3>> biases(table.size());
+      for (int e = 0; e < experts; ++e) {
+        if (e == missing) continue;
+        auto& of = table[static_cast<size_t>(e)];
+        for (const int j : {0, 2}) {
+          const GpuExpand& f = formats[j];
+          const auto count = static_cast<size_t>(f.matrix_rows * f.cols);
+          std::vector<uint8_t> codes(wide ? 2 * count : half ? count / 2 : count), scales(2 * count), zeros(count);
+          for (uint8_t& code : codes) code = static_cast<uint8_t>(is_f8 ? rng() % 120 / 2 + (rng() % 2) * 128 : rng());
+          if (wide) {
+            for (size_t i = 0; i < count; ++i) {  // around 1
+              codes[2 * i + 1] = static_cast<uint8_t>((rng() % 2) * 128 + (dtype == DType::bf16 ? 62 : 56));
+            }
+          }
+          for (uint8_t& scale : scales) scale = static_cast<uint8_t>(dtype == DType::f4 ? 120 + rng() % 4 : 61);  // of bf16: 0.03 or so
+          for (uint8_t& zero : zeros) zero = static_cast<uint8_t>(rng() % 16);
+          std::vector<float> f8_scales(count);
+          for (float& scale : f8_scales) scale = 0.01F * static_cast<float>(rng() % 8);
+          GpuExpertWeights::Matrix m{put(codes),
+                                     wide    ? nullptr
+                                     : is_f8 ? static_cast<const void*>(put(f8_scales))
+                                             : put(scales),
+                                     dtype == DType::u8 ? put(zeros) : nullptr, nullptr};
+          for (int part = j; part < (j == 0 ? 2 : 3); ++part) {
+            const auto [bias, floats] = random(DType::f32, static_cast<size_t>(formats[part].rows));
+            m.bias = e % 2 == 0 ? bias : nullptr;
+            biases[static_cast<size_t>(e)][static_cast<size_t>(part)] = e % 2 == 0 ? floats : std::vector<float>(floats.size());
+            (part == 0 ? of.gate : part == 1 ? of.up : of.down) = m;
+            GpuExpand expand = formats[part];
+            expand.w = m.w;
+            expand.scales = m.scales;
+            expand.zeros = m.zeros;
+            const auto size = static_cast<size_t>(expand.rows * expand.cols);
+            expand.y = room(DType::bf16, size);
+            kernels.expand(*device, stream, expand);
+            weights[static_cast<size_t>(e)][static_cast<size_t>(part)] = get_as_float(expand.y, DType::bf16, size);
+          }
+        }
+      }
+      const auto dot = [&](int e, int part, const float* row, int64_t n) {
+        const int64_t k = formats[part].cols;
+        const float* w = weights[static_cast<size_t>(e)][static_cast<size_t>(part)].data() + n * k;
+        double sum = static_cast<double>(biases[static_cast<size_t>(e)][static_cast<size_t>(part)][static_cast<size_t>(n)]);
+        for (int64_t i = 0; i < k; ++i) sum += static_cast<double>(row[i]) * static_cast<double>(w[i]);
+        return static_cast<float>(sum);
+      };
+      for (const bool gated : {true, false}) {
+        const int64_t width = gated ? c.width : c.hidden, depth = gated ? c.hidden : c.width;
+        GpuGroupedGemm op{.x = gated ? x : activated,
+                          .x_stride = depth,
+                          .picked = gated ? put(picked) : nullptr,
+                          .x_rows = tokens,
+                          .expert_begin = put(begin),
+                          .table = put(table),
+                          .num_experts = experts,
+                          .most_experts = experts,
+                          .gated = gated,
+                          .format = {gated ? formats[0] : formats[2], formats[1]},
+                          .bias_dtype = DType::f32,
+                          .y = room(DType::bf16, static_cast<size_t>(rows * width)),
+                          .y_stride = width};
+        std::vector<float> all(static_cast<size_t>(rows * width));
+        const auto run = [&](int64_t first, int64_t last) {
+          op.first = first;
+          op.last = last;
+          if (!gated) op.x = static_cast<const bf16*>(activated) + first * depth;
+          kernels.grouped_gemm(*device, stream, op);
+          return get_as_float(op.y, DType::bf16, static_cast<size_t>((last - first) * width));
+        };
+        const std::vector<float> have = run(0, rows);
+        for (int64_t r = 0; r < rows; ++r) {
+          const int e = static_cast<int>(std::upper_bound(begin.begin(), begin.end(), r) - begin.begin()) - 1;
+          if (e == missing) continue;
+          const float* row = gated ? xs.data() + picked[static_cast<size_t>(r)] * depth : activations.data() + r * depth;
+          for (int64_t n = 0; n < width; ++n) {
+            float want = dot(e, gated ? 0 : 2, row, n);
+            if (gated) {
+              const float up = dot(e, 1, row, n);
+              reference_kernels().silu_mul(&want, &up, DType::f32, 1);
+            }
+            const float h = have[static_cast<size_t>(r * width + n)];
+            ASSERT_NEAR(h, want, kBf16 * std::max(1.0F, std::abs(want))) << name_of(dtype) << " row " << r << " column " << n << " of " << experts;
+          }
+        }
+        // Ranges, and an expert alone, have the same bits.
+        const auto expect_same = [&](const std::vector<float>& part, int64_t first, const char* what) {
+          for (size_t i = 0; i < part.size(); ++i) {
+            const auto at = static_cast<size_t>(first * width) + i;
+            const int e = static_cast<int>(std::upper_bound(begin.begin(), begin.end(), static_cast<int64_t>(at) / width) - begin.begin()) - 1;
+            ASSERT_TRUE(e == missing || part[i] == have[at]) << what << ", element " << at;
+          }
+        };
+        expect_same(run(rows / 3, rows - 1), rows / 3, "a range");
+        op.table = nullptr;
+        op.num_experts = 0;
+        op.expert_begin = nullptr;
+        op.one = table[0];
+        expect_same(run(0, begin[1]), 0, "one expert");
+      }
+    }
+  }
+}
+
 // Sorting, gathering and the weighted sum back.
 TEST_P(GpuKernelsTest, SortGatherCombine) {
   for (const auto& [tokens, experts, k, width] : std::vector<std::array<int, 4>>{{1, 2, 1, 4}, {200, 6, 3, 10}, {65, 300, 8, 3}}) {

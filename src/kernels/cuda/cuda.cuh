@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "base/dtype.h"
 #include "kernels/gpu_functions.h"
@@ -76,6 +77,11 @@ __device__ inline bf16 narrow<bf16>(float x) {  // to nearest, ties to even
   const uint32_t u = __float_as_uint(x);
   if ((u & 0x7fffffffU) > 0x7f800000U) return {static_cast<uint16_t>((u >> 16) | 0x40U)};
   return {static_cast<uint16_t>((u + 0x7fffU + ((u >> 16) & 1U)) >> 16)};
+}
+
+/// Two bf16 in a word, as they lie in memory.
+__device__ inline uint32_t pack_bf16(float low, float high) {
+  return static_cast<uint32_t>(narrow<bf16>(low).bits) | static_cast<uint32_t>(narrow<bf16>(high).bits) << 16;
 }
 
 /// Element i of memory whose type is known at run time: float, bf16 or f16.

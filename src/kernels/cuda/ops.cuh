@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/grouped_gemm.cuh"
 #include "kernels/cuda/place.cuh"
 #include "kernels/cuda/route.cuh"
 #include "kernels/cuda/row_ops.cuh"
@@ -46,17 +47,26 @@ struct Ops {
                                  writes);
   }
 
-  static void expand(Device& device, const Stream& stream, const GpuExpand& op) {
+  /// What a matrix is read from.
+  struct MatrixRegions {
+    Region w, scales, zeros;
+  };
+  static MatrixRegions regions_of(const GpuExpand& op) {
+    if (op.w == nullptr) return {};
     const auto count = static_cast<size_t>(op.matrix_rows * op.cols);
-    Region w = region(op.w, op.w_dtype, op.matrix_rows, op.cols), scales{op.scales, 0}, zeros{op.zeros, 0};
-    if (op.w_dtype == DType::f4 || op.w_dtype == DType::i4) w.bytes = count / 2;
+    MatrixRegions out{region(op.w, op.w_dtype, op.matrix_rows, op.cols), {op.scales, 0}, {op.zeros, 0}};
+    if (op.w_dtype == DType::f4 || op.w_dtype == DType::i4) out.w.bytes = count / 2;
     if (op.w_dtype == DType::f8_e4m3)
-      scales.bytes = sizeof(float) * static_cast<size_t>(ceil_div(op.matrix_rows, op.block_rows) * ceil_div(op.cols, op.group));
-    if (op.w_dtype == DType::f4) scales.bytes = count / kF4Block;
+      out.scales.bytes = sizeof(float) * static_cast<size_t>(ceil_div(op.matrix_rows, op.block_rows) * ceil_div(op.cols, op.group));
+    if (op.w_dtype == DType::f4) out.scales.bytes = count / kF4Block;
     if (op.w_dtype == DType::i4 || op.w_dtype == DType::u8) {
-      scales.bytes = size_of(op.scale_dtype) * count / static_cast<size_t>(op.group);
-      if (op.zeros != nullptr) zeros.bytes = count / static_cast<size_t>(op.group);
+      out.scales.bytes = size_of(op.scale_dtype) * count / static_cast<size_t>(op.group);
+      if (op.zeros != nullptr) out.zeros.bytes = count / static_cast<size_t>(op.group);
     }
+    return out;
+  }
+  static void expand(Device& device, const Stream& stream, const GpuExpand& op) {
+    const auto [w, scales, zeros] = regions_of(op);
     elements<Expand>(device, stream, "expand", op, op.rows, ceil_div<int64_t>(op.cols, Expand::kEach), {w, scales, zeros},
                      {region(op.y, op.y_dtype, op.rows, op.cols)});
   }
@@ -186,6 +196,37 @@ struct Ops {
                        {region(op.out, op.out_dtype, op.rows, op.width)});
   }
 
+  template <bool kGated, bool kCoded>
+  static void grouped_gemm_as(Device& device, const Stream& stream, const GpuGroupedGemm& op) {
+    using Kernel = GroupedGemmKernel<kGated, kCoded>;
+    const int64_t rows = op.last - op.first, cols = op.format[0].rows;
+    const auto matrix = [&](int j) {
+      GpuExpand of = op.format[j];
+      const GpuExpertWeights::Matrix& one = op.one.matrix(kGated, j);
+      of.w = one.w;
+      of.scales = one.scales;
+      of.zeros = one.zeros;
+      return regions_of(of);
+    };
+    const auto bias = [&](int j) { return region(op.one.matrix(kGated, j).bias, op.bias_dtype, 1, cols); };
+    const MatrixRegions first = matrix(0), second = kGated ? matrix(1) : MatrixRegions{};
+    const bool grouped = op.table != nullptr;
+    const int64_t tiles = ceil_div<int64_t>(rows, Kernel::kRows) + (grouped ? op.most_experts : 0);
+    Launch::template run<Kernel>(device, stream, "grouped gemm", Grid{ceil_div<int64_t>(cols, Kernel::kMatrixCols), tiles, Kernel::shared_bytes()},
+                                 op,
+                                 {region(op.x, DType::bf16, op.picked != nullptr ? op.x_rows : rows, op.x_stride, op.format[0].cols),
+                                  region(op.picked != nullptr ? op.picked + op.first : nullptr, rows), region(op.expert_begin, op.num_experts + 1),
+                                  region(op.table, op.num_experts), op.table_memory, first.w, first.scales, first.zeros, bias(0), second.w,
+                                  second.scales, second.zeros, kGated ? bias(1) : Region{}},
+                                 {region(op.y, DType::bf16, rows, op.y_stride, cols)});
+  }
+  static void grouped_gemm(Device& device, const Stream& stream, const GpuGroupedGemm& op) {
+    if (op.last <= op.first) return;
+    const bool coded = op.format[0].w_dtype != DType::bf16;
+    if (op.gated) return coded ? grouped_gemm_as<true, true>(device, stream, op) : grouped_gemm_as<true, false>(device, stream, op);
+    coded ? grouped_gemm_as<false, true>(device, stream, op) : grouped_gemm_as<false, false>(device, stream, op);
+  }
+
   static void combine(Device& device, const Stream& stream, const GpuCombine& op) {
     const int64_t rows = op.tokens * op.top_k;
     elements<Combine>(device, stream, "combine", op, op.tokens, op.width,
@@ -205,7 +246,7 @@ struct Ops {
   }
 
   [[nodiscard]] static GpuKernels table(decltype(GpuKernels::gemm) gemm) {
-    return {gemm, expand, convert, norm, bias, place, place_latent, attention, route, sort, move, activate, combine, add_gated, best};
+    return {gemm, expand, convert, norm, bias, place, place_latent, attention, route, sort, move, activate, grouped_gemm, combine, add_gated, best};
   }
 };
 

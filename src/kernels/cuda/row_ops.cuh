@@ -167,7 +167,7 @@ struct Expand {
         return {widen(static_cast<const f8_e8m0*>(a.scales)[at / kF4Block]), 0};
       default: {
         const int64_t group = at / a.group;
-        return {load(a.scales, a.scale_dtype, group), a.zeros != nullptr ? a.zeros[group] : is_half(a) ? 8 : 128};
+        return {gpu::load(a.scales, a.scale_dtype, group), a.zeros != nullptr ? a.zeros[group] : is_half(a) ? 8 : 128};
       }
     }
   }
@@ -178,24 +178,40 @@ struct Expand {
   }
   __device__ static float value(const Args& a, int64_t row, int64_t col) {
     const int64_t at = row * a.cols + col;
-    if (is_plain(a)) return load(a.w, a.w_dtype, at);
+    if (is_plain(a)) return gpu::load(a.w, a.w_dtype, at);
     const auto* codes = static_cast<const uint8_t*>(a.w);
     return value(a, group_of(a, row, col), is_half(a) ? codes[at / 2] >> (4 * (at % 2)) & 15U : codes[at]);
   }
-  /// Of kEach that share a group: it is looked up once, and one load brings all codes.
-  __device__ static void values(const Args& a, int64_t row, int64_t col, float* out) {
+  /// kEach that share a group, as they are stored: it is looked up once, and one load brings all codes.
+  struct Codes {
+    uint64_t bits[2];  // the second of f16 alone
+    Group group;
+  };
+  __device__ static Codes load(const Args& a, int64_t row, int64_t col) {
     const int64_t at = row * a.cols + col;
-    const int bits = is_half(a) ? 4 : 8;
-    const void* from = static_cast<const uint8_t*>(a.w) + at * bits / 8;
-    uint64_t codes = 0;
-    if (bits == 4) {
-      memcpy(&codes, __builtin_assume_aligned(from, kEach / 2), kEach / 2);
-    } else {
-      memcpy(&codes, __builtin_assume_aligned(from, kEach), kEach);
+    Codes out{};
+    if (a.w_dtype == DType::f16) {
+      memcpy(out.bits, __builtin_assume_aligned(static_cast<const f16*>(a.w) + at, 2 * kEach), 2 * kEach);
+      return out;
     }
-    const Group group = group_of(a, row, col);
+    const uint8_t* codes = static_cast<const uint8_t*>(a.w);
+    if (is_half(a)) {
+      memcpy(out.bits, __builtin_assume_aligned(codes + at / 2, kEach / 2), kEach / 2);
+    } else {
+      memcpy(out.bits, __builtin_assume_aligned(codes + at, kEach), kEach);
+    }
+    out.group = group_of(a, row, col);
+    return out;
+  }
+  __device__ static void widen_codes(const Args& a, const Codes& codes, float* out) {
+    if (a.w_dtype == DType::f16) {
+      MOEGEN_UNROLL
+      for (int i = 0; i < kEach; ++i) out[i] = widen(f16{static_cast<uint16_t>(codes.bits[i / 4] >> (16 * (i % 4)))});
+      return;
+    }
+    const int bits = is_half(a) ? 4 : 8;
     MOEGEN_UNROLL
-    for (int i = 0; i < kEach; ++i) out[i] = value(a, group, static_cast<uint32_t>(codes >> (bits * i)) & ((1U << bits) - 1));
+    for (int i = 0; i < kEach; ++i) out[i] = value(a, codes.group, static_cast<uint32_t>(codes.bits[0] >> (bits * i)) & ((1U << bits) - 1));
   }
   template <typename Y>
   __device__ static void store_all(const Args& a, int64_t at, const float* values) {
@@ -208,7 +224,7 @@ struct Expand {
     const int64_t col = part * kEach, from = a.first + row * a.step, at = row * a.cols + col;
     if (!is_plain(a) && a.cols % kEach == 0 && a.group % kEach == 0) {
       float out[kEach];
-      values(a, from, col, out);
+      widen_codes(a, load(a, from, col), out);
       if (a.y_dtype == DType::f32) return store_all<float>(a, at, out);
       return store_all<bf16>(a, at, out);
     }

@@ -64,9 +64,6 @@ struct TensorAttentionKernel {
       return both;
     }
   }
-  __device__ static uint32_t pair(float low, float high) {
-    return static_cast<uint32_t>(narrow<bf16>(low).bits) | static_cast<uint32_t>(narrow<bf16>(high).bits) << 16;
-  }
 
   /// The first operand: rows of tile m, 16 columns from word `at` on.
   __device__ static void load_rows(const uint32_t* from, int stride, int m, int at, uint32_t* out) {
@@ -211,7 +208,7 @@ struct TensorAttentionKernel {
             sum += weight[i];
             if (kScaled && seen) weight[i] *= scales[kPageTokens + token];
           }
-          shared.weights[r * kWeightStride + warp() * (kPageTokens / 2) + 4 * n + place()] = pair(weight[0], weight[1]);
+          shared.weights[r * kWeightStride + warp() * (kPageTokens / 2) + 4 * n + place()] = pack_bf16(weight[0], weight[1]);
         }
         run.top[m][half] = top;
         run.sum[m][half] = sum;

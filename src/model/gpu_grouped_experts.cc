@@ -1,0 +1,94 @@
+#include "model/gpu_grouped_experts.h"
+
+#include <tuple>
+
+#include "model/gpu_linear.h"
+
+namespace moegen {
+namespace {
+
+// Elements of a matrix: a larger one is cuBLASLt's, whose blocks are larger and fill a GPU with it alone.
+constexpr int64_t kMostElements = 16 << 20;
+constexpr int64_t kTogether = 8;  // elements that the kernel loads at once
+
+bool is_grouped(const TensorView& w) {
+  return w.dtype != DType::f32 && w.rows % kTogether == 0 && w.cols % kTogether == 0 && w.group % kTogether == 0 && w.rows * w.cols <= kMostElements;
+}
+
+bool same_format(const TensorView& a, const TensorView& b) {
+  const auto form = [](const TensorView& v) { return std::tuple(v.dtype, v.rows, v.cols, v.first, v.step, v.scale_dtype, v.group, v.block_rows); };
+  return form(a) == form(b);
+}
+
+GpuExpertWeights::Matrix matrix_of(const TensorView& w, const TensorView& bias) {
+  return {w.data, w.scales, w.zeros, bias ? gpu_at(bias.data, bias.dtype, bias.first * bias.cols) : nullptr};
+}
+
+// normed -> activated -> expert_out; op: which experts, and of them those with `weights`.
+void run(const GpuContext& c, const MlpWeights& format, int64_t num_tokens, const GpuGroupedGemm& op) {
+  const GpuBuffers& b = c.buffers;
+  const int64_t hidden = c.spec.hidden, width = format.gate.rows;
+  GpuGroupedGemm gate_and_up = op;
+  gate_and_up.x = b.normed;
+  gate_and_up.x_stride = hidden;
+  gate_and_up.picked = b.row_token;
+  gate_and_up.x_rows = num_tokens;
+  gate_and_up.gated = true;
+  gate_and_up.format[0] = gpu_expand(format.gate);
+  gate_and_up.format[1] = gpu_expand(format.up);
+  gate_and_up.bias_dtype = format.gate_bias.dtype;
+  gate_and_up.kind = gpu_activation(format.activation);
+  gate_and_up.clamp = format.clamp;
+  gate_and_up.y = b.activated;
+  gate_and_up.y_stride = width;
+  c.device.kernels().grouped_gemm(c.device, c.stream, gate_and_up);
+  GpuGroupedGemm down = op;
+  down.x = b.activated;
+  down.x_stride = width;
+  down.format[0] = gpu_expand(format.down);
+  down.bias_dtype = format.down_bias.dtype;
+  down.y = gpu_at(b.expert_out, c.act, op.first * hidden);
+  down.y_stride = hidden;
+  c.device.kernels().grouped_gemm(c.device, c.stream, down);
+}
+
+}  // namespace
+
+bool gpu_groups(DType act, const MlpWeights& expert) {
+  const TensorView &gate = expert.gate, &up = expert.up, &down = expert.down;
+  return act == DType::bf16 && expert.activation != MlpSpec::Activation::relu && gate.dtype == up.dtype && is_grouped(gate) && is_grouped(up) &&
+         is_grouped(down);
+}
+
+bool same_format(const MlpWeights& a, const MlpWeights& b) {
+  return same_format(a.gate, b.gate) && same_format(a.up, b.up) && same_format(a.down, b.down) && a.gate_bias.dtype == b.gate_bias.dtype &&
+         a.down_bias.dtype == b.down_bias.dtype;
+}
+
+GpuExpertWeights gpu_expert_weights(const MlpWeights& expert) {
+  if (!expert.gate) return {};
+  return {matrix_of(expert.gate, expert.gate_bias), matrix_of(expert.up, expert.up_bias), matrix_of(expert.down, expert.down_bias)};
+}
+
+void gpu_run_grouped_expert(const GpuContext& c, const MlpWeights& expert, int64_t num_tokens, Range rows) {
+  GpuGroupedGemm op;
+  op.first = rows.begin;
+  op.last = rows.end;
+  op.one = gpu_expert_weights(expert);
+  run(c, expert, num_tokens, op);
+}
+
+void gpu_run_grouped_experts(const GpuContext& c, size_t layer, int64_t num_tokens, Range rows, int64_t num_experts, Region resident) {
+  const std::vector<MlpWeights>& experts = c.weights.layers[layer].experts;
+  GpuGroupedGemm op;
+  op.first = rows.begin;
+  op.last = rows.end;
+  op.expert_begin = c.buffers.expert_begin;
+  op.table = c.buffers.expert_tables[layer];
+  op.num_experts = static_cast<int>(experts.size());
+  op.most_experts = num_experts;
+  op.table_memory = resident;
+  run(c, experts.front(), num_tokens, op);
+}
+
+}  // namespace moegen

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "model/gpu_steps.h"
+
+namespace moegen {
+
+/// Whether the products of an expert of this form are GpuGroupedGemm: in bfloat16, with matrices that are too small for a GPU to be busy with one. It
+/// depends on nothing else, so that a row's bits do not.
+[[nodiscard]] bool gpu_groups(DType act, const MlpWeights& expert);
+/// Whether two experts differ in nothing but where they lie.
+[[nodiscard]] bool same_format(const MlpWeights& a, const MlpWeights& b);
+/// What GpuBuffers::expert_tables has of an expert; nothing of one that is not in device memory.
+[[nodiscard]] GpuExpertWeights gpu_expert_weights(const MlpWeights& expert);
+
+/// Rows of those sorted by expert -> expert_out, of one expert, or of the layer's experts that stay in device memory, all in `resident` and of the
+/// format of `first`; `num_experts` have any of these rows. At most sizes.expert_micro_batch.
+/// @{
+void gpu_run_grouped_expert(const GpuContext& c, const MlpWeights& expert, int64_t num_tokens, Range rows);
+void gpu_run_grouped_experts(const GpuContext& c, size_t layer, int64_t num_tokens, Range rows, int64_t num_experts, Region resident);
+/// @}
+
+}  // namespace moegen

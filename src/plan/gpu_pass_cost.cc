@@ -115,9 +115,9 @@ GpuPassCosts::GpuPassCosts(const ModelSpec& spec, const ModelWork& work, const M
   ssd_rate_ = *machine.ssd->read_bandwidth;
 }
 
-double GpuPassCosts::product_seconds(double flops, double bytes, double rows) const {
+double GpuPassCosts::product_seconds(const Curve& rates, double flops, double bytes, double rows) const {
   const Machine::Gpu& gpu = *machine_.gpu;
-  const double rate = gpu.products.empty() || rows <= 0 ? gpu.bf16_flops : gpu.products.at(rows);
+  const double rate = rates.empty() || rows <= 0 ? gpu.bf16_flops : rates.at(rows);
   return std::max(flops / rate, bytes / gpu.memory_bandwidth);
 }
 
@@ -154,7 +154,7 @@ void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host,
   products.joins = l > 0 && plan_.cpu_experts.any();
   products.read_bytes = w.fixed_bytes * fixed_stored_;
   products.copy_bytes = w.fixed_bytes * (1 - fixed_on_device_) + (l == 0 ? tokens * spec_.hidden * kElementBytes : 0);
-  const double product = product_seconds(tokens * w.fixed_flops, w.fixed_bytes, tokens) + kStepSeconds;
+  const double product = product_seconds(gpu.products, tokens * w.fixed_flops, w.fixed_bytes, tokens) + kStepSeconds;
   const double prompt_flops = prompt_keys * w.prompt_key_flops + std::max(0.0, load.chunk_ends - load.prompt_tokens) * w.expansion_flops;
   const double prompts = prompt_flops / rate;
   products.gpu_seconds = product;
@@ -187,7 +187,8 @@ void GpuPassCosts::add_experts(size_t l, const PassLoad& load, std::vector<Piece
   const double flops = mlp.dense() ? 0 : tokens * mlp.top_k * w.expert_flops;
   // Tokens spread evenly, so experts are alike.
   const double rows = mlp.dense() ? 0 : tokens * mlp.top_k / (mlp.num_experts * met);
-  const double seconds = product_seconds(flops, w.expert_bytes * met, rows) + kStepSeconds;
+  const Machine::Gpu& gpu = *machine_.gpu;
+  const double seconds = product_seconds(gpu.grouped.empty() ? gpu.products : gpu.grouped, flops, w.expert_bytes * met, rows) + kStepSeconds;
   const double in_dram = 1 - experts_on_device_ - experts_stored_;
   const double streamed = mlp.num_experts * met * in_dram;
   // Shares of all experts.
@@ -221,7 +222,7 @@ void GpuPassCosts::add_head(const PassLoad& load, std::vector<Piece>& pieces, Pa
   head.joins = plan_.cpu_experts.any();
   head.copy_bytes = bytes * (1 - fixed_on_device_);
   head.read_bytes = bytes * fixed_stored_;
-  head.gpu_seconds = product_seconds(flops, bytes, load.logit_rows) + kStepSeconds;
+  head.gpu_seconds = product_seconds(machine_.gpu->products, flops, bytes, load.logit_rows) + kStepSeconds;
   head.parts = parts_of(head);
   pieces.push_back(head);
   cost.logits += head.gpu_seconds;

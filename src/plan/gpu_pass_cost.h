@@ -56,7 +56,7 @@ class GpuPassCosts {
   void add_experts(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const;
   void add_head(const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const;
   [[nodiscard]] double parts_of(const Piece& piece) const;
-  [[nodiscard]] double product_seconds(double flops, double bytes, double rows) const;
+  [[nodiscard]] double product_seconds(const Curve& rates, double flops, double bytes, double rows) const;
 
   const ModelSpec& spec_;
   const ModelWork& work_;

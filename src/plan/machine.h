@@ -106,6 +106,7 @@ struct Machine {
     std::optional<double> fp8_flops;
     double memory_bandwidth = 0;
     Curve products;                             ///< FLOP/s of an expert over its tokens, weights from device memory
+    Curve grouped;                              ///< likewise of several experts in a launch; empty: each has its own
     std::optional<double> attention_flops;      ///< of prompts
     std::optional<double> attention_bandwidth;  ///< of K and V that generated tokens see
     bool operator==(const Gpu&) const = default;

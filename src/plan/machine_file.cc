@@ -141,13 +141,15 @@ Surface parse_surface(const Json& parent, const char* field, const char* line, c
 
 Machine::Gpu parse_gpu(const Json& json, const std::string& where) {
   const Config c = fields(
-      json, where, {"name", "memory_bytes", "bf16_flops", "fp8_flops", "memory_bandwidth", "products", "attention_flops", "attention_bandwidth"});
+      json, where,
+      {"name", "memory_bytes", "bf16_flops", "fp8_flops", "memory_bandwidth", "products", "grouped", "attention_flops", "attention_bandwidth"});
   return {c.text("name", ""),
           bytes(c, "memory_bytes"),
           rate(c, "bf16_flops"),
           rate_or_none(c, "fp8_flops"),
           rate(c, "memory_bandwidth"),
           parse_curve(json, "products", where),
+          parse_curve(json, "grouped", where),
           rate_or_none(c, "attention_flops"),
           rate_or_none(c, "attention_bandwidth")};
 }
@@ -328,6 +330,7 @@ OrderedJson to_json(const Machine& m) {
                    {"fp8_flops", or_null(m.gpu->fp8_flops)},
                    {"memory_bandwidth", m.gpu->memory_bandwidth},
                    {"products", to_json(m.gpu->products)},
+                   {"grouped", to_json(m.gpu->grouped)},
                    {"attention_flops", or_null(m.gpu->attention_flops)},
                    {"attention_bandwidth", or_null(m.gpu->attention_bandwidth)}};
   }

@@ -54,19 +54,25 @@ struct GpuConvert {
   float scale = 1;
 };
 
-/// y[i] = rms_norm(x[row(i)]) * (weight + offset); row(i) is picked[i], or i where `picked` is null. x may be y.
+/// y[i] (+)= rms_norm(x[row(i)]) * (weight + offset); row(i) is picked[i], or i where `picked` is null. With a bias LayerNorm. x may be y.
 struct GpuNorm {
-  const float* x = nullptr;
+  const void* x = nullptr;
+  DType x_dtype = DType::f32;
   int64_t x_stride = 0;
   int64_t x_rows = 0;  ///< that `picked` picks from
   const int32_t* picked = nullptr;
   const void* weight = nullptr;
   DType weight_dtype = DType::bf16;
+  const void* bias = nullptr;
+  DType bias_dtype = DType::bf16;
   void* y = nullptr;
   DType y_dtype = DType::bf16;
   int64_t y_stride = 0;
   int64_t rows = 0, width = 0;
   float eps = 0, offset = 0;
+  bool add = false;             ///< y += instead of y =
+  const void* scale = nullptr;  ///< of one element, by which y is multiplied at last, or null
+  DType scale_dtype = DType::bf16;
 };
 
 /// y[i, n] += scale * bias[n].
@@ -79,6 +85,16 @@ struct GpuBias {
   float scale = 1;
 };
 
+/// y[i] += x[picked[i]].
+struct GpuAddRows {
+  const void* x = nullptr;  ///< [all_rows, width]
+  DType dtype = DType::bf16;
+  int64_t all_rows = 0;
+  const int32_t* picked = nullptr;  ///< [rows]
+  float* y = nullptr;               ///< [rows, width]
+  int64_t rows = 0, width = 0;
+};
+
 /// A row of an attention micro-batch. Pages of K and V are staged in slots, those of a sequence one behind the other.
 struct GpuRow {
   int32_t position = 0;  ///< negative: of no sequence that is staged; nothing is done with the row
@@ -88,18 +104,23 @@ struct GpuRow {
 
 /// Rows of q, k and v as projected -> norm, clip, rope -> q in act; K and V to their slots.
 struct GpuPlace {
-  float* qkv = nullptr;  ///< [rows, stride]: q heads, k heads, v heads
+  const float* qkv = nullptr;  ///< [rows, stride]: q heads, k heads, v heads
   int64_t stride = 0;
   int64_t rows = 0;
   const GpuRow* row = nullptr;                 ///< [rows]
   const float *cos = nullptr, *sin = nullptr;  ///< [rows, rope_dim / 2]
   int q_heads = 0, kv_heads = 0, head_dim = 0, rope_dim = 0;
   bool interleaved = false, rope_first = false;
-  const void *q_norm = nullptr, *k_norm = nullptr;  ///< [head_dim] or null: no norm
+  enum class Norm { none, per_head, whole };  ///< of q and k; whole: over all heads, before rope
+  Norm norm = Norm::none;
+  const void *q_norm = nullptr, *k_norm = nullptr;  ///< [head_dim], or of all heads, or null: no weights
   DType norm_dtype = DType::bf16;
   float eps = 0, offset = 0;
-  float clip = 0;     ///< 0: none
-  void* q = nullptr;  ///< [rows, q_heads * head_dim] act
+  bool k_is_v = false;                ///< there are no v heads: a value is its key before norm and rope
+  bool v_norm = false;                ///< RMSNorm of a value, without weights
+  float clip = 0;                     ///< 0: none
+  float tuning = 0, tuning_step = 1;  ///< at position p queries are multiplied by 1 + tuning * ln(1 + floor((p + 1) / tuning_step))
+  void* q = nullptr;                  ///< [rows, q_heads * head_dim] act
   DType act = DType::bf16;
   std::byte* slots = nullptr;  ///< [.., slot_bytes], in which kv heads lie one behind the other (kv_page.h)
   size_t slot_bytes = 0, head_bytes = 0;
@@ -168,18 +189,22 @@ struct GpuRoute {
   float* logits = nullptr;  ///< [tokens, num_experts]
   int64_t tokens = 0;
   int num_experts = 0, top_k = 0;
-  bool sigmoid = false;
+  enum class Scores { softmax, sigmoid, sparse_mixer };
+  Scores scores = Scores::softmax;
+  float jitter = 0;            ///< sparse_mixer
   const void* bias = nullptr;  ///< [num_experts] or null
   DType bias_dtype = DType::f32;
   int num_groups = 1, top_groups = 1, group_best = 1;
   bool renormalize = false;
   float scaling = 1;
+  const void* expert_scales = nullptr;  ///< [num_experts] or null: weights are multiplied by that of their expert at last
+  DType expert_scales_dtype = DType::f32;
   int32_t* chosen = nullptr;  ///< [tokens, top_k]
   float* weight = nullptr;    ///< [tokens, top_k]
 };
 constexpr int kGpuMaxExperts = 1024;
 
-/// Stable sort of (token, j) by expert.
+/// Stable sort of (token, j) by expert; what goes into experts may be weighed, not what comes out.
 struct GpuSort {
   const int32_t* chosen = nullptr;  ///< [tokens, top_k]
   int64_t tokens = 0;
@@ -188,10 +213,12 @@ struct GpuSort {
   int32_t* expert_begin = nullptr;  ///< [num_experts + 1]
   int32_t* row_of = nullptr;        ///< [tokens, top_k]
   int32_t* row_token = nullptr;     ///< [tokens * top_k]
+  const float* weight = nullptr;    ///< [tokens, top_k]
+  float* row_weight = nullptr;      ///< [tokens * top_k] weights of rows, or null: they are not wanted
 };
 constexpr int64_t kGpuSortTokens = 64;
 
-/// y[i] = x[picked[i]]; or, where they are scattered, y[picked[i]] = x[i], with no row picked twice.
+/// y[i] = scale[i] * x[picked[i]]; or, where they are scattered, y[picked[i]] = scale[i] * x[i], with no row picked twice.
 struct GpuMove {
   const void* x = nullptr;
   int64_t x_stride = 0;
@@ -201,7 +228,8 @@ struct GpuMove {
   int64_t rows = 0, width = 0;
   int64_t all_rows = 0;  ///< that are picked from
   bool scatter = false;
-  DType dtype = DType::bf16;  ///< float or bf16
+  DType dtype = DType::bf16;     ///< float or bf16
+  const float* scale = nullptr;  ///< [rows] or null: ones
 };
 
 /// out = act(gate) * up, as an MLP's activation says.
@@ -262,7 +290,7 @@ struct GpuCombine {
   const void* out = nullptr;  ///< [tokens * top_k, width] act
   DType act = DType::bf16;
   const int32_t* row_of = nullptr;
-  const float* weight = nullptr;
+  const float* weight = nullptr;  ///< [tokens, top_k] or null: ones
   int top_k = 0;
   float scale = 1;
 };
@@ -284,12 +312,20 @@ struct GpuBest {
   int32_t* best = nullptr;  ///< [rows]
 };
 
+/// x = cap * tanh(x / cap).
+struct GpuCap {
+  float* x = nullptr;  ///< [rows, width]
+  int64_t rows = 0, width = 0;
+  float cap = 1;
+};
+
 struct GpuKernels {
   void (*gemm)(Device& device, const Stream& stream, const GpuGemm& op);
   void (*expand)(Device& device, const Stream& stream, const GpuExpand& op);
   void (*convert)(Device& device, const Stream& stream, const GpuConvert& op);
   void (*norm)(Device& device, const Stream& stream, const GpuNorm& op);
   void (*bias)(Device& device, const Stream& stream, const GpuBias& op);
+  void (*add_rows)(Device& device, const Stream& stream, const GpuAddRows& op);
   void (*place)(Device& device, const Stream& stream, const GpuPlace& op);
   void (*place_latent)(Device& device, const Stream& stream, const GpuPlaceLatent& op);
   void (*attention)(Device& device, const Stream& stream, const GpuAttention& op);
@@ -300,6 +336,7 @@ struct GpuKernels {
   void (*grouped_gemm)(Device& device, const Stream& stream, const GpuGroupedGemm& op);
   void (*combine)(Device& device, const Stream& stream, const GpuCombine& op);
   void (*add_gated)(Device& device, const Stream& stream, const GpuAddGated& op);
+  void (*cap)(Device& device, const Stream& stream, const GpuCap& op);
   void (*best)(Device& device, const Stream& stream, const GpuBest& op);
 };
 

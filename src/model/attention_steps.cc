@@ -173,8 +173,7 @@ void begin_pass(const StepContext& c, const Pass& pass) {
   lay_out_pass(c, pass);
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
   const TensorView& e = c.weights.embedding;
-  float scale = c.spec.embedding_scale;
-  if (c.spec.embedding_scale_rounded && c.act == DType::bf16) scale = to_float(to_bf16(scale));
+  const float scale = c.spec.embedding_scale_in(c.act);
   for_blocks(c, num_tokens, 16, [&](Range rows, int) {
     for (int64_t t = rows.begin; t < rows.end; ++t) {
       const auto* from = static_cast<const std::byte*>(e.data) +

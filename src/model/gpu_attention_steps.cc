@@ -94,13 +94,17 @@ void place_latent(const GpuContext& c, size_t layer, Range wave, const GpuMicroB
                                    .num_slots = batch.num_slots});
 }
 
+GpuPlace::Norm norm_of(const AttentionSpec& a) {
+  if (a.qk_norm == AttentionSpec::QkNorm::none) return GpuPlace::Norm::none;
+  return a.qk_norm == AttentionSpec::QkNorm::whole ? GpuPlace::Norm::whole : GpuPlace::Norm::per_head;
+}
+
 void place(const GpuContext& c, size_t layer, Range wave, const GpuMicroBatch& batch) {
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const LayerWeights& w = c.weights.layers[layer];
   const GpuBuffers& b = c.buffers;
   const int64_t at = in_wave(wave, batch.rows), stride = a.q_width() + 2 * a.kv_width();
   const size_t rope = rope_of(c, a);
-  const bool norms = a.qk_norm == AttentionSpec::QkNorm::per_head;
   c.device.kernels().place(c.device, c.stream,
                            {.qkv = b.qkv + at * stride,
                             .stride = stride,
@@ -114,12 +118,17 @@ void place(const GpuContext& c, size_t layer, Range wave, const GpuMicroBatch& b
                             .rope_dim = a.rope.dim,
                             .interleaved = a.rope.interleaved,
                             .rope_first = a.rope_first,
-                            .q_norm = norms ? w.q_norm.data : nullptr,
-                            .k_norm = norms ? w.k_norm.data : nullptr,
+                            .norm = norm_of(a),
+                            .q_norm = w.q_norm.data,
+                            .k_norm = w.k_norm.data,
                             .norm_dtype = w.q_norm.dtype,
                             .eps = c.spec.norm_eps,
                             .offset = c.spec.norm_offset,
+                            .k_is_v = a.k_is_v,
+                            .v_norm = a.v_norm,
                             .clip = a.clip_qkv,
+                            .tuning = a.tuning,
+                            .tuning_step = a.tuning_step,
                             .q = gpu_at(b.q, c.act, at * a.q_width()),
                             .act = c.act,
                             .slots = batch.slots,
@@ -138,7 +147,7 @@ void gpu_project_qkv(const GpuContext& c, size_t layer, Range wave) {
   const int64_t m = wave.size(), hidden = c.spec.hidden;
   void* normed = gpu_at(b.normed, c.act, wave.begin * hidden);
   gpu_norm(c, {.x = b.hidden + wave.begin * hidden, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden, .rows = m},
-           w.attention_norm);
+           w.attention_norm, w.attention_norm_bias);
   if (w.sinks) {
     c.device.kernels().convert(c.device, c.stream,
                                {.x = w.sinks.data,
@@ -167,13 +176,7 @@ void gpu_project_qkv(const GpuContext& c, size_t layer, Range wave) {
   };
   project(w.q, w.q_bias, 0);
   project(w.k, w.k_bias, a.q_width());
-  project(w.v, w.v_bias, a.q_width() + a.kv_width());
-  if (a.qk_norm != AttentionSpec::QkNorm::whole) return;
-  const auto norm = [&](const TensorView& weight, float* x) {
-    gpu_norm(c, {.x = x, .x_stride = stride, .y = x, .y_dtype = DType::f32, .y_stride = stride, .rows = m}, weight);
-  };
-  norm(w.q_norm, b.qkv);
-  norm(w.k_norm, b.qkv + a.q_width());
+  if (!a.k_is_v) project(w.v, w.v_bias, a.q_width() + a.kv_width());
 }
 
 void gpu_attend(const GpuContext& c, size_t layer, Range wave, const GpuMicroBatch& batch) {
@@ -221,11 +224,20 @@ void gpu_project_out(const GpuContext& c, size_t layer, Range wave) {
                     .y_width = a.latent.v_dim},
                    m);
   }
-  gpu_linear(
-      c, {.x = a.is_latent() ? b.heads : b.attended, .x_stride = w.o.cols, .y = x, .y_stride = hidden, .add = true, .scale = c.spec.residual_scale},
-      w.o, w.o_bias, m);
+  float* branch = c.spec.layers[layer].branch_norms ? b.branch + wave.begin * hidden : nullptr;
+  gpu_linear(c,
+             {.x = a.is_latent() ? b.heads : b.attended,
+              .x_stride = w.o.cols,
+              .y = branch != nullptr ? branch : x,
+              .y_stride = hidden,
+              .add = branch == nullptr,
+              .scale = c.spec.residual_scale},
+             w.o, w.o_bias, m);
+  if (branch != nullptr)
+    gpu_norm(c, {.x = branch, .x_stride = hidden, .y = x, .y_dtype = DType::f32, .y_stride = hidden, .rows = m, .add = true}, w.attention_out_norm);
+  if (c.spec.layers[layer].mlp.router.own_norm) return;
   gpu_norm(c, {.x = x, .x_stride = hidden, .y = gpu_at(b.normed, c.act, wave.begin * hidden), .y_dtype = c.act, .y_stride = hidden, .rows = m},
-           w.mlp_norm);
+           w.mlp_norm, w.mlp_norm_bias);
 }
 
 }  // namespace moegen

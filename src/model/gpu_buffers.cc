@@ -33,7 +33,7 @@ namespace {
 struct Widths {
   int64_t q = 0, qkv = 0, q_rank = 0, heads = 0, attended = 0, query_stride = 0, attended_stride = 0, num_heads = 0, experts = 0, top_k = 0, mlp = 0,
           shared = 0;
-  bool mlp_bias = false;
+  bool mlp_bias = false, weighs_input = false, branch_norms = false;
 
   Widths(const ModelSpec& spec, DType act) {
     const auto widen = [](int64_t& width, int64_t of_layer) { width = std::max(width, of_layer); };
@@ -54,7 +54,9 @@ struct Widths {
       widen(top_k, layer.mlp.top_k);
       widen(mlp, std::max(layer.mlp.width, layer.mlp.shared_width));
       widen(shared, layer.mlp.shared_width);
+      branch_norms = branch_norms || layer.branch_norms;
       mlp_bias = mlp_bias || layer.mlp.bias;
+      weighs_input = weighs_input || layer.mlp.router.weighs_input;
     }
   }
 };
@@ -71,6 +73,7 @@ GpuBuffers::GpuBuffers(DeviceArena& arena, const ModelSpec& spec, DType act, con
   }
   hidden = arena.take<float>(tokens * hidden_width);
   normed = take_act(tokens * hidden_width);
+  branch = arena.take<float>(w.branch_norms ? tokens * hidden_width : 0);
   for (const RopeSpec& rope : ropes) {
     rope_cos.push_back(arena.take<float>(tokens * rope.dim / 2));
     rope_sin.push_back(arena.take<float>(tokens * rope.dim / 2));
@@ -82,6 +85,7 @@ GpuBuffers::GpuBuffers(DeviceArena& arena, const ModelSpec& spec, DType act, con
   logit_rows = arena.take<int32_t>(tokens);
   for (const LayerSpec& layer : spec.layers)
     expert_tables.push_back(layer.mlp.dense() || act != DType::bf16 ? nullptr : arena.take<GpuExpertWeights>(layer.mlp.num_experts));
+  positions = arena.take<int32_t>(spec.positions > 0 ? tokens : 0);
   handed_normed = take_act(sizes.cpu_expert_rows * hidden_width);
   const int64_t attention_rows = sizes.cpu_attention_rows;
   handed_rows = arena.take<int32_t>(attention_rows > 0 ? tokens : 0);
@@ -108,6 +112,7 @@ GpuBuffers::GpuBuffers(DeviceArena& arena, const ModelSpec& spec, DType act, con
   chosen = arena.take<int32_t>(tokens * w.top_k);
   weight = arena.take<float>(tokens * w.top_k);
   row_token = arena.take<int32_t>(tokens * w.top_k);
+  row_weight = arena.take<float>(w.weighs_input ? tokens * w.top_k : 0);
   row_of = arena.take<int32_t>(tokens * w.top_k);
   sort_counts = arena.take<int32_t>(ceil_div(tokens, kGpuSortTokens) * w.experts);
   expert_begin = arena.take<int32_t>(w.experts + 1);

@@ -40,12 +40,14 @@ struct GpuBuffers {
 
   float* hidden = nullptr;                 ///< [T, H]
   void* normed = nullptr;                  ///< [T, H] act
+  float* branch = nullptr;                 ///< [T, H] with branch_norms
   std::vector<float*> rope_cos, rope_sin;  ///< for each distinct RopeSpec [T, dim / 2]
   std::vector<GpuRow*> rows;               ///< for each distinct KvGroup [T]
   std::vector<GpuTile*> tiles;             ///< likewise [T]
   int32_t* logit_rows = nullptr;           ///< [T]
   /// For each layer [E], where its experts lie that stay in device memory; where act is bf16. Null of dense layers.
   std::vector<GpuExpertWeights*> expert_tables;
+  int32_t* positions = nullptr;  ///< [T] rows of the table of learned positions, where there is one
 
   /// Rows on their way to the CPU and back. R = cpu_expert_rows, A = cpu_attention_rows; strides as the CPU's Buffers have them.
   /// @{
@@ -73,6 +75,7 @@ struct GpuBuffers {
   int32_t* chosen = nullptr;        ///< [T, k]
   float* weight = nullptr;          ///< [T, k]
   int32_t* row_token = nullptr;     ///< [T * k]
+  float* row_weight = nullptr;      ///< [T * k] where weights are for what goes into experts
   int32_t* row_of = nullptr;        ///< [T, k]
   int32_t* sort_counts = nullptr;   ///< GpuSort::counts
   int32_t* expert_begin = nullptr;  ///< [E + 1]

@@ -54,10 +54,10 @@ void run(const GpuContext& c, const MlpWeights& format, int64_t num_tokens, cons
 
 }  // namespace
 
-bool gpu_groups(DType act, const MlpWeights& expert) {
+bool gpu_groups(DType act, const MlpSpec& spec, const MlpWeights& expert) {
   const TensorView &gate = expert.gate, &up = expert.up, &down = expert.down;
-  return act == DType::bf16 && expert.activation != MlpSpec::Activation::relu && gate.dtype == up.dtype && is_grouped(gate) && is_grouped(up) &&
-         is_grouped(down);
+  return act == DType::bf16 && !spec.router.weighs_input && expert.activation != MlpSpec::Activation::relu && gate.dtype == up.dtype &&
+         is_grouped(gate) && is_grouped(up) && is_grouped(down);
 }
 
 bool same_format(const MlpWeights& a, const MlpWeights& b) {

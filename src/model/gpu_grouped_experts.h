@@ -6,7 +6,7 @@ namespace moegen {
 
 /// Whether the products of an expert of this form are GpuGroupedGemm: in bfloat16, with matrices that are too small for a GPU to be busy with one. It
 /// depends on nothing else, so that a row's bits do not.
-[[nodiscard]] bool gpu_groups(DType act, const MlpWeights& expert);
+[[nodiscard]] bool gpu_groups(DType act, const MlpSpec& spec, const MlpWeights& expert);
 /// Whether two experts differ in nothing but where they lie.
 [[nodiscard]] bool same_format(const MlpWeights& a, const MlpWeights& b);
 /// What GpuBuffers::expert_tables has of an expert; nothing of one that is not in device memory.

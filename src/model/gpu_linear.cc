@@ -78,10 +78,12 @@ GpuActivate::Kind gpu_activation(MlpSpec::Activation activation) {
   return GpuActivate::Kind::relu;
 }
 
-void gpu_norm(const GpuContext& c, GpuNorm op, const TensorView& weight) {
+void gpu_norm(const GpuContext& c, GpuNorm op, const TensorView& weight, const TensorView& bias) {
   op.weight = weight.data;
   op.weight_dtype = weight.dtype;
   op.width = weight.cols;
+  op.bias = bias.data;
+  op.bias_dtype = bias.dtype;
   if (op.eps == 0) op.eps = c.spec.norm_eps;
   op.offset = c.spec.norm_offset;
   c.device.kernels().norm(c.device, c.stream, op);

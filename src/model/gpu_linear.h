@@ -37,7 +37,7 @@ struct GpuMatrix {
 
 [[nodiscard]] GpuActivate::Kind gpu_activation(MlpSpec::Activation activation);
 
-/// y = rms_norm(x) * weight, with the model's epsilon unless one is given.
-void gpu_norm(const GpuContext& c, GpuNorm op, const TensorView& weight);
+/// y = rms_norm(x) * weight, with the model's epsilon unless one is given; with a bias LayerNorm.
+void gpu_norm(const GpuContext& c, GpuNorm op, const TensorView& weight, const TensorView& bias = {});
 
 }  // namespace moegen

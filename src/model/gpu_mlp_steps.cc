@@ -1,8 +1,15 @@
+#include <cmath>
+
 #include "model/gpu_grouped_experts.h"
 #include "model/gpu_linear.h"
 
 namespace moegen {
 namespace {
+
+GpuRoute::Scores scores_of(RouterSpec::Scores scores) {
+  if (scores == RouterSpec::Scores::sparse_mixer) return GpuRoute::Scores::sparse_mixer;
+  return scores == RouterSpec::Scores::sigmoid ? GpuRoute::Scores::sigmoid : GpuRoute::Scores::softmax;
+}
 
 // x [m, H] act -> activated [m, width].
 void gate_and_up(const GpuContext& c, const MlpWeights& mlp, const void* x, int64_t m) {
@@ -37,6 +44,19 @@ void down_to(const GpuContext& c, const MlpWeights& mlp, void* y, int64_t m) {
       {.x = b.down, .x_dtype = DType::f32, .x_stride = hidden, .y = y, .y_dtype = c.act, .y_stride = hidden, .rows = m, .cols = hidden});
 }
 
+// normed = norm(hidden) for tokens [first, last).
+void norm_hidden(const GpuContext& c, const TensorView& weight, int64_t first, int64_t last) {
+  const int64_t hidden = c.spec.hidden;
+  gpu_norm(c,
+           {.x = c.buffers.hidden + first * hidden,
+            .x_stride = hidden,
+            .y = gpu_at(c.buffers.normed, c.act, first * hidden),
+            .y_dtype = c.act,
+            .y_stride = hidden,
+            .rows = last - first},
+           weight);
+}
+
 }  // namespace
 
 void gpu_embed(const GpuContext& c, int64_t num_tokens) {
@@ -49,7 +69,17 @@ void gpu_embed(const GpuContext& c, int64_t num_tokens) {
                               .y_stride = hidden,
                               .rows = num_tokens,
                               .cols = hidden,
-                              .scale = c.spec.embedding_scale});
+                              .scale = c.spec.embedding_scale_in(c.act)});
+  const TensorView& positions = c.weights.positions;
+  if (!positions) return;
+  c.device.kernels().add_rows(c.device, c.stream,
+                              {.x = positions.data,
+                               .dtype = positions.dtype,
+                               .all_rows = positions.rows,
+                               .picked = c.buffers.positions,
+                               .y = c.buffers.hidden,
+                               .rows = num_tokens,
+                               .width = hidden});
 }
 
 void gpu_route(const GpuContext& c, int64_t num_tokens, size_t layer) {
@@ -57,14 +87,22 @@ void gpu_route(const GpuContext& c, int64_t num_tokens, size_t layer) {
   const LayerWeights& w = c.weights.layers[layer];
   const GpuBuffers& b = c.buffers;
   const GpuKernels& kernels = c.device.kernels();
-  gpu_linear(c, {.x = b.normed, .x_stride = c.spec.hidden, .y = b.router_logits, .y_stride = mlp.num_experts}, w.router, w.router_logit_bias,
-             num_tokens);
+  if (mlp.router.own_norm) norm_hidden(c, w.router_norm, 0, num_tokens);
+  gpu_linear(c,
+             {.x = b.normed,
+              .x_stride = c.spec.hidden,
+              .y = b.router_logits,
+              .y_stride = mlp.num_experts,
+              .scale = mlp.router.own_norm ? static_cast<float>(1 / std::sqrt(c.spec.hidden)) : 1.0F},
+             w.router, w.router_logit_bias, num_tokens);
+  if (c.spec.layers[layer].branch_norms) norm_hidden(c, w.expert_norm, 0, num_tokens);
   kernels.route(c.device, c.stream,
                 {.logits = b.router_logits,
                  .tokens = num_tokens,
                  .num_experts = mlp.num_experts,
                  .top_k = mlp.top_k,
-                 .sigmoid = mlp.router.scores == RouterSpec::Scores::sigmoid,
+                 .scores = scores_of(mlp.router.scores),
+                 .jitter = mlp.router.jitter,
                  .bias = w.router_bias.data,
                  .bias_dtype = w.router_bias.dtype,
                  .num_groups = mlp.router.num_groups,
@@ -72,6 +110,8 @@ void gpu_route(const GpuContext& c, int64_t num_tokens, size_t layer) {
                  .group_best = mlp.router.group_best,
                  .renormalize = mlp.router.renormalize,
                  .scaling = mlp.router.scaling,
+                 .expert_scales = w.expert_scales.data,
+                 .expert_scales_dtype = w.expert_scales.dtype,
                  .chosen = b.chosen,
                  .weight = b.weight});
   kernels.sort(c.device, c.stream,
@@ -82,44 +122,49 @@ void gpu_route(const GpuContext& c, int64_t num_tokens, size_t layer) {
                 .counts = b.sort_counts,
                 .expert_begin = b.expert_begin,
                 .row_of = b.row_of,
-                .row_token = b.row_token});
+                .row_token = b.row_token,
+                .weight = b.weight,
+                .row_weight = mlp.router.weighs_input ? b.row_weight : nullptr});
 }
 
-void gpu_gather_normed(const GpuContext& c, int64_t num_tokens, int64_t first, int64_t count, void* to) {
+void gpu_gather_normed(const GpuContext& c, int64_t num_tokens, size_t layer, Range rows, void* to) {
   const GpuBuffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden;
   c.device.kernels().move(c.device, c.stream,
                           {.x = b.normed,
                            .x_stride = hidden,
-                           .picked = b.row_token + first,
+                           .picked = b.row_token + rows.begin,
                            .y = to,
                            .y_stride = hidden,
-                           .rows = count,
+                           .rows = rows.size(),
                            .width = hidden,
                            .all_rows = num_tokens,
-                           .dtype = c.act});
+                           .dtype = c.act,
+                           .scale = c.spec.layers[layer].mlp.router.weighs_input ? b.row_weight + rows.begin : nullptr});
 }
 
-void gpu_run_expert(const GpuContext& c, const MlpWeights& mlp, int64_t num_tokens, int64_t first, int64_t last) {
-  if (gpu_groups(c.act, mlp)) return gpu_run_grouped_expert(c, mlp, num_tokens, {first, last});
+void gpu_run_expert(const GpuContext& c, const MlpWeights& mlp, int64_t num_tokens, size_t layer, Range rows) {
+  if (gpu_groups(c.act, c.spec.layers[layer].mlp, mlp)) return gpu_run_grouped_expert(c, mlp, num_tokens, rows);
   const GpuBuffers& b = c.buffers;
-  const int64_t hidden = c.spec.hidden;
-  gpu_gather_normed(c, num_tokens, first, last - first, b.gathered);
-  gate_and_up(c, mlp, b.gathered, last - first);
-  down_to(c, mlp, gpu_at(b.expert_out, c.act, first * hidden), last - first);
+  gpu_gather_normed(c, num_tokens, layer, rows, b.gathered);
+  gate_and_up(c, mlp, b.gathered, rows.size());
+  down_to(c, mlp, gpu_at(b.expert_out, c.act, rows.begin * c.spec.hidden), rows.size());
 }
 
 void gpu_combine_experts(const GpuContext& c, int64_t num_tokens, size_t layer) {
+  const MlpSpec& mlp = c.spec.layers[layer].mlp;
   const GpuBuffers& b = c.buffers;
+  const bool branch = c.spec.layers[layer].branch_norms;
+  if (branch) c.device.fill(c.stream, b.branch, 0, static_cast<size_t>(num_tokens * c.spec.hidden) * sizeof(float));
   c.device.kernels().combine(c.device, c.stream,
-                             {.hidden = b.hidden,
+                             {.hidden = branch ? b.branch : b.hidden,
                               .tokens = num_tokens,
                               .width = c.spec.hidden,
                               .out = b.expert_out,
                               .act = c.act,
                               .row_of = b.row_of,
-                              .weight = b.weight,
-                              .top_k = c.spec.layers[layer].mlp.top_k,
+                              .weight = mlp.router.weighs_input ? nullptr : b.weight,
+                              .top_k = mlp.top_k,
                               .scale = c.spec.residual_scale});
 }
 
@@ -136,18 +181,45 @@ void gpu_run_dense(const GpuContext& c, const MlpWeights& mlp, int64_t first, in
 void gpu_run_shared(const GpuContext& c, const LayerWeights& layer, int64_t first, int64_t last) {
   const GpuBuffers& b = c.buffers;
   const int64_t hidden = c.spec.hidden, m = last - first;
+  const bool branch = static_cast<bool>(layer.mlp_out_norm);
+  float* to = (branch ? b.branch : b.hidden) + first * hidden;
   const void* x = gpu_at(b.normed, c.act, first * hidden);
+  if (branch) norm_hidden(c, layer.mlp_norm, first, last);
   gate_and_up(c, layer.shared, x, m);
   down_to(c, layer.shared, b.shared_out, m);
+  const auto norm_here = [&](void* y, DType dtype, const TensorView& weight) {
+    gpu_norm(c, {.x = y, .x_dtype = dtype, .x_stride = hidden, .y = y, .y_dtype = dtype, .y_stride = hidden, .rows = m}, weight);
+  };
+  if (branch) {
+    norm_here(to, DType::f32, layer.expert_out_norm);
+    norm_here(b.shared_out, c.act, layer.shared_out_norm);
+  }
   if (layer.shared_router) gpu_linear(c, {.x = x, .x_stride = hidden, .y = b.shared_logit, .y_stride = 1}, layer.shared_router, {}, m);
   c.device.kernels().add_gated(c.device, c.stream,
-                               {.hidden = b.hidden + first * hidden,
+                               {.hidden = to,
                                 .x = b.shared_out,
                                 .act = c.act,
                                 .logit = layer.shared_router ? b.shared_logit : nullptr,
                                 .rows = m,
                                 .width = hidden,
                                 .scale = c.spec.residual_scale});
+}
+
+void gpu_finish_branches(const GpuContext& c, int64_t num_tokens, size_t layer) {
+  const LayerWeights& w = c.weights.layers[layer];
+  const GpuBuffers& b = c.buffers;
+  const int64_t hidden = c.spec.hidden;
+  gpu_norm(c,
+           {.x = b.branch,
+            .x_stride = hidden,
+            .y = b.hidden,
+            .y_dtype = DType::f32,
+            .y_stride = hidden,
+            .rows = num_tokens,
+            .add = true,
+            .scale = w.layer_scale.data,
+            .scale_dtype = w.layer_scale.dtype},
+           w.mlp_out_norm);
 }
 
 void gpu_compute_logits(const GpuContext& c, int64_t num_tokens, int64_t first, int64_t count) {
@@ -162,9 +234,11 @@ void gpu_compute_logits(const GpuContext& c, int64_t num_tokens, int64_t first, 
             .y_dtype = c.act,
             .y_stride = hidden,
             .rows = count},
-           c.weights.final_norm);
+           c.weights.final_norm, c.weights.final_norm_bias);
   gpu_linear(c, {.x = b.logit_in, .x_stride = hidden, .y = b.logits, .y_stride = c.spec.vocab, .scale = c.spec.logit_scale}, c.weights.lm_head,
              c.weights.lm_head_bias, count);
+  if (c.spec.logit_cap > 0)
+    c.device.kernels().cap(c.device, c.stream, {.x = b.logits, .rows = count, .width = c.spec.vocab, .cap = c.spec.logit_cap});
 }
 
 }  // namespace moegen

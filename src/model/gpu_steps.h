@@ -31,24 +31,26 @@ struct GpuMicroBatch {
 
 /// The steps of model/steps.h, enqueued.
 /// @{
-/// embedded -> hidden, for tokens whose embedding rows have been copied.
+/// embedded, positions -> hidden, for tokens whose embedding rows have been copied.
 void gpu_embed(const GpuContext& c, int64_t num_tokens);
 /// hidden -> normed, qkv, for rows of a wave; of latent attention also what queries are made of.
 void gpu_project_qkv(const GpuContext& c, size_t layer, Range wave);
 /// qkv -> q, slots; q, slots -> attended.
 void gpu_attend(const GpuContext& c, size_t layer, Range wave, const GpuMicroBatch& batch);
-/// attended -> hidden += o(attended); hidden -> normed.
+/// attended -> hidden += o(attended); hidden -> normed, unless the router has its own norm.
 void gpu_project_out(const GpuContext& c, size_t layer, Range wave);
-/// normed -> chosen, weight, row_token, row_of, expert_begin.
+/// normed, or hidden where the router has its own norm -> chosen, weight, row_token, row_weight, row_of, expert_begin.
 void gpu_route(const GpuContext& c, int64_t num_tokens, size_t layer);
-/// Rows [first, last) of those sorted by expert -> expert_out. At most sizes.expert_micro_batch.
-void gpu_run_expert(const GpuContext& c, const MlpWeights& mlp, int64_t num_tokens, int64_t first, int64_t last);
-/// normed of rows [first, first + count) of those sorted by expert -> to [count, H] act.
-void gpu_gather_normed(const GpuContext& c, int64_t num_tokens, int64_t first, int64_t count, void* to);
+/// Some of the rows sorted by expert -> expert_out. At most sizes.expert_micro_batch.
+void gpu_run_expert(const GpuContext& c, const MlpWeights& mlp, int64_t num_tokens, size_t layer, Range rows);
+/// What goes into experts, of some of the rows sorted by expert: normed, weighed where the router weighs it -> to [rows, H] act.
+void gpu_gather_normed(const GpuContext& c, int64_t num_tokens, size_t layer, Range rows, void* to);
 void gpu_combine_experts(const GpuContext& c, int64_t num_tokens, size_t layer);
 /// normed -> hidden += mlp(normed), for tokens [first, last), at most sizes.expert_micro_batch.
 void gpu_run_dense(const GpuContext& c, const MlpWeights& mlp, int64_t first, int64_t last);
 void gpu_run_shared(const GpuContext& c, const LayerWeights& layer, int64_t first, int64_t last);
+/// hidden += norm(branch); hidden *= the layer's scale. Only with branch_norms, where the steps above add to `branch`, not to `hidden`.
+void gpu_finish_branches(const GpuContext& c, int64_t num_tokens, size_t layer);
 /// hidden of logit_rows [first, first + count) -> logits.
 void gpu_compute_logits(const GpuContext& c, int64_t num_tokens, int64_t first, int64_t count);
 /// @}

@@ -11,31 +11,19 @@ namespace {
 std::string missing_of(const AttentionSpec& a) {
   if (a.is_linear()) return "linear attention";
   if (a.output_gate) return "gated attention";
-  if (a.v_norm || a.k_is_v) return "norms of values";
-  if (a.tuning != 0) return "queries scaled by position";
-  if (a.qk_norm == AttentionSpec::QkNorm::plain) return "norms without weights";
   if (a.qk_norm == AttentionSpec::QkNorm::whole && a.rope_first) return "norms of whole projections behind rope";
   if (a.value_dim() > kGpuMaxValueDim) return "heads of more than " + std::to_string(kGpuMaxValueDim) + " values";
   return {};
 }
 
 std::string missing_of(const MlpSpec& m) {
-  const RouterSpec& r = m.router;
-  if (r.scores == RouterSpec::Scores::sparse_mixer) return "the SparseMixer router";
-  if (r.own_norm) return "a router with its own norm";
-  if (r.expert_scales || r.weighs_input) return "weights on what goes into experts";
   if (m.num_experts > kGpuMaxExperts) return "more than " + std::to_string(kGpuMaxExperts) + " experts";
   if (m.num_experts > 0 && m.top_k > m.num_experts) return "a top k above the number of experts";
   return {};
 }
 
 std::string missing_of(const ModelSpec& s) {
-  if (s.layer_norm) return "LayerNorm";
-  if (s.positions > 0) return "learned positions";
-  if (s.logit_cap > 0) return "capped logits";
-  if (s.embedding_scale_rounded) return "rounded embedding scales";
   for (const LayerSpec& layer : s.layers) {
-    if (layer.branch_norms) return "norms behind attention and MLP";
     if (std::string what = missing_of(layer.attention); !what.empty()) return what;
     if (std::string what = missing_of(layer.mlp); !what.empty()) return what;
   }

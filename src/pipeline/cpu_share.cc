@@ -187,7 +187,7 @@ void CpuShare::take_experts(size_t layer, const int32_t* begin, std::span<const 
   for (size_t e = 0; e < on_cpu.size(); ++e) {
     if (on_cpu[e] == 0) continue;
     const int64_t count = begin[e + 1] - begin[e];
-    gpu_gather_normed(gpu_, num_tokens, begin[e], count, gpu_at(gpu_.buffers.handed_normed, gpu_.act, rows * hidden));
+    gpu_gather_normed(gpu_, num_tokens, layer, {begin[e], begin[e + 1]}, gpu_at(gpu_.buffers.handed_normed, gpu_.act, rows * hidden));
     parts_.push_back({.mlp = &context_.weights.layers[layer].experts[e],
                       .first = rows,
                       .count = count,

@@ -63,6 +63,7 @@ GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeight
       cpu_experts_(plan.gpu->cpu_experts),
       frequencies_(rope_frequencies(buffers_.ropes)),
       host_embedded_(device.new_host_buffer(static_cast<size_t>(sizes_.pass_tokens * spec.hidden) * bytes_of(weights_.weights().embedding.dtype))),
+      host_positions_(device.new_host_buffer(spec.positions > 0 ? static_cast<size_t>(sizes_.pass_tokens) * sizeof(int32_t) : 0)),
       host_angles_(device.new_host_buffer(2 * static_cast<size_t>(sizes_.pass_tokens * pairs_of(buffers_.ropes)) * sizeof(float))),
       host_logit_rows_(device.new_host_buffer(static_cast<size_t>(sizes_.pass_tokens) * sizeof(int32_t))),
       host_expert_begin_(device.new_host_buffer(static_cast<size_t>(most_experts(spec) + 1) * sizeof(int32_t))),
@@ -81,7 +82,7 @@ GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeight
 void GpuExecutor::place_tables() {
   for (size_t layer = 0; layer < spec_.layers.size(); ++layer) {
     const std::vector<MlpWeights>& experts = weights_.weights().layers[layer].experts;
-    grouped_.push_back(!experts.empty() && gpu_groups(context_.act, experts.front()) &&
+    grouped_.push_back(!experts.empty() && gpu_groups(context_.act, spec_.layers[layer].mlp, experts.front()) &&
                        std::all_of(experts.begin(), experts.end(), [&](const MlpWeights& e) { return same_format(e, experts.front()); }));
     if (grouped_.back() == 0) continue;
     const size_t bytes = experts.size() * sizeof(GpuExpertWeights);
@@ -114,7 +115,7 @@ void GpuExecutor::run(const Pass& pass, LogitsConsumer& consumer) {
   layer_.store(-1, std::memory_order_relaxed);
 }
 
-// Rows of the embedding, angles and rows whose logits are wanted, to the device.
+// Rows of the embedding, positions, angles and rows whose logits are wanted, to the device.
 void GpuExecutor::begin_pass(const Pass& pass) {
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
   const TensorView& e = weights_.weights().embedding;
@@ -135,6 +136,12 @@ void GpuExecutor::begin_pass(const Pass& pass) {
   std::vector<int64_t> positions(static_cast<size_t>(num_tokens));
   for (const PassSequence& s : pass.sequences) {
     for (int32_t t = 0; t < s.num_tokens; ++t) positions[static_cast<size_t>(s.first_row + t)] = s.first_position + t;
+  }
+  if (spec_.positions > 0) {
+    give(host_positions_, 0, buffers_.positions, static_cast<size_t>(num_tokens) * sizeof(int32_t), [&](std::byte* to) {
+      std::transform(positions.begin(), positions.end(), reinterpret_cast<int32_t*>(to),
+                     [&](int64_t position) { return static_cast<int32_t>(spec_.first_position + position); });
+    });
   }
   size_t at = 0;
   for (size_t r = 0; r < buffers_.ropes.size(); ++r) {
@@ -193,6 +200,7 @@ void GpuExecutor::run_mlp(size_t layer, int64_t num_tokens) {
   run_experts(layer, num_tokens);
   gpu_combine_experts(context_, num_tokens, layer);
   if (mlp.shared_width > 0) in_steps(0, num_tokens, step, [&](int64_t first, int64_t last) { gpu_run_shared(context_, weights, first, last); });
+  if (spec_.layers[layer].branch_norms) gpu_finish_branches(context_, num_tokens, layer);
 }
 
 // What comes from storage, to the device. The slot it was read into is free again.
@@ -208,14 +216,15 @@ const MlpWeights& GpuExecutor::bring(size_t layer, int expert) {
 void GpuExecutor::run_stored(size_t layer, const int32_t* begin, int64_t num_tokens) {
   for (size_t e = 0; storage_ != nullptr && e < host_weights_.layers[layer].experts.size(); ++e) {
     if (!is_stored(layer, e) || begin[e] == begin[e + 1]) continue;
-    run_expert(bring(layer, static_cast<int>(e)), {begin[e], begin[e + 1]}, num_tokens);
+    run_expert(bring(layer, static_cast<int>(e)), layer, {begin[e], begin[e + 1]}, num_tokens);
     weights_.release_brought();
   }
 }
 
-void GpuExecutor::run_expert(const MlpWeights& mlp, Range rows, int64_t num_tokens) {
-  in_steps(rows.begin, rows.end, sizes_.expert_micro_batch,
-           [&](int64_t first, int64_t last) { gpu_run_expert(context_, mlp, num_tokens, first, last); });
+void GpuExecutor::run_expert(const MlpWeights& mlp, size_t layer, Range rows, int64_t num_tokens) {
+  in_steps(rows.begin, rows.end, sizes_.expert_micro_batch, [&](int64_t first, int64_t last) {
+    gpu_run_expert(context_, mlp, num_tokens, layer, {first, last});
+  });
 }
 
 // Experts that stay, as many at once as an expert micro-batch holds; what lies between them is of experts that do not.
@@ -230,7 +239,7 @@ void GpuExecutor::run_resident(size_t layer, const int32_t* begin, int64_t num_t
   for (size_t e = 0; e < experts.size(); ++e) {
     if (!experts[e].gate) continue;
     if (grouped_[layer] == 0) {
-      run_expert(experts[e], {begin[e], begin[e + 1]}, num_tokens);
+      run_expert(experts[e], layer, {begin[e], begin[e + 1]}, num_tokens);
       continue;
     }
     in_steps(begin[e], begin[e + 1], sizes_.expert_micro_batch, [&](int64_t first, int64_t last) {
@@ -273,7 +282,7 @@ void GpuExecutor::run_experts(size_t layer, int64_t num_tokens) {
   if (storage_ != nullptr) storage_->routed(layer, begin);
   if (cpu_share_) cpu_share_->take_experts(layer, begin, on_cpu_, num_tokens);
   count_experts(begin, experts.size());
-  const auto run = [&](size_t e, const MlpWeights& mlp) { run_expert(mlp, {begin[e], begin[e + 1]}, num_tokens); };
+  const auto run = [&](size_t e, const MlpWeights& mlp) { run_expert(mlp, layer, {begin[e], begin[e + 1]}, num_tokens); };
   size_t next = 0;
   const auto run_streamed = [&](int64_t most) {
     for (; next < experts.size() && most > 0; ++next) {

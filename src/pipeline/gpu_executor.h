@@ -49,7 +49,7 @@ class GpuExecutor : public PassRunner {
   void share_experts(size_t layer, const int32_t* begin);
   void run_stored(size_t layer, const int32_t* begin, int64_t num_tokens);
   const MlpWeights& bring(size_t layer, int expert);
-  void run_expert(const MlpWeights& mlp, Range rows, int64_t num_tokens);
+  void run_expert(const MlpWeights& mlp, size_t layer, Range rows, int64_t num_tokens);
   void run_resident(size_t layer, const int32_t* begin, int64_t num_tokens);
   [[nodiscard]] bool is_stored(size_t layer, size_t expert) const { return !host_weights_.layers[layer].experts[expert].gate; }
   void run_logits(const Pass& pass, LogitsConsumer& consumer);
@@ -73,7 +73,7 @@ class GpuExecutor : public PassRunner {
   std::optional<CpuShare> cpu_share_;               // where the CPU takes anything
   std::vector<uint8_t> streams_, on_cpu_, copied_;  // experts of a layer: their weights are not here; who has those that have tokens
   std::vector<std::vector<float>> frequencies_;
-  HostBuffer host_embedded_, host_angles_, host_logit_rows_, host_expert_begin_, host_logits_;
+  HostBuffer host_embedded_, host_positions_, host_angles_, host_logit_rows_, host_expert_begin_, host_logits_;
   Event given_, fetched_;  // what the host has written is on the device; what the device has written is with the host
 };
 

@@ -108,7 +108,7 @@ class Measurement {
     MlpWeights form;
     form.gate = form.up = view(width, hidden);
     form.down = view(hidden, width);
-    if (!gpu_groups(in_.act, form)) return {};
+    if (!gpu_groups(in_.act, in_.shapes.spec.layers.front().mlp, form)) return {};
     std::vector<GpuExpertWeights> weights(experts);
     for (size_t e = 0; e < experts; ++e) {
       form.gate.data = static_cast<const std::byte*>(memory_.handle()) + e * expert;

@@ -184,6 +184,11 @@ struct ModelSpec {
   std::vector<LayerSpec> layers;
   int prediction_layers = 0;     ///< behind them in the checkpoint, not used: they predict further tokens (MTP)
   std::vector<int32_t> eos_ids;  ///< of config.json; generation_config.json may say otherwise
+
+  /// embedding_scale, with activations of this type.
+  [[nodiscard]] float embedding_scale_in(DType act) const {
+    return embedding_scale_rounded && act == DType::bf16 ? to_float(to_bf16(embedding_scale)) : embedding_scale;
+  }
 };
 
 }  // namespace moegen

@@ -180,7 +180,9 @@ class AnyPlanOnGpu : public ::testing::TestWithParam<std::string> {
     return options;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Models, AnyPlanOnGpu, ::testing::Values("mixtral", "qwen2_moe", "mistral", "deepseek_v2", "gpt_oss_mxfp4"),
+INSTANTIATE_TEST_SUITE_P(Models, AnyPlanOnGpu,
+                         ::testing::Values("mixtral", "qwen2_moe", "mistral", "deepseek_v2", "gpt_oss_mxfp4", "opt", "phimoe", "llama4_text",
+                                           "gemma4"),
                          [](const auto& p) { return p.param; });
 
 TEST_P(AnyPlanOnGpu, SameBits) {
@@ -228,8 +230,8 @@ TEST_P(AnyPlanOnGpu, SameBitsFromStorage) {
     options.weight_memory = least_weight_memory(options) + more;
     Progress progress;
     EXPECT_TRUE(run(options, some_requests(), &progress) == want) << more << " " << more_on_device << " " << pass_tokens;
-    const bool small = GetParam() == "mistral";  // a little more, and all of it stays
-    EXPECT_TRUE((small && more > 0) || progress.weight_bytes_read > 0);
+    const bool small = GetParam() == "mistral" || GetParam() == "opt";  // a little more, and all of it stays
+    EXPECT_TRUE((small && more + more_on_device > 0) || progress.weight_bytes_read > 0);
   }
 }
 

@@ -82,7 +82,8 @@ class CpuShareOfAGpu : public ::testing::TestWithParam<std::string> {
   }
   static constexpr double kTolerance = 2e-5;
 };
-INSTANTIATE_TEST_SUITE_P(Models, CpuShareOfAGpu, ::testing::Values("mixtral", "qwen3_moe", "deepseek_v2", "gpt_oss_mxfp4"),
+INSTANTIATE_TEST_SUITE_P(Models, CpuShareOfAGpu,
+                         ::testing::Values("mixtral", "qwen3_moe", "deepseek_v2", "gpt_oss_mxfp4", "olmoe", "phimoe", "llama4_text", "gemma4"),
                          [](const auto& p) { return p.param; });
 
 TEST_P(CpuShareOfAGpu, Experts) {

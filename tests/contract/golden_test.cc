@@ -27,7 +27,7 @@ struct Case {
 void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.dtype << " " << c.path; }
 
 // Families that have what the steps of a GPU have not.
-const std::set<std::string> kNotOnGpu{"gemma4", "llama4_text", "opt", "phimoe", "qwen3_5_moe", "qwen3_5_moe_gptq_int8", "qwen3_next"};
+const std::set<std::string> kNotOnGpu{"qwen3_5_moe", "qwen3_5_moe_gptq_int8", "qwen3_next"};
 
 std::vector<std::string> all_paths() {
   std::vector<std::string> out{"emulated"};

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 
 #include "base/checked.h"
@@ -247,6 +248,99 @@ TEST_P(GpuKernelsTest, Norm) {
   }
 }
 
+// As the reference has it in doubles; far from zero too, where squares less the mean's square would be nothing but rounding.
+TEST_P(GpuKernelsTest, LayerNorm) {
+  for (const DType out : {DType::f32, DType::bf16}) {
+    for (const auto& [width, offset] : std::vector<std::pair<int64_t, float>>{{1, 0.F}, {31, 5.F}, {128, -40.F}, {300, 0.F}}) {
+      auto [unused, xs] = random(DType::f32, static_cast<size_t>(3 * width));
+      for (float& x : xs) x += offset;
+      const auto [w, ws] = random(DType::bf16, static_cast<size_t>(width));
+      const auto [b, bs] = random(DType::f32, static_cast<size_t>(width));
+      void* y = room(out, static_cast<size_t>(3 * width));
+      kernels.norm(*device, stream,
+                   {.x = put(xs),
+                    .x_stride = width,
+                    .weight = w,
+                    .bias = b,
+                    .bias_dtype = DType::f32,
+                    .y = y,
+                    .y_dtype = out,
+                    .y_stride = width,
+                    .rows = 3,
+                    .width = width,
+                    .eps = 1e-5F});
+      std::vector<float> want;
+      for (auto x = xs.begin(); x != xs.end(); x += width) {
+        const double mean = std::accumulate(x, x + width, 0.0) / static_cast<double>(width);
+        const double squares = std::accumulate(x, x + width, 0.0, [&](double sum, float v) { return sum + (v - mean) * (v - mean); });
+        const double factor = 1 / std::sqrt(squares / static_cast<double>(width) + 1e-5);
+        for (int64_t i = 0; i < width; ++i) {
+          const auto k = static_cast<size_t>(i);
+          want.push_back(static_cast<float>((x[i] - mean) * factor * static_cast<double>(ws[k]) + static_cast<double>(bs[k])));
+        }
+      }
+      expect_near(get_as_float(y, out, want.size()), want, tolerance(out), "LayerNorm");
+    }
+  }
+}
+
+// What branches need: rows in place, or added to others and scaled, with x in any type.
+TEST_P(GpuKernelsTest, NormInPlaceAndAdded) {
+  constexpr int64_t kRows = 3, kWidth = 200;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto [x, xs] = random(dtype, kRows * kWidth);
+    const auto [w, ws] = random(DType::bf16, kWidth);
+    std::vector<float> normed(xs.size());
+    reference_kernels().rms_norm({.x = xs.data(),
+                                  .x_stride = kWidth,
+                                  .weight = ws.data(),
+                                  .weight_dtype = DType::f32,
+                                  .y = normed.data(),
+                                  .y_stride = kWidth,
+                                  .width = kWidth,
+                                  .eps = 1e-5F},
+                                 {0, kRows});
+    GpuNorm op{.x = x, .x_dtype = dtype, .x_stride = kWidth, .weight = w, .y_stride = kWidth, .rows = kRows, .width = kWidth, .eps = 1e-5F};
+    const auto [before, befores] = random(DType::f32, xs.size());
+    op.y = const_cast<void*>(before);
+    op.y_dtype = DType::f32;
+    op.add = true;
+    op.scale = put(std::vector<bf16>{to_bf16(0.75F)});
+    kernels.norm(*device, stream, op);
+    std::vector<float> want(normed);
+    for (size_t i = 0; i < want.size(); ++i) want[i] = 0.75F * (befores[i] + want[i]);
+    expect_near(get<float>(before, want.size()), want, tolerance(DType::f32), "added");
+    op.y = const_cast<void*>(x);
+    op.y_dtype = dtype;
+    op.add = false;
+    op.scale = nullptr;
+    kernels.norm(*device, stream, op);
+    expect_near(get_as_float(x, dtype, normed.size()), normed, tolerance(dtype), "in place");
+  }
+}
+
+TEST_P(GpuKernelsTest, Cap) {
+  auto [x, want] = random(DType::f32, 3 * 300, 20);
+  kernels.cap(*device, stream, {.x = static_cast<float*>(const_cast<void*>(x)), .rows = 3, .width = 300, .cap = 8});
+  for (float& one : want) one = 8 * static_cast<float>(std::tanh(static_cast<double>(one) / 8));
+  expect_near(get<float>(x, want.size()), want, 1e-6, "cap");
+}
+
+TEST_P(GpuKernelsTest, AddRows) {
+  constexpr int64_t kAll = 9, kWidth = 300;
+  const std::vector<int32_t> picked{7, 0, 7, 8};
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto [x, xs] = random(dtype, kAll * kWidth);
+    auto* y = put(std::vector<float>(picked.size() * kWidth, 2));
+    kernels.add_rows(*device, stream, {.x = x, .dtype = dtype, .all_rows = kAll, .picked = put(picked), .y = y, .rows = 4, .width = kWidth});
+    std::vector<float> want;
+    for (const int32_t row : picked) {
+      for (int64_t i = 0; i < kWidth; ++i) want.push_back(2 + xs[static_cast<size_t>(row * kWidth + i)]);
+    }
+    EXPECT_EQ(get<float>(y, want.size()), want);
+  }
+}
+
 // Every code of every type, as the reference expands it.
 TEST_P(GpuKernelsTest, Expand) {
   constexpr int64_t kRows = 12, kCols = 256;
@@ -479,6 +573,8 @@ TEST_P(GpuKernelsTest, SortGatherCombine) {
     auto* begin = put(std::vector<int32_t>(static_cast<size_t>(experts + 1)));
     auto* row_of = put(std::vector<int32_t>(n));
     auto* row_token = put(std::vector<int32_t>(n));
+    auto* row_weight = put(std::vector<float>(n));
+    const auto [weight, weights] = random(DType::f32, n);
     kernels.sort(*device, stream,
                  {.chosen = put(chosen),
                   .tokens = tokens,
@@ -487,21 +583,24 @@ TEST_P(GpuKernelsTest, SortGatherCombine) {
                   .counts = put(std::vector<int32_t>(static_cast<size_t>(ceil_div<int64_t>(tokens, kGpuSortTokens) * experts))),
                   .expert_begin = begin,
                   .row_of = row_of,
-                  .row_token = row_token});
+                  .row_token = row_token,
+                  .weight = static_cast<const float*>(weight),
+                  .row_weight = row_weight});
     std::vector<int32_t> order(n);
     for (size_t i = 0; i < n; ++i) order[i] = static_cast<int32_t>(i);
     std::stable_sort(order.begin(), order.end(),
                      [&](int32_t a, int32_t b) { return chosen[static_cast<size_t>(a)] < chosen[static_cast<size_t>(b)]; });
+    const auto have_weight = get<float>(row_weight, n);
     const auto have_token = get<int32_t>(row_token, n), have_row = get<int32_t>(row_of, n),
                have_begin = get<int32_t>(begin, static_cast<size_t>(experts + 1));
     for (size_t r = 0; r < n; ++r) {
       ASSERT_EQ(have_token[r], order[r] / k);
       ASSERT_EQ(have_row[static_cast<size_t>(order[r])], static_cast<int32_t>(r));
+      ASSERT_EQ(have_weight[r], weights[static_cast<size_t>(order[r])]);
     }
     for (int e = 0; e <= experts; ++e)
       EXPECT_EQ(have_begin[static_cast<size_t>(e)], std::count_if(chosen.begin(), chosen.end(), [&, e = e](int32_t c) { return c < e; }));
     const auto [x, xs] = random(DType::bf16, static_cast<size_t>(tokens * width));
-    const auto [weight, weights] = random(DType::f32, n);
     void* rows = room(DType::bf16, n * static_cast<size_t>(width));
     kernels.move(
         *device, stream,
@@ -523,6 +622,24 @@ TEST_P(GpuKernelsTest, SortGatherCombine) {
       for (int d = 0; d < width; ++d) want.push_back(1 + sum * xs[static_cast<size_t>(t * width + d)]);
     }
     expect_near(get<float>(hidden, want.size()), want, 1e-4, "combine");
+    // Weighed before they are gathered, and added up as they are: the same.
+    void* weighed = room(DType::f32, n * static_cast<size_t>(width));
+    kernels.move(*device, stream,
+                 {.x = put(xs),
+                  .x_stride = width,
+                  .picked = row_token,
+                  .y = weighed,
+                  .y_stride = width,
+                  .rows = tokens * k,
+                  .width = width,
+                  .all_rows = tokens,
+                  .dtype = DType::f32,
+                  .scale = row_weight});
+    auto* other = put(std::vector<float>(static_cast<size_t>(tokens * width), 1));
+    kernels.combine(
+        *device, stream,
+        {.hidden = other, .tokens = tokens, .width = width, .out = weighed, .act = DType::f32, .row_of = row_of, .top_k = k, .scale = 0.5F});
+    expect_near(get<float>(other, want.size()), want, 1e-4, "combine what was weighed before");
   }
 }
 
@@ -568,25 +685,31 @@ TEST_P(GpuKernelsTest, MoveThereAndBack) {
 TEST_P(GpuKernelsTest, Route) {
   struct Case {
     int experts, k, groups, top_groups, group_best;
-    bool sigmoid, bias, renormalize;
+    bool sigmoid, bias, renormalize, mixer = false, scales = false;
   };
   for (const Case& c : std::vector<Case>{{8, 2, 1, 1, 1, false, false, true},
                                          {128, 8, 1, 1, 1, false, false, true},
                                          {60, 4, 1, 1, 1, false, true, false},
                                          {256, 8, 8, 4, 2, true, true, true},
                                          {16, 3, 4, 2, 1, false, false, false},
-                                         {33, 5, 1, 1, 1, true, false, true}}) {
+                                         {33, 5, 1, 1, 1, true, false, true},
+                                         {2, 2, 1, 1, 1, false, false, false, true},
+                                         {16, 2, 1, 1, 1, false, false, false, true},
+                                         {70, 4, 1, 1, 1, false, false, false, true},
+                                         {40, 6, 1, 1, 1, false, false, true, false, true}}) {
     constexpr int kTokens = 21;
     MlpSpec mlp;
     mlp.num_experts = c.experts;
     mlp.top_k = c.k;
-    mlp.router.scores = c.sigmoid ? RouterSpec::Scores::sigmoid : RouterSpec::Scores::softmax;
+    mlp.router.scores = c.mixer ? RouterSpec::Scores::sparse_mixer : c.sigmoid ? RouterSpec::Scores::sigmoid : RouterSpec::Scores::softmax;
+    mlp.router.jitter = 0.2F;
     mlp.router.num_groups = c.groups;
     mlp.router.top_groups = c.top_groups;
     mlp.router.group_best = c.group_best;
     mlp.router.renormalize = c.renormalize;
-    mlp.router.scaling = 2.5F;
+    mlp.router.scaling = c.mixer ? 1 : 2.5F;
     auto [logits, host] = random(DType::f32, static_cast<size_t>(kTokens * c.experts));
+    const auto [scales, scales_host] = random(DType::bf16, static_cast<size_t>(c.experts));
     const auto [bias, biases] = random(DType::f32, static_cast<size_t>(c.experts), 0.01F);
     auto* chosen = put(std::vector<int32_t>(static_cast<size_t>(kTokens * c.k)));
     auto* weight = put(std::vector<float>(static_cast<size_t>(kTokens * c.k)));
@@ -595,13 +718,18 @@ TEST_P(GpuKernelsTest, Route) {
                    .tokens = kTokens,
                    .num_experts = c.experts,
                    .top_k = c.k,
-                   .sigmoid = c.sigmoid,
+                   .scores = c.mixer     ? GpuRoute::Scores::sparse_mixer
+                             : c.sigmoid ? GpuRoute::Scores::sigmoid
+                                         : GpuRoute::Scores::softmax,
+                   .jitter = 0.2F,
                    .bias = c.bias ? bias : nullptr,
                    .num_groups = c.groups,
                    .top_groups = c.top_groups,
                    .group_best = c.group_best,
                    .renormalize = c.renormalize,
-                   .scaling = 2.5F,
+                   .scaling = mlp.router.scaling,
+                   .expert_scales = c.scales ? scales : nullptr,
+                   .expert_scales_dtype = DType::bf16,
                    .chosen = chosen,
                    .weight = weight});
     const auto have = get<int32_t>(chosen, static_cast<size_t>(kTokens * c.k));
@@ -610,6 +738,7 @@ TEST_P(GpuKernelsTest, Route) {
       std::vector<int32_t> want(static_cast<size_t>(c.k));
       std::vector<float> weights(static_cast<size_t>(c.k));
       choose_experts(reference_kernels(), mlp, host.data() + t * c.experts, c.bias ? biases.data() : nullptr, want.data(), weights.data());
+      for (int j = 0; c.scales && j < c.k; ++j) weights[static_cast<size_t>(j)] *= scales_host[static_cast<size_t>(want[static_cast<size_t>(j)])];
       for (int j = 0; j < c.k; ++j) {
         ASSERT_EQ(have[static_cast<size_t>(t * c.k + j)], want[static_cast<size_t>(j)]) << c.experts << " experts, token " << t;
         ASSERT_NEAR(have_weight[static_cast<size_t>(t * c.k + j)], weights[static_cast<size_t>(j)],
@@ -624,13 +753,21 @@ TEST_P(GpuKernelsTest, RouteTiesAndNaNs) {
   std::vector<float> logits(3 * 40, 1);
   std::fill_n(logits.begin() + 40, 40, std::numeric_limits<float>::quiet_NaN());
   auto* chosen = put(std::vector<int32_t>(3 * 4));
-  kernels.route(*device, stream,
-                {.logits = put(logits), .tokens = 3, .num_experts = 40, .top_k = 4, .chosen = chosen, .weight = put(std::vector<float>(12))});
-  for (const int32_t token : {0, 2}) {
-    const auto have = get<int32_t>(chosen + token * 4, 4);
-    EXPECT_EQ(have, (std::vector<int32_t>{0, 1, 2, 3}));
+  for (const auto scores : {GpuRoute::Scores::softmax, GpuRoute::Scores::sigmoid, GpuRoute::Scores::sparse_mixer}) {
+    kernels.route(*device, stream,
+                  {.logits = put(logits),
+                   .tokens = 3,
+                   .num_experts = 40,
+                   .top_k = 4,
+                   .scores = scores,
+                   .chosen = chosen,
+                   .weight = put(std::vector<float>(12))});
+    for (const int32_t token : {0, 2}) {
+      const auto have = get<int32_t>(chosen + token * 4, 4);
+      EXPECT_EQ(have, (std::vector<int32_t>{0, 1, 2, 3}));
+    }
+    for (const int32_t e : get<int32_t>(chosen, 12)) EXPECT_TRUE(e >= 0 && e < 40);
   }
-  for (const int32_t e : get<int32_t>(chosen, 12)) EXPECT_TRUE(e >= 0 && e < 40);
 }
 
 // The first of the largest, as the sampler of the CPU takes it; what is no number is passed over, or said.
@@ -677,6 +814,7 @@ TEST_P(GpuKernelsTest, Attention) {
                                              {2, 4, 32, 0, 24, 0, true},
                                              {1, 16, 64, 0, 0, 40, false},
                                              {1, 2, 256, 0, 0, 0, false},
+                                             {1, 3, 512, 0, 0, 0, false},
                                              {1, 5, 40, 32, 0, 0, false},
                                              {1, 9, 576, 512, 0, 0, false}}) {
       const auto kv = [&](DType kv_dtype) {
@@ -791,23 +929,42 @@ TEST_P(GpuKernelsTest, Attention) {
   }
 }
 
+struct PlaceCase {
+  GpuPlace::Norm norm;
+  bool weights, rope_first;
+  int rope_dim;
+  bool interleaved;
+  float clip;
+  float tuning = 0;
+  bool k_is_v = false, v_norm = false;
+};
+
 // Norm, clip and rope of q, k and v, and where they are stored: as the CPU's steps do it with its reference kernels.
 TEST_P(GpuKernelsTest, Place) {
+  using Norm = GpuPlace::Norm;
+  constexpr int kQ = 5, kKv = 2, kDim = 16, kRows = 6, kStride = (kQ + 2 * kKv) * kDim;
   for (const DType kv_dtype : {DType::f32, DType::i8}) {
-    for (const auto& [rope_dim, interleaved, norms, clip] :
-         std::vector<std::tuple<int, bool, bool, float>>{{16, false, true, 0.F}, {8, true, false, 0.5F}, {0, false, false, 0.F}}) {
-      constexpr int kQ = 5, kKv = 2, kDim = 16, kRows = 6, kStride = (kQ + 2 * kKv) * kDim;
+    for (const PlaceCase& c : std::vector<PlaceCase>{{Norm::per_head, true, false, 16, false, 0},
+                                                     {Norm::none, false, false, 8, true, 0.5F},
+                                                     {Norm::none, false, false, 0, false, 0},
+                                                     {Norm::whole, true, false, 16, false, 0},
+                                                     {Norm::per_head, true, true, 12, false, 0},
+                                                     {Norm::per_head, false, true, 16, true, 0},
+                                                     {Norm::none, false, false, 0, false, 0, 0.5F},
+                                                     {Norm::per_head, true, false, 16, false, 0, 0, true, true},
+                                                     {Norm::whole, true, false, 8, false, 0.9F, 0, false, true}}) {
       const auto [qkv, host] = random(DType::f32, kRows * kStride);
-      const auto [norm, norm_host] = random(DType::f32, kDim);
-      const auto [cos, cos_host] = random(DType::f32, static_cast<size_t>(kRows * rope_dim / 2 + 1));
-      const auto [sin, sin_host] = random(DType::f32, static_cast<size_t>(kRows * rope_dim / 2 + 1));
+      const auto [q_norm, q_norm_host] = random(DType::f32, kQ * kDim);
+      const auto [k_norm, k_norm_host] = random(DType::f32, kKv * kDim);
+      const auto [cos, cos_host] = random(DType::f32, static_cast<size_t>(kRows * c.rope_dim / 2 + 1));
+      const auto [sin, sin_host] = random(DType::f32, static_cast<size_t>(kRows * c.rope_dim / 2 + 1));
       std::vector<GpuRow> rows;
       for (int i = 0; i < kRows; ++i) rows.push_back({30 + i, 1, 36});
       const size_t head_bytes = kv_head_bytes(kv_dtype, kDim), slot_bytes = kKv * head_bytes;
       void* q = room(DType::f32, kRows * kQ * kDim);
       auto* slots = put(std::vector<std::byte>(3 * slot_bytes));
       kernels.place(*device, stream,
-                    {.qkv = static_cast<float*>(const_cast<void*>(qkv)),
+                    {.qkv = static_cast<const float*>(qkv),
                      .stride = kStride,
                      .rows = kRows,
                      .row = put(rows),
@@ -816,13 +973,20 @@ TEST_P(GpuKernelsTest, Place) {
                      .q_heads = kQ,
                      .kv_heads = kKv,
                      .head_dim = kDim,
-                     .rope_dim = rope_dim,
-                     .interleaved = interleaved,
-                     .q_norm = norms ? norm : nullptr,
-                     .k_norm = norms ? norm : nullptr,
+                     .rope_dim = c.rope_dim,
+                     .interleaved = c.interleaved,
+                     .rope_first = c.rope_first,
+                     .norm = c.norm,
+                     .q_norm = c.weights ? q_norm : nullptr,
+                     .k_norm = c.weights ? k_norm : nullptr,
                      .norm_dtype = DType::f32,
                      .eps = 1e-6F,
-                     .clip = clip,
+                     .offset = c.weights ? 0.5F : 0,
+                     .k_is_v = c.k_is_v,
+                     .v_norm = c.v_norm,
+                     .clip = c.clip,
+                     .tuning = c.tuning,
+                     .tuning_step = 8,
                      .q = q,
                      .act = DType::f32,
                      .slots = slots,
@@ -834,26 +998,44 @@ TEST_P(GpuKernelsTest, Place) {
       std::vector<std::byte> want(3 * slot_bytes);
       for (int row = 0; row < kRows; ++row) {
         std::vector<float> x(host.begin() + row * kStride, host.begin() + (row + 1) * kStride);
-        for (int h = 0; h < kQ + 2 * kKv; ++h) {
-          float* head = x.data() + h * kDim;
-          if (norms && h < kQ + kKv)
-            reference_kernels().rms_norm({.x = head, .weight = norm_host.data(), .weight_dtype = DType::f32, .y = head, .width = kDim, .eps = 1e-6F},
+        float *own_q = x.data(), *k = own_q + kQ * kDim, *v = k + kKv * kDim;
+        const auto norm = [&](float* heads, int count, const std::vector<float>& weights) {
+          const int width = c.norm == Norm::whole ? count * kDim : kDim;
+          for (int at = 0; c.norm != Norm::none && at < count * kDim; at += width)
+            reference_kernels().rms_norm({.x = heads + at,
+                                          .weight = c.weights ? weights.data() : nullptr,
+                                          .weight_dtype = DType::f32,
+                                          .y = heads + at,
+                                          .width = width,
+                                          .eps = 1e-6F,
+                                          .offset = c.weights ? 0.5F : 0},
                                          {0, 1});
-          for (int d = 0; clip > 0 && d < kDim; ++d) head[d] = std::clamp(head[d], -clip, clip);
-          for (int i = 0; h < kQ + kKv && i < rope_dim / 2; ++i) {
-            float& a = head[interleaved ? 2 * i : i];
-            float& b = head[interleaved ? 2 * i + 1 : i + rope_dim / 2];
-            const float c = cos_host[static_cast<size_t>(row * (rope_dim / 2) + i)], s = sin_host[static_cast<size_t>(row * (rope_dim / 2) + i)],
-                        a0 = a;
-            a = a * c - b * s;
-            b = b * c + a0 * s;
+        };
+        const auto norms = [&] {
+          norm(own_q, kQ, q_norm_host);
+          norm(k, kKv, k_norm_host);
+        };
+        if (c.k_is_v) std::copy(k, v, v);
+        if (!c.rope_first) norms();
+        for (float& one : x) one = c.clip > 0 ? std::clamp(one, -c.clip, c.clip) : one;
+        for (float* head = own_q; head < v; head += kDim) {
+          for (int i = 0; i < c.rope_dim / 2; ++i) {
+            float& a = head[c.interleaved ? 2 * i : i];
+            float& b = head[c.interleaved ? 2 * i + 1 : i + c.rope_dim / 2];
+            const auto at = static_cast<size_t>(row * (c.rope_dim / 2) + i);
+            const float a0 = a;
+            a = a * cos_host[at] - b * sin_host[at];
+            b = b * cos_host[at] + a0 * sin_host[at];
           }
         }
-        want_q.insert(want_q.end(), x.begin(), x.begin() + kQ * kDim);
+        if (c.rope_first) norms();
+        if (c.v_norm) reference_kernels().rms_norm({.x = v, .x_stride = kDim, .y = v, .y_stride = kDim, .width = kDim, .eps = 1e-6F}, {0, kKv});
+        for (float* one = own_q; one < k; ++one) *one *= 1 + c.tuning * std::log(1 + std::floor(static_cast<float>(31 + row) / 8));
+        want_q.insert(want_q.end(), own_q, k);
         for (int h = 0; h < kKv; ++h) {
           const int position = 30 + row;
           std::byte* at = want.data() + static_cast<size_t>(1 + position / kPageTokens) * slot_bytes + static_cast<size_t>(h) * head_bytes;
-          const float *key = x.data() + (kQ + h) * kDim, *value = key + kKv * kDim;
+          const float *key = k + h * kDim, *value = v + h * kDim;
           kv_dtype == DType::i8 ? store_kv<int8_t>(key, value, kDim, position % kPageTokens, at)
                                 : store_kv<float>(key, value, kDim, position % kPageTokens, at);
         }

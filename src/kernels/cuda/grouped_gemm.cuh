@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/expand.cuh"
 #include "kernels/cuda/row_ops.cuh"
 
 namespace moegen::gpu {

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/expand.cuh"
 #include "kernels/cuda/grouped_gemm.cuh"
 #include "kernels/cuda/place.cuh"
 #include "kernels/cuda/route.cuh"
@@ -80,8 +81,9 @@ struct Ops {
     if (op.rows == 0) return;
     const int64_t x_rows = op.picked != nullptr ? op.x_rows : op.rows;
     Launch::template run<NormKernel>(
-        device, stream, "norm", Grid{op.rows, 1, sizeof(float) * NormKernel::kThreads / 32}, op,
-        {region(op.x, DType::f32, x_rows, op.x_stride, op.width), region(op.picked, op.rows), region(op.weight, op.weight_dtype, 1, op.width)},
+        device, stream, "norm", Grid{op.rows, 1, 2 * sizeof(float) * NormKernel::kThreads / 32}, op,
+        {region(op.x, op.x_dtype, x_rows, op.x_stride, op.width), region(op.picked, op.rows), region(op.weight, op.weight_dtype, 1, op.width),
+         region(op.bias, op.bias_dtype, 1, op.width), region(op.scale, op.scale_dtype, 1, 1)},
         {region(op.y, op.y_dtype, op.rows, op.y_stride, op.width)});
   }
 
@@ -90,14 +92,21 @@ struct Ops {
                       {region(op.y, DType::f32, op.rows, op.y_stride, op.cols)});
   }
 
+  static void add_rows(Device& device, const Stream& stream, const GpuAddRows& op) {
+    elements<AddRows>(device, stream, "add rows", op, op.rows, op.width, {region(op.x, op.dtype, op.all_rows, op.width), region(op.picked, op.rows)},
+                      {region(op.y, op.rows * op.width)});
+  }
+
   template <typename T, typename S>
   static void place_as(Device& device, const Stream& stream, const GpuPlace& op) {
     using Kernel = PlaceKernel<T, S>;
     const int64_t pairs = op.rows * (op.rope_dim / 2);
+    const bool whole = op.norm == GpuPlace::Norm::whole;
     Launch::template run<Kernel>(
-        device, stream, "place", Grid{op.rows, 1, sizeof(float) * static_cast<size_t>(Kernel::kWarps * op.head_dim)}, op,
-        {region(op.qkv, DType::f32, op.rows, op.stride, (op.q_heads + 2 * op.kv_heads) * op.head_dim), region(op.row, op.rows), region(op.cos, pairs),
-         region(op.sin, pairs), region(op.q_norm, op.norm_dtype, 1, op.head_dim), region(op.k_norm, op.norm_dtype, 1, op.head_dim)},
+        device, stream, "place", Grid{op.rows, 1, sizeof(float) * static_cast<size_t>(Kernel::kWarps * (op.head_dim + 2))}, op,
+        {region(op.qkv, DType::f32, op.rows, op.stride, (op.q_heads + (op.k_is_v ? 1 : 2) * op.kv_heads) * op.head_dim), region(op.row, op.rows),
+         region(op.cos, pairs), region(op.sin, pairs), region(op.q_norm, op.norm_dtype, whole ? op.q_heads : 1, op.head_dim),
+         region(op.k_norm, op.norm_dtype, whole ? op.kv_heads : 1, op.head_dim)},
         {region(op.q, op.act, op.rows, op.q_heads * op.head_dim), {op.slots, static_cast<size_t>(op.num_slots) * op.slot_bytes}});
   }
   static void place(Device& device, const Stream& stream, const GpuPlace& op) {
@@ -165,11 +174,12 @@ struct Ops {
   static void route(Device& device, const Stream& stream, const GpuRoute& op) {
     if (op.tokens == 0) return;
     const Region logits = region(op.logits, op.tokens * op.num_experts);
-    Launch::template run<RouteKernel>(device, stream, "route",
-                                      Grid{ceil_div<int64_t>(op.tokens, RouteKernel::kWarps), 1,
-                                           sizeof(float) * static_cast<size_t>(RouteKernel::kWarps * (op.num_experts + op.num_groups))},
-                                      op, {logits, region(op.bias, op.bias_dtype, 1, op.num_experts)},
-                                      {region(op.chosen, op.tokens * op.top_k), region(op.weight, op.tokens * op.top_k)});
+    Launch::template run<RouteKernel>(
+        device, stream, "route",
+        Grid{ceil_div<int64_t>(op.tokens, RouteKernel::kWarps), 1,
+             sizeof(float) * static_cast<size_t>(RouteKernel::kWarps * (op.num_experts + op.num_groups))},
+        op, {logits, region(op.bias, op.bias_dtype, 1, op.num_experts), region(op.expert_scales, op.expert_scales_dtype, 1, op.num_experts)},
+        {region(op.chosen, op.tokens * op.top_k), region(op.weight, op.tokens * op.top_k)});
   }
 
   static void sort(Device& device, const Stream& stream, const GpuSort& op) {
@@ -180,14 +190,16 @@ struct Ops {
     Launch::template run<SortCount>(device, stream, "sort: count", Grid{chunks}, op, {chosen}, {counts});
     Launch::template run<SortScan>(device, stream, "sort: scan", Grid{1, 1, sizeof(int32_t) * static_cast<size_t>(op.num_experts)}, op, {},
                                    {counts, begin});
-    Launch::template run<SortPlace>(device, stream, "sort: place", Grid{chunks}, op, {chosen, counts, begin},
-                                    {region(op.row_of, op.tokens * op.top_k), region(op.row_token, op.tokens * op.top_k)});
+    const int64_t rows = op.tokens * op.top_k;
+    Launch::template run<SortPlace>(device, stream, "sort: place", Grid{chunks}, op,
+                                    {chosen, counts, begin, region(op.row_weight != nullptr ? op.weight : nullptr, rows)},
+                                    {region(op.row_of, rows), region(op.row_token, rows), region(op.row_weight, rows)});
   }
 
   static void move(Device& device, const Stream& stream, const GpuMove& op) {
     const int64_t from = op.scatter ? op.rows : op.all_rows, to = op.scatter ? op.all_rows : op.rows;
     elements<Move>(device, stream, op.scatter ? "scatter" : "gather", op, op.rows, op.width,
-                   {region(op.x, op.dtype, from, op.x_stride, op.width), region(op.picked, op.rows)},
+                   {region(op.x, op.dtype, from, op.x_stride, op.width), region(op.picked, op.rows), region(op.scale, op.rows)},
                    {region(op.y, op.dtype, to, op.y_stride, op.width)});
   }
 
@@ -239,6 +251,10 @@ struct Ops {
                        {region(op.hidden, op.rows * op.width)});
   }
 
+  static void cap(Device& device, const Stream& stream, const GpuCap& op) {
+    elements<Cap>(device, stream, "cap", op, op.rows, op.width, {}, {region(op.x, op.rows * op.width)});
+  }
+
   static void best(Device& device, const Stream& stream, const GpuBest& op) {
     if (op.rows == 0) return;
     Launch::template run<BestKernel>(device, stream, "best", Grid{op.rows, 1, sizeof(Best) * BestKernel::kWarps}, op,
@@ -246,7 +262,8 @@ struct Ops {
   }
 
   [[nodiscard]] static GpuKernels table(decltype(GpuKernels::gemm) gemm) {
-    return {gemm, expand, convert, norm, bias, place, place_latent, attention, route, sort, move, activate, grouped_gemm, combine, add_gated, best};
+    return {gemm,  expand, convert, norm,     bias,         add_rows, place,     place_latent, attention,
+            route, sort,   move,    activate, grouped_gemm, combine,  add_gated, cap,          best};
   }
 };
 

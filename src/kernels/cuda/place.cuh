@@ -16,7 +16,7 @@ __device__ inline void turn_head(float* head, const float* cos, const float* sin
   __syncwarp();
 }
 
-/// A block a row, a warp a head; shared memory [kWarps][head_dim].
+/// A block a row, a warp a head; shared memory [kWarps][head_dim], then [2][kWarps].
 template <typename T, typename S>
 struct PlaceKernel {
   using Args = GpuPlace;
@@ -25,24 +25,51 @@ struct PlaceKernel {
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
 
-  __device__ static void norm(const Args& a, const void* weight, float* head) {
-    if (weight == nullptr) return;
+  __device__ static float rms_factor(const Args& a, float squares, int64_t width) { return 1 / sqrtf(squares / static_cast<float>(width) + a.eps); }
+  /// Of a projection as a whole, by all threads.
+  __device__ static float whole_factor(const Args& a, const float* x, int64_t width, float* room) {
+    float squares = 0;
+    for (int64_t i = threadIdx.x; i < width; i += kThreads) squares = fmaf(x[i], x[i], squares);
+    return rms_factor(a, block_sum<kThreads>(squares, room), width);
+  }
+  __device__ static float head_factor(const Args& a, const float* head) {
     float squares = 0;
     for (int d = lane(); d < a.head_dim; d += 32) squares = fmaf(head[d], head[d], squares);
-    const float factor = 1 / sqrtf(warp_sum(squares) / static_cast<float>(a.head_dim) + a.eps);
-    for (int d = lane(); d < a.head_dim; d += 32) head[d] = head[d] * factor * (load(weight, a.norm_dtype, d) + a.offset);
+    return rms_factor(a, warp_sum(squares), a.head_dim);
+  }
+
+  /// `weight`: of the head from element `at` on, or null.
+  __device__ static void multiply(const Args& a, float factor, const void* weights, int64_t at, float* head) {
+    for (int d = lane(); d < a.head_dim; d += 32) {
+      const float weight = weights != nullptr ? load(weights, a.norm_dtype, at + d) + a.offset : 1;
+      head[d] = head[d] * factor * weight;
+    }
     __syncwarp();
   }
 
-  __device__ static void prepare(const Args& a, int64_t row, const float* from, const void* weight, bool turned, float* head) {
-    for (int d = lane(); d < a.head_dim; d += 32) head[d] = from[d];
-    __syncwarp();
-    if (!a.rope_first) norm(a, weight, head);
+  /// The weights of a head of q or k, which begin at element `at`, and the factor of the whole projection.
+  struct Norm {
+    const void* weights;
+    int64_t at;
+    float factor;
+  };
+  __device__ static void apply(const Args& a, const Norm& norm, float* head) {
+    multiply(a, a.norm == GpuPlace::Norm::whole ? norm.factor : head_factor(a, head), norm.weights, norm.at, head);
+  }
+  __device__ static void norm_and_turn(const Args& a, int64_t row, const Norm& norm, float* head) {
+    const bool norms = a.norm != GpuPlace::Norm::none;
+    if (norms && !a.rope_first) apply(a, norm, head);
+    clip(a, head);
+    const int64_t at = row * (a.rope_dim / 2);
+    turn_head(head, a.cos + at, a.sin + at, a.rope_dim, a.interleaved);
+    if (norms && a.rope_first) apply(a, norm, head);
+  }
+  __device__ static float tuning_of(const Args& a, int position) {
+    return a.tuning != 0 ? 1 + a.tuning * logf(1 + floorf(static_cast<float>(position + 1) / a.tuning_step)) : 1;
+  }
+  __device__ static void clip(const Args& a, float* head) {
     for (int d = lane(); a.clip > 0 && d < a.head_dim; d += 32) head[d] = fminf(fmaxf(head[d], -a.clip), a.clip);
     __syncwarp();
-    const int64_t at = row * (a.rope_dim / 2);
-    if (turned) turn_head(head, a.cos + at, a.sin + at, a.rope_dim, a.interleaved);
-    if (a.rope_first) norm(a, weight, head);
   }
 
   /// What int8 multiplies: the largest magnitude over 127, of values as they are in T. Not finite where one of them is not.
@@ -96,18 +123,35 @@ struct PlaceKernel {
     const int warp = static_cast<int>(threadIdx.x / 32);
     float* head = MOEGEN_SHARED + warp * a.head_dim;
     const GpuRow r = a.row[row];
-    if (r.position < 0) return;
+    if (r.position < 0) return;  // a whole block
     std::byte* slot = a.slots + static_cast<size_t>(r.slot + r.position / kPageTokens) * a.slot_bytes;
-    const int heads = a.q_heads + 2 * a.kv_heads;
-    for (int h = warp; h < heads; h += kWarps) {
-      const float* from = a.qkv + row * a.stride + static_cast<int64_t>(h) * a.head_dim;
-      const bool is_q = h < a.q_heads, is_k = !is_q && h < a.q_heads + a.kv_heads;
-      prepare(a, row, from, is_q ? a.q_norm : is_k ? a.k_norm : nullptr, is_q || is_k, head);
-      if (is_q) {
-        T* q = static_cast<T*>(a.q) + (row * a.q_heads + h) * a.head_dim;
-        for (int d = lane(); d < a.head_dim; d += 32) q[d] = narrow<T>(head[d]);
+    const float* q = a.qkv + row * a.stride;
+    const float* k = q + static_cast<int64_t>(a.q_heads) * a.head_dim;
+    float q_factor = 0, k_factor = 0;
+    if (a.norm == GpuPlace::Norm::whole) {
+      float* room = MOEGEN_SHARED + kWarps * a.head_dim;
+      q_factor = whole_factor(a, q, static_cast<int64_t>(a.q_heads) * a.head_dim, room);
+      k_factor = whole_factor(a, k, static_cast<int64_t>(a.kv_heads) * a.head_dim, room + kWarps);
+    }
+    const bool whole = a.norm == GpuPlace::Norm::whole;
+    for (int h = warp; h < a.q_heads + 2 * a.kv_heads; h += kWarps) {
+      const int own = h < a.q_heads ? h : (h - a.q_heads) % a.kv_heads;  // of its kind
+      const bool is_q = h < a.q_heads, is_value = h >= a.q_heads + a.kv_heads;
+      const int64_t at = static_cast<int64_t>(own) * a.head_dim;
+      for (int d = lane(); d < a.head_dim; d += 32) head[d] = q[static_cast<int64_t>(is_value && a.k_is_v ? h - a.kv_heads : h) * a.head_dim + d];
+      __syncwarp();
+      if (is_value) {
+        clip(a, head);
+        if (a.v_norm) multiply(a, head_factor(a, head), nullptr, 0, head);
       } else {
-        keep(a, r, head, is_k, slot + static_cast<size_t>((h - a.q_heads) % a.kv_heads) * a.head_bytes);
+        norm_and_turn(a, row, {is_q ? a.q_norm : a.k_norm, whole ? at : 0, is_q ? q_factor : k_factor}, head);
+      }
+      if (is_q) {
+        T* to = static_cast<T*>(a.q) + row * a.q_heads * a.head_dim + at;
+        const float factor = tuning_of(a, r.position);
+        for (int d = lane(); d < a.head_dim; d += 32) to[d] = narrow<T>(head[d] * factor);
+      } else {
+        keep(a, r, head, !is_value, slot + static_cast<size_t>(own) * a.head_bytes);
       }
       __syncwarp();
     }

@@ -9,14 +9,18 @@ struct RouteKernel {
   using Args = GpuRoute;
   static constexpr int kWarps = 4;
   static constexpr int kThreads = 32 * kWarps;
-  static constexpr float kOut = -1;  // no score is negative
+  static constexpr float kOut = NAN;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
   __device__ static float bias(const Args& a, int e) { return a.bias != nullptr ? load(a.bias, a.bias_dtype, e) : 0; }
 
-  /// logits -> scores; returns what they are still to be divided by.
+  /// logits -> scores; returns what they are still to be divided by. Of SparseMixer the logits.
   __device__ static float score(const Args& a, const float* logits, float* scores) {
-    if (a.sigmoid) {
+    if (a.scores == GpuRoute::Scores::sparse_mixer) {
+      for (int e = lane(); e < a.num_experts; e += 32) scores[e] = logits[e];
+      return 1;
+    }
+    if (a.scores == GpuRoute::Scores::sigmoid) {
       for (int e = lane(); e < a.num_experts; e += 32) scores[e] = 1 / (1 + expf(-logits[e]));
       return 1;
     }
@@ -68,6 +72,16 @@ struct RouteKernel {
     __syncwarp();
   }
 
+  /// What SparseMixer gives the best of those that are left: its softmax among those of them that are near.
+  __device__ static float share_of_near(const Args& a, const float* logits, float top) {
+    float sum = 0;
+    for (int e = lane(); e < a.num_experts; e += 32) {
+      const bool far = (top - logits[e]) / fmaxf(fabsf(logits[e]), top) > 2 * a.jitter;
+      if (!isnan(logits[e]) && !far) sum += expf(logits[e] - top);
+    }
+    return 1 / warp_sum(sum);
+  }
+
   __device__ static void run(const Args& a) {
     const int64_t token = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
     if (token >= a.tokens) return;  // a whole warp
@@ -79,11 +93,12 @@ struct RouteKernel {
     for (int j = 0; j < a.top_k; ++j) {
       Best best{0, -1};
       for (int e = lane(); e < a.num_experts; e += 32) {
-        if (scores[e] >= 0) best = better(best, {scores[e] + bias(a, e), e});
+        if (!isnan(scores[e])) best = better(best, {scores[e] + bias(a, e), e});
       }
       best = warp_best(best);
       if (best.index < 0) best.index = j;  // a NaN in the hidden state: any expert, the result is NaN anyway
-      const float weight = scores[best.index] / sum;
+      const float score = scores[best.index];
+      const float weight = a.scores == GpuRoute::Scores::sparse_mixer ? share_of_near(a, scores, score) : score / sum;
       chosen += weight;
       __syncwarp();
       if (lane() == 0) {
@@ -94,7 +109,10 @@ struct RouteKernel {
       __syncwarp();
     }
     if (lane() != 0) return;
-    for (int64_t i = token * a.top_k; i < (token + 1) * a.top_k; ++i) a.weight[i] = (a.renormalize ? a.weight[i] / chosen : a.weight[i]) * a.scaling;
+    for (int64_t i = token * a.top_k; i < (token + 1) * a.top_k; ++i) {
+      const float weight = (a.renormalize ? a.weight[i] / chosen : a.weight[i]) * a.scaling;
+      a.weight[i] = a.expert_scales != nullptr ? weight * load(a.expert_scales, a.expert_scales_dtype, a.chosen[i]) : weight;
+    }
   }
 };
 
@@ -155,6 +173,7 @@ struct SortPlace : SortKernel {
       for (int64_t i = entry_begin(a); i < entry_end(a); ++i) {
         if (a.chosen[i] != e) continue;
         a.row_of[i] = row;
+        if (a.row_weight != nullptr) a.row_weight[row] = a.weight[i];
         a.row_token[row++] = static_cast<int32_t>(i / a.top_k);
       }
     }

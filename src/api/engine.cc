@@ -44,7 +44,7 @@ class Engine::Impl {
         swap_(make_swap(options)),
         scheduler_(model_.plan.sizes, model_.plan.kv.groups, model_.plan.kv_pages, swap_ ? &*swap_ : nullptr),
         sampler_(model_.kernels, model_.spec.vocab, model_.pool.size()),
-        loop_(scheduler_, *model_.runner, sampler_, model_.pool, model_.spec.vocab),
+        loop_(scheduler_, *model_.runner, sampler_, model_.pool),
         admission_(model_, options.seed, scheduler_.capacity(), answer_bytes()),
         workload_(first_of(options.workload)) {
     info_ = engine_info(model_, options);

@@ -1,7 +1,5 @@
 #include "engine/loop.h"
 
-#include <algorithm>
-
 #include "base/error.h"
 
 namespace moegen {
@@ -31,32 +29,32 @@ void Loop::prepare_masks() {
   mask_worker_->prepare(std::move(wanted));
 }
 
-void Loop::take(int64_t first, int64_t count, const float* logits) {
-  const auto& tasks = scheduler_.logit_tasks();
-  pool_.parallel_for(count, [&](int64_t i, int worker) { take_row(tasks[static_cast<size_t>(first + i)], logits + i * vocab_, worker); });
+LogitQuery Loop::query(int64_t row) const {
+  const LogitTask& task = scheduler_.logit_tasks()[static_cast<size_t>(row)];
+  return task.sample ? Sampler::query(*task.sequence) : Sampler::prompt_query(*task.sequence, task.target);
 }
 
-bool Loop::wants_best_only(int64_t first, int64_t count) const {
+void Loop::take(int64_t first, std::span<LogitRow> rows) {
   const auto& tasks = scheduler_.logit_tasks();
-  return std::all_of(tasks.begin() + first, tasks.begin() + first + count, [](const LogitTask& task) {
-    return task.sample && task.sequence->logprobs.per_position == 0 && Sampler::takes_best(*task.sequence);
+  pool_.parallel_for(static_cast<int64_t>(rows.size()), [&](int64_t i, int worker) {
+    LogitRow& row = rows[static_cast<size_t>(i)];
+    if (row.logits != nullptr || row.summary != nullptr) take_row(tasks[static_cast<size_t>(first + i)], row, worker);
   });
 }
 
-void Loop::take_best(int64_t first, int64_t count, const int32_t* ids) {
-  for (int64_t i = 0; i < count; ++i) scheduler_.logit_tasks()[static_cast<size_t>(first + i)].sequence->next_token = ids[i];
-}
-
 // Each row writes to a place of its own: a prompt position's entries, or the one new token of a sequence.
-void Loop::take_row(const LogitTask& task, const float* logits, int worker) {
+void Loop::take_row(const LogitTask& task, LogitRow& row, int worker) {
   Sequence& s = *task.sequence;
   if (!task.sample) {
     const int n = s.prompt_logprobs.per_position;
-    sampler_.logprobs(logits, s.tokens[static_cast<size_t>(task.target)], n, s.prompt_logprobs.entries.data() + (task.target - 1) * n, worker);
+    sampler_.logprobs(row, s.tokens[static_cast<size_t>(task.target)], n, s.prompt_logprobs.entries.data() + (task.target - 1) * n, worker);
     return;
   }
   try {
-    s.next_token = sampler_.sample(s, logits, worker);
+    const std::optional<TokenId> token = sampler_.sample(s, row, worker);
+    row.needs_logits = !token;
+    if (!token) return;
+    s.next_token = *token;
   } catch (const Error& e) {
     s.error = e.what();
     s.failed_in_grammar = true;
@@ -65,7 +63,7 @@ void Loop::take_row(const LogitTask& task, const float* logits, int worker) {
   if (const int n = s.logprobs.per_position; n > 0 && s.next_token >= 0) {
     auto& entries = s.logprobs.entries;
     entries.resize(entries.size() + static_cast<size_t>(n));
-    sampler_.logprobs(logits, s.next_token, n, entries.data() + entries.size() - n, worker);
+    sampler_.logprobs(row, s.next_token, n, entries.data() + entries.size() - n, worker);
   }
 }
 

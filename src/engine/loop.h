@@ -15,8 +15,8 @@ namespace moegen {
 /// schedule -> run -> sample -> commit. One thread drives it; the pool works within a pass.
 class Loop : private LogitsConsumer {
  public:
-  Loop(Scheduler& scheduler, PassRunner& executor, Sampler& sampler, ThreadPool& pool, int64_t vocab)
-      : scheduler_(scheduler), executor_(executor), sampler_(sampler), pool_(pool), vocab_(vocab) {}
+  Loop(Scheduler& scheduler, PassRunner& executor, Sampler& sampler, ThreadPool& pool)
+      : scheduler_(scheduler), executor_(executor), sampler_(sampler), pool_(pool) {}
 
   struct PassCounts {
     int64_t tokens = 0;
@@ -31,16 +31,14 @@ class Loop : private LogitsConsumer {
 
  private:
   void prepare_masks();
-  void take(int64_t first, int64_t count, const float* logits) override;
-  bool wants_best_only(int64_t first, int64_t count) const override;
-  void take_best(int64_t first, int64_t count, const int32_t* ids) override;
-  void take_row(const LogitTask& task, const float* logits, int worker);
+  LogitQuery query(int64_t row) const override;
+  void take(int64_t first, std::span<LogitRow> rows) override;
+  void take_row(const LogitTask& task, LogitRow& row, int worker);
 
   Scheduler& scheduler_;
   PassRunner& executor_;
   Sampler& sampler_;
   ThreadPool& pool_;
-  int64_t vocab_;
   std::unique_ptr<MaskWorker> mask_worker_;  // from the first sequence with a grammar on
 };
 

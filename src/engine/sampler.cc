@@ -64,6 +64,19 @@ bool ends_with(const std::vector<TokenId>& tokens, int64_t from, const std::vect
   return size - from >= prefix && std::equal(word.begin(), word.end() - 1, tokens.end() - prefix);
 }
 
+// Whether nothing changes the logits of its next token.
+bool takes_raw(const Sequence& sequence) {
+  const Sampling& s = *sequence.sampling;
+  return !sequence.in_grammar() && s.allowed.empty() && s.bad_words.empty() && sequence.num_generated() >= s.min_tokens && s.logit_bias.empty() &&
+         s.repetition_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0;
+}
+
+bool keeps_all(const Sampling& s) { return s.min_p == 0 && s.top_k == 0 && s.top_p >= 1; }
+
+double uniform_of(const Sequence& sequence) {
+  return uniform(sequence.sampling->seed, static_cast<uint32_t>(sequence.choice), static_cast<uint64_t>(sequence.num_generated()));
+}
+
 }  // namespace
 
 double uniform(uint64_t key, uint32_t stream, uint64_t position) {
@@ -104,26 +117,49 @@ TokenId Sampler::argmax(const float* values) const {
   return kNoToken;
 }
 
-bool Sampler::takes_best(const Sequence& sequence) {
+LogitQuery Sampler::query(const Sequence& sequence) {
   const Sampling& s = *sequence.sampling;
-  return !sequence.in_grammar() && s.temperature == 0 && s.allowed.empty() && s.bad_words.empty() && s.min_tokens == 0 && s.logit_bias.empty() &&
-         s.repetition_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0;
+  const int k = sequence.logprobs.per_position - 1;
+  if (!takes_raw(sequence) || k > kLogitCandidates || (s.top_k >= kLogitCandidates && s.min_p == 0)) return {.whole = true};
+  LogitQuery q{.logprob = k >= 0, .candidates = k > 0};
+  if (s.temperature == 0) {
+    q.id = LogitQuery::kBest;
+    return q;
+  }
+  if (s.min_p == 0 && s.top_k == 0) q.temperature = static_cast<float>(s.temperature);
+  if (keeps_all(s)) {
+    q.id = LogitQuery::kDrawn;
+    q.u = uniform_of(sequence);
+  } else {
+    q.candidates = true;
+  }
+  return q;
 }
 
-TokenId Sampler::sample(const Sequence& sequence, const float* logits, int worker) {
-  if (takes_best(sequence)) return argmax(logits);
+LogitQuery Sampler::prompt_query(const Sequence& sequence, int64_t position) {
+  const int k = sequence.prompt_logprobs.per_position - 1;
+  return {.id = sequence.tokens[static_cast<size_t>(position)], .logprob = true, .candidates = k > 0, .whole = k > kLogitCandidates};
+}
+
+std::span<const LogitCandidate> Sampler::candidates_of(const LogitRow& row) const {
+  return {row.candidates, row.candidates == nullptr ? size_t{0} : static_cast<size_t>(std::min<int64_t>(vocab_, kLogitCandidates))};
+}
+
+std::optional<TokenId> Sampler::sample(const Sequence& sequence, const LogitRow& row, int worker) {
   const Sampling& s = *sequence.sampling;
-  const bool in_grammar = sequence.in_grammar();
   const Scratch& scratch = scratch_[static_cast<size_t>(worker)];
+  if (row.logits == nullptr) return s.temperature == 0 || keeps_all(s) ? row.summary->id : draw(sequence, row, scratch);
+  if (s.temperature == 0 && takes_raw(sequence)) return argmax(row.logits);
+  const bool in_grammar = sequence.in_grammar();
   if (in_grammar) {
-    restrict_to_grammar(sequence, logits, scratch.values);
+    restrict_to_grammar(sequence, row.logits, scratch.values);
   } else {
-    std::copy(logits, logits + vocab_, scratch.values);
+    std::copy(row.logits, row.logits + vocab_, scratch.values);
   }
   filter(sequence, scratch.values, scratch);
-  if (in_grammar && kernels_.maximum(scratch.values, vocab_) == kNever) restrict_to_grammar(sequence, logits, scratch.values);
+  if (in_grammar && kernels_.maximum(scratch.values, vocab_) == kNever) restrict_to_grammar(sequence, row.logits, scratch.values);
   if (s.temperature == 0) return argmax(scratch.values);
-  return draw(sequence, scratch);
+  return draw(sequence, row, scratch);
 }
 
 // Values of what the grammar allows, and of what may open a reasoning before it, are the logits', others become impossible; whatever was there
@@ -186,31 +222,41 @@ void Sampler::penalize(const Sequence& sequence, float* values, int32_t* counts)
   });
 }
 
-// Candidates that min-p, top-k and top-p leave, best first, in scratch.ids; their number. values are logits over temperature.
-int64_t Sampler::keep_candidates(const Sampling& s, const Scratch& scratch, float top) const {
+// Candidates that min-p, top-k and top-p leave, best first, in scratch.ids; their number. values are logits over temperature: all, or those of the
+// row's candidates. Nothing where ids that are not among these might belong to them.
+std::optional<int64_t> Sampler::keep_candidates(const Sampling& s, const LogitRow& row, const Scratch& scratch, float top) const {
   const float* values = scratch.values;
+  const std::span<const LogitCandidate> best = candidates_of(row);
+  const bool all_are_seen = row.logits != nullptr || vocab_ <= kLogitCandidates;
+  const float unseen = all_are_seen ? kNever : values[best.back().id];  // have so much at most
   const bool nucleus_of_all = s.min_p == 0 && s.top_k == 0;
   double total = 0;
   float least = s.min_p > 0 ? top + static_cast<float>(std::log(s.min_p)) : kNever;
   if (nucleus_of_all) {
     // Ids less probable than (1 - p) / vocab weigh less than 1 - p together: none of them is in the nucleus. This leaves few to sort.
-    total = static_cast<double>(kernels_.exp_sum(values, top, nullptr, vocab_));
+    total = static_cast<double>(row.logits == nullptr ? row.summary->heated_sum : kernels_.exp_sum(values, top, nullptr, vocab_));
     least = static_cast<float>(top + std::log(total * (1 - s.top_p) / static_cast<double>(vocab_)) - 1e-3);
   }
   int64_t n = 0;
-  for (int64_t i = 0; i < vocab_; ++i) {
-    if (values[i] >= least && values[i] != kNever) scratch.ids[n++] = static_cast<int32_t>(i);
-  }
+  const auto consider = [&](int32_t id) {
+    if (values[id] >= least && values[id] != kNever) scratch.ids[n++] = id;
+  };
+  for (int64_t i = 0; row.logits != nullptr && i < vocab_; ++i) consider(static_cast<int32_t>(i));
+  for (const LogitCandidate& c : best) consider(c.id);
   if (s.top_k > 0 && s.top_k < n) {
     std::nth_element(scratch.ids, scratch.ids + s.top_k - 1, scratch.ids + n, better(values));
     n = s.top_k;
   }
   std::sort(scratch.ids, scratch.ids + n, better(values));
+  const auto is_before_unseen = [&](int64_t count) { return unseen == kNever || (count > 0 && values[scratch.ids[count - 1]] > unseen); };
+  const bool is_complete = is_before_unseen(0) || least > unseen || (n == s.top_k && is_before_unseen(n));
+  if (!is_complete && !nucleus_of_all) return std::nullopt;
   if (s.top_p >= 1) return n;
   if (!nucleus_of_all) total = mass_of(scratch, n, top);
   double mass = 0;
   int64_t kept = 0;
   while (kept < n && mass < s.top_p * total) mass += weight_of(values[scratch.ids[kept++]], top);
+  if (!is_complete && (mass < s.top_p * total || !is_before_unseen(kept))) return std::nullopt;
   return kept;
 }
 
@@ -237,35 +283,57 @@ TokenId Sampler::draw_any(float* values, float top, double u) const {
   return static_cast<TokenId>(last);
 }
 
-TokenId Sampler::draw(const Sequence& sequence, const Scratch& scratch) const {
+// scratch.values are the logits, where the row has them.
+std::optional<TokenId> Sampler::draw(const Sequence& sequence, const LogitRow& row, const Scratch& scratch) const {
   const Sampling& s = *sequence.sampling;
   float* values = scratch.values;
   const auto heat = static_cast<float>(s.temperature);
-  for (int64_t i = 0; i < vocab_; ++i) values[i] /= heat;
-  const float top = kernels_.maximum(values, vocab_);
+  for (int64_t i = 0; row.logits != nullptr && i < vocab_; ++i) values[i] /= heat;
+  const std::span<const LogitCandidate> best = candidates_of(row);
+  for (const LogitCandidate& c : best) values[c.id] = c.value / heat;
+  const float top = row.logits != nullptr ? kernels_.maximum(values, vocab_) : values[best[0].id];
   if (!std::isfinite(top)) return kNoToken;
-  const double u = uniform(s.seed, static_cast<uint32_t>(sequence.choice), static_cast<uint64_t>(sequence.num_generated()));
-  if (s.min_p == 0 && s.top_k == 0 && s.top_p >= 1) return draw_any(values, top, u);
-  const int64_t n = keep_candidates(s, scratch, top);
-  if (n == 0) return kNoToken;
-  double left = u * mass_of(scratch, n, top);
+  const double u = uniform_of(sequence);
+  if (keeps_all(s)) return draw_any(values, top, u);
+  const std::optional<int64_t> n = keep_candidates(s, row, scratch, top);
+  if (!n) return std::nullopt;
+  if (*n == 0) return kNoToken;
+  double left = u * mass_of(scratch, *n, top);
   int64_t i = 0;
-  while (i < n - 1 && (left -= weight_of(values[scratch.ids[i]], top)) >= 0) ++i;
+  while (i < *n - 1 && (left -= weight_of(values[scratch.ids[i]], top)) >= 0) ++i;
   return scratch.ids[i];
 }
 
-void Sampler::logprobs(const float* logits, TokenId token, int count, LogprobTable::Entry* out, int worker) {
+void Sampler::logprobs(const LogitRow& row, TokenId token, int count, LogprobTable::Entry* out, int worker) {
+  const float* logits = row.logits;
+  const int64_t k = count - 1;
+  if (logits == nullptr) return logprobs_of_summary(row, token, k, out);
   const float top = kernels_.maximum(logits, vocab_);
   const float log_sum = top + std::log(kernels_.exp_sum(logits, top, nullptr, vocab_));
   int32_t rank = 1;
   for (int64_t i = 0; i < vocab_; ++i) rank += logits[i] > logits[token] ? 1 : 0;
   out[0] = {token, logits[token] - log_sum, rank};
-  const int64_t k = count - 1;
   if (k == 0) return;
   int32_t* ids = scratch_[static_cast<size_t>(worker)].ids;
   for (int64_t i = 0; i < vocab_; ++i) ids[i] = static_cast<int32_t>(i);
   std::partial_sort(ids, ids + k, ids + vocab_, better(logits));
   for (int64_t j = 0; j < k; ++j) out[j + 1] = {ids[j], logits[ids[j]] - log_sum, static_cast<int32_t>(j + 1)};
+}
+
+void Sampler::logprobs_of_summary(const LogitRow& row, TokenId token, int64_t k, LogprobTable::Entry* out) const {
+  const LogitSummary& summary = *row.summary;
+  const std::span<const LogitCandidate> best = candidates_of(row);
+  const float log_sum = summary.top + std::log(summary.sum);
+  out[0] = {token, summary.value - log_sum, summary.rank};
+  if (token != summary.id) {  // drawn from the best
+    const float value = std::find_if(best.begin(), best.end(), [&](const LogitCandidate& c) { return c.id == token; })->value;
+    const auto larger = std::count_if(best.begin(), best.end(), [&](const LogitCandidate& c) { return c.value > value; });
+    out[0] = {token, value - log_sum, static_cast<int32_t>(1 + larger)};
+  }
+  for (int64_t j = 0; j < k; ++j) {
+    const LogitCandidate& c = best[static_cast<size_t>(j)];
+    out[j + 1] = {c.id, c.value - log_sum, static_cast<int32_t>(j + 1)};
+  }
 }
 
 }  // namespace moegen

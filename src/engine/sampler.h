@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "engine/sequence.h"
 #include "kernels/functions.h"
 #include "memory/arena.h"
+#include "pipeline/pass_runner.h"
 
 namespace moegen {
 
@@ -21,16 +24,19 @@ class Sampler {
 
   static constexpr TokenId kNoToken = -1;
 
-  /// Whether nothing changes the logits of its next token, and the best is taken.
-  [[nodiscard]] static bool takes_best(const Sequence& sequence);
+  /// What a device is to find out about the row of the sequence's next token, or about one before the prompt's token at `position`, for the
+  /// functions below.
+  [[nodiscard]] static LogitQuery query(const Sequence& sequence);
+  [[nodiscard]] static LogitQuery prompt_query(const Sequence& sequence, int64_t position);
 
-  /// Picks the next token of a sequence, or kNoToken where none is allowed or the logits are not numbers. Calls with different
-  /// workers may run at the same time. Where bans and minimum length leave nothing of what the grammar allows, the grammar wins.
-  /// Throws Error(unsupported) where the grammar cannot go on.
-  TokenId sample(const Sequence& sequence, const float* logits, int worker);
+  /// Picks the next token of a sequence, or kNoToken where none is allowed or the logits are not numbers; nothing where the row is a summary that
+  /// does not tell. Calls with different workers may run at the same time. Where bans and minimum length leave nothing of what the grammar allows,
+  /// the grammar wins. Throws Error(unsupported) where the grammar cannot go on.
+  std::optional<TokenId> sample(const Sequence& sequence, const LogitRow& row, int worker);
 
-  /// Writes `count` = 1 + k entries: `token`, then the k best of the raw distribution (all of them for k = vocab).
-  void logprobs(const float* logits, TokenId token, int count, LogprobTable::Entry* out, int worker);
+  /// Writes `count` = 1 + k entries: `token`, then the k best of the raw distribution (all of them for k = vocab). Of a summary: `token` is the one
+  /// that was asked for, or sampled from it.
+  void logprobs(const LogitRow& row, TokenId token, int count, LogprobTable::Entry* out, int worker);
 
  private:
   struct Scratch {
@@ -42,8 +48,10 @@ class Sampler {
   void restrict_to_grammar(const Sequence& sequence, const float* logits, float* values) const;
   void filter(const Sequence& sequence, float* values, const Scratch& scratch) const;
   void penalize(const Sequence& sequence, float* values, int32_t* counts) const;
-  TokenId draw(const Sequence& sequence, const Scratch& scratch) const;
-  int64_t keep_candidates(const Sampling& s, const Scratch& scratch, float top) const;
+  std::optional<TokenId> draw(const Sequence& sequence, const LogitRow& row, const Scratch& scratch) const;
+  std::optional<int64_t> keep_candidates(const Sampling& s, const LogitRow& row, const Scratch& scratch, float top) const;
+  [[nodiscard]] std::span<const LogitCandidate> candidates_of(const LogitRow& row) const;
+  void logprobs_of_summary(const LogitRow& row, TokenId token, int64_t k, LogprobTable::Entry* out) const;
   TokenId draw_any(float* values, float top, double u) const;
   static double mass_of(const Scratch& scratch, int64_t n, float top);
   TokenId argmax(const float* values) const;

@@ -5,6 +5,7 @@
 #include "base/dtype.h"
 #include "device/device.h"
 #include "kernels/kv_page.h"
+#include "kernels/logit_summary.h"
 
 namespace moegen {
 
@@ -305,11 +306,22 @@ struct GpuAddGated {
   float scale = 1;
 };
 
-/// best[i] = index of the largest of logits[i], the lowest of equals; NaNs are passed over; -1 where it is no number.
-struct GpuBest {
+/// Of a row's kGpuSegmentIds ids side by side: the largest logit and, where they are asked for, the sums beside it.
+struct GpuSegment {
+  float top, sum, heated_sum;  ///< as LogitSummary
+};
+constexpr int kGpuSegmentIds = 128;
+
+/// What each row's query asks.
+struct GpuSummarize {
   const float* logits = nullptr;  ///< [rows, width]
   int64_t rows = 0, width = 0;
-  int32_t* best = nullptr;  ///< [rows]
+  const LogitQuery* queries = nullptr;   ///< [rows]; rows that are wanted whole are passed over
+  GpuSegment* segments = nullptr;        ///< [rows, segments_of_row()] scratch
+  LogitSummary* summaries = nullptr;     ///< [rows]
+  LogitCandidate* candidates = nullptr;  ///< [rows, kLogitCandidates], best first
+
+  [[nodiscard]] constexpr int64_t segments_of_row() const { return (width + kGpuSegmentIds - 1) / kGpuSegmentIds; }
 };
 
 /// x = cap * tanh(x / cap).
@@ -337,7 +349,7 @@ struct GpuKernels {
   void (*combine)(Device& device, const Stream& stream, const GpuCombine& op);
   void (*add_gated)(Device& device, const Stream& stream, const GpuAddGated& op);
   void (*cap)(Device& device, const Stream& stream, const GpuCap& op);
-  void (*best)(Device& device, const Stream& stream, const GpuBest& op);
+  void (*summarize)(Device& device, const Stream& stream, const GpuSummarize& op);
 };
 
 }  // namespace moegen

@@ -128,7 +128,10 @@ GpuBuffers::GpuBuffers(DeviceArena& arena, const ModelSpec& spec, DType act, con
   arena.rewind(shared_room);
   logit_in = take_act(sizes.logit_rows * hidden_width);
   logits = arena.take<float>(sizes.logit_rows * spec.vocab);
-  best = arena.take<int32_t>(sizes.logit_rows);
+  queries = arena.take<LogitQuery>(sizes.logit_rows);
+  segments = arena.take<GpuSegment>(sizes.logit_rows * GpuSummarize{.width = spec.vocab}.segments_of_row());
+  summaries = arena.take<LogitSummary>(sizes.logit_rows);
+  candidates = arena.take<LogitCandidate>(sizes.logit_rows * kLogitCandidates);
   arena.skip();
 }
 

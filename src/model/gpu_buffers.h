@@ -88,9 +88,12 @@ struct GpuBuffers {
   void* shared_out = nullptr;       ///< [b_e, H] act
   float* shared_logit = nullptr;    ///< [b_e]
 
-  void* logit_in = nullptr;  ///< [logit_rows, H] act
-  float* logits = nullptr;   ///< [logit_rows, vocab]
-  int32_t* best = nullptr;   ///< [logit_rows]
+  void* logit_in = nullptr;              ///< [logit_rows, H] act
+  float* logits = nullptr;               ///< [logit_rows, vocab]
+  LogitQuery* queries = nullptr;         ///< [logit_rows]
+  GpuSegment* segments = nullptr;        ///< GpuSummarize::segments
+  LogitSummary* summaries = nullptr;     ///< [logit_rows]
+  LogitCandidate* candidates = nullptr;  ///< [logit_rows, kLogitCandidates]
 
   std::vector<RopeSpec> ropes;
   std::vector<KvGroup> reaches;

@@ -28,6 +28,7 @@ Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, WeightStr
       states_(static_cast<size_t>(sizes_.sequences) * plan.kv.state_bytes(), "recurrent states"),
       arena_(Buffers::bytes_needed(spec, act, sizes_), "activations"),
       buffers_(arena_, spec, act, sizes_),
+      logit_rows_(static_cast<size_t>(sizes_.logit_rows)),
       frequencies_(rope_frequencies(buffers_.ropes)),
       context_{spec, weights, kernels, pool, kv_, kv_pages_.data(), reinterpret_cast<float*>(states_.data()), buffers_, sizes_, frequencies_, act} {}
 
@@ -46,7 +47,8 @@ void Executor::run(const Pass& pass, LogitsConsumer& consumer) {
   const Trace::Span span(trace_, "logits");
   in_steps(0, static_cast<int64_t>(pass.logit_rows.size()), sizes_.logit_rows, [&](int64_t first, int64_t last) {
     compute_logits(context_, pass.logit_rows.data() + first, last - first);
-    consumer.take(first, last - first, buffers_.logits);
+    for (int64_t i = 0; i < last - first; ++i) logit_rows_[static_cast<size_t>(i)] = {.logits = buffers_.logits + i * context_.spec.vocab};
+    consumer.take(first, std::span(logit_rows_).first(static_cast<size_t>(last - first)));
   });
   layer_.store(-1, std::memory_order_relaxed);
 }

@@ -44,6 +44,7 @@ class Executor : public PassRunner {
   MappedMemory states_;
   Arena arena_;
   Buffers buffers_;
+  std::vector<LogitRow> logit_rows_;
   std::vector<std::vector<float>> frequencies_;
   StepContext context_;
 };

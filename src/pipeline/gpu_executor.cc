@@ -68,6 +68,9 @@ GpuExecutor::GpuExecutor(Device& device, const ModelSpec& spec, const HostWeight
       host_logit_rows_(device.new_host_buffer(static_cast<size_t>(sizes_.pass_tokens) * sizeof(int32_t))),
       host_expert_begin_(device.new_host_buffer(static_cast<size_t>(most_experts(spec) + 1) * sizeof(int32_t))),
       host_logits_(device.new_host_buffer(static_cast<size_t>(sizes_.logit_rows * spec.vocab) * sizeof(float))),
+      host_queries_(device.new_host_buffer(static_cast<size_t>(sizes_.logit_rows) * sizeof(LogitQuery))),
+      host_summaries_(device.new_host_buffer(static_cast<size_t>(sizes_.logit_rows) * sizeof(LogitSummary))),
+      host_candidates_(device.new_host_buffer(static_cast<size_t>(sizes_.logit_rows * kLogitCandidates) * sizeof(LogitCandidate))),
       given_(device.new_event()),
       fetched_(device.new_event()) {
   MOEGEN_CHECK(arena_.used() == plan.device->buffer_bytes);
@@ -299,24 +302,66 @@ void GpuExecutor::run_experts(size_t layer, int64_t num_tokens) {
   run_stored(layer, begin, num_tokens);
 }
 
+// What the consumer asks about each row is found out here; logits cross the link for rows that need them, alone.
 void GpuExecutor::run_logits(const Pass& pass, LogitsConsumer& consumer) {
   const auto num_tokens = static_cast<int64_t>(pass.tokens.size());
   in_steps(0, static_cast<int64_t>(pass.logit_rows.size()), sizes_.logit_rows, [&](int64_t first, int64_t last) {
     gpu_compute_logits(context_, num_tokens, first, last - first);
-    const bool best_only = consumer.wants_best_only(first, last - first);
-    if (best_only)
-      device_.kernels().best(device_, compute_, {.logits = buffers_.logits, .rows = last - first, .width = spec_.vocab, .best = buffers_.best});
-    const size_t bytes = static_cast<size_t>(last - first) * (best_only ? sizeof(int32_t) : static_cast<size_t>(spec_.vocab) * sizeof(float));
-    device_.copy_to_host(compute_, host_logits_.handle(), best_only ? static_cast<const void*>(buffers_.best) : buffers_.logits, bytes);
-    device_.record(fetched_, compute_);
-    device_.synchronize(fetched_);
-    device_.host_reads(host_logits_.handle(), bytes);
-    if (best_only) {
-      consumer.take_best(first, last - first, static_cast<const int32_t*>(host_logits_.handle()));
-    } else {
-      consumer.take(first, last - first, static_cast<const float*>(host_logits_.handle()));
-    }
+    rows_.assign(static_cast<size_t>(last - first), {});
+    summarize(first, consumer);
+    const auto needs_logits = [](const LogitRow& row) { return row.needs_logits; };
+    do {
+      fetch_logits();
+      consumer.take(first, rows_);
+      for (LogitRow& row : rows_) row = {.needs_logits = row.needs_logits};
+    } while (std::any_of(rows_.begin(), rows_.end(), needs_logits));
   });
+}
+
+void GpuExecutor::summarize(int64_t first, const LogitsConsumer& consumer) {
+  const size_t count = rows_.size();
+  auto* queries = static_cast<LogitQuery*>(host_queries_.handle());
+  const auto* summaries = static_cast<const LogitSummary*>(host_summaries_.handle());
+  const auto* candidates = static_cast<const LogitCandidate*>(host_candidates_.handle());
+  device_.host_writes(queries, count * sizeof(LogitQuery));
+  bool some = false, some_candidates = false;
+  for (size_t i = 0; i < count; ++i) {
+    queries[i] = consumer.query(first + static_cast<int64_t>(i));
+    rows_[i].needs_logits = queries[i].whole;
+    if (queries[i].whole) continue;
+    rows_[i].summary = summaries + i;
+    rows_[i].candidates = queries[i].candidates ? candidates + i * kLogitCandidates : nullptr;
+    some = true;
+    some_candidates = some_candidates || queries[i].candidates;
+  }
+  if (!some) return;
+  device_.copy_to_device(compute_, buffers_.queries, queries, count * sizeof(LogitQuery));
+  device_.kernels().summarize(device_, compute_,
+                              {.logits = buffers_.logits,
+                               .rows = static_cast<int64_t>(count),
+                               .width = spec_.vocab,
+                               .queries = buffers_.queries,
+                               .segments = buffers_.segments,
+                               .summaries = buffers_.summaries,
+                               .candidates = buffers_.candidates});
+  fetches_.push_back({host_summaries_.handle(), buffers_.summaries, count * sizeof(LogitSummary)});
+  if (some_candidates) fetches_.push_back({host_candidates_.handle(), buffers_.candidates, count * kLogitCandidates * sizeof(LogitCandidate)});
+}
+
+// And whatever else is to be fetched. The host waits for it.
+void GpuExecutor::fetch_logits() {
+  const auto vocab = static_cast<size_t>(spec_.vocab);
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    if (!rows_[i].needs_logits) continue;
+    float* logits = static_cast<float*>(host_logits_.handle()) + i * vocab;
+    rows_[i] = {.logits = logits};
+    fetches_.push_back({logits, buffers_.logits + i * vocab, vocab * sizeof(float)});
+  }
+  device_.copy_to_host(compute_, fetches_);
+  device_.record(fetched_, compute_);
+  device_.synchronize(fetched_);
+  for (const Copy& fetch : fetches_) device_.host_reads(fetch.to, fetch.bytes);
+  fetches_.clear();
 }
 
 }  // namespace moegen

@@ -15,7 +15,7 @@
 namespace moegen {
 
 /// Runs passes on a GPU as a device plan says. Four streams: what computes, weights to the device, KV to the device, KV to the host. The host waits
-/// twice: for how many tokens each expert of a layer has, and for logits.
+/// twice: for how many tokens each expert of a layer has, and for what is found out about logits.
 class GpuExecutor : public PassRunner {
  public:
   /// Host weights that have to be on the device: views beside `table`, in `memory` as a whole.
@@ -53,6 +53,8 @@ class GpuExecutor : public PassRunner {
   void run_resident(size_t layer, const int32_t* begin, int64_t num_tokens);
   [[nodiscard]] bool is_stored(size_t layer, size_t expert) const { return !host_weights_.layers[layer].experts[expert].gate; }
   void run_logits(const Pass& pass, LogitsConsumer& consumer);
+  void summarize(int64_t first, const LogitsConsumer& consumer);
+  void fetch_logits();
 
   Device& device_;
   const ModelSpec& spec_;
@@ -73,7 +75,10 @@ class GpuExecutor : public PassRunner {
   std::optional<CpuShare> cpu_share_;               // where the CPU takes anything
   std::vector<uint8_t> streams_, on_cpu_, copied_;  // experts of a layer: their weights are not here; who has those that have tokens
   std::vector<std::vector<float>> frequencies_;
-  HostBuffer host_embedded_, host_positions_, host_angles_, host_logit_rows_, host_expert_begin_, host_logits_;
+  std::vector<LogitRow> rows_;  // of the logits that are here
+  std::vector<Copy> fetches_;   // to the host, with the next logits
+  HostBuffer host_embedded_, host_positions_, host_angles_, host_logit_rows_, host_expert_begin_, host_logits_, host_queries_, host_summaries_,
+      host_candidates_;
   Event given_, fetched_;  // what the host has written is on the device; what the device has written is with the host
 };
 

@@ -6,20 +6,27 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/logit_summary.h"
 #include "model/pass.h"
 
 namespace moegen {
+
+/// A row of logits, or what was found out about it.
+struct LogitRow {
+  const float* logits = nullptr;  ///< [vocab]; null: there is a summary, or nothing
+  const LogitSummary* summary = nullptr;
+  const LogitCandidate* candidates = nullptr;  ///< [min(vocab, kLogitCandidates)], best first, where they were asked for
+  bool needs_logits = false;                   ///< the consumer's answer: the summary does not suffice
+};
 
 /// Takes the logits of a pass, some rows at a time.
 class LogitsConsumer {
  public:
   virtual ~LogitsConsumer() = default;
-  /// Rows pass.logit_rows[first .. first + count); logits [count, vocab] are valid during the call.
-  virtual void take(int64_t first, int64_t count, const float* logits) = 0;
-  /// Whether nothing but the best id of each of these rows is wanted: a runner may then call take_best in place of take.
-  [[nodiscard]] virtual bool wants_best_only(int64_t /*first*/, int64_t /*count*/) const { return false; }
-  /// [count] ids, the lowest of equals; -1 where the best logit is no number.
-  virtual void take_best(int64_t /*first*/, int64_t /*count*/, const int32_t* /*ids*/) {}
+  /// What to find out about row pass.logit_rows[row], for a runner that can; others hand over the row.
+  [[nodiscard]] virtual LogitQuery query(int64_t /*row*/) const { return {.whole = true}; }
+  /// Rows pass.logit_rows[first + i]; what they point to is valid during the call. Those that need logits come again, among rows with nothing.
+  virtual void take(int64_t first, std::span<LogitRow> rows) = 0;
 };
 
 /// Runs passes: Executor on the CPU, GpuExecutor on a GPU.

@@ -139,11 +139,11 @@ GpuPlan gpu_plan_of(const PlanInput& in, const DeviceBudget& budget, const Plan&
   return out;
 }
 
-// What a pass hands over: embedding rows, angles, rows and tiles of attention, logits.
+// What a pass hands over: embedding rows, angles, rows and tiles of attention, logits and what is found out about them.
 uint64_t hand_over_bytes(const PlanInput& in, const PassSizes& s) {
-  constexpr uint64_t kRopeBytes = 2048;
+  constexpr uint64_t kRopeBytes = 2048, kSummaryBytes = sizeof(LogitQuery) + sizeof(LogitSummary) + kLogitCandidates * sizeof(LogitCandidate);
   return static_cast<uint64_t>(s.pass_tokens) * (static_cast<uint64_t>(in.spec->hidden) * sizeof(float) + kRopeBytes) +
-         static_cast<uint64_t>(s.logit_rows * in.spec->vocab) * sizeof(float);
+         static_cast<uint64_t>(s.logit_rows) * (static_cast<uint64_t>(in.spec->vocab) * sizeof(float) + kSummaryBytes);
 }
 
 // What the CPU computes in.

@@ -144,7 +144,7 @@ double RowWork::sampler_rate(const Sequence& sequence, int64_t rows) {
   const int64_t vocab = layer_.spec().vocab;
   return units_per_second([&] {
     bench_.pool.parallel_for(
-        rows, [&](int64_t i, int worker) { static_cast<void>(sampler_.sample(sequence, layer_.buffers().logits + i * vocab, worker)); });
+        rows, [&](int64_t i, int worker) { static_cast<void>(sampler_.sample(sequence, {.logits = layer_.buffers().logits + i * vocab}, worker)); });
     return static_cast<double>(rows * vocab);
   });
 }

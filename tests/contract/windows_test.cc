@@ -32,7 +32,7 @@ Outcome run(const LoadedModel& model, int32_t pages, const std::vector<std::vect
   SwapFile swap(executor, plan.kv, dir.path(), swap_space);
   Scheduler scheduler(plan.sizes, plan.kv.groups, pages, swap_space > 0 ? &swap : nullptr);
   Sampler sampler(model.kernels, model.spec.vocab, pool.size());
-  Loop loop(scheduler, executor, sampler, pool, model.spec.vocab);
+  Loop loop(scheduler, executor, sampler, pool);
   Sampling sampling;
   sampling.temperature = 0;
   sampling.max_tokens = max_tokens;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <random>
 
 namespace moegen {
@@ -24,7 +25,7 @@ class SamplerTest : public testing::Test {
 
   TokenId sample() {
     sequence.sampling = std::make_shared<Sampling>(s);
-    return sampler.sample(sequence, logits.data(), 0);
+    return sampler.sample(sequence, {.logits = logits.data()}, 0).value();
   }
 
   // Shares of 20,000 draws, each at a position of its own.
@@ -85,7 +86,7 @@ TEST_F(SamplerTest, DrawsByCumulativeWeightsOverALargeVocabulary) {
   for (uint64_t seed = 0; seed < 3000; ++seed) {
     s.seed = seed;
     sequence.sampling = std::make_shared<Sampling>(s);
-    const auto id = static_cast<size_t>(large.sample(sequence, many.data(), 0));
+    const auto id = static_cast<size_t>(large.sample(sequence, {.logits = many.data()}, 0).value());
     const double u = uniform(seed, 0, 0) * below.back();
     ASSERT_TRUE(std::isfinite(many[id])) << id;
     EXPECT_GE(u, below[id] - 1e-5 * below.back());
@@ -228,7 +229,7 @@ TEST_F(SamplerTest, NothingToChooseFromIsSaid) {
     EXPECT_EQ(sample(), Sampler::kNoToken);
     s.top_k = 0;
     LogprobTable::Entry out[4];
-    sampler.logprobs(logits.data(), 3, 4, out, 0);  // has no order to rely on, and needs none
+    sampler.logprobs({.logits = logits.data()}, 3, 4, out, 0);  // has no order to rely on, and needs none
     logits = kept;
   }
 }
@@ -236,7 +237,7 @@ TEST_F(SamplerTest, NothingToChooseFromIsSaid) {
 TEST_F(SamplerTest, LogprobsAreOfTheRawDistribution) {
   LogprobTable::Entry out[4];
   const auto best = sorted_ids();
-  sampler.logprobs(logits.data(), best[7], 4, out, 0);
+  sampler.logprobs({.logits = logits.data()}, best[7], 4, out, 0);
   const auto p = softmax(logits, best);
   EXPECT_EQ(out[0].id, best[7]);
   EXPECT_EQ(out[0].rank, 8);
@@ -246,6 +247,127 @@ TEST_F(SamplerTest, LogprobsAreOfTheRawDistribution) {
     EXPECT_EQ(out[i + 1].rank, i + 1);
     EXPECT_NEAR(out[i + 1].logprob, std::log(p.at(best[static_cast<size_t>(i)])), 1e-5);
   }
+}
+
+// What a device answers, but for a draw from all.
+struct Summary {
+  Summary(const std::vector<float>& logits, const LogitQuery& q) {
+    std::vector<int32_t> ids(logits.size());
+    std::iota(ids.begin(), ids.end(), 0);
+    const auto value = [&](int32_t id) { return logits[static_cast<size_t>(id)]; };
+    std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return value(a) > value(b); });
+    summary.top = value(ids[0]);
+    for (const float x : logits) {
+      summary.sum += std::exp(x - summary.top);
+      if (q.temperature > 0) summary.heated_sum += std::exp(x / q.temperature - summary.top / q.temperature);
+    }
+    summary.id = q.id == LogitQuery::kBest ? ids[0] : q.id;
+    if (summary.id >= 0) {
+      summary.value = value(summary.id);
+      summary.rank = 1 + static_cast<int32_t>(std::count_if(logits.begin(), logits.end(), [&](float x) { return x > summary.value; }));
+    }
+    for (size_t i = 0; i < std::min<size_t>(ids.size(), kLogitCandidates); ++i) candidates.push_back({value(ids[i]), ids[i]});
+  }
+  LogitSummary summary;
+  std::vector<LogitCandidate> candidates;
+};
+
+// The same from a summary as from the row; or nothing where it does not tell, as flat distributions and equal logits do not.
+TEST(SamplerOfSummaries, AsOfRows) {
+  constexpr int64_t kMany = 300;
+  enum class Told { all, some, none };
+  struct Case {
+    void (*set)(Sampling&);
+    float deviation;  // of logits; 0: so close that the temperature makes some equal
+    bool in_steps;    // many are equal
+    Told told;
+  };
+  const std::vector<Case> cases{
+      {[](auto& s) { s.temperature = 0; }, 2, false, Told::all},
+      {[](auto& s) { s.temperature = 0; }, 2, true, Told::all},
+      {[](auto& s) { s.temperature = 0.7, s.top_k = 20; }, 2, false, Told::all},
+      {[](auto& s) { s.temperature = 0.7, s.top_k = 127; }, 2, false, Told::all},
+      {[](auto& s) { s.top_k = 20; }, 2, true, Told::all},
+      {[](auto& s) { s.temperature = 1.3, s.top_k = 120; }, 2, true, Told::some},
+      {[](auto& s) { s.top_p = 0.5; }, 2, false, Told::all},
+      {[](auto& s) { s.top_p = 0.97; }, 2, false, Told::some},
+      {[](auto& s) { s.top_p = 0.99; }, 1, false, Told::none},
+      {[](auto& s) { s.top_p = 0.95; }, 2, true, Told::some},
+      {[](auto& s) { s.min_p = 0.2; }, 2, false, Told::all},
+      {[](auto& s) { s.min_p = 0.001; }, 2, false, Told::some},
+      {[](auto& s) { s.top_k = 200, s.min_p = 0.1; }, 2, false, Told::all},
+      {[](auto& s) { s.top_k = 120, s.top_p = 0.9, s.min_p = 0.001; }, 2, false, Told::all},
+      {[](auto& s) { s.top_p = 0.9, s.min_p = 0.0018; }, 2, true, Told::some},
+      {[](auto& s) { s.temperature = 1.3, s.top_p = 0.4215; }, 0, false, Told::some},
+  };
+  Sampler sampler(select_kernels("auto"), kMany, 1);
+  std::mt19937 rng(3);
+  for (size_t c = 0; c < cases.size(); ++c) {
+    SCOPED_TRACE(c);
+    std::normal_distribution<float> normal(0, std::max(1.0F, cases[c].deviation));
+    uint64_t told = 0;
+    Sampling s;
+    cases[c].set(s);
+    for (s.seed = 0; s.seed < 300; ++s.seed) {
+      std::vector<float> logits(kMany);
+      for (float& x : logits) {
+        x = cases[c].in_steps ? std::round(normal(rng)) : normal(rng);
+        if (cases[c].deviation == 0) x = 1.9F + static_cast<float>(rng() % 64) * 0x1p-23F;
+      }
+      Sequence sequence;
+      sequence.tokens = {3};
+      sequence.prompt_len = 1;
+      sequence.sampling = std::make_shared<Sampling>(s);
+      sequence.logprobs.per_position = 6;
+      const LogitQuery q = Sampler::query(sequence);
+      ASSERT_FALSE(q.whole);
+      const Summary summary(logits, q);
+      const LogitRow row{.summary = &summary.summary, .candidates = summary.candidates.data()}, whole{.logits = logits.data()};
+      const auto token = sampler.sample(sequence, row, 0);
+      if (!token) continue;
+      ++told;
+      ASSERT_EQ(*token, sampler.sample(sequence, whole, 0));
+      LogprobTable::Entry have[6], want[6];
+      sampler.logprobs(row, *token, 6, have, 0);
+      sampler.logprobs(whole, *token, 6, want, 0);
+      for (int i = 0; i < 6; ++i) {
+        ASSERT_EQ(have[i].id, want[i].id);
+        ASSERT_EQ(have[i].rank, want[i].rank);
+        ASSERT_NEAR(have[i].logprob, want[i].logprob, 1e-5);
+      }
+    }
+    EXPECT_EQ(told > 0, cases[c].told != Told::none) << told;
+    EXPECT_EQ(told == 300, cases[c].told == Told::all) << told;
+  }
+}
+
+TEST(SamplerOfSummaries, AsksForRowsThatAreChanged) {
+  Sequence sequence;
+  sequence.tokens = {3};
+  sequence.prompt_len = 1;
+  const auto query = [&](void (*set)(Sampling&)) {
+    Sampling s;
+    set(s);
+    sequence.sampling = std::make_shared<Sampling>(s);
+    return Sampler::query(sequence);
+  };
+  EXPECT_EQ(query([](Sampling&) {}).id, LogitQuery::kDrawn);
+  EXPECT_EQ(query([](auto& s) { s.seed = 5; }).u, uniform(5, 0, 0));
+  EXPECT_EQ(query([](auto& s) { s.temperature = 0; }).id, LogitQuery::kBest);
+  EXPECT_FALSE(query([](auto& s) { s.temperature = 0; }).candidates || query([](auto& s) { s.temperature = 0; }).logprob);
+  EXPECT_TRUE(query([](auto& s) { s.top_k = 128; }).whole);
+  EXPECT_TRUE(query([](auto& s) { s.repetition_penalty = 1.1; }).whole);
+  EXPECT_TRUE(query([](auto& s) { s.presence_penalty = 1; }).whole);
+  EXPECT_TRUE(query([](auto& s) { s.frequency_penalty = 1; }).whole);
+  EXPECT_TRUE(query([](auto& s) { s.min_tokens = 1; }).whole);
+  EXPECT_TRUE(query([](auto& s) { s.bad_words = {{4}}; }).whole);
+  EXPECT_TRUE(query([](auto& s) { s.allowed = {4}; }).whole);
+  EXPECT_TRUE(query([](auto& s) { s.logit_bias = {{4, 1}}; }).whole);
+  sequence.logprobs.per_position = 1 + kLogitCandidates + 1;
+  EXPECT_TRUE(query([](Sampling&) {}).whole);
+  sequence.tokens.push_back(4);
+  sequence.logprobs.per_position = 1;
+  EXPECT_TRUE(query([](auto& s) { s.min_tokens = 1; }).logprob);  // one is there
 }
 
 // Known answers of Philox 4x32-10 (Random123, kat_vectors): counter and key all zero, all ones.

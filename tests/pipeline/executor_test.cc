@@ -80,9 +80,9 @@ ModelSpec latent_spec() {
 
 class Nothing : public LogitsConsumer {
  public:
-  void take(int64_t, int64_t count, const float* logits) override {
-    rows += count;
-    last = logits[0];
+  void take(int64_t, std::span<LogitRow> some) override {
+    rows += static_cast<int64_t>(some.size());
+    last = some[0].logits[0];
   }
   int64_t rows = 0;
   float last = 0;
@@ -90,7 +90,9 @@ class Nothing : public LogitsConsumer {
 
 class All : public LogitsConsumer {
  public:
-  void take(int64_t, int64_t count, const float* rows) override { logits.insert(logits.end(), rows, rows + count * 100); }
+  void take(int64_t, std::span<LogitRow> rows) override {
+    for (const LogitRow& row : rows) logits.insert(logits.end(), row.logits, row.logits + 100);
+  }
   std::vector<float> logits;
 };
 

@@ -10,6 +10,7 @@
 #include "kernels/cuda/place.cuh"
 #include "kernels/cuda/route.cuh"
 #include "kernels/cuda/row_ops.cuh"
+#include "kernels/cuda/sample.cuh"
 #include "kernels/cuda/tensor_attention.cuh"
 
 namespace moegen::gpu {
@@ -255,15 +256,21 @@ struct Ops {
     elements<Cap>(device, stream, "cap", op, op.rows, op.width, {}, {region(op.x, op.rows * op.width)});
   }
 
-  static void best(Device& device, const Stream& stream, const GpuBest& op) {
+  static void summarize(Device& device, const Stream& stream, const GpuSummarize& op) {
     if (op.rows == 0) return;
-    Launch::template run<BestKernel>(device, stream, "best", Grid{op.rows, 1, sizeof(Best) * BestKernel::kWarps}, op,
-                                     {region(op.logits, op.rows * op.width)}, {region(op.best, op.rows)});
+    const int64_t segments = op.segments_of_row();
+    const Region logits = region(op.logits, op.rows * op.width), queries = region(op.queries, op.rows),
+                 of_segments = region(op.segments, op.rows * segments);
+    Launch::template run<SegmentKernel>(device, stream, "summarize: segments", Grid{ceil_div<int64_t>(segments, SegmentKernel::kWarps), op.rows}, op,
+                                        {logits, queries}, {of_segments});
+    Launch::template run<SummaryKernel>(device, stream, "summarize", Grid{op.rows, 1, sizeof(SummaryKernel::Room)}, op,
+                                        {logits, queries, of_segments},
+                                        {region(op.summaries, op.rows), region(op.candidates, op.rows * kLogitCandidates)});
   }
 
   [[nodiscard]] static GpuKernels table(decltype(GpuKernels::gemm) gemm) {
     return {gemm,  expand, convert, norm,     bias,         add_rows, place,     place_latent, attention,
-            route, sort,   move,    activate, grouped_gemm, combine,  add_gated, cap,          best};
+            route, sort,   move,    activate, grouped_gemm, combine,  add_gated, cap,          summarize};
   }
 };
 

@@ -36,27 +36,6 @@ struct NormKernel {
   }
 };
 
-/// A block a row.
-struct BestKernel {
-  using Args = GpuBest;
-  static constexpr int kThreads = 256;
-  static constexpr int kWarps = kThreads / 32;
-  __device__ static void run(const Args& a) {
-    const float* logits = a.logits + static_cast<int64_t>(blockIdx.x) * a.width;
-    Best best{0, -1};
-    for (int64_t i = threadIdx.x; i < a.width; i += kThreads) {
-      if (logits[i] == logits[i]) best = better(best, {logits[i], static_cast<int>(i)});
-    }
-    best = warp_best(best);
-    Best* of_warps = reinterpret_cast<Best*>(MOEGEN_SHARED);
-    if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = best;
-    __syncthreads();
-    if (threadIdx.x != 0) return;
-    for (int w = 1; w < kWarps; ++w) best = better(best, of_warps[w]);
-    a.best[blockIdx.x] = fabsf(best.value) <= 3.4028235e38F ? best.index : -1;
-  }
-};
-
 /// Blocks of kThreads elements of a row: grid (ceil(cols / kThreads), rows). What they share.
 template <typename Op>
 struct ElementKernel {

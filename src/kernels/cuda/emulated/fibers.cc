@@ -177,12 +177,12 @@ void warp_barrier() { block.pause(State::at_warp_barrier); }
 
 unsigned lane() { return block.now->thread % kWarp; }
 
-uint64_t exchange(uint64_t bits, unsigned lane) {
+const uint64_t* exchange(uint64_t bits) {
   const size_t threads = block.values.size() / 2;
   const size_t first = (block.now->exchanges++ % 2) * threads + block.now->thread / kWarp * kWarp;
-  block.values[first + emulated::lane()] = bits;
+  block.values[first + lane()] = bits;
   warp_barrier();
-  return block.values[first + lane];
+  return block.values.data() + first;
 }
 
 void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b) {

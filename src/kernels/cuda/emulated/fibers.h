@@ -30,10 +30,10 @@ void run(const Shape& shape, uint64_t seed, void (*body)(const void*), const voi
 /// For bodies.
 void block_barrier();
 void warp_barrier();
-/// The bits that thread `lane` of the warp gave to the same call.
-[[nodiscard]] uint64_t exchange(uint64_t bits, unsigned lane);
 /// d [16, 8] += a [16, 16] * b [16, 8] of bf16, by a warp; each thread has its part of them as PTX's mma.m16n8k16 says. Sums go along k.
 void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b);
+/// The bits that each thread of the warp gave to the same call, by lane; valid until the caller's next call.
+[[nodiscard]] const uint64_t* exchange(uint64_t bits);
 [[nodiscard]] unsigned lane();
 
 }  // namespace moegen::emulated

@@ -28,7 +28,7 @@ T __shfl_sync(unsigned, T value, unsigned lane) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
-  bits = ::moegen::emulated::exchange(bits, lane);
+  bits = ::moegen::emulated::exchange(bits)[lane];
   std::memcpy(&value, &bits, sizeof(T));
   return value;
 }
@@ -36,6 +36,15 @@ template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, unsigned step) {
   return __shfl_sync(mask, value, ::moegen::emulated::lane() ^ step);
 }
+inline unsigned __ballot_sync(unsigned, bool is_set) {
+  const uint64_t* of_lanes = ::moegen::emulated::exchange(is_set ? 1 : 0);
+  unsigned bits = 0;
+  for (unsigned lane = 0; lane < 32; ++lane) bits |= static_cast<unsigned>(of_lanes[lane]) << lane;
+  return bits;
+}
+inline int __popc(unsigned x) { return std::popcount(x); }
+inline int __ffs(int x) { return x == 0 ? 0 : std::countr_zero(static_cast<unsigned>(x)) + 1; }
+inline int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }
 
 namespace moegen::gpu {
 using emulated::multiply_tiles;

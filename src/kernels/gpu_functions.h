@@ -107,12 +107,13 @@ struct GpuRow {
 struct GpuPlace {
   const float* qkv = nullptr;  ///< [rows, stride]: q heads, k heads, v heads
   int64_t stride = 0;
+  int64_t q_step = 0;  ///< from a head of q to the next: head_dim, or more where something lies between them
   int64_t rows = 0;
   const GpuRow* row = nullptr;                 ///< [rows]
   const float *cos = nullptr, *sin = nullptr;  ///< [rows, rope_dim / 2]
   int q_heads = 0, kv_heads = 0, head_dim = 0, rope_dim = 0;
   bool interleaved = false, rope_first = false;
-  enum class Norm { none, per_head, whole };  ///< of q and k; whole: over all heads, before rope
+  enum class Norm { none, per_head, whole };  ///< of q and k; whole: over all heads
   Norm norm = Norm::none;
   const void *q_norm = nullptr, *k_norm = nullptr;  ///< [head_dim], or of all heads, or null: no weights
   DType norm_dtype = DType::bf16;
@@ -272,7 +273,7 @@ struct GpuGroupedGemm {
   const GpuExpertWeights* table = nullptr;  ///< [num_experts]; null: all rows are of one expert, `one`
   int num_experts = 0;
   int64_t most_experts = 1;  ///< that have any of the rows
-  Region table_memory = {};       ///< in which all lies that `table` points to
+  Region table_memory = {};  ///< in which all lies that `table` points to
   GpuExpertWeights one = {};
   bool gated = false;
   GpuExpand format[2] = {};  ///< gate and up, or down
@@ -294,6 +295,16 @@ struct GpuCombine {
   const float* weight = nullptr;  ///< [tokens, top_k] or null: ones
   int top_k = 0;
   float scale = 1;
+};
+
+/// x[i, h, d] *= sigmoid(gate[i * gate_stride + h * gate_step + d]).
+struct GpuGate {
+  void* x = nullptr;  ///< [rows, heads, head_dim] act
+  DType act = DType::bf16;
+  const float* gate = nullptr;
+  int64_t gate_stride = 0, gate_step = 0;
+  int64_t rows = 0;
+  int heads = 0, head_dim = 0;
 };
 
 /// hidden[t] += scale * sigmoid(logit[t]) * x[t]; logit may be null: ones for the sigmoid.
@@ -347,6 +358,7 @@ struct GpuKernels {
   void (*activate)(Device& device, const Stream& stream, const GpuActivate& op);
   void (*grouped_gemm)(Device& device, const Stream& stream, const GpuGroupedGemm& op);
   void (*combine)(Device& device, const Stream& stream, const GpuCombine& op);
+  void (*gate)(Device& device, const Stream& stream, const GpuGate& op);
   void (*add_gated)(Device& device, const Stream& stream, const GpuAddGated& op);
   void (*cap)(Device& device, const Stream& stream, const GpuCap& op);
   void (*summarize)(Device& device, const Stream& stream, const GpuSummarize& op);

@@ -19,6 +19,7 @@ struct PassSizes {
   int64_t logit_rows = 0;             ///< rows whose logits are in memory at a time
   int64_t cpu_expert_rows = 0;        ///< of a pass on a GPU: that the CPU takes at a time for its experts; 0: it has none
   int64_t cpu_attention_rows = 0;     ///< likewise for its attention
+  int64_t cpu_linear_rows = 0;        ///< likewise for linear attention, all of which it has: in two halves, in which rows come and are computed
   int page_tokens = 0;
   int threads = 0;
 };

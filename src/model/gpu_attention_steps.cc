@@ -34,6 +34,17 @@ void project_latent(const GpuContext& c, size_t layer, const void* normed, int64
   gpu_linear(c, {.x = normed, .x_stride = hidden, .y = b.qkv, .y_stride = a.head_dim}, w.kv_a, {}, m);
 }
 
+void project_delta(const GpuContext& c, size_t layer, const void* normed, int64_t m) {
+  const DeltaWeights& w = c.weights.layers[layer].delta;
+  const int64_t stride = c.spec.layers[layer].attention.delta.projected_width();
+  int64_t at = 0;
+  for (const TensorView* weight : {&w.qkv, &w.z, &w.b, &w.a}) {
+    if (!*weight) continue;
+    gpu_linear(c, {.x = normed, .x_stride = c.spec.hidden, .y = c.buffers.qkv + at, .y_stride = stride}, *weight, {}, m);
+    at += weight->rows;
+  }
+}
+
 // Of each head, y = x w^T with the [outputs, k] block of kv_b that lies `row` rows of kv_rank behind the head's first.
 struct HeadProduct {
   const void* x;
@@ -103,11 +114,12 @@ void place(const GpuContext& c, size_t layer, Range wave, const GpuMicroBatch& b
   const AttentionSpec& a = c.spec.layers[layer].attention;
   const LayerWeights& w = c.weights.layers[layer];
   const GpuBuffers& b = c.buffers;
-  const int64_t at = in_wave(wave, batch.rows), stride = a.q_width() + 2 * a.kv_width();
+  const int64_t at = in_wave(wave, batch.rows), stride = a.q_outputs() + 2 * a.kv_width();
   const size_t rope = rope_of(c, a);
   c.device.kernels().place(c.device, c.stream,
                            {.qkv = b.qkv + at * stride,
                             .stride = stride,
+                            .q_step = a.q_outputs() / a.num_heads,
                             .rows = batch.rows.size(),
                             .row = batch.row,
                             .cos = angles(b.rope_cos, rope, a.rope.dim, batch.rows.begin),
@@ -136,6 +148,19 @@ void place(const GpuContext& c, size_t layer, Range wave, const GpuMicroBatch& b
                             .head_bytes = batch.head_bytes,
                             .num_slots = batch.num_slots,
                             .kv_dtype = batch.kv_dtype});
+}
+
+// attended *= sigmoid(gate), which gpu_project_qkv left in qkv behind each head of q.
+void gate_attended(const GpuContext& c, const AttentionSpec& a, int64_t m) {
+  c.device.kernels().gate(c.device, c.stream,
+                          {.x = c.buffers.attended,
+                           .act = c.act,
+                           .gate = c.buffers.qkv + a.head_dim,
+                           .gate_stride = a.q_outputs() + 2 * a.kv_width(),
+                           .gate_step = 2 * a.head_dim,
+                           .rows = m,
+                           .heads = a.num_heads,
+                           .head_dim = a.head_dim});
 }
 
 }  // namespace
@@ -170,13 +195,14 @@ void gpu_project_qkv(const GpuContext& c, size_t layer, Range wave) {
                            .y_width = a.head_dim},
                           m);
   }
-  const int64_t stride = a.q_width() + 2 * a.kv_width();
+  if (a.is_linear()) return project_delta(c, layer, normed, m);
+  const int64_t stride = a.q_outputs() + 2 * a.kv_width();
   const auto project = [&](const TensorView& weight, const TensorView& bias, int64_t at) {
     gpu_linear(c, {.x = normed, .x_stride = hidden, .y = b.qkv + at, .y_stride = stride}, weight, bias, m);
   };
   project(w.q, w.q_bias, 0);
-  project(w.k, w.k_bias, a.q_width());
-  if (!a.k_is_v) project(w.v, w.v_bias, a.q_width() + a.kv_width());
+  project(w.k, w.k_bias, a.q_outputs());
+  if (!a.k_is_v) project(w.v, w.v_bias, a.q_outputs() + a.kv_width());
 }
 
 void gpu_attend(const GpuContext& c, size_t layer, Range wave, const GpuMicroBatch& batch) {
@@ -224,6 +250,7 @@ void gpu_project_out(const GpuContext& c, size_t layer, Range wave) {
                     .y_width = a.latent.v_dim},
                    m);
   }
+  if (a.output_gate) gate_attended(c, a, m);
   float* branch = c.spec.layers[layer].branch_norms ? b.branch + wave.begin * hidden : nullptr;
   gpu_linear(c,
              {.x = a.is_latent() ? b.heads : b.attended,

@@ -31,8 +31,8 @@ namespace {
 
 // The widest of all layers.
 struct Widths {
-  int64_t q = 0, qkv = 0, q_rank = 0, heads = 0, attended = 0, query_stride = 0, attended_stride = 0, num_heads = 0, experts = 0, top_k = 0, mlp = 0,
-          shared = 0;
+  int64_t q = 0, qkv = 0, handed_qkv = 0, q_rank = 0, heads = 0, attended = 0, query_stride = 0, attended_stride = 0, num_heads = 0, experts = 0,
+          top_k = 0, mlp = 0, shared = 0;
   bool mlp_bias = false, weighs_input = false, branch_norms = false;
 
   Widths(const ModelSpec& spec, DType act) {
@@ -41,11 +41,15 @@ struct Widths {
       const AttentionSpec& a = layer.attention;
       const LatentSpec& m = a.latent;
       widen(num_heads, a.num_heads);
-      widen(q, a.q_width());
       widen(attended, int64_t{a.num_heads} * a.value_dim());
       widen(query_stride, moegen::query_stride(a));
       widen(attended_stride, moegen::attended_stride(a, act));
-      widen(qkv, a.is_latent() ? std::max(m.q_rank, m.kv_rank + m.rope_dim) : a.q_width() + 2 * a.kv_width());
+      if (a.is_linear()) {
+        widen(qkv, a.delta.projected_width());
+      } else {
+        widen(q, a.q_width());
+        widen(handed_qkv, a.is_latent() ? std::max(m.q_rank, m.kv_rank + m.rope_dim) : a.q_outputs() + 2 * a.kv_width());
+      }
       if (a.is_latent()) {
         widen(q_rank, m.q_rank);
         widen(heads, int64_t{a.num_heads} * std::max(m.plain_dim + m.rope_dim, m.v_dim));
@@ -54,6 +58,7 @@ struct Widths {
       widen(top_k, layer.mlp.top_k);
       widen(mlp, std::max(layer.mlp.width, layer.mlp.shared_width));
       widen(shared, layer.mlp.shared_width);
+      widen(qkv, handed_qkv);
       branch_norms = branch_norms || layer.branch_norms;
       mlp_bias = mlp_bias || layer.mlp.bias;
       weighs_input = weighs_input || layer.mlp.router.weighs_input;
@@ -69,7 +74,8 @@ GpuBuffers::GpuBuffers(DeviceArena& arena, const ModelSpec& spec, DType act, con
   const int64_t tokens = sizes.pass_tokens, wave = sizes.wave_tokens, hidden_width = spec.hidden, batch = sizes.expert_micro_batch;
   const auto take_act = [&](int64_t count) -> void* { return arena.take_bytes(static_cast<size_t>(count) * moegen::bytes_of(act)); };
   for (const LayerSpec& layer : spec.layers) {
-    if (std::find(ropes.begin(), ropes.end(), layer.attention.rope) == ropes.end()) ropes.push_back(layer.attention.rope);
+    const AttentionSpec& a = layer.attention;
+    if (!a.is_linear() && std::find(ropes.begin(), ropes.end(), a.rope) == ropes.end()) ropes.push_back(a.rope);
   }
   hidden = arena.take<float>(tokens * hidden_width);
   normed = take_act(tokens * hidden_width);
@@ -89,7 +95,7 @@ GpuBuffers::GpuBuffers(DeviceArena& arena, const ModelSpec& spec, DType act, con
   handed_normed = take_act(sizes.cpu_expert_rows * hidden_width);
   const int64_t attention_rows = sizes.cpu_attention_rows;
   handed_rows = arena.take<int32_t>(attention_rows > 0 ? tokens : 0);
-  handed_qkv = arena.take<float>(attention_rows * w.qkv);
+  handed_qkv = arena.take<float>(attention_rows * w.handed_qkv);
   handed_q = take_act(w.heads > 0 ? attention_rows * w.query_stride : 0);
   handed_heads = take_act(attention_rows * w.heads);
   handed_attended = take_act(attention_rows * w.attended_stride);

@@ -33,7 +33,8 @@ struct GpuMicroBatch {
 /// @{
 /// embedded, positions -> hidden, for tokens whose embedding rows have been copied.
 void gpu_embed(const GpuContext& c, int64_t num_tokens);
-/// hidden -> normed, qkv, for rows of a wave; of latent attention also what queries are made of.
+/// hidden -> normed, qkv, for rows of a wave; of latent attention also what queries are made of. What linear attention makes of it, in `attended`,
+/// comes from the CPU.
 void gpu_project_qkv(const GpuContext& c, size_t layer, Range wave);
 /// qkv -> q, slots; q, slots -> attended.
 void gpu_attend(const GpuContext& c, size_t layer, Range wave, const GpuMicroBatch& batch);

@@ -9,16 +9,12 @@ namespace moegen {
 namespace {
 
 std::string missing_of(const AttentionSpec& a) {
-  if (a.is_linear()) return "linear attention";
-  if (a.output_gate) return "gated attention";
-  if (a.qk_norm == AttentionSpec::QkNorm::whole && a.rope_first) return "norms of whole projections behind rope";
   if (a.value_dim() > kGpuMaxValueDim) return "heads of more than " + std::to_string(kGpuMaxValueDim) + " values";
   return {};
 }
 
 std::string missing_of(const MlpSpec& m) {
   if (m.num_experts > kGpuMaxExperts) return "more than " + std::to_string(kGpuMaxExperts) + " experts";
-  if (m.num_experts > 0 && m.top_k > m.num_experts) return "a top k above the number of experts";
   return {};
 }
 

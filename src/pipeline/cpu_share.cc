@@ -17,12 +17,14 @@ CpuShare::CpuShare(const GpuContext& gpu, const ModelWeights& host, const Kernel
       arena_(Buffers::bytes_needed(gpu.spec, gpu.act, sizes_), "what the CPU computes beside the GPU"),
       buffers_(arena_, gpu.spec, gpu.act, sizes_),
       pinned_(gpu.device, buffers_.positions, arena_.used()),  // positions lie first
+      states_(static_cast<size_t>(gpu.sizes.sequences) * plan.kv.state_bytes(), "recurrent states"),
       frequencies_(rope_frequencies(buffers_.ropes)),
-      context_{gpu.spec, host, kernels, pool, plan.kv, kv.pages(), nullptr, buffers_, sizes_, frequencies_, gpu.act},
+      context_{gpu.spec, host, kernels, pool, plan.kv, kv.pages(), reinterpret_cast<float*>(states_.data()), buffers_, sizes_, frequencies_, gpu.act},
       exchange_(gpu.device.new_stream(true)),
       ready_(gpu.device.new_event()),
       there_(gpu.device.new_event()),
       back_(gpu.device.new_event()),
+      linear_there_{gpu.device.new_event(), gpu.device.new_event()},
       host_rows_(gpu.device.new_host_buffer(static_cast<size_t>(gpu.sizes.pass_tokens) * sizeof(int32_t))),
       uploaded_(gpu.device.new_event()),
       no_tokens_(static_cast<size_t>(sizes_.pass_tokens)) {}
@@ -36,9 +38,11 @@ void CpuShare::begin_pass(const Pass& pass) {
   chunks_.clear();
   rows_.clear();
   laid_out_ = nullptr;
+  if (gpu_.sizes.cpu_linear_rows > 0) add_linear_chunks(pass);
   for (const PassSequence& s : pass.sequences) {
-    const int64_t end = s.first_row + s.num_tokens;
-    if (const int64_t tokens = cpu_tokens(s); tokens > 0) add_tokens(s, end - tokens, end);
+    const int64_t end = s.first_row + s.num_tokens, begin = end - cpu_tokens(s);
+    add_tokens(chunks_, gpu_.sizes.cpu_attention_rows, s, begin, end);
+    for (int64_t row = begin; row < end; ++row) rows_.push_back(static_cast<int32_t>(row % gpu_.sizes.wave_tokens));
   }
   if (chunks_.empty()) return;
   pages_.await_returned();
@@ -46,21 +50,20 @@ void CpuShare::begin_pass(const Pass& pass) {
 }
 
 // Rows [begin, end) of a sequence, to chunks of their waves.
-void CpuShare::add_tokens(const PassSequence& sequence, int64_t begin, int64_t end) {
+void CpuShare::add_tokens(std::vector<Chunk>& chunks, int64_t most_rows, const PassSequence& sequence, int64_t begin, int64_t end) const {
   const int64_t wave_tokens = gpu_.sizes.wave_tokens;
   const bool waits = begin > sequence.first_row;
   while (begin < end) {
     const int64_t wave = begin / wave_tokens * wave_tokens;
-    const bool fits = !chunks_.empty() && chunks_.back().wave_begin == wave && chunks_.back().rows < gpu_.sizes.cpu_attention_rows &&
-                      static_cast<int64_t>(chunks_.back().sequences.size()) < sizes_.sequences;
-    if (!fits) chunks_.push_back({.wave_begin = wave, .first = static_cast<int64_t>(rows_.size())});
-    Chunk& chunk = chunks_.back();
-    const int64_t count = std::min({end, wave + wave_tokens, begin + gpu_.sizes.cpu_attention_rows - chunk.rows}) - begin;
+    const bool fits = !chunks.empty() && chunks.back().wave_begin == wave && chunks.back().rows < most_rows &&
+                      static_cast<int64_t>(chunks.back().sequences.size()) < sizes_.sequences;
+    if (!fits) chunks.push_back({.wave_begin = wave, .first = chunks.empty() ? 0 : chunks.back().first + chunks.back().rows});
+    Chunk& chunk = chunks.back();
+    const int64_t count = std::min({end, wave + wave_tokens, begin + most_rows - chunk.rows}) - begin;
     PassSequence& part = chunk.sequences.emplace_back(sequence);
     part.first_row = static_cast<int32_t>(chunk.rows);
     part.num_tokens = static_cast<int32_t>(count);
     part.first_position += begin - sequence.first_row;
-    for (int64_t i = 0; i < count; ++i) rows_.push_back(static_cast<int32_t>(begin + i - wave));
     chunk.rows += count;
     chunk.waits = chunk.waits || waits;
     begin += count;
@@ -87,11 +90,13 @@ void CpuShare::await_rows() {
 }
 
 void CpuShare::take_attention(size_t layer, Range wave) {
+  if (gpu_.spec.layers[layer].attention.is_linear()) return take_linear(layer, wave);
   const auto first = std::find_if(chunks_.begin(), chunks_.end(), [&](const Chunk& c) { return c.wave_begin == wave.begin; });
   if (first != chunks_.end()) hand_over(*first, layer, wave);
 }
 
 void CpuShare::give_attention(size_t layer, Range wave) {
+  if (gpu_.spec.layers[layer].attention.is_linear()) return give_linear(layer, wave);
   bool handed = true;  // the first of them
   for (const Chunk& chunk : chunks_) {
     if (chunk.wave_begin != wave.begin) continue;
@@ -105,7 +110,7 @@ void CpuShare::give_attention(size_t layer, Range wave) {
 void CpuShare::hand_over(const Chunk& chunk, size_t layer, Range wave) {
   const AttentionSpec& a = gpu_.spec.layers[layer].attention;
   const GpuBuffers& b = gpu_.buffers;
-  const int64_t stride = a.is_latent() ? a.head_dim : a.q_width() + 2 * a.kv_width();
+  const int64_t stride = a.is_latent() ? a.head_dim : a.q_outputs() + 2 * a.kv_width();
   const auto gather = [&](const void* x, int64_t width, DType dtype, void* y, int64_t y_stride) {
     gpu_.device.kernels().move(gpu_.device, gpu_.stream,
                                {.x = x,

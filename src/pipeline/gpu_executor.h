@@ -36,8 +36,7 @@ class GpuExecutor : public PassRunner {
 
   void run(const Pass& pass, LogitsConsumer& consumer) override;
   [[nodiscard]] std::span<std::byte> kv_page(int32_t page) override { return kv_.page(page); }
-  /// Linear attention does not run there.
-  [[nodiscard]] std::span<std::byte> state(int32_t /*number*/) override { return {}; }
+  [[nodiscard]] std::span<std::byte> state(int32_t number) override { return cpu_share_ ? cpu_share_->state(number) : std::span<std::byte>(); }
   [[nodiscard]] uint64_t link_bytes() const override { return weights_.taken_bytes() + kv_.staged_bytes(); }
 
  private:

@@ -65,6 +65,7 @@ void KvStager::begin_pass(const Pass& pass) {
   }
   device_.record(uploaded_, compute_);
   for (size_t layer = 0; layer < spec_.layers.size(); ++layer) {
+    if (layer_bytes(layer) == 0) continue;  // linear attention
     for (size_t b = 0; b < cut_of(layer).batches.size(); ++b) steps_.push_back({layer, b});
   }
   device_.wait(to_device_, all_returned_);
@@ -126,7 +127,8 @@ void KvStager::add_rows(Cut& cut, const Part& part) const {
   const auto slot = static_cast<int32_t>(part.slot - part.first_page);
   const auto end = static_cast<int32_t>(part.position + part.count);
   MicroBatch& batch = cut.batches.back();
-  const AttentionSpec& a = spec_.layers.front().attention;
+  const auto layer = std::find_if(spec_.layers.begin(), spec_.layers.end(), [](const LayerSpec& l) { return !l.attention.is_linear(); });
+  const AttentionSpec& a = layer != spec_.layers.end() ? layer->attention : spec_.layers.front().attention;
   const int64_t queries = std::max<int64_t>(1, kGpuTileRows * a.num_kv_heads / a.num_heads);
   for (int32_t i = 0; i < part.count; ++i) cut.rows.push_back({static_cast<int32_t>(part.position) + i, slot, end});
   for (int32_t i = 0; i < part.count; i += static_cast<int32_t>(queries)) {
@@ -150,6 +152,7 @@ void KvStager::upload(size_t reach) {
 }
 
 int64_t KvStager::micro_batches(size_t layer, int64_t wave) const {
+  if (layer_bytes(layer) == 0) return 0;
   const auto& batches = cut_of(layer).batches;
   return std::count_if(batches.begin(), batches.end(), [&](const MicroBatch& b) { return b.wave == wave; });
 }

@@ -26,8 +26,8 @@ class KvStager {
   /// Divides a pass into micro-batches of sequences whose pages fit, wave by wave; rows and tiles go to the device. The pass must stay until the
   /// next.
   void begin_pass(const Pass& pass);
-  /// Micro-batches of a wave of a layer, to be called for in order: `begin` stages the next one, unless that has begun, and `compute` waits for it;
-  /// `end`, behind the attention, brings back what it added, and stages what comes next, in whatever layer.
+  /// Micro-batches of a wave of a layer, none of linear attention, to be called for in order: `begin` stages the next one, unless that has begun, and
+  /// `compute` waits for it; `end`, behind the attention, brings back what it added, and stages what comes next, in whatever layer.
   [[nodiscard]] int64_t micro_batches(size_t layer, int64_t wave) const;
   [[nodiscard]] GpuMicroBatch begin();
   void end();

@@ -31,7 +31,7 @@ PassSizes sizes_of(const PlanInput& in, const DeviceBudget& device, int64_t pass
   s.page_tokens = kPageTokens;
   s.threads = in.threads;
   s.pass_tokens = pass_tokens;
-  s.sequences = std::min(in.max_num_seqs.value_or(pass_tokens), pass_tokens);
+  s.sequences = std::min(in.max_num_seqs ? *in.max_num_seqs : default_sequences(in, pass_tokens), pass_tokens);
   s.attention_micro_batch = std::min(in.attention_micro_batch.value_or(s.sequences), s.sequences);
   s.expert_micro_batch = std::min(in.expert_micro_batch.value_or(kExpertTokens), pass_tokens);
   s.wave_tokens = std::min(kWaveTokens, pass_tokens);
@@ -39,6 +39,8 @@ PassSizes sizes_of(const PlanInput& in, const DeviceBudget& device, int64_t pass
   s.logit_rows = std::min(static_cast<int64_t>(std::clamp<uint64_t>(kLogitBytes / row_bytes, 8, 512)), pass_tokens);
   if (shares_experts(device)) s.cpu_expert_rows = std::min(kCpuRows, pass_tokens);
   if (attention_share(in) > 0) s.cpu_attention_rows = std::min(kCpuRows, pass_tokens);
+  if (std::any_of(in.spec->layers.begin(), in.spec->layers.end(), [](const LayerSpec& layer) { return layer.attention.is_linear(); }))
+    s.cpu_linear_rows = std::min(kCpuRows, 2 * pass_tokens);
   return s;
 }
 
@@ -49,6 +51,7 @@ size_t buffer_bytes(const PlanInput& in, const DeviceBudget& device, const PassS
 // Each half holds the longest sequence at least.
 void choose_least_staging(const PlanInput& in, Plan& plan) {
   DevicePlan& out = *plan.device;
+  out.stage_slot_bytes = 1;  // also where all attention is linear
   for (const LayerSpec& layer : in.spec->layers)
     out.stage_slot_bytes = std::max(out.stage_slot_bytes, layer_page_bytes(layer.attention, in.kv_dtype));
   out.stage_slots = ceil_div<int64_t>(plan.max_model_len, kPageTokens);
@@ -152,11 +155,13 @@ uint64_t share_bytes(const PlanInput& in, const PassSizes& sizes) {
   return cpu.pass_tokens > 0 ? Buffers::bytes_needed(*in.spec, in.act, cpu) : 0;
 }
 
+uint64_t states_bytes(const Plan& plan) { return plan.kv.state_bytes() * static_cast<uint64_t>(plan.sizes.sequences); }
+
 // Of host memory, what weights have. Where that is not all of them, experts that are not on the device come from storage.
 void divide_weights(const PlanInput& in, const DeviceBudget& device, Plan& plan) {
   const uint64_t least_pages = page_cost(plan.kv, plan.max_model_len) * plan.kv.groups.size();
-  const uint64_t rest =
-      in.process_bytes + choose_answer_bytes(in.host_memory) + hand_over_bytes(in, plan.sizes) + share_bytes(in, plan.sizes) + least_pages;
+  const uint64_t rest = in.process_bytes + choose_answer_bytes(in.host_memory) + hand_over_bytes(in, plan.sizes) + share_bytes(in, plan.sizes) +
+                        states_bytes(plan) + least_pages;
   plan.weights.resident_bytes = in.weight_bytes;
   if (in.units.empty() || (in.weight_bytes <= in.weight_memory.value_or(in.weight_bytes) && in.weight_bytes + rest <= in.host_memory)) return;
   divide_device(in, device, true, plan);
@@ -178,7 +183,8 @@ void divide_weights(const PlanInput& in, const DeviceBudget& device, Plan& plan)
 void divide_host(const PlanInput& in, Plan& plan) {
   plan.answer_bytes = choose_answer_bytes(in.host_memory);
   const uint64_t hand_over = hand_over_bytes(in, plan.sizes), share = share_bytes(in, plan.sizes);
-  const uint64_t fixed = plan.weights.bytes() + in.process_bytes + plan.answer_bytes + hand_over + share;
+  const uint64_t states = states_bytes(plan);
+  const uint64_t fixed = plan.weights.bytes() + in.process_bytes + plan.answer_bytes + hand_over + share + states;
   const uint64_t page = page_cost(plan.kv, plan.max_model_len);
   const uint64_t asked = in.kv_memory.value_or(0) / plan.kv.page_bytes;
   const uint64_t least = fixed + page * std::max<uint64_t>(plan.kv.groups.size(), asked);
@@ -196,13 +202,14 @@ void divide_host(const PlanInput& in, Plan& plan) {
                  {"KV pages", pages * plan.kv.page_bytes},    {"tokens and tables", pages * (page - plan.kv.page_bytes)},
                  {"what the device is handed", hand_over},    {"what the CPU computes beside it", share},
                  {"requests and answers", plan.answer_bytes}, {"process", in.process_bytes}};
+  if (states > 0) plan.memory.emplace_back("recurrent states", states);
 }
 
 }  // namespace
 
 PassSizes cpu_sizes(const PassSizes& sizes) {
   PassSizes out = sizes;
-  out.pass_tokens = out.wave_tokens = out.expert_micro_batch = std::max(sizes.cpu_expert_rows, sizes.cpu_attention_rows);
+  out.pass_tokens = out.wave_tokens = out.expert_micro_batch = std::max({sizes.cpu_expert_rows, sizes.cpu_attention_rows, sizes.cpu_linear_rows});
   out.sequences = out.attention_micro_batch = std::min(sizes.sequences, out.pass_tokens);
   out.logit_rows = 0;
   return out;

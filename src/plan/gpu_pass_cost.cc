@@ -139,10 +139,41 @@ double GpuPassCosts::share_in_host(const PassLoad& load) const {
   return bytes > 0 ? 1 - std::min(1.0, device_kv_bytes_ / bytes) : 0;
 }
 
-// Projections, then the attention of the share of each processor. The output projection is counted with the others.
-void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host, std::vector<Piece>& pieces, PassCost& cost) const {
+// The output projection is counted with the others.
+GpuPassCosts::Piece GpuPassCosts::projections(size_t l, const PassLoad& load, PassCost& cost) const {
   const LayerWork& w = work_.layers[l];
   const double tokens = load.decodes + load.prompt_tokens;
+  Piece products{"projections", static_cast<int64_t>(l)};
+  products.joins = l > 0 && plan_.cpu_experts.any();
+  products.read_bytes = w.fixed_bytes * fixed_stored_;
+  products.copy_bytes = w.fixed_bytes * (1 - fixed_on_device_) + (l == 0 ? tokens * spec_.hidden * kElementBytes : 0);
+  products.gpu_seconds = product_seconds(machine_.gpu->products, tokens * w.fixed_flops, w.fixed_bytes, tokens) + kStepSeconds;
+  products.parts = parts_of(products);
+  cost.projections += products.gpu_seconds;
+  cost.flops += tokens * w.fixed_flops / machine_.gpu->bf16_flops;
+  return products;
+}
+
+// Projections go to the CPU, where states are; what attention gives comes back.
+void GpuPassCosts::add_linear_attention(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const {
+  const DeltaSpec& d = spec_.layers[l].attention.delta;
+  const double tokens = load.decodes + load.prompt_tokens;
+  Piece products = projections(l, load, cost);
+  products.back_bytes = tokens * d.projected_width() * sizeof(float);
+  products.cpu_bytes = load.decodes * delta_decode_bytes(d);
+  products.cpu_seconds = machine_.delta_seconds(d, tokens, load.decodes);
+  pieces.push_back(products);
+  Piece given{"attention", static_cast<int64_t>(l)};
+  given.joins = true;
+  given.copy_bytes = tokens * d.value_width() * kElementBytes;
+  given.parts = parts_of(given);
+  pieces.push_back(given);
+}
+
+// Projections, then the attention of the share of each processor.
+void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host, std::vector<Piece>& pieces, PassCost& cost) const {
+  if (spec_.layers[l].attention.is_linear()) return add_linear_attention(l, load, pieces, cost);
+  const LayerWork& w = work_.layers[l];
   const double decode_keys = keys_seen(l, load.decodes, load.decode_keys);
   const double prompt_keys = keys_seen(l, load.prompt_tokens, load.prompt_keys);
   const double on_cpu = in_host * plan_.cpu_attention_share;
@@ -150,15 +181,9 @@ void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host,
   const double rate = gpu.attention_flops.value_or(kAttentionRate * gpu.bf16_flops);
   const double kv_bytes = decode_keys * w.kv_bytes;
 
-  Piece products{"projections", static_cast<int64_t>(l)};
-  products.joins = l > 0 && plan_.cpu_experts.any();
-  products.read_bytes = w.fixed_bytes * fixed_stored_;
-  products.copy_bytes = w.fixed_bytes * (1 - fixed_on_device_) + (l == 0 ? tokens * spec_.hidden * kElementBytes : 0);
-  const double product = product_seconds(gpu.products, tokens * w.fixed_flops, w.fixed_bytes, tokens) + kStepSeconds;
+  Piece products = projections(l, load, cost);
   const double prompt_flops = prompt_keys * w.prompt_key_flops + std::max(0.0, load.chunk_ends - load.prompt_tokens) * w.expansion_flops;
   const double prompts = prompt_flops / rate;
-  products.gpu_seconds = product;
-  products.parts = parts_of(products);
   const double added = load.prompt_tokens + load.decodes * (on_cpu + (1 - on_cpu) * plan_.back_tokens);
   products.back_bytes = in_host * added * w.kv_bytes + on_cpu * load.decodes * w.query_bytes;
   products.cpu_bytes = on_cpu * kv_bytes;
@@ -172,9 +197,8 @@ void GpuPassCosts::add_attention(size_t l, const PassLoad& load, double in_host,
   attend.gpu_seconds = prompts + decodes;
   attend.parts = parts_of(attend);
   pieces.push_back(attend);
-  cost.projections += product;
   cost.attention += prompts + decodes;
-  cost.flops += (tokens * w.fixed_flops + prompt_flops + (1 - on_cpu) * decode_keys * w.key_flops) / machine_.gpu->bf16_flops;
+  cost.flops += (prompt_flops + (1 - on_cpu) * decode_keys * w.key_flops) / machine_.gpu->bf16_flops;
 }
 
 // Experts that stay first, while the others come.

@@ -22,7 +22,8 @@ struct PassTask {
 /// How long passes of a plan take on a machine with a GPU: a graph of copies and computations in the order of src/model, each on its
 /// own resource, run on a virtual clock.
 ///   SSD -> DRAM -> h2d -> GPU, each copy as soon as there is room in its ring; experts of small passes only behind their router;
-///   attention of the CPU's share beside the GPU's; experts of a layer when both are done; those of the CPU beside the GPU's.
+///   attention of the CPU's share beside the GPU's, linear attention all on the CPU; experts of a layer when both are done; those of the CPU beside
+///   the GPU's.
 /// Rates are the machine's own: products take max(FLOPs at the GPU's rate for their rows, or its peak, weights at HBM's bandwidth), copies their
 /// link's rate, KV on the CPU what the link leaves of DRAM. Pure.
 class GpuPassCosts {
@@ -52,6 +53,8 @@ class GpuPassCosts {
 
   [[nodiscard]] double keys_seen(size_t l, double count, double keys) const;
   [[nodiscard]] double share_in_host(const PassLoad& load) const;
+  [[nodiscard]] Piece projections(size_t l, const PassLoad& load, PassCost& cost) const;
+  void add_linear_attention(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const;
   void add_attention(size_t l, const PassLoad& load, double in_host, std::vector<Piece>& pieces, PassCost& cost) const;
   void add_experts(size_t l, const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const;
   void add_head(const PassLoad& load, std::vector<Piece>& pieces, PassCost& cost) const;

@@ -26,7 +26,7 @@ double activation_bytes(const ModelSpec& spec, int64_t tokens) {
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& a = layer.attention;
     row = std::max(row, 6.0 * spec.hidden + 2.0 * std::max(1, layer.mlp.top_k) * spec.hidden + 4.0 * layer.mlp.num_experts);
-    wave_row = std::max(wave_row, 8.0 * (a.q_width() + 2 * a.kv_width()));
+    wave_row = std::max(wave_row, a.is_linear() ? 4.0 * (a.delta.projected_width() + a.delta.value_width()) : 8.0 * (a.q_width() + 2 * a.kv_width()));
   }
   return static_cast<double>(tokens) * row + static_cast<double>(std::min(tokens, kAttentionWave)) * wave_row + kLogitBytes;
 }
@@ -93,8 +93,9 @@ int64_t divide_host(const PlanInput& in, Plan& plan) {
   const auto page = static_cast<double>(page_cost(plan.kv, plan.max_model_len));
   const double asked = std::floor(static_cast<double>(in.kv_memory.value_or(0)) / static_cast<double>(plan.kv.page_bytes));  // pages
   const double least = std::max(static_cast<double>(plan.kv.num_groups()), asked) * page;
+  const uint64_t states = plan.kv.state_bytes() * static_cast<uint64_t>(plan.sizes.sequences);
   const auto rest_of = [&](double of) {
-    return static_cast<double>(in.process_bytes + choose_answer_bytes(static_cast<uint64_t>(of))) + in.work->embedding_bytes;
+    return static_cast<double>(in.process_bytes + choose_answer_bytes(static_cast<uint64_t>(of)) + states) + in.work->embedding_bytes;
   };
   const auto ring_of = [&](double of) { return std::min(kHostRingShare * of, 2 * largest_layer(*in.work)); };
   const double rest = rest_of(memory);
@@ -124,6 +125,7 @@ int64_t divide_host(const PlanInput& in, Plan& plan) {
                  {"tokens and tables", static_cast<uint64_t>(count) * (page_cost(plan.kv, plan.max_model_len) - plan.kv.page_bytes)},
                  {"requests and answers", plan.answer_bytes},
                  {"process", in.process_bytes}};
+  if (states > 0) plan.memory.emplace_back("recurrent states", states);
   return count;
 }
 
@@ -143,9 +145,10 @@ Plan make_gpu_plan(const PlanInput& in) {
   s.threads = in.threads;
   s.pass_tokens = in.max_pass_tokens.value_or(kGpuPassTokens);
   divide_device(in, plan);
+  s.sequences = std::min(in.max_num_seqs ? *in.max_num_seqs : default_sequences(in, s.pass_tokens), s.pass_tokens);
   const int64_t host_pages = divide_host(in, plan);
   plan.kv_pages = static_cast<int32_t>(std::min<int64_t>(host_pages + plan.gpu->device_pages, int64_t{1} << 30));
-  s.sequences = std::min({in.max_num_seqs.value_or(s.pass_tokens), s.pass_tokens, plan.kv_pages / plan.kv.num_groups()});
+  s.sequences = std::min(s.sequences, plan.kv_pages / plan.kv.num_groups());
   s.wave_tokens = std::min(s.pass_tokens, kAttentionWave);
   s.attention_micro_batch = s.sequences;
   s.expert_micro_batch = s.pass_tokens;

@@ -30,13 +30,6 @@ uint64_t state_bytes(const PlanInput& in, const PassSizes& sizes) { return state
 // What a size of passes costs.
 uint64_t pass_bytes(const PlanInput& in, const PassSizes& sizes) { return activation_bytes(in, sizes) + state_bytes(in, sizes); }
 
-// A third of the memory for recurrent states, which sequences have whether they are long or short.
-int64_t default_sequences(const PlanInput& in) {
-  const uint64_t each = state_bytes(in);
-  if (each == 0) return kDefaultSequences;
-  return static_cast<int64_t>(std::clamp<uint64_t>(in.host_memory / 3 / each, 1, kDefaultSequences));
-}
-
 void check_positive(const std::optional<int64_t>& option, const char* name, int64_t limit = int64_t{1} << 31) {
   if (option && (*option < 1 || *option > limit)) throw_error(ErrorCode::invalid_argument, "{} must be from 1 to {}, not {}", name, limit, *option);
 }
@@ -74,7 +67,7 @@ PassSizes choose_sizes(const PlanInput& in, int64_t pass_tokens) {
   s.page_tokens = kPageTokens;
   s.threads = in.threads;
   s.pass_tokens = pass_tokens;
-  s.sequences = std::min(in.max_num_seqs ? *in.max_num_seqs : default_sequences(in), pass_tokens);
+  s.sequences = std::min(in.max_num_seqs ? *in.max_num_seqs : default_sequences(in, kDefaultSequences), pass_tokens);
   s.attention_micro_batch = std::min(in.attention_micro_batch.value_or(s.sequences), s.sequences);
   s.expert_micro_batch = std::min(in.expert_micro_batch.value_or(kDefaultExpertMicroBatch), pass_tokens);
   const auto row_bytes = static_cast<uint64_t>(in.spec->vocab) * sizeof(float);
@@ -145,6 +138,11 @@ int64_t choose_max_model_len(const PlanInput& in) {
                 len, in.spec->max_positions);
   }
   return len;
+}
+
+int64_t default_sequences(const PlanInput& in, int64_t most) {
+  const uint64_t each = state_bytes(in);
+  return each == 0 ? most : static_cast<int64_t>(std::clamp<uint64_t>(in.host_memory / 3 / each, 1, static_cast<uint64_t>(most)));
 }
 
 uint64_t choose_answer_bytes(uint64_t host_memory) { return std::clamp(host_memory / 16, kLeastAnswerBytes, kMostAnswerBytes); }

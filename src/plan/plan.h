@@ -67,6 +67,9 @@ struct Plan {
 /// @{
 /// The context that a run allows: the option's, which may not exceed the model's, else the model's.
 [[nodiscard]] int64_t choose_max_model_len(const PlanInput& input);
+/// Sequences in flight where nothing is asked for: `most`, or as many as a third of host memory holds the recurrent states of, which they have
+/// whether they are long or short.
+[[nodiscard]] int64_t default_sequences(const PlanInput& input, int64_t most);
 /// For requests and answers in flight.
 [[nodiscard]] uint64_t choose_answer_bytes(uint64_t host_memory);
 /// Bytes for weights in host memory: the option's, which is refused where it is too small; else all, where `rest`, the least of everything else,

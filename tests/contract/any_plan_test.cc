@@ -182,7 +182,7 @@ class AnyPlanOnGpu : public ::testing::TestWithParam<std::string> {
 };
 INSTANTIATE_TEST_SUITE_P(Models, AnyPlanOnGpu,
                          ::testing::Values("mixtral", "qwen2_moe", "mistral", "deepseek_v2", "gpt_oss_mxfp4", "opt", "phimoe", "llama4_text",
-                                           "gemma4"),
+                                           "gemma4", "qwen3_next"),
                          [](const auto& p) { return p.param; });
 
 TEST_P(AnyPlanOnGpu, SameBits) {

@@ -34,10 +34,11 @@ std::vector<Request> requests() {
 // Every token's log-probability, prompts first.
 using Logprobs = std::map<std::string, std::pair<std::vector<TokenId>, std::vector<float>>>;
 
-Logprobs run(const EngineOptions& options, std::vector<Request> list = requests()) {
+Logprobs run(const EngineOptions& options, std::vector<Request> list = requests(), Progress* progress = nullptr) {
   Engine engine(options);
   ListJob job(std::move(list));
   EXPECT_TRUE(engine.run(job, job));
+  if (progress != nullptr) *progress = job.progress;
   Logprobs out;
   for (const auto& [id, completion] : job.answers) {
     EXPECT_FALSE(completion.error) << completion.error->message;
@@ -83,7 +84,8 @@ class CpuShareOfAGpu : public ::testing::TestWithParam<std::string> {
   static constexpr double kTolerance = 2e-5;
 };
 INSTANTIATE_TEST_SUITE_P(Models, CpuShareOfAGpu,
-                         ::testing::Values("mixtral", "qwen3_moe", "deepseek_v2", "gpt_oss_mxfp4", "olmoe", "phimoe", "llama4_text", "gemma4"),
+                         ::testing::Values("mixtral", "qwen3_moe", "deepseek_v2", "gpt_oss_mxfp4", "olmoe", "phimoe", "llama4_text", "gemma4",
+                                           "qwen3_5_moe"),
                          [](const auto& p) { return p.param; });
 
 TEST_P(CpuShareOfAGpu, Experts) {
@@ -176,6 +178,49 @@ TEST_P(CpuShareOfAGpu, IsPlannedFromRates) {
   EXPECT_LE(difference(run(o), run(options())), kTolerance);
   o.machine_file = kMachines / "xeon.json";
   EXPECT_ERROR(Engine(o), ErrorCode::invalid_argument, "xeon.json");
+}
+
+// A pass whose rows come in many chunks, and two waves: the bits are those of small passes.
+TEST(LinearAttentionOfAGpu, InChunks) {
+  std::vector<Request> list;
+  std::mt19937 rng(5);
+  for (int i = 0; i < 18; ++i) {
+    std::vector<TokenId> prompt;
+    for (int n = 0; n < 230 + i; ++n) prompt.push_back(static_cast<TokenId>(5 + rng() % 260));
+    list.push_back(greedy(fmt::format("r{}", i), prompt, 3));
+    list.back().sampling.logprobs = 1;
+    list.back().sampling.prompt_logprobs = 0;
+  }
+  const auto with_passes_of = [&](int64_t tokens, int seed) {
+    EngineOptions o = ids_only(kModels / "qwen3_next");
+    o.device = find_gpus().gpus.empty() ? fmt::format("emulated:{}", seed) : "cuda";
+    o.max_model_len = 256;
+    o.max_pass_tokens = tokens;
+    return run(o, list);
+  };
+  const Logprobs want = with_passes_of(300, 1);
+  EXPECT_TRUE(with_passes_of(8192, 2) == want);
+}
+
+// States of preempted sequences go to the disk, and come back.
+TEST(LinearAttentionOfAGpu, StatesAreKeptOnDisk) {
+  EngineOptions o = ids_only(kModels / "qwen3_next");
+  o.device = find_gpus().gpus.empty() ? "emulated:4" : "cuda";
+  o.max_model_len = 256;
+  std::vector<Request> list;
+  for (int i = 0; i < 6; ++i) {
+    list.push_back(greedy(fmt::format("r{}", i), std::vector<TokenId>(20, 7 + i), 60));  // from one page to three
+    list.back().sampling.logprobs = 1;
+    list.back().sampling.prompt_logprobs = 0;
+  }
+  const Logprobs want = run(o, list);
+  o.kv_memory = 68 << 10;
+  o.swap_folder = std::filesystem::temp_directory_path();
+  o.swap_space = 1 << 30;
+  Progress progress;
+  EXPECT_TRUE(run(o, list, &progress) == want);
+  EXPECT_GT(progress.preemptions, 0);
+  EXPECT_EQ(progress.recomputed, 0);
 }
 
 TEST(CpuShareRefusals, AreForGpuRuns) {

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "base/file.h"
 #include "device/gpu.h"
@@ -25,9 +24,6 @@ struct Case {
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.dtype << " " << c.path; }
-
-// Families that have what the steps of a GPU have not.
-const std::set<std::string> kNotOnGpu{"qwen3_5_moe", "qwen3_5_moe_gptq_int8", "qwen3_next"};
 
 std::vector<std::string> all_paths() {
   std::vector<std::string> out{"emulated"};
@@ -105,10 +101,6 @@ TEST_P(Golden, TokensAndLogprobs) {
   options.dtype = c.dtype;
   (is_device(c.path) ? options.device : options.cpu_path) = c.path;
   if (is_device(c.path)) options.max_model_len = 512;  // of which a sequence's pages have to fit the device
-  if (is_device(c.path) && kNotOnGpu.contains(c.model)) {
-    EXPECT_ERROR(Engine(options), ErrorCode::unsupported, "on a GPU");
-    return;
-  }
   const auto job_answers = answers(golden, options);
 
   double worst = 0;

@@ -321,6 +321,32 @@ TEST_P(GpuKernelsTest, NormInPlaceAndAdded) {
   }
 }
 
+TEST_P(GpuKernelsTest, Gate) {
+  constexpr int kRows = 3, kHeads = 3, kDim = 100, kWidth = kHeads * kDim, kStride = 2 * kWidth + 40;
+  const auto [gates, gates_host] = random(DType::f32, kRows * kStride, 3);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto [x, xs] = random(dtype, kRows * kWidth);
+    kernels.gate(*device, stream,
+                 {.x = const_cast<void*>(x),
+                  .act = dtype,
+                  .gate = static_cast<const float*>(gates) + kDim,
+                  .gate_stride = kStride,
+                  .gate_step = 2 * kDim,
+                  .rows = kRows,
+                  .heads = kHeads,
+                  .head_dim = kDim});
+    std::vector<float> want(xs);
+    for (int row = 0; row < kRows; ++row) {
+      for (int h = 0; h < kHeads; ++h) {
+        for (int d = 0; d < kDim; ++d)
+          want[static_cast<size_t>(row * kWidth + h * kDim + d)] /=
+              1 + std::exp(-gates_host[static_cast<size_t>(row * kStride + (2 * h + 1) * kDim + d)]);
+      }
+    }
+    expect_near(get_as_float(x, dtype, want.size()), want, tolerance(dtype), "gate");
+  }
+}
+
 TEST_P(GpuKernelsTest, Cap) {
   auto [x, want] = random(DType::f32, 3 * 300, 20);
   kernels.cap(*device, stream, {.x = static_cast<float*>(const_cast<void*>(x)), .rows = 3, .width = 300, .cap = 8});
@@ -1046,12 +1072,13 @@ struct PlaceCase {
   float clip;
   float tuning = 0;
   bool k_is_v = false, v_norm = false;
+  bool gated = false;  // something lies behind each head of q
 };
 
 // Norm, clip and rope of q, k and v, and where they are stored: as the CPU's steps do it with its reference kernels.
 TEST_P(GpuKernelsTest, Place) {
   using Norm = GpuPlace::Norm;
-  constexpr int kQ = 5, kKv = 2, kDim = 16, kRows = 6, kStride = (kQ + 2 * kKv) * kDim;
+  constexpr int kQ = 5, kKv = 2, kDim = 16, kRows = 6;
   for (const DType kv_dtype : {DType::f32, DType::i8}) {
     for (const PlaceCase& c : std::vector<PlaceCase>{{Norm::per_head, true, false, 16, false, 0},
                                                      {Norm::none, false, false, 8, true, 0.5F},
@@ -1061,8 +1088,10 @@ TEST_P(GpuKernelsTest, Place) {
                                                      {Norm::per_head, false, true, 16, true, 0},
                                                      {Norm::none, false, false, 0, false, 0, 0.5F},
                                                      {Norm::per_head, true, false, 16, false, 0, 0, true, true},
-                                                     {Norm::whole, true, false, 8, false, 0.9F, 0, false, true}}) {
-      const auto [qkv, host] = random(DType::f32, kRows * kStride);
+                                                     {Norm::whole, true, false, 8, false, 0.9F, 0, false, true},
+                                                     {Norm::per_head, true, false, 8, false, 0, 0, false, false, true}}) {
+      const int q_step = c.gated ? 2 * kDim : kDim, stride = kQ * q_step + 2 * kKv * kDim;
+      const auto [qkv, host] = random(DType::f32, static_cast<size_t>(kRows * stride));
       const auto [q_norm, q_norm_host] = random(DType::f32, kQ * kDim);
       const auto [k_norm, k_norm_host] = random(DType::f32, kKv * kDim);
       const auto [cos, cos_host] = random(DType::f32, static_cast<size_t>(kRows * c.rope_dim / 2 + 1));
@@ -1074,7 +1103,8 @@ TEST_P(GpuKernelsTest, Place) {
       auto* slots = put(std::vector<std::byte>(3 * slot_bytes));
       kernels.place(*device, stream,
                     {.qkv = static_cast<const float*>(qkv),
-                     .stride = kStride,
+                     .stride = stride,
+                     .q_step = q_step,
                      .rows = kRows,
                      .row = put(rows),
                      .cos = static_cast<const float*>(cos),
@@ -1106,7 +1136,9 @@ TEST_P(GpuKernelsTest, Place) {
       std::vector<float> want_q;
       std::vector<std::byte> want(3 * slot_bytes);
       for (int row = 0; row < kRows; ++row) {
-        std::vector<float> x(host.begin() + row * kStride, host.begin() + (row + 1) * kStride);
+        std::vector<float> x(host.begin() + row * stride, host.begin() + (row + 1) * stride);
+        for (int h = 1; h < kQ; ++h) std::copy_n(x.begin() + h * q_step, kDim, x.begin() + h * kDim);
+        x.erase(x.begin() + kQ * kDim, x.begin() + kQ * q_step);
         float *own_q = x.data(), *k = own_q + kQ * kDim, *v = k + kKv * kDim;
         const auto norm = [&](float* heads, int count, const std::vector<float>& weights) {
           const int width = c.norm == Norm::whole ? count * kDim : kDim;

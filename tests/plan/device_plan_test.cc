@@ -195,5 +195,32 @@ TEST_F(DevicePlanTest, GeneratedTokensBringTheirWholePageBack) {
   EXPECT_NEAR(link(1), 16 * (kv + queries) / 1e6, 1e-9) << "but not those that attend on the CPU";
 }
 
+// Linear attention: states of all sequences are in host memory, a third of it where nothing is asked for; what is projected goes to the CPU.
+TEST_F(DevicePlanTest, StatesStayInHostMemory) {
+  AttentionSpec& a = spec_.layers[0].attention;
+  a = {};
+  a.num_heads = 8;
+  a.head_dim = 128;
+  a.delta = {.key_heads = 4, .value_heads = 8, .key_dim = 128, .value_dim = 128, .taps = 4};
+  device_.memory = 256 * kMiB;
+  const Plan plan = make_plan(in_);
+  const uint64_t states = plan.kv.state_bytes() * static_cast<uint64_t>(plan.sizes.sequences);
+  EXPECT_THAT(plan.memory, ::testing::Contains(std::pair<std::string, uint64_t>("recurrent states", states)));
+  EXPECT_LE(states, in_.host_memory / 3);
+  EXPECT_GT(states, in_.host_memory / 4);
+  EXPECT_LE(sum_of(plan.memory), in_.host_memory);
+  EXPECT_EQ(cpu_sizes(plan.sizes).pass_tokens, plan.sizes.cpu_linear_rows);
+  in_.max_num_seqs = 4 * plan.sizes.sequences;
+  in_.max_pass_tokens = plan.sizes.pass_tokens;
+  EXPECT_ERROR(make_plan(in_), ErrorCode::out_of_memory, "--host-memory");
+
+  machine_.link->d2h = 1e6;
+  const PassCost cost = GpuPassCosts(spec_, work_, machine_, plan).of({.decodes = 16, .decode_keys = 1600, .logit_rows = 16});
+  double pages = 0;
+  for (size_t l = 1; l < work_.layers.size(); ++l) pages += 16 * kPageTokens * work_.layers[l].kv_bytes;
+  EXPECT_NEAR(cost.link, (16.0 * a.delta.projected_width() * sizeof(float) + pages) / 1e6, 1e-6);
+  EXPECT_DOUBLE_EQ(cost.cpu, machine_.delta_seconds(a.delta, 16, 16));
+}
+
 }  // namespace
 }  // namespace moegen

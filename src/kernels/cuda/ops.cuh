@@ -105,8 +105,8 @@ struct Ops {
     const bool whole = op.norm == GpuPlace::Norm::whole;
     Launch::template run<Kernel>(
         device, stream, "place", Grid{op.rows, 1, sizeof(float) * static_cast<size_t>(Kernel::kWarps * (op.head_dim + 2))}, op,
-        {region(op.qkv, DType::f32, op.rows, op.stride, (op.q_heads + (op.k_is_v ? 1 : 2) * op.kv_heads) * op.head_dim), region(op.row, op.rows),
-         region(op.cos, pairs), region(op.sin, pairs), region(op.q_norm, op.norm_dtype, whole ? op.q_heads : 1, op.head_dim),
+        {region(op.qkv, DType::f32, op.rows, op.stride, op.q_heads * op.q_step + (op.k_is_v ? 1 : 2) * op.kv_heads * op.head_dim),
+         region(op.row, op.rows), region(op.cos, pairs), region(op.sin, pairs), region(op.q_norm, op.norm_dtype, whole ? op.q_heads : 1, op.head_dim),
          region(op.k_norm, op.norm_dtype, whole ? op.kv_heads : 1, op.head_dim)},
         {region(op.q, op.act, op.rows, op.q_heads * op.head_dim), {op.slots, static_cast<size_t>(op.num_slots) * op.slot_bytes}});
   }
@@ -247,6 +247,13 @@ struct Ops {
                       {region(op.hidden, op.tokens * op.width)});
   }
 
+  static void gate(Device& device, const Stream& stream, const GpuGate& op) {
+    const int64_t width = int64_t{op.heads} * op.head_dim;
+    elements<Gate>(device, stream, "gate", op, op.rows, width,
+                   {region(op.gate, DType::f32, op.rows, op.gate_stride, (op.heads - 1) * op.gate_step + op.head_dim)},
+                   {region(op.x, op.act, op.rows, width)});
+  }
+
   static void add_gated(Device& device, const Stream& stream, const GpuAddGated& op) {
     elements<AddGated>(device, stream, "add gated", op, op.rows, op.width, {region(op.x, op.act, op.rows, op.width), region(op.logit, op.rows)},
                        {region(op.hidden, op.rows * op.width)});
@@ -269,8 +276,8 @@ struct Ops {
   }
 
   [[nodiscard]] static GpuKernels table(decltype(GpuKernels::gemm) gemm) {
-    return {gemm,  expand, convert, norm,     bias,         add_rows, place,     place_latent, attention,
-            route, sort,   move,    activate, grouped_gemm, combine,  add_gated, cap,          summarize};
+    return {gemm, expand, convert,  norm,         bias,    add_rows, place,     place_latent, attention, route,
+            sort, move,   activate, grouped_gemm, combine, gate,     add_gated, cap,          summarize};
   }
 };
 

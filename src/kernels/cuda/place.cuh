@@ -126,7 +126,7 @@ struct PlaceKernel {
     if (r.position < 0) return;  // a whole block
     std::byte* slot = a.slots + static_cast<size_t>(r.slot + r.position / kPageTokens) * a.slot_bytes;
     const float* q = a.qkv + row * a.stride;
-    const float* k = q + static_cast<int64_t>(a.q_heads) * a.head_dim;
+    const float* k = q + a.q_heads * a.q_step;
     float q_factor = 0, k_factor = 0;
     if (a.norm == GpuPlace::Norm::whole) {
       float* room = MOEGEN_SHARED + kWarps * a.head_dim;
@@ -138,7 +138,8 @@ struct PlaceKernel {
       const int own = h < a.q_heads ? h : (h - a.q_heads) % a.kv_heads;  // of its kind
       const bool is_q = h < a.q_heads, is_value = h >= a.q_heads + a.kv_heads;
       const int64_t at = static_cast<int64_t>(own) * a.head_dim;
-      for (int d = lane(); d < a.head_dim; d += 32) head[d] = q[static_cast<int64_t>(is_value && a.k_is_v ? h - a.kv_heads : h) * a.head_dim + d];
+      const float* from = is_q ? q + own * a.q_step : k + (is_value && !a.k_is_v ? a.kv_heads * a.head_dim : 0) + at;
+      for (int d = lane(); d < a.head_dim; d += 32) head[d] = from[d];
       __syncwarp();
       if (is_value) {
         clip(a, head);

@@ -138,6 +138,17 @@ struct Cap {
   }
 };
 
+struct Gate {
+  using Args = GpuGate;
+  __device__ static int64_t rows(const Args& a) { return a.rows; }
+  __device__ static int64_t cols(const Args& a) { return static_cast<int64_t>(a.heads) * a.head_dim; }
+  __device__ static void run(const Args& a, int64_t row, int64_t col) {
+    const float gate = a.gate[row * a.gate_stride + col / a.head_dim * a.gate_step + col % a.head_dim];
+    const int64_t at = row * cols(a) + col;
+    store(a.x, a.act, at, load(a.x, a.act, at) / (1 + expf(-gate)));
+  }
+};
+
 struct AddGated {
   using Args = GpuAddGated;
   __device__ static int64_t rows(const Args& a) { return a.rows; }

@@ -262,7 +262,7 @@ struct GpuExpertWeights {
 /// Products of rows of several experts with the weights of each, in one launch: grouped GEMM. For rows i of [first, last) of those that are sorted by
 /// expert (GpuSort), y[i - first] = activation(x_i gate^T, x_i up^T) or x_i down^T, biases added; x and y are bf16, sums floats. Rows of experts
 /// whose weights are not in the table are left out. `format`: of all these matrices, GpuExpand but for where they lie; not float. Rows and columns of
-/// matrices, and neighbours that share a scale, are multiples of 8.
+/// matrices, strides, and neighbours that share a scale, are multiples of 8.
 struct GpuGroupedGemm {
   const void* x = nullptr;
   int64_t x_stride = 0;
@@ -272,7 +272,7 @@ struct GpuGroupedGemm {
   const int32_t* expert_begin = nullptr;    ///< [num_experts + 1]
   const GpuExpertWeights* table = nullptr;  ///< [num_experts]; null: all rows are of one expert, `one`
   int num_experts = 0;
-  int64_t most_experts = 1;  ///< that have any of the rows
+  int64_t num_tiles = 0;  ///< tiles of kGpuGroupRows rows that experts have of these, together
   Region table_memory = {};  ///< in which all lies that `table` points to
   GpuExpertWeights one = {};
   bool gated = false;

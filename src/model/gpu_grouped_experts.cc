@@ -1,7 +1,9 @@
 #include "model/gpu_grouped_experts.h"
 
+#include <algorithm>
 #include <tuple>
 
+#include "base/checked.h"
 #include "model/gpu_linear.h"
 
 namespace moegen {
@@ -70,15 +72,25 @@ GpuExpertWeights gpu_expert_weights(const MlpWeights& expert) {
   return {matrix_of(expert.gate, expert.gate_bias), matrix_of(expert.up, expert.up_bias), matrix_of(expert.down, expert.down_bias)};
 }
 
+int64_t gpu_group_tiles(std::span<const int32_t> begin, Range rows) {
+  int64_t sum = 0;
+  for (size_t e = 0; e + 1 < begin.size(); ++e) {
+    const int64_t count = std::min<int64_t>(begin[e + 1], rows.end) - std::max<int64_t>(begin[e], rows.begin);
+    sum += count > 0 ? ceil_div<int64_t>(count, kGpuGroupRows) : 0;
+  }
+  return sum;
+}
+
 void gpu_run_grouped_expert(const GpuContext& c, const MlpWeights& expert, int64_t num_tokens, Range rows) {
   GpuGroupedGemm op;
   op.first = rows.begin;
   op.last = rows.end;
+  op.num_tiles = ceil_div<int64_t>(rows.size(), kGpuGroupRows);
   op.one = gpu_expert_weights(expert);
   run(c, expert, num_tokens, op);
 }
 
-void gpu_run_grouped_experts(const GpuContext& c, size_t layer, int64_t num_tokens, Range rows, int64_t num_experts, Region resident) {
+void gpu_run_grouped_experts(const GpuContext& c, size_t layer, int64_t num_tokens, Range rows, std::span<const int32_t> begin, Region resident) {
   const std::vector<MlpWeights>& experts = c.weights.layers[layer].experts;
   GpuGroupedGemm op;
   op.first = rows.begin;
@@ -86,7 +98,7 @@ void gpu_run_grouped_experts(const GpuContext& c, size_t layer, int64_t num_toke
   op.expert_begin = c.buffers.expert_begin;
   op.table = c.buffers.expert_tables[layer];
   op.num_experts = static_cast<int>(experts.size());
-  op.most_experts = num_experts;
+  op.num_tiles = gpu_group_tiles(begin, rows);
   op.table_memory = resident;
   run(c, experts.front(), num_tokens, op);
 }

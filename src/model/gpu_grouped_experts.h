@@ -1,5 +1,7 @@
 #pragma once
 
+#include <span>
+
 #include "model/gpu_steps.h"
 
 namespace moegen {
@@ -12,11 +14,14 @@ namespace moegen {
 /// What GpuBuffers::expert_tables has of an expert; nothing of one that is not in device memory.
 [[nodiscard]] GpuExpertWeights gpu_expert_weights(const MlpWeights& expert);
 
+/// GpuGroupedGemm::num_tiles of rows that are sorted by expert, of which e has [begin[e], begin[e + 1]).
+[[nodiscard]] int64_t gpu_group_tiles(std::span<const int32_t> begin, Range rows);
+
 /// Rows of those sorted by expert -> expert_out, of one expert, or of the layer's experts that stay in device memory, all in `resident` and of the
-/// format of `first`; `num_experts` have any of these rows. At most sizes.expert_micro_batch.
+/// format of the first; `begin` is b.expert_begin, in host memory. At most sizes.expert_micro_batch.
 /// @{
 void gpu_run_grouped_expert(const GpuContext& c, const MlpWeights& expert, int64_t num_tokens, Range rows);
-void gpu_run_grouped_experts(const GpuContext& c, size_t layer, int64_t num_tokens, Range rows, int64_t num_experts, Region resident);
+void gpu_run_grouped_experts(const GpuContext& c, size_t layer, int64_t num_tokens, Range rows, std::span<const int32_t> begin, Region resident);
 /// @}
 
 }  // namespace moegen

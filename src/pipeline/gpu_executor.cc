@@ -234,10 +234,8 @@ void GpuExecutor::run_expert(const MlpWeights& mlp, size_t layer, Range rows, in
 void GpuExecutor::run_resident(size_t layer, const int32_t* begin, int64_t num_tokens) {
   const std::vector<MlpWeights>& experts = weights_.weights().layers[layer].experts;
   Range rows;
-  size_t first_expert = 0, last_expert = 0;
   const auto run = [&] {
-    if (rows.size() > 0)
-      gpu_run_grouped_experts(context_, layer, num_tokens, rows, static_cast<int64_t>(last_expert - first_expert) + 1, weights_.resident());
+    if (rows.size() > 0) gpu_run_grouped_experts(context_, layer, num_tokens, rows, {begin, experts.size() + 1}, weights_.resident());
   };
   for (size_t e = 0; e < experts.size(); ++e) {
     if (!experts[e].gate) continue;
@@ -249,10 +247,8 @@ void GpuExecutor::run_resident(size_t layer, const int32_t* begin, int64_t num_t
       if (rows.size() == 0 || last - rows.begin > sizes_.expert_micro_batch) {
         run();
         rows.begin = first;
-        first_expert = e;
       }
       rows.end = last;
-      last_expert = e;
     });
   }
   run();

@@ -127,7 +127,7 @@ class Measurement {
       const int64_t count = std::clamp<int64_t>(most / tokens, 1, static_cast<int64_t>(experts));
       std::vector<int32_t> begin;
       for (int64_t e = 0; e <= count; ++e) begin.push_back(static_cast<int32_t>(e * tokens));
-      const auto run = [&, tokens, count, begin = on_device(begin)] {
+      const auto run = [&, tokens, count, tiles = gpu_group_tiles(begin, {0, count * tokens}), begin = on_device(begin)] {
         next = next + static_cast<size_t>(count) > experts ? 0 : next;
         GpuGroupedGemm op;
         op.x = x.handle();
@@ -136,7 +136,7 @@ class Measurement {
         op.expert_begin = static_cast<const int32_t*>(begin->handle());
         op.table = static_cast<const GpuExpertWeights*>(table->handle()) + next;
         op.num_experts = static_cast<int>(count);
-        op.most_experts = count;
+        op.num_tiles = tiles;
         op.table_memory = {memory_.handle(), bytes_};
         op.gated = true;
         op.format[0] = op.format[1] = gpu_expand(form.gate);

@@ -177,6 +177,7 @@ class AnyPlanOnGpu : public ::testing::TestWithParam<std::string> {
     EngineOptions options = ids_only(kModels / model);
     options.device = find_gpus().gpus.empty() ? "emulated:1" : "cuda";
     options.max_model_len = 256;
+    options.max_num_seqs = 64;  // pages for more, which a run on a device touches, take longer than the run
     return options;
   }
 };

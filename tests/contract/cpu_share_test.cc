@@ -69,6 +69,7 @@ class CpuShareOfAGpu : public ::testing::TestWithParam<std::string> {
     o.dtype = "float32";
     o.device = find_gpus().gpus.empty() ? fmt::format("emulated:{}", seed) : "cuda";
     o.max_model_len = 256;
+    o.max_num_seqs = 64;
     return o;
   }
   // As few experts on the device as can be.

@@ -100,7 +100,10 @@ TEST_P(Golden, TokensAndLogprobs) {
   EngineOptions options = ids_only(kModels / c.model);
   options.dtype = c.dtype;
   (is_device(c.path) ? options.device : options.cpu_path) = c.path;
-  if (is_device(c.path)) options.max_model_len = 512;  // of which a sequence's pages have to fit the device
+  if (is_device(c.path)) {
+    options.max_model_len = 512;  // of which a sequence's pages have to fit the device
+    options.max_num_seqs = 64;
+  }
   const auto job_answers = answers(golden, options);
 
   double worst = 0;

@@ -13,6 +13,7 @@
 #include "base/checked.h"
 #include "kernels/functions.h"
 #include "kernels/gpu_functions.h"
+#include "model/gpu_grouped_experts.h"
 #include "model/router.h"
 #include "tests/support/devices.h"
 
@@ -541,7 +542,6 @@ TEST_P(GpuKernelsTest, GroupedGemm) {
                           .expert_begin = put(begin),
                           .table = put(table),
                           .num_experts = experts,
-                          .most_experts = experts,
                           .gated = gated,
                           .format = {gated ? formats[0] : formats[2], formats[1]},
                           .bias_dtype = DType::f32,
@@ -551,6 +551,7 @@ TEST_P(GpuKernelsTest, GroupedGemm) {
         const auto run = [&](int64_t first, int64_t last) {
           op.first = first;
           op.last = last;
+          op.num_tiles = op.table != nullptr ? gpu_group_tiles(begin, {first, last}) : ceil_div<int64_t>(last - first, kGpuGroupRows);
           if (!gated) op.x = static_cast<const bf16*>(activated) + first * depth;
           kernels.grouped_gemm(*device, stream, op);
           return get_as_float(op.y, DType::bf16, static_cast<size_t>((last - first) * width));

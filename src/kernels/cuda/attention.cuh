@@ -39,10 +39,9 @@ struct AttentionKernel {
   /// Elements at `first` and at `second`, which is beside it where elements lie in pairs: one load then brings both.
   __device__ static void load_pair(const S* from, int64_t first, int64_t second, float& a, float& b) {
     if constexpr (kScaled) {
-      S both[2];
-      memcpy(both, __builtin_assume_aligned(static_cast<const void*>(from + first), sizeof(both)), sizeof(both));
-      a = widen(both[0]);
-      b = widen(both[1]);
+      const uint32_t both = load_as<uint16_t>(from + first);
+      a = static_cast<float>(static_cast<int8_t>(both));
+      b = static_cast<float>(static_cast<int8_t>(both >> 8));
     } else {
       a = widen(from[first]);
       b = widen(from[second]);

@@ -15,15 +15,6 @@
 extern __shared__ __align__(16) unsigned char moegen_shared_memory[];
 #define MOEGEN_SHARED reinterpret_cast<float*>(moegen_shared_memory)
 #define MOEGEN_UNROLL _Pragma("unroll")
-
-namespace moegen::gpu {
-/// d [16, 8] += a [16, 16] * b [16, 8] of bf16, by a warp, on tensor cores; each thread has its part of them as PTX's mma.m16n8k16 says.
-__device__ inline void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-}  // namespace moegen::gpu
 #else
 #include "kernels/cuda/emulated/shim.h"
 #endif
@@ -81,8 +72,37 @@ __device__ inline bf16 narrow<bf16>(float x) {  // to nearest, ties to even
 
 /// Two bf16 in a word, as they lie in memory.
 __device__ inline uint32_t pack_bf16(float low, float high) {
+#ifdef __CUDACC__  // one instruction, with the bits of narrow() but for those of a NaN
+  uint32_t both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+#else
   return static_cast<uint32_t>(narrow<bf16>(low).bits) | static_cast<uint32_t>(narrow<bf16>(high).bits) << 16;
+#endif
 }
+
+/// What lies at an address that is a multiple of T's size, up to 16, by one instruction. Of a memcpy nvcc makes single bytes, whatever it is told of
+/// the alignment.
+template <typename T>
+__device__ T load_as(const void* from) {
+#ifdef __CUDACC__
+  return *static_cast<const T*>(from);
+#else
+  return emulated::load_as<T>(from);
+#endif
+}
+template <typename T>
+__device__ void store_as(void* to, const T& x) {
+#ifdef __CUDACC__
+  *static_cast<T*>(to) = x;
+#else
+  emulated::store_as(to, x);
+#endif
+}
+/// 16 bytes, for load_as and store_as.
+struct alignas(16) Words {
+  uint32_t w[4];
+};
 
 /// Element i of memory whose type is known at run time: float, bf16 or f16.
 __device__ inline float load(const void* p, DType dtype, int64_t i) {

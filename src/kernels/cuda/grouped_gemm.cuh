@@ -2,15 +2,17 @@
 
 #include "kernels/cuda/expand.cuh"
 #include "kernels/cuda/row_ops.cuh"
+#include "kernels/cuda/tiles.cuh"
 
 namespace moegen::gpu {
 
 /// GpuGroupedGemm: a block for kRows rows of one expert and kCols rows of its weights, grid (columns, row tiles of all experts). Gated blocks have as
 /// many rows of the gate as of up, and a thread both values of an element. Tiles of kDepth go through registers to one of two halves of shared memory
-/// while the other is multiplied; weights that are coded are widened on the way. kCoded: weights are not bf16.
-template <bool kGated, bool kCoded>
+/// while the other is multiplied; weights in another type than bf16 are widened on the way.
+template <bool kGated, DType kType>
 struct GroupedGemmKernel {
   using Args = GpuGroupedGemm;
+  static constexpr bool kCoded = kType != DType::bf16;
   static constexpr int kWarps = 4;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kRows = kGpuGroupRows;
@@ -26,13 +28,10 @@ struct GroupedGemmKernel {
   static constexpr int kTiles = kRows / 16;             // of rows
   static constexpr int kColTiles = kCols / 8 / kWarps;  // of columns, a warp's
 
-  struct Words {
-    uint32_t w[4];
-  };
   /// What a thread loads of a tile.
   struct Loads {
     Words x[kRowLoads];
-    std::conditional_t<kCoded, Expand::Codes, Words> w[kColLoads];
+    std::conditional_t<kCoded, Expand::Codes<kType>, Words> w[kColLoads];
   };
   /// The block's part of the rows that are sorted by expert.
   struct Part {
@@ -43,16 +42,8 @@ struct GroupedGemmKernel {
 
   [[nodiscard]] static size_t shared_bytes() { return 2 * sizeof(uint32_t) * (kRows + kCols) * kStride; }
 
-  __device__ static int warp() { return static_cast<int>(threadIdx.x / 32); }
-  __device__ static int quad() { return static_cast<int>(threadIdx.x % 32 / 4); }
-  __device__ static int place() { return static_cast<int>(threadIdx.x % 4); }
   __device__ static int loaded_row(int i) { return (static_cast<int>(threadIdx.x) + kThreads * i) / kPieces; }
   __device__ static int loaded_piece() { return static_cast<int>(threadIdx.x) % kPieces; }
-
-  __device__ static int warp_max(int x) {
-    for (int step = 16; step > 0; step /= 2) x = max(x, __shfl_xor_sync(kAllLanes, x, step));
-    return x;
-  }
 
   /// Tile number `tile` of all experts' rows within [first, last), by experts; rows 0: there is none. Each warp looks for itself.
   __device__ static Part part_of(const Args& a, int tile) {
@@ -72,8 +63,9 @@ struct GroupedGemmKernel {
         const int other = __shfl_sync(kAllLanes, sum, max(lane - step, 0));
         sum += lane >= step ? other : 0;
       }
-      const int found = warp_max(tile >= before + sum - tiles && tile < before + sum ? lane : -1);
-      if (found >= 0) {
+      const unsigned has_it = __ballot_sync(kAllLanes, tile >= before + sum - tiles && tile < before + sum);
+      if (has_it != 0) {
+        const int found = __ffs(static_cast<int>(has_it)) - 1;
         const int64_t row = __shfl_sync(kAllLanes, begin + int64_t{tile - (before + sum - tiles)} * kRows, found);
         return {base + found, row, static_cast<int>(min(__shfl_sync(kAllLanes, end, found) - row, int64_t{kRows}))};
       }
@@ -98,22 +90,13 @@ struct GroupedGemmKernel {
     for (int i = 0; i < 4; ++i) out.w[i] = pack_bf16(values[2 * i], values[2 * i + 1]);
     return out;
   }
-  __device__ static Words load_words(const void* from) {
-    Words out;
-    memcpy(&out, __builtin_assume_aligned(from, sizeof(out)), sizeof(out));
-    return out;
-  }
-  __device__ static void store_words(uint32_t* to, const Words& words) {
-    memcpy(__builtin_assume_aligned(static_cast<void*>(to), sizeof(words)), &words, sizeof(words));
-  }
-
   /// Tile `depth` of rows and weights; what is beyond an end becomes zeros when it is stored.
   __device__ static void load(const bf16* const* x, const GpuExpand* m, int64_t depth, Loads& loads) {
     const int64_t k = depth + loaded_piece() * kEach;
     if (k >= m[0].cols) return;
     MOEGEN_UNROLL
     for (int i = 0; i < kRowLoads; ++i) {
-      if (x[i] != nullptr) loads.x[i] = load_words(x[i] + k);
+      if (x[i] != nullptr) loads.x[i] = load_as<Words>(x[i] + k);
     }
     MOEGEN_UNROLL
     for (int i = 0; i < kColLoads; ++i) {
@@ -122,20 +105,22 @@ struct GroupedGemmKernel {
       if (col >= of.rows) continue;
       const int64_t row = of.first + col * of.step;
       if constexpr (kCoded) {
-        loads.w[i] = Expand::load(of, row, k);
+        loads.w[i] = Expand::load<kType>(of, row, k);
       } else {
-        loads.w[i] = load_words(static_cast<const bf16*>(of.w) + row * of.cols + k);
+        loads.w[i] = load_as<Words>(static_cast<const bf16*>(of.w) + row * of.cols + k);
       }
     }
   }
   /// Of its matrix, row r of the block's weights.
   __device__ static int64_t column(int r) { return static_cast<int64_t>(blockIdx.x) * kMatrixCols + r % kMatrixCols; }
 
-  __device__ static void store(const bf16* const* x, const GpuExpand* m, int64_t depth, const Loads& loads, uint32_t* half) {
+  __device__ static void store(const bf16* const* x, const GpuExpand* m, int64_t depth, int tiles, const Loads& loads, uint32_t* half) {
     const bool there = depth + loaded_piece() * kEach < m[0].cols;
     MOEGEN_UNROLL
-    for (int i = 0; i < kRowLoads; ++i)
-      store_words(half + loaded_row(i) * kStride + loaded_piece() * (kEach / 2), there && x[i] != nullptr ? loads.x[i] : Words{});
+    for (int i = 0; i < kRowLoads; ++i) {
+      if (kThreads / kPieces * i >= 16 * tiles) break;
+      store_as(half + loaded_row(i) * kStride + loaded_piece() * (kEach / 2), there && x[i] != nullptr ? loads.x[i] : Words{});
+    }
     MOEGEN_UNROLL
     for (int i = 0; i < kColLoads; ++i) {
       const GpuExpand& of = m[kThreads / kPieces * i / kMatrixCols];
@@ -143,13 +128,13 @@ struct GroupedGemmKernel {
       if (there && column(loaded_row(i)) < of.rows) {
         if constexpr (kCoded) {
           float values[kEach];
-          Expand::widen_codes(of, loads.w[i], values);
+          Expand::widen_codes(loads.w[i], values);
           words = pack(values);
         } else {
           words = loads.w[i];
         }
       }
-      store_words(half + (kRows + loaded_row(i)) * kStride + loaded_piece() * (kEach / 2), words);
+      store_as(half + (kRows + loaded_row(i)) * kStride + loaded_piece() * (kEach / 2), words);
     }
   }
 
@@ -166,14 +151,13 @@ struct GroupedGemmKernel {
       MOEGEN_UNROLL
       for (int n = 0; n < kColTiles; ++n) {
         MOEGEN_UNROLL
-        for (int i = 0; i < 2; ++i) w[n][i] = half[(kRows + weight_row(n, quad())) * kStride + depth + 4 * i + place()];
+        for (int i = 0; i < 2; ++i) w[n][i] = half[(kRows + weight_row(n, quad())) * kStride + depth + 4 * i + place_in_quad()];
       }
       MOEGEN_UNROLL
       for (int m = 0; m < kTiles; ++m) {
         if (m >= tiles) break;
         uint32_t x[4];
-        MOEGEN_UNROLL
-        for (int i = 0; i < 4; ++i) x[i] = half[(16 * m + 8 * (i % 2) + quad()) * kStride + depth + 4 * (i / 2) + place()];
+        load_tile(half, kStride, m, depth, x);
         MOEGEN_UNROLL
         for (int n = 0; n < kColTiles; ++n) multiply_tiles(sums[m][n], x, w[n]);
       }
@@ -190,12 +174,12 @@ struct GroupedGemmKernel {
     for (int m = 0; m < kTiles; ++m) {
       MOEGEN_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const int r = 16 * m + 8 * half + quad();
+        const int r = tile_row(m, half);
         if (r >= part.rows) continue;
         bf16* y = static_cast<bf16*>(a.y) + (part.row + r - a.first) * a.y_stride;
         MOEGEN_UNROLL
         for (int n = 0; n < kColTiles / kMatrices; ++n) {
-          const int64_t col = column(weight_row(n, 2 * place()));
+          const int64_t col = column(weight_row(n, 2 * place_in_quad()));
           if (col >= a.format[0].rows) continue;
           float values[2];
           MOEGEN_UNROLL
@@ -205,8 +189,7 @@ struct GroupedGemmKernel {
               values[i] =
                   Activate::value(activate, values[i], biased(a, weights.matrix(kGated, 1).bias, col + i, sums[m][n + kColTiles / 2][2 * half + i]));
           }
-          const uint32_t both = pack_bf16(values[0], values[1]);
-          memcpy(__builtin_assume_aligned(static_cast<void*>(y + col), sizeof(both)), &both, sizeof(both));
+          store_as(y + col, pack_bf16(values[0], values[1]));
         }
       }
     }
@@ -241,7 +224,7 @@ struct GroupedGemmKernel {
     Loads loads;
     load(x, m, 0, loads);
     for (int64_t depth = 0; depth < m[0].cols; depth += kDepth) {
-      store(x, m, depth, loads, half);
+      store(x, m, depth, tiles, loads, half);
       __syncthreads();
       load(x, m, depth + kDepth, loads);
       multiply(half, tiles, sums);

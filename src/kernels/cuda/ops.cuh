@@ -209,9 +209,9 @@ struct Ops {
                        {region(op.out, op.out_dtype, op.rows, op.width)});
   }
 
-  template <bool kGated, bool kCoded>
-  static void grouped_gemm_as(Device& device, const Stream& stream, const GpuGroupedGemm& op) {
-    using Kernel = GroupedGemmKernel<kGated, kCoded>;
+  template <bool kGated, DType kType>
+  static void grouped_gemm_by(Device& device, const Stream& stream, const GpuGroupedGemm& op) {
+    using Kernel = GroupedGemmKernel<kGated, kType>;
     const int64_t rows = op.last - op.first, cols = op.format[0].rows;
     const auto matrix = [&](int j) {
       GpuExpand of = op.format[j];
@@ -223,21 +223,34 @@ struct Ops {
     };
     const auto bias = [&](int j) { return region(op.one.matrix(kGated, j).bias, op.bias_dtype, 1, cols); };
     const MatrixRegions first = matrix(0), second = kGated ? matrix(1) : MatrixRegions{};
-    const bool grouped = op.table != nullptr;
-    const int64_t tiles = ceil_div<int64_t>(rows, Kernel::kRows) + (grouped ? op.most_experts : 0);
-    Launch::template run<Kernel>(device, stream, "grouped gemm", Grid{ceil_div<int64_t>(cols, Kernel::kMatrixCols), tiles, Kernel::shared_bytes()},
-                                 op,
+    Launch::template run<Kernel>(device, stream, "grouped gemm",
+                                 Grid{ceil_div<int64_t>(cols, Kernel::kMatrixCols), op.num_tiles, Kernel::shared_bytes()}, op,
                                  {region(op.x, DType::bf16, op.picked != nullptr ? op.x_rows : rows, op.x_stride, op.format[0].cols),
                                   region(op.picked != nullptr ? op.picked + op.first : nullptr, rows), region(op.expert_begin, op.num_experts + 1),
                                   region(op.table, op.num_experts), op.table_memory, first.w, first.scales, first.zeros, bias(0), second.w,
                                   second.scales, second.zeros, kGated ? bias(1) : Region{}},
                                  {region(op.y, DType::bf16, rows, op.y_stride, cols)});
   }
+  template <DType kType>
+  static void grouped_gemm_as(Device& device, const Stream& stream, const GpuGroupedGemm& op) {
+    op.gated ? grouped_gemm_by<true, kType>(device, stream, op) : grouped_gemm_by<false, kType>(device, stream, op);
+  }
   static void grouped_gemm(Device& device, const Stream& stream, const GpuGroupedGemm& op) {
     if (op.last <= op.first) return;
-    const bool coded = op.format[0].w_dtype != DType::bf16;
-    if (op.gated) return coded ? grouped_gemm_as<true, true>(device, stream, op) : grouped_gemm_as<true, false>(device, stream, op);
-    coded ? grouped_gemm_as<false, true>(device, stream, op) : grouped_gemm_as<false, false>(device, stream, op);
+    switch (op.format[0].w_dtype) {
+      case DType::bf16:
+        return grouped_gemm_as<DType::bf16>(device, stream, op);
+      case DType::f16:
+        return grouped_gemm_as<DType::f16>(device, stream, op);
+      case DType::f8_e4m3:
+        return grouped_gemm_as<DType::f8_e4m3>(device, stream, op);
+      case DType::f4:
+        return grouped_gemm_as<DType::f4>(device, stream, op);
+      case DType::i4:
+        return grouped_gemm_as<DType::i4>(device, stream, op);
+      default:
+        return grouped_gemm_as<DType::u8>(device, stream, op);
+    }
   }
 
   static void combine(Device& device, const Stream& stream, const GpuCombine& op) {

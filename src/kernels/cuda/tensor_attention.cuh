@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/tiles.cuh"
 
 namespace moegen::gpu {
 
@@ -18,14 +18,9 @@ struct TensorAttentionKernel {
   static constexpr int kRows = 16 * kTiles;
   static constexpr int kGroupTokens = kWarps * kPageTokens;
   static constexpr int kTokenTiles = kPageTokens / 8;         // of a page
-  static constexpr int kWeightStride = kGroupTokens / 2 + 4;  // words; with 4 more the 8 rows that a load touches lie in different banks
+  static constexpr int kWeightStride = kGroupTokens / 2 + 4;  // words
   static constexpr bool kScaled = sizeof(S) == 1;
-
-  __device__ static int warp() { return static_cast<int>(threadIdx.x / 32); }
-  __device__ static int quad() { return static_cast<int>(threadIdx.x % 32 / 4); }  // row of a tile, column of a second operand
-  __device__ static int place() { return static_cast<int>(threadIdx.x % 4); }      // in the quad
-  /// Row `half` of the two that a thread has of tile m.
-  __device__ static int row_at(int m, int half) { return 16 * m + 8 * half + quad(); }
+  static constexpr bool kAhead = kValueTiles <= 8;  // keys are loaded before those before them are multiplied: there are registers for it
 
   static constexpr int query_stride(int head_dim) { return (head_dim + 15) / 16 * 8 + 4; }  // words
 
@@ -54,40 +49,46 @@ struct TensorAttentionKernel {
     float out[kTiles][kValueTiles][4];
   };
 
-  /// Two elements that lie side by side, as bf16.
+  /// Two elements that lie side by side, as bf16, for which the 8 bits of int8 are few enough.
   __device__ static uint32_t pair(const S* from) {
     if constexpr (kScaled) {
-      return __float_as_uint(static_cast<float>(from[0])) >> 16 | (__float_as_uint(static_cast<float>(from[1])) & 0xffff0000U);  // 8 bits are enough
+      const uint32_t both = load_as<uint16_t>(from);
+      return __float_as_uint(static_cast<float>(static_cast<int8_t>(both))) >> 16 |
+             (__float_as_uint(static_cast<float>(static_cast<int8_t>(both >> 8))) & 0xffff0000U);
     } else {
-      uint32_t both;
-      memcpy(&both, __builtin_assume_aligned(static_cast<const void*>(from), sizeof(both)), sizeof(both));
-      return both;
+      return load_as<uint32_t>(from);
     }
   }
 
-  /// The first operand: rows of tile m, 16 columns from word `at` on.
-  __device__ static void load_rows(const uint32_t* from, int stride, int m, int at, uint32_t* out) {
+  /// The second operand of 16 elements of the keys, from d on.
+  __device__ static void load_keys(const Args& a, const S* keys, int d, uint32_t (*out)[2]) {
     MOEGEN_UNROLL
-    for (int i = 0; i < 4; ++i) out[i] = from[row_at(m, i % 2) * stride + at + 4 * (i / 2) + place()];
+    for (int n = 0; n < kTokenTiles; ++n) {
+      MOEGEN_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        const int at = d + 8 * i + 2 * place_in_quad();
+        out[n][i] = at < a.head_dim ? pair(keys + key_index(kDTypeOf<S>, 8 * n + quad(), at)) : 0;
+      }
+    }
   }
 
   /// scores [rows, kPageTokens] = q . keys
   __device__ static void multiply_keys(const Args& a, const Shared& shared, const S* keys, float (*scores)[kTokenTiles][4]) {
+    uint32_t next[kTokenTiles][2];
+    if constexpr (kAhead) load_keys(a, keys, 0, next);
     for (int d = 0; d < a.head_dim; d += 16) {
       uint32_t k[kTokenTiles][2];
-      MOEGEN_UNROLL
-      for (int n = 0; n < kTokenTiles; ++n) {
-        MOEGEN_UNROLL
-        for (int i = 0; i < 2; ++i) {
-          const int at = d + 8 * i + 2 * place();
-          k[n][i] = at < a.head_dim ? pair(keys + key_index(kDTypeOf<S>, 8 * n + quad(), at)) : 0;
-        }
+      if constexpr (kAhead) {
+        memcpy(k, next, sizeof(k));
+        load_keys(a, keys, d + 16, next);
+      } else {
+        load_keys(a, keys, d, k);
       }
       MOEGEN_UNROLL
       for (int m = 0; m < kTiles; ++m) {
         if (m >= shared.tiles) break;
         uint32_t q[4];
-        load_rows(shared.q, query_stride(a.head_dim), m, d / 2, q);
+        load_tile(shared.q, query_stride(a.head_dim), m, d / 2, q);
         MOEGEN_UNROLL
         for (int n = 0; n < kTokenTiles; ++n) multiply_tiles(scores[m][n], q, k[n]);
       }
@@ -100,21 +101,20 @@ struct TensorAttentionKernel {
   __device__ static void load_values(const Args& a, const S* keys, int t, int nobody, int j, uint32_t (*out)[2]) {
     MOEGEN_UNROLL
     for (int i = 0; i < 2; ++i) {
-      const int token = t + 8 * i + 2 * place();
+      const int token = t + 8 * i + 2 * place_in_quad();
       const uint32_t seen = token + 1 < nobody ? 0xffffffffU : token < nobody ? 0xffffU : 0;
+      // What lies beyond the elements is multiplied too, and not stored.
       if (a.latent_dim > 0) {
-        const int d = element(a, j, quad());
-        const bool there = d < a.latent_dim && seen != 0;
-        const uint32_t of_first = there ? pair(keys + key_index(kDTypeOf<S>, token, d)) : 0;
-        const uint32_t of_second = there ? pair(keys + key_index(kDTypeOf<S>, token + 1, d)) : 0;
+        const S* from = keys + key_index(kDTypeOf<S>, token, min(element(a, j, quad()), a.latent_dim - 2));
+        const auto both = load_as<uint64_t>(from);  // tokens side by side; these keys are never int8
+        const auto of_first = static_cast<uint32_t>(both), of_second = static_cast<uint32_t>(both >> 32);
         out[0][i] = ((of_first & 0xffffU) | of_second << 16) & seen;
         out[1][i] = (of_first >> 16 | (of_second & 0xffff0000U)) & seen;
       } else {
         MOEGEN_UNROLL
         for (int half = 0; half < 2; ++half) {
-          const int d = element(a, j + half, quad());
-          const S* values = keys + kPageTokens * a.head_dim;
-          out[half][i] = d < a.head_dim && seen != 0 ? pair(values + value_index(kDTypeOf<S>, a.head_dim, token, d)) & seen : 0;
+          const int d = min(element(a, j + half, quad()), a.head_dim - 1);
+          out[half][i] = pair(keys + kPageTokens * a.head_dim + value_index(kDTypeOf<S>, a.head_dim, token, d)) & seen;
         }
       }
     }
@@ -131,7 +131,7 @@ struct TensorAttentionKernel {
       uint32_t weights[kTiles][4];
       MOEGEN_UNROLL
       for (int m = 0; m < kTiles; ++m) {
-        if (m < shared.tiles) load_rows(shared.weights, kWeightStride, m, (page * kPageTokens + t) / 2, weights[m]);
+        if (m < shared.tiles) load_tile(shared.weights, kWeightStride, m, (page * kPageTokens + t) / 2, weights[m]);
       }
       MOEGEN_UNROLL
       for (int j = 0; j < kValueTiles; j += 2) {
@@ -164,13 +164,13 @@ struct TensorAttentionKernel {
       if (m >= shared.tiles) break;
       MOEGEN_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const Row row = shared.rows[row_at(m, half)];
+        const Row row = shared.rows[tile_row(m, half)];
         float top = -INFINITY;
         MOEGEN_UNROLL
         for (int n = 0; n < kTokenTiles; ++n) {
           MOEGEN_UNROLL
           for (int i = 0; i < 2; ++i) {
-            const int token = 8 * n + 2 * place() + i;
+            const int token = 8 * n + 2 * place_in_quad() + i;
             float& score = scores[m][n][2 * half + i];
             const float scale = kScaled ? scales[token] * a.scale : a.scale;
             score = row.sees(position + token) ? score * scale : -INFINITY;
@@ -178,7 +178,7 @@ struct TensorAttentionKernel {
           }
         }
         top = quad_max(top);
-        if (place() == 0) shared.tops[warp() * kRows + row_at(m, half)] = top;
+        if (place_in_quad() == 0) shared.tops[warp() * kRows + tile_row(m, half)] = top;
       }
     }
   }
@@ -190,25 +190,26 @@ struct TensorAttentionKernel {
       if (m >= shared.tiles) break;
       MOEGEN_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const int r = row_at(m, half);
-        const Row row = shared.rows[r];
+        const int r = tile_row(m, half);
         float top = run.top[m][half];
         MOEGEN_UNROLL
         for (int w = 0; w < kWarps; ++w) top = fmaxf(top, shared.tops[w * kRows + r]);
         const float shrink = top == run.top[m][half] ? 1 : expf(run.top[m][half] - top);
+        const float base = top > -INFINITY ? top : 0;  // unseen scores are -INFINITY, and weigh nothing
         float sum = run.sum[m][half] * shrink;
         MOEGEN_UNROLL
         for (int n = 0; n < kTokenTiles; ++n) {
           float weight[2];
           MOEGEN_UNROLL
           for (int i = 0; i < 2; ++i) {
-            const int token = 8 * n + 2 * place() + i;
-            const bool seen = row.sees(position + token);
-            weight[i] = seen ? expf(scores[m][n][2 * half + i] - top) : 0;
+            weight[i] = expf(scores[m][n][2 * half + i] - base);
             sum += weight[i];
-            if (kScaled && seen) weight[i] *= scales[kPageTokens + token];
+            if constexpr (kScaled) {
+              const int token = 8 * n + 2 * place_in_quad() + i;
+              weight[i] = shared.rows[r].sees(position + token) ? weight[i] * scales[kPageTokens + token] : 0;
+            }
           }
-          shared.weights[r * kWeightStride + warp() * (kPageTokens / 2) + 4 * n + place()] = pack_bf16(weight[0], weight[1]);
+          shared.weights[r * kWeightStride + warp() * (kPageTokens / 2) + 4 * n + place_in_quad()] = pack_bf16(weight[0], weight[1]);
         }
         run.top[m][half] = top;
         run.sum[m][half] = sum;
@@ -238,14 +239,12 @@ struct TensorAttentionKernel {
       const int i = begin + r, last = tile.position + i / a.heads;
       shared.rows[r] = i < end ? Row{i / a.heads, i % a.heads, static_cast<int>(first_seen(last, a.window, a.chunk)), last} : Row{-1, 0, 0, -1};
     }
-    for (int i = static_cast<int>(threadIdx.x); i < kRows * stride; i += kThreads) {
-      const int r = begin + i / stride, d = i % stride * 2;
-      uint32_t both = 0;
-      if (r < end && d < a.head_dim) {
-        const int64_t head = static_cast<int64_t>(tile.row + r / a.heads) * a.kv_heads * a.heads + kv_head * a.heads + r % a.heads;
-        memcpy(&both, __builtin_assume_aligned(static_cast<const void*>(static_cast<const bf16*>(a.q) + head * a.head_dim + d), 4), 4);
-      }
-      shared.q[i] = both;
+    const bf16* q = static_cast<const bf16*>(a.q) + (static_cast<int64_t>(tile.row) * a.kv_heads + kv_head) * a.heads * a.head_dim;
+    for (int r = warp(); r < kRows; r += kWarps) {
+      const int i = begin + r;
+      const bf16* from = q + (static_cast<int64_t>(i / a.heads) * (a.kv_heads - 1) * a.heads + i) * a.head_dim;
+      for (int w = static_cast<int>(threadIdx.x % 32); w < stride; w += 32)
+        shared.q[r * stride + w] = i < end && 2 * w < a.head_dim ? load_as<uint32_t>(from + 2 * w) : 0;
     }
     __syncthreads();
     return shared;
@@ -258,7 +257,7 @@ struct TensorAttentionKernel {
       MOEGEN_UNROLL
       for (int half = 0; half < 2; ++half) {
         const float sum = quad_sum(run.sum[m][half]);
-        if (place() == 0) shared.sums[warp() * kRows + row_at(m, half)] = sum;
+        if (place_in_quad() == 0) shared.sums[warp() * kRows + tile_row(m, half)] = sum;
       }
     }
     __syncthreads();
@@ -266,23 +265,24 @@ struct TensorAttentionKernel {
     for (int m = 0; m < kTiles; ++m) {
       MOEGEN_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const Row row = shared.rows[row_at(m, half)];
+        const Row row = shared.rows[tile_row(m, half)];
         if (row.query < 0) continue;
         const int head = kv_head * a.heads + row.head;
         float sum = 0, share = 1;
-        for (int w = 0; w < kWarps; ++w) sum += shared.sums[w * kRows + row_at(m, half)];
+        for (int w = 0; w < kWarps; ++w) sum += shared.sums[w * kRows + tile_row(m, half)];
         if (a.sinks != nullptr) {
           const float top = fmaxf(a.sinks[head], run.top[m][half]);
           share = expf(run.top[m][half] - top);
           sum = fmaf(sum, share, expf(a.sinks[head] - top));
         }
+        const float factor = share / sum;
         bf16* out = static_cast<bf16*>(a.out) + (static_cast<int64_t>(tile.row + row.query) * a.kv_heads * a.heads + head) * a.value_dim();
         MOEGEN_UNROLL
         for (int j = 0; j < kValueTiles; ++j) {
           MOEGEN_UNROLL
           for (int i = 0; i < 2; ++i) {
-            const int d = element(a, j, 2 * place() + i);
-            if (d < a.value_dim()) out[d] = narrow<bf16>(run.out[m][j][2 * half + i] * share / sum);
+            const int d = element(a, j, 2 * place_in_quad() + i);
+            if (d < a.value_dim()) out[d] = narrow<bf16>(run.out[m][j][2 * half + i] * factor);
           }
         }
       }
@@ -290,7 +290,7 @@ struct TensorAttentionKernel {
   }
 
   __device__ static void run(const Args& a) {
-    const GpuTile tile = a.tiles[blockIdx.x];
+    const GpuTile tile = a.tiles[gridDim.x - 1 - blockIdx.x];  // prompts: those that see the most first
     const int kv_head = static_cast<int>(blockIdx.y) % a.kv_heads;
     const int row_block = static_cast<int>(blockIdx.y) / a.kv_heads;
     if (row_block * kRows >= tile.count * a.heads) return;  // the whole block

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/check.h"
 #include "kernels/cuda/emulated/fibers.h"
 
 #define __device__
@@ -46,8 +47,23 @@ inline int __popc(unsigned x) { return std::popcount(x); }
 inline int __ffs(int x) { return x == 0 ? 0 : std::countr_zero(static_cast<unsigned>(x)) + 1; }
 inline int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }
 
+namespace moegen::emulated {
+/// A GPU ends the program where an address is not aligned.
+template <typename T>
+T load_as(const void* from) {
+  MOEGEN_CHECK(reinterpret_cast<uintptr_t>(from) % sizeof(T) == 0);
+  T out;
+  std::memcpy(&out, from, sizeof(T));
+  return out;
+}
+template <typename T>
+void store_as(void* to, const T& x) {
+  MOEGEN_CHECK(reinterpret_cast<uintptr_t>(to) % sizeof(T) == 0);
+  std::memcpy(to, &x, sizeof(T));
+}
+}  // namespace moegen::emulated
+
 namespace moegen::gpu {
-using emulated::multiply_tiles;
 using std::isfinite;
 using std::isnan;
 using std::max;

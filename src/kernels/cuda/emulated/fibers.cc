@@ -39,6 +39,9 @@ moegen_switch_stack:
 )");
 
 namespace moegen::emulated {
+
+constinit thread_local Place current_place;
+
 namespace {
 
 constexpr size_t kStackBytes = 64 << 10;
@@ -61,7 +64,6 @@ class Block {
  public:
   void run(const Shape& shape, uint64_t seed, void (*body)(const void*), const void* argument);
 
-  Place place;
   Fiber* now = nullptr;
   std::vector<uint64_t> values;  // [2][threads] of exchange(), two calls in turn
   std::vector<TileWords> tiles;  // likewise of multiply_tiles()
@@ -133,15 +135,15 @@ void Block::run(const Shape& shape, uint64_t seed, void (*body)(const void*), co
   if (seed % 3 == 1) std::reverse(order.begin(), order.end());
   if (seed % 3 == 2) std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
   const auto aligned = (reinterpret_cast<uintptr_t>(shared_.data()) + 63) & ~uintptr_t{63};
-  place.shared = shared_.data() + (aligned - reinterpret_cast<uintptr_t>(shared_.data()));
+  current_place.shared = shared_.data() + (aligned - reinterpret_cast<uintptr_t>(shared_.data()));
   for (unsigned b = 0; b < shape.blocks_x * shape.blocks_y; ++b) {
-    place.block = {b % shape.blocks_x, b / shape.blocks_x, 0};
-    place.block_dim = {shape.threads, 1, 1};
-    place.grid_dim = {shape.blocks_x, shape.blocks_y, 1};
-    std::memset(place.shared, 0xff, shape.shared_bytes);
+    current_place.block = {b % shape.blocks_x, b / shape.blocks_x, 0};
+    current_place.block_dim = {shape.threads, 1, 1};
+    current_place.grid_dim = {shape.blocks_x, shape.blocks_y, 1};
+    std::memset(current_place.shared, 0xff, shape.shared_bytes);
     if (shape.independent) {
       for (const unsigned t : order) {
-        place.thread = {t, 0, 0};
+        current_place.thread = {t, 0, 0};
         body(argument);
       }
       continue;
@@ -156,7 +158,7 @@ void Block::run(const Shape& shape, uint64_t seed, void (*body)(const void*), co
       for (const unsigned t : order) {
         if (fibers_[t].state != State::runs) continue;
         now = &fibers_[t];
-        place.thread = {t, 0, 0};
+        current_place.thread = {t, 0, 0};
         ++ran;
         moegen_switch_stack(&scheduler_, now->stack_pointer);
         left -= now->state == State::done ? 1 : 0;
@@ -168,14 +170,10 @@ void Block::run(const Shape& shape, uint64_t seed, void (*body)(const void*), co
 
 }  // namespace
 
-const Place& place() { return block.place; }
-
 void run(const Shape& shape, uint64_t seed, void (*body)(const void*), const void* argument) { block.run(shape, seed, body, argument); }
 
 void block_barrier() { block.pause(State::at_block_barrier); }
 void warp_barrier() { block.pause(State::at_warp_barrier); }
-
-unsigned lane() { return block.now->thread % kWarp; }
 
 const uint64_t* exchange(uint64_t bits) {
   const size_t threads = block.values.size() / 2;

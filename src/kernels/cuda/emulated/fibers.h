@@ -14,7 +14,8 @@ struct Place {
   Index thread, block, block_dim, grid_dim;
   std::byte* shared = nullptr;  ///< dynamic shared memory of the block
 };
-[[nodiscard]] const Place& place();
+extern constinit thread_local Place current_place;
+[[nodiscard]] inline const Place& place() { return current_place; }
 
 struct Shape {
   unsigned blocks_x = 1, blocks_y = 1, threads = 1;
@@ -34,6 +35,6 @@ void warp_barrier();
 void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b);
 /// The bits that each thread of the warp gave to the same call, by lane; valid until the caller's next call.
 [[nodiscard]] const uint64_t* exchange(uint64_t bits);
-[[nodiscard]] unsigned lane();
+[[nodiscard]] inline unsigned lane() { return current_place.thread.x % 32; }
 
 }  // namespace moegen::emulated

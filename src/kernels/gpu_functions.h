@@ -272,7 +272,7 @@ struct GpuGroupedGemm {
   const int32_t* expert_begin = nullptr;    ///< [num_experts + 1]
   const GpuExpertWeights* table = nullptr;  ///< [num_experts]; null: all rows are of one expert, `one`
   int num_experts = 0;
-  int64_t num_tiles = 0;  ///< tiles of kGpuGroupRows rows that experts have of these, together
+  int64_t num_tiles = 0;     ///< tiles of kGpuGroupRows rows that experts have of these, together
   Region table_memory = {};  ///< in which all lies that `table` points to
   GpuExpertWeights one = {};
   bool gated = false;

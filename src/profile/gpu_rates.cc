@@ -7,8 +7,8 @@
 
 #include "base/error.h"
 #include "base/size.h"
-#include "model/gpu_grouped_experts.h"
-#include "model/gpu_linear.h"
+#include "kernels/gpu_functions.h"
+#include "profile/grouped_work.h"
 #include "profile/link_copy.h"
 
 namespace moegen {
@@ -100,63 +100,13 @@ class Measurement {
     return sample_curve(points, in_.effort.part(kProducts));
   }
 
-  // Of as many experts at once as have 4,096 tokens together, where such experts are grouped; else empty.
-  Curve grouped(int64_t hidden, int64_t width) {
-    width = width_that_fits(hidden, width, bytes_ / 2, in_.act);
-    const size_t expert = static_cast<size_t>(3 * hidden * width) * bytes_of(in_.act), experts = bytes_ / expert;
-    const auto view = [&](int64_t rows, int64_t cols) { return TensorView{.data = memory_.handle(), .dtype = in_.act, .rows = rows, .cols = cols}; };
-    MlpWeights form;
-    form.gate = form.up = view(width, hidden);
-    form.down = view(hidden, width);
-    if (!gpu_groups(in_.act, in_.shapes.spec.layers.front().mlp, form)) return {};
-    std::vector<GpuExpertWeights> weights(experts);
-    for (size_t e = 0; e < experts; ++e) {
-      form.gate.data = static_cast<const std::byte*>(memory_.handle()) + e * expert;
-      form.up.data = static_cast<const std::byte*>(form.gate.data) + expert / 3;
-      form.down.data = static_cast<const std::byte*>(form.up.data) + expert / 3;
-      weights[e] = gpu_expert_weights(form);
-    }
-    const auto table = on_device(weights);
-    const int64_t most = kTokens[std::size(kTokens) - 1];
-    const auto rows = [&](int64_t columns) { return device_.new_buffer(static_cast<size_t>(most * columns) * bytes_of(in_.act)); };
-    const DeviceBuffer x = rows(hidden), activated = rows(width), y = rows(hidden);
-    fill_random(device_, stream_, x, static_cast<size_t>(most * hidden) * bytes_of(in_.act), in_.act);
+  // Likewise of as many experts at once as have 4,096 tokens together; empty where they are not grouped.
+  Curve grouped(const MlpSpec& experts, const ModelShapes::Mlp& shape) {
+    GroupedWork work(device_, stream_, {memory_.handle(), bytes_}, experts, shape.hidden, shape.weights, in_.act, kTokens[std::size(kTokens) - 1]);
     std::vector<Sampled> points;
-    size_t next = 0;
-    for (const int64_t tokens : kTokens) {
-      const int64_t count = std::clamp<int64_t>(most / tokens, 1, static_cast<int64_t>(experts));
-      std::vector<int32_t> begin;
-      for (int64_t e = 0; e <= count; ++e) begin.push_back(static_cast<int32_t>(e * tokens));
-      const auto run = [&, tokens, count, tiles = gpu_group_tiles(begin, {0, count * tokens}), begin = on_device(begin)] {
-        next = next + static_cast<size_t>(count) > experts ? 0 : next;
-        GpuGroupedGemm op;
-        op.x = x.handle();
-        op.x_stride = hidden;
-        op.last = count * tokens;
-        op.expert_begin = static_cast<const int32_t*>(begin->handle());
-        op.table = static_cast<const GpuExpertWeights*>(table->handle()) + next;
-        op.num_experts = static_cast<int>(count);
-        op.num_tiles = tiles;
-        op.table_memory = {memory_.handle(), bytes_};
-        op.gated = true;
-        op.format[0] = op.format[1] = gpu_expand(form.gate);
-        op.y = activated.handle();
-        op.y_stride = width;
-        device_.kernels().grouped_gemm(device_, stream_, op);
-        op.x = activated.handle();
-        op.x_stride = width;
-        op.gated = false;
-        op.format[0] = gpu_expand(form.down);
-        op.y = y.handle();
-        op.y_stride = hidden;
-        device_.kernels().grouped_gemm(device_, stream_, op);
-        device_.synchronize(stream_);
-        next += static_cast<size_t>(count);
-        return 6.0 * static_cast<double>(count * tokens * hidden * width);
-      };
-      points.push_back({static_cast<double>(tokens), [run] { return units_per_second(run); }});
-    }
-    return sample_curve(points, in_.effort.part(kProducts));
+    for (const int64_t tokens : kTokens)
+      points.push_back({static_cast<double>(tokens), [&work, tokens] { return units_per_second([&] { return work.run(tokens); }); }});
+    return work.empty() ? Curve() : sample_curve(points, in_.effort.part(kProducts));
   }
 
   // Bytes/s of the weights of one row through a matrix that fills the memory.
@@ -249,11 +199,10 @@ class Measurement {
     multiply(device_, stream_, {.x = x.handle(), .w = w, .y = y.handle(), .dtype = in_.act, .y_dtype = y_dtype, .m = m, .n = n, .k = k});
   }
 
-  template <typename T>
-  std::shared_ptr<DeviceBuffer> on_device(const std::vector<T>& values) {
-    const size_t bytes = values.size() * sizeof(T);
+  std::shared_ptr<DeviceBuffer> on_device(const std::vector<GpuTile>& tiles) {
+    const size_t bytes = tiles.size() * sizeof(GpuTile);
     const HostBuffer host = device_.new_host_buffer(bytes);
-    std::memcpy(host.handle(), values.data(), bytes);
+    std::memcpy(host.handle(), tiles.data(), bytes);
     auto out = std::make_shared<DeviceBuffer>(device_.new_buffer(bytes));
     device_.copy_to_device(stream_, out->handle(), host.handle(), bytes);
     device_.synchronize(stream_);
@@ -299,8 +248,10 @@ GpuRates measure_gpu(Device& device, const GpuProfileInput& input) {
   const ModelShapes::Mlp& mlp = input.shapes.mlps.front();
   out.gpu.products = measurement.products(mlp.hidden, mlp.width);
   out.gpu.bf16_flops = out.gpu.products.best();
-  if (const MlpSpec& experts = input.shapes.spec.layers.front().mlp; !experts.dense())
-    out.gpu.grouped = measurement.grouped(mlp.hidden, experts.width);
+  const MlpSpec& experts = input.shapes.spec.layers.front().mlp;
+  const auto& mlps = input.shapes.mlps;
+  const auto shape = std::find_if(mlps.begin(), mlps.end(), [&](const ModelShapes::Mlp& m) { return !experts.dense() && m.width == experts.width; });
+  if (shape != mlps.end()) out.gpu.grouped = measurement.grouped(experts, *shape);
   out.gpu.memory_bandwidth = measurement.row_bandwidth(mlp.hidden);
   if (input.shapes.attentions.empty()) return out;
   out.gpu.attention_flops = measurement.attention(input.shapes.attentions.front(), true);

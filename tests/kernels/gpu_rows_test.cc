@@ -1,4 +1,3 @@
-
 #include <numeric>
 
 #include "tests/kernels/gpu_kernels_test.h"

@@ -16,10 +16,11 @@ struct GroupedGemmKernel {
   static constexpr int kWarps = 4;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kRows = kGpuGroupRows;
-  static constexpr int kCols = 128;
+  // Codes are few bytes: more of a row together, and more blocks, since a block waits for memory and not memory for it.
+  static constexpr int kCols = kCoded ? 64 : 128;
   static constexpr int kMatrices = kGated ? 2 : 1;
   static constexpr int kMatrixCols = kCols / kMatrices;
-  static constexpr int kDepth = 32;
+  static constexpr int kDepth = kCoded ? 64 : 32;
   static constexpr int kEach = Expand::kEach;     // neighbours of a row that are loaded together
   static constexpr int kPieces = kDepth / kEach;  // of a row of a tile
   static constexpr int kStride = kDepth / 2 + 4;  // words; with 4 more the 8 rows that a load touches lie in different banks

@@ -42,15 +42,18 @@ else
   model deepseek-v2-lite $configs/deepseek-v2-lite.json 1.2e9
 fi
 
-# What a plan is made from; runs below find it where the model is the same.
+# Rates of the link, of an expert's products over its tokens, of attention; what runs below are predicted from.
 # shellcheck disable=SC2086
-for name in $models; do "$program" bench machine -m "$work/$name" --device "$device" --file-size 64MiB $copies; done
+for name in $models; do
+  "$program" bench machine -m "$work/$name" --device "$device" --file-size 64MiB $copies
+  "$program" bench machine -m "$work/$name" --device "$device" --file-size 64MiB $copies --json > "$work/$name/machine.json"
+done
 # shellcheck disable=SC2086
 for direction in h2d d2h both; do "$program" bench copy --direction "$direction" --device "$device" $copies; done
 for name in $models; do
   for prompt in $prompts; do
     echo "$name, prompts of $prompt"
     # shellcheck disable=SC2086
-    "$program" bench throughput -m "$work/$name" --load-format dummy --skip-tokenizer-init --device "$device" --prompt "$prompt" $sizes
+    "$program" bench throughput -m "$work/$name" --machine "$work/$name/machine.json" --load-format dummy --skip-tokenizer-init --device "$device" --prompt "$prompt" $sizes
   done
 done

@@ -94,7 +94,8 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("--threads", o.threads, "threads that compute [physical cores, cgroup quota included]")->check(between(1, 1024))->type_name("N");
   app.add_flag("--skip-tokenizer-init", o.skip_tokenizer_init, "token ids in, token ids out");
   app.add_option("--seed", o.seed, "used where a request has no seed of its own [0]")->type_name("N");
-  app.add_option("--trace", o.trace_file, "a Chrome trace of what computed and what was read when: open it in Perfetto")->type_name("F");
+  app.add_option("--trace", o.trace_file, "a Chrome trace of what computed and what was read when: open it in Perfetto; of runs on the CPU")
+      ->type_name("F");
   auto* parser = app.add_option("--parser", o.parser, "how reasoning and tool calls of conversations are read [auto: by the chat template]")
                      ->type_name("auto|none|qwen3|qwen3_coder|deepseek_r1|deepseek_v3|deepseek_v31|openai|glm45|minimax_m2|kimi_k2|mistral");
   app.add_flag_callback(

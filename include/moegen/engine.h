@@ -28,7 +28,7 @@ class RequestSource {
 /// Seconds of passes, by resource.
 struct ResourceSeconds {
   double passes = 0;
-  double cpu = 0;      ///< the cores compute
+  double cpu = 0;      ///< the cores compute; 0 of a run on a GPU
   double storage = 0;  ///< reads are under way
   double wait = 0;     ///< the cores wait for weights
   double dram = 0;     ///< that DRAM would take alone for the bytes; predicted only

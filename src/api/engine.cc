@@ -272,8 +272,8 @@ class Engine::Impl {
       swap_->set_token_seconds(token_seconds_);
     }
     if (model_.stream) report_stream(model_.stream->counters());
-    const ResourceSeconds measured{pass_seconds, pass_seconds - progress_.pass_wait_seconds, progress_.pass_read_seconds, progress_.pass_wait_seconds,
-                                   0};
+    const double computed = model_.gpu ? 0 : pass_seconds - progress_.pass_wait_seconds;  // a GPU and its link are not measured apart
+    const ResourceSeconds measured{pass_seconds, computed, progress_.pass_read_seconds, progress_.pass_wait_seconds, 0};
     progress_.measured += measured;
     if (watch_) {
       const ResourceSeconds predicted = watch_->predict(counts.load);

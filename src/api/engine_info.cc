@@ -55,7 +55,10 @@ std::string plan_text(const ModelSetup& m) {
       "passes of up to {} tokens of {} sequences, attention {} sequences at a time, experts {} tokens at a time; {}",
       grouped(static_cast<double>(s.pass_tokens)), grouped(static_cast<double>(s.sequences)), grouped(static_cast<double>(s.attention_micro_batch)),
       grouped(static_cast<double>(s.expert_micro_batch)),
-      m.decision ? fmt::format("the best of {} plans by the machine's rates", m.decision->tried) : "what is usual, as no rates are known");
+      m.decision
+          ? fmt::format("{}the best of {} plans by the machine's rates",
+                        m.plan.gpu ? fmt::format("{:.0f} % of attention on the CPU; ", 100 * m.plan.gpu->cpu_attention_share) : "", m.decision->tried)
+          : "what is usual, as no rates are known");
 }
 
 std::string memory_text(const ModelSetup& m) {

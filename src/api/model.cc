@@ -173,6 +173,9 @@ ModelSetup::ModelSetup(const EngineOptions& options)
       kv_dtype(choose_kv_dtype(options, act, spec)),
       pool((check_options(options), options.threads > 0 ? options.threads : usable_cores())) {
   std::unique_ptr<Device> device = open_device(options);
+  if (device != nullptr && !options.trace_file.empty())
+    throw_error(ErrorCode::unsupported,
+                "--trace: a run on a GPU writes no timeline; nsys profile moegen .. shows one, and moegen simulate --trace writes the planned one");
   prefer_numa_node(device != nullptr ? device->numa_node() : -1);
   if (options.load_format != "dummy") checkpoint = Checkpoint::open(options.model);
   binding = bind_or_describe(*this, options);

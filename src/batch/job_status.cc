@@ -26,6 +26,7 @@ std::string bottleneck_of(const ResourceSeconds& measured, const ResourceSeconds
   if (measured.passes <= 0) return "";
   if (measured.wait > kMuch * measured.passes) return "storage";
   if (seconds - measured.passes > 0.5 * seconds) return "input and output";
+  if (measured.cpu <= 0) return "the GPU and its link";
   return predicted.dram > 0.5 * predicted.cpu ? "DRAM" : "the cores";
 }
 

@@ -27,7 +27,8 @@ std::string tokens_text(const JobStatus& s) {
 std::string slowest_text(const JobStatus& s) {
   const Progress& p = s.engine;
   std::string text = bottleneck_of(p.measured, p.predicted, s.seconds);
-  text += fmt::format(": the cores computed for {:.0f} % of the time", share(p.measured.cpu, s.seconds));
+  text += p.measured.cpu > 0 ? fmt::format(": the cores computed for {:.0f} % of the time", share(p.measured.cpu, s.seconds))
+                             : fmt::format(": passes took {:.0f} % of the time", share(p.measured.passes, s.seconds));
   if (p.weight_bytes_read > 0) {
     text += fmt::format(" and waited {:.0f} % for weights; {:.1f} GB of weights streamed at {:.2f} GB/s (storage idle {:.0f} % of the time)",
                         share(p.weight_wait_seconds, s.seconds), static_cast<double>(p.weight_bytes_read) * 1e-9,

@@ -39,7 +39,7 @@ void bench_link(const CopyBench& options, std::ostream& out) {
   std::vector<std::unique_ptr<LinkCopy>> copies;
   if (options.direction != "d2h") copies.push_back(std::make_unique<LinkCopy>(*device, true, bytes));
   if (options.direction != "h2d") copies.push_back(std::make_unique<LinkCopy>(*device, false, bytes));
-  for (size_t piece = 64 << 10; piece <= 64 << 20; piece *= 8) {
+  for (size_t piece = 64 << 10; piece <= std::min<size_t>(bytes, 64 << 20); piece *= 8) {
     std::vector<double> rates;
     for (int i = 0; i < options.samples; ++i) {
       const double seconds = seconds_of([&] { LinkCopy::run(copies, piece); });

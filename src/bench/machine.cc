@@ -51,7 +51,10 @@ std::vector<Line> lines_of(const Machine& m) {
   for (const Machine::Peak& p : m.cpu.peaks)
     add(fmt::format("multiply {} {}", p.dtype == DType::bf16 ? "bf16" : "f32", p.path), "threads", "GFLOP/s", p.flops);
   add("DRAM read", "threads", "GB/s", m.dram.by_threads);
-  if (m.gpu) add("GPU, expert", "tokens", "GFLOP/s", m.gpu->products);
+  if (m.gpu) {
+    add("GPU, expert", "tokens", "GFLOP/s", m.gpu->products);
+    add("GPU, grouped experts", "tokens", "GFLOP/s", m.gpu->grouped);
+  }
   if (m.ssd) {
     for (const auto& [depth, curve] : m.ssd->by_depth.lines) add(fmt::format("storage, {} at a time", depth), "bytes", "GB/s", curve);
   }
@@ -104,6 +107,7 @@ void print(const Machine& m, std::ostream& out) {
     out << fmt::format("GPU: {}, {} free, {:.0f} GB/s of weights for one row; attention of prompts {:.0f} GFLOP/s, of generated tokens {:.0f} GB/s\n",
                        g.name, format_bytes(g.memory_bytes), g.memory_bandwidth / 1e9, g.attention_flops.value_or(0) / 1e9,
                        g.attention_bandwidth.value_or(0) / 1e9)
+        << fmt::format("roofs: {:.0f} GFLOP/s of large products, {:.0f} GB/s of device memory\n", g.bf16_flops / 1e9, g.memory_bandwidth / 1e9)
         << fmt::format("link: to the GPU {:.1f} GB/s, back {:.1f}, both at once {:.1f} together\n", m.link->h2d / 1e9, m.link->d2h / 1e9,
                        m.link->both.value_or(0) / 1e9);
   } else {

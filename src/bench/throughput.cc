@@ -3,6 +3,7 @@
 
 #include "api/gpu_setup.h"
 #include "base/error.h"
+#include "base/size.h"
 #include "bench/model_cost.h"
 #include "bench/random_run.h"
 #include "bench/report.h"
@@ -244,7 +245,8 @@ class GpuMeasurement {
     note_lost(decode.tokens_per_second, sequences, options_.samples, report);
     note_preemptions(whole, sequences, report);
     if (whole.progress.link_bytes == 0) report.note("nothing crosses the link, which is no roof");
-    if (whole.progress.predicted.passes == 0) report.note("nothing is predicted: moegen bench machine -m DIR --device cuda measures the rates, once");
+    if (whole.progress.predicted.passes == 0)
+      report.note("nothing is predicted: no rates are known; --machine FILE has them, which moegen bench machine -m DIR --device cuda --json writes");
   }
 
  private:
@@ -307,6 +309,8 @@ void bench_throughput(const ThroughputBench& options, std::ostream& out) {
   Engine engine(engine_options(options));
   const EngineInfo& info = engine.info();
   nlohmann::ordered_json about = about_bench("throughput", info.cpu_path, info.threads);
+  about["device"] = info.device;
+  if (options.engine.device_memory) about["device_memory"] = format_bytes(*options.engine.device_memory);
   about["model"] = info.model_name;
   about["dtype"] = info.dtype;
   about["prompt"] = options.prompt;

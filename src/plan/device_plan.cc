@@ -97,8 +97,8 @@ uint64_t largest_unit(const DeviceBudget& device) {
   return most;
 }
 
-// `stored`: some weights come from storage, through a slot of their own.
-void divide_device(const PlanInput& in, const DeviceBudget& device, bool stored, Plan& plan) {
+// Of weights, `most` have a place there. `stored`: some come from storage, through a slot of their own.
+void divide_device(const PlanInput& in, const DeviceBudget& device, uint64_t most, bool stored, Plan& plan) {
   DevicePlan& out = *plan.device;
   const WeightPlanInput weights{device.units, device.weight_bytes, in.weight_slots};
   out.stored_slot_bytes = stored ? largest_unit(device) : 0;
@@ -115,7 +115,8 @@ void divide_device(const PlanInput& in, const DeviceBudget& device, bool stored,
   }
   if (least > device.room()) too_small(device, least_weights, plan);
   widen_staging(device, device.room() - least, plan);
-  out.weights = plan_weights(weights, std::min(device.room() - out.buffer_bytes - staging_bytes(out) - out.stored_slot_bytes, device.weight_bytes));
+  const uint64_t room = device.room() - out.buffer_bytes - staging_bytes(out) - out.stored_slot_bytes;
+  out.weights = plan_weights(weights, std::min({room, device.weight_bytes, std::max(most, least_weight_bytes(weights))}));
   if (out.weights.streamed.empty() && plan.sizes.cpu_expert_rows > 0) {
     plan.sizes.cpu_expert_rows = 0;
     out.buffer_bytes = buffer_bytes(in, device, plan.sizes);
@@ -164,7 +165,9 @@ void divide_weights(const PlanInput& in, const DeviceBudget& device, Plan& plan)
                         states_bytes(plan) + least_pages;
   plan.weights.resident_bytes = in.weight_bytes;
   if (in.units.empty() || (in.weight_bytes <= in.weight_memory.value_or(in.weight_bytes) && in.weight_bytes + rest <= in.host_memory)) return;
-  divide_device(in, device, true, plan);
+  // What stays on the device is in host memory too, beside the slots.
+  const uint64_t budget = choose_weight_budget(in, rest), slots = 3 * largest_unit(device);
+  divide_device(in, device, budget - std::min(budget, slots), true, plan);
   std::vector<int32_t>& streamed = plan.device->weights.streamed;
   const std::vector<int32_t> candidates = streamed;
   std::vector<WeightUnit> units;
@@ -180,22 +183,38 @@ void divide_weights(const PlanInput& in, const DeviceBudget& device, Plan& plan)
   plan.device->weights.streamed_bytes -= plan.weights.streamed_bytes;
 }
 
-void divide_host(const PlanInput& in, Plan& plan) {
-  plan.answer_bytes = choose_answer_bytes(in.host_memory);
-  const uint64_t hand_over = hand_over_bytes(in, plan.sizes), share = share_bytes(in, plan.sizes);
-  const uint64_t states = states_bytes(plan);
-  const uint64_t fixed = plan.weights.bytes() + in.process_bytes + plan.answer_bytes + hand_over + share + states;
-  const uint64_t page = page_cost(plan.kv, plan.max_model_len);
+struct HostNeeds {
+  uint64_t answers, hand_over, share, states, fixed, page, least;  // fixed: all but pages; least: with the fewest pages
+};
+HostNeeds host_needs(const PlanInput& in, const Plan& plan) {
+  HostNeeds n{choose_answer_bytes(in.host_memory),
+              hand_over_bytes(in, plan.sizes),
+              share_bytes(in, plan.sizes),
+              states_bytes(plan),
+              0,
+              page_cost(plan.kv, plan.max_model_len),
+              0};
+  n.fixed = plan.weights.bytes() + in.process_bytes + n.answers + n.hand_over + n.share + n.states;
   const uint64_t asked = in.kv_memory.value_or(0) / plan.kv.page_bytes;
-  const uint64_t least = fixed + page * std::max<uint64_t>(plan.kv.groups.size(), asked);
+  n.least = n.fixed + n.page * std::max<uint64_t>(plan.kv.groups.size(), asked);
+  return n;
+}
+
+void divide_host(const PlanInput& in, Plan& plan) {
+  const auto [answers, hand_over, share, states, fixed, page, least] = host_needs(in, plan);
+  plan.answer_bytes = answers;
   if (least > in.host_memory) {
-    throw_error(ErrorCode::out_of_memory, "--host-memory {} is too small for a run on a GPU: at least {} are needed ({} weights, {} KV pages)",
-                format_bytes(in.host_memory), format_bytes(least), format_bytes(plan.weights.bytes()), format_bytes(least - fixed));
+    throw_error(
+        ErrorCode::out_of_memory,
+        "--host-memory {} is too small for a run on a GPU: at least {} are needed ({} weights, {} KV pages, {} what a pass of {} tokens hands "
+        "over, {} what the CPU computes, {} requests and answers, {} the process): less --weight-memory, --max-pass-tokens or --kv-memory",
+        format_bytes(in.host_memory), format_bytes(least), format_bytes(plan.weights.bytes()), format_bytes(least - fixed), format_bytes(hand_over),
+        plan.sizes.pass_tokens, format_bytes(share + states), format_bytes(answers), format_bytes(in.process_bytes));
   }
   const uint64_t wanted =
       static_cast<uint64_t>(plan.sizes.sequences) *
       static_cast<uint64_t>(pages_held(plan.kv.groups, kPageTokens, plan.max_model_len, std::min(plan.max_model_len, plan.sizes.pass_tokens)));
-  const uint64_t fitting = in.kv_memory ? std::max<uint64_t>(plan.kv.groups.size(), asked) : (in.host_memory - fixed) / page;
+  const uint64_t fitting = in.kv_memory ? (least - fixed) / page : (in.host_memory - fixed) / page;
   plan.kv_pages = static_cast<int32_t>(std::min<uint64_t>({wanted, fitting, uint64_t{1} << 30}));
   const auto pages = static_cast<uint64_t>(plan.kv_pages);
   plan.memory = {{"weights", plan.weights.resident_bytes},    {"slots of experts from storage", plan.weights.bytes() - plan.weights.resident_bytes},
@@ -216,16 +235,24 @@ PassSizes cpu_sizes(const PassSizes& sizes) {
 }
 
 Plan make_device_plan(const PlanInput& in, const DeviceBudget& device) {
-  Plan plan;
-  plan.max_model_len = choose_max_model_len(in);
-  plan.swap = in.swap;
-  plan.kv = KvLayout(*in.spec, in.kv_dtype);
-  plan.device.emplace();
-  divide_device(in, device, false, plan);
-  divide_weights(in, device, plan);
-  plan.gpu = gpu_plan_of(in, device, plan);
-  divide_host(in, plan);
-  return plan;
+  PlanInput sized = in;
+  for (;;) {
+    Plan plan;
+    plan.max_model_len = choose_max_model_len(sized);
+    plan.swap = sized.swap;
+    plan.kv = KvLayout(*sized.spec, sized.kv_dtype);
+    plan.device.emplace();
+    divide_device(sized, device, device.weight_bytes, false, plan);
+    divide_weights(sized, device, plan);
+    const int64_t tokens = plan.sizes.pass_tokens;
+    if (!in.max_pass_tokens && tokens > kLeastPassTokens && host_needs(sized, plan).least > in.host_memory) {
+      sized.max_pass_tokens = tokens / 2;  // hands less over
+      continue;
+    }
+    plan.gpu = gpu_plan_of(sized, device, plan);
+    divide_host(sized, plan);
+    return plan;
+  }
 }
 
 }  // namespace moegen

@@ -109,7 +109,10 @@ GpuPassCosts::GpuPassCosts(const ModelSpec& spec, const ModelWork& work, const M
   const bool streams = plan_.host_weights + plan_.storage_weights > 0;
   // What copies leave, and half of it at least: neither starves the other.
   cpu_bandwidth_ = std::max(machine.dram.bandwidth / 2, machine.dram.bandwidth - (streams ? machine.link->h2d : 0));
-  if (plan_.storage_weights <= 0) return;
+  if (plan_.storage_weights <= 0) {  // but for rounding, which a rate of nothing would make endless
+    fixed_stored_ = experts_stored_ = 0;
+    return;
+  }
   if (!machine.ssd || !machine.ssd->read_bandwidth)
     throw_error(ErrorCode::unsupported, "{}: no rate of its storage is known, and weights would stream from it", machine.name);
   ssd_rate_ = *machine.ssd->read_bandwidth;

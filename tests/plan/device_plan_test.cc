@@ -119,6 +119,30 @@ TEST_F(DevicePlanTest, EverythingStaysWithinBothBudgets) {
   }
 }
 
+TEST_F(DevicePlanTest, PassesShrinkWhereHostMemoryIsShort) {
+  device_.memory = 512 * kMiB;
+  const Plan wide = make_plan(in_);
+  in_.host_memory = in_.process_bytes + 24 * kMiB;
+  const Plan narrow = make_plan(in_);
+  EXPECT_LT(narrow.sizes.pass_tokens, wide.sizes.pass_tokens);
+  EXPECT_LE(sum_of(narrow.memory), in_.host_memory);
+  in_.max_pass_tokens = wide.sizes.pass_tokens;  // asked for
+  EXPECT_ERROR(make_plan(in_), ErrorCode::out_of_memory, "--max-pass-tokens");
+}
+
+// The device would hold all, but what stays there has to be in host memory too.
+TEST_F(DevicePlanTest, AModelThatFitsTheDeviceAloneStreams) {
+  device_.memory = 512 * kMiB;
+  in_.max_pass_tokens = 64;
+  EXPECT_TRUE(make_plan(in_).device->weights.streamed.empty());
+  for (int percent = 95; percent >= 60; percent -= 5) {
+    in_.weight_memory = in_.weight_bytes * static_cast<uint64_t>(percent) / 100;
+    const Plan plan = make_plan(in_);
+    EXPECT_FALSE(plan.weights.streamed.empty()) << percent;
+    EXPECT_LE(plan.weights.bytes(), *in_.weight_memory) << percent;
+  }
+}
+
 // What the context takes is part of --device-memory, and named.
 TEST_F(DevicePlanTest, TheOverheadIsLeftFree) {
   in_.max_pass_tokens = 64;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <numeric>
 
@@ -147,6 +148,20 @@ TEST_F(GpuPassCostTest, WhatStaysCrossesNoLink) {
   EXPECT_GE(c.seconds, work_.expert_bytes() / 1e12) << "HBM gives them all";
   in_.gpu->device_weights = 0;
   EXPECT_GE(cost(decodes(100, 100)).link, 0.99 * work_.expert_bytes() / 2e10);
+}
+
+// Whatever the bytes round to, nothing comes from storage, of which no rate is known.
+TEST_F(GpuPassCostTest, WeightsInBothMemoriesNeedNoStorage) {
+  machine_.ssd.reset();
+  Plan plan = make_plan(in_);
+  for (const uint64_t bytes : {uint64_t{1'000'003}, 3 * kGiB + 7, 5 * kGiB + 1, 7 * kGiB + 12345}) {
+    plan.gpu->device_weights = static_cast<double>(bytes);
+    plan.gpu->host_weights = (work_.fixed_bytes() + work_.expert_bytes()) * (1 - 1e-12) - plan.gpu->device_weights;
+    plan.gpu->storage_weights = 0;
+    const PassCost c = GpuPassCosts(spec_, work_, machine_, plan).of(decodes(100, 100));
+    EXPECT_TRUE(std::isfinite(c.seconds)) << bytes;
+    EXPECT_EQ(c.bytes_read, 0) << bytes;
+  }
 }
 
 TEST_F(GpuPassCostTest, OnlyExpertsThatTokensReachAreCopiedButNotInStaticBatches) {

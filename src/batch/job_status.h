@@ -41,7 +41,8 @@ enum class Step { engine, reading, writing };
 /// Bytes of RAM that this process has.
 [[nodiscard]] uint64_t resident_memory();
 
-/// What held passes up, or nothing: "the cores", "DRAM", "the GPU and its link", "storage", "input and output". Seconds of passes as measured and predicted, and since when.
+/// What held passes up, or nothing: "the cores", "DRAM", "the GPU and its link", "storage", "input and output". Seconds of passes as measured and
+/// predicted, and since when.
 [[nodiscard]] std::string bottleneck_of(const ResourceSeconds& measured, const ResourceSeconds& predicted, double seconds);
 
 /// "42s", "3m20s", "5h03m", "3d02h".

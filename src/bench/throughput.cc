@@ -132,7 +132,12 @@ void check_options(const ThroughputBench& o) {
 EngineOptions engine_options(const ThroughputBench& o) {
   EngineOptions engine = o.engine;
   engine.skip_tokenizer_init = true;
-  if (!engine.max_num_seqs) engine.max_num_seqs = *std::max_element(o.sequences.begin(), o.sequences.end());
+  const int64_t most = *std::max_element(o.sequences.begin(), o.sequences.end());
+  if (!engine.max_num_seqs) engine.max_num_seqs = most;
+  if (!engine.machine_file.empty()) {  // planned as run-batch would
+    for (const Lengths& l : make_lengths(o, most))
+      engine.workload.requests.push_back({static_cast<int32_t>(l.prompt), static_cast<int32_t>(l.generate)});
+  }
   return engine;
 }
 

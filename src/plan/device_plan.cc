@@ -165,9 +165,11 @@ void divide_weights(const PlanInput& in, const DeviceBudget& device, Plan& plan)
                         states_bytes(plan) + least_pages;
   plan.weights.resident_bytes = in.weight_bytes;
   if (in.units.empty() || (in.weight_bytes <= in.weight_memory.value_or(in.weight_bytes) && in.weight_bytes + rest <= in.host_memory)) return;
-  // What stays on the device is in host memory too, beside the slots.
-  const uint64_t budget = choose_weight_budget(in, rest), slots = 3 * largest_unit(device);
-  divide_device(in, device, budget - std::min(budget, slots), true, plan);
+  divide_device(in, device, device.weight_bytes, true, plan);
+  // What stays there is in host memory too.
+  const uint64_t budget = choose_weight_budget(in, rest), least = least_weight_bytes({in.units, in.weight_bytes, {}});
+  const uint64_t room = budget - std::min(budget, least);  // for experts that stay
+  divide_device(in, device, least_weight_bytes({device.units, device.weight_bytes, in.weight_slots}) + room, true, plan);
   std::vector<int32_t>& streamed = plan.device->weights.streamed;
   const std::vector<int32_t> candidates = streamed;
   std::vector<WeightUnit> units;

@@ -109,7 +109,7 @@ TEST(Bench, CopyMeasuresTheLinkOfADevice) {
     options.direction = direction;
     options.device = "emulated";
     const Json rows = run(bench_copy, options).at("rows");
-    ASSERT_EQ(rows.size(), 4U);
+    ASSERT_EQ(rows.size(), 2U) << "copies that are no larger than the memory";
     for (const Json& row : rows) EXPECT_GT(row.at("copy").at("median"), 0);
   }
 }

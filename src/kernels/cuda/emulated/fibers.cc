@@ -40,8 +40,6 @@ moegen_switch_stack:
 
 namespace moegen::emulated {
 
-constinit thread_local Place current_place;
-
 namespace {
 
 constexpr size_t kStackBytes = 64 << 10;
@@ -88,6 +86,7 @@ class Block {
 };
 
 thread_local Block block;
+thread_local Place current_place;
 
 void Block::enter() {
   block.body_(block.argument_);
@@ -169,6 +168,10 @@ void Block::run(const Shape& shape, uint64_t seed, void (*body)(const void*), co
 }
 
 }  // namespace
+
+const Place& place() { return current_place; }
+
+unsigned lane() { return current_place.thread.x % kWarp; }
 
 void run(const Shape& shape, uint64_t seed, void (*body)(const void*), const void* argument) { block.run(shape, seed, body, argument); }
 

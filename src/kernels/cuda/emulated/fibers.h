@@ -14,8 +14,7 @@ struct Place {
   Index thread, block, block_dim, grid_dim;
   std::byte* shared = nullptr;  ///< dynamic shared memory of the block
 };
-extern constinit thread_local Place current_place;
-[[nodiscard]] inline const Place& place() { return current_place; }
+[[nodiscard]] const Place& place();
 
 struct Shape {
   unsigned blocks_x = 1, blocks_y = 1, threads = 1;
@@ -35,6 +34,6 @@ void warp_barrier();
 void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b);
 /// The bits that each thread of the warp gave to the same call, by lane; valid until the caller's next call.
 [[nodiscard]] const uint64_t* exchange(uint64_t bits);
-[[nodiscard]] inline unsigned lane() { return current_place.thread.x % 32; }
+[[nodiscard]] unsigned lane();
 
 }  // namespace moegen::emulated

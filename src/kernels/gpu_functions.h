@@ -253,6 +253,14 @@ struct GpuExpertWeights {
     const void* scales = nullptr;
     const uint8_t* zeros = nullptr;
     const void* bias = nullptr;
+
+    /// The matrix, of which `format` is all but where it lies.
+    [[nodiscard]] constexpr GpuExpand in(GpuExpand format) const {
+      format.w = w;
+      format.scales = scales;
+      format.zeros = zeros;
+      return format;
+    }
   };
   Matrix gate, up, down;
 

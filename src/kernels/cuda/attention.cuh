@@ -4,7 +4,20 @@
 
 namespace moegen::gpu {
 
-/// A block for kRows rows (queries x heads) of a tile and one KV head: grid (tiles, kv heads x row blocks). A warp goes over every
+/// A row (query x head) of a tile, and which keys it sees.
+struct AttentionRow {
+  int query, head;  // of the tile; query -1: none
+  int first, last;  // positions
+  __device__ bool sees(int position) const { return position >= first && position <= last; }
+};
+__device__ inline AttentionRow attention_row(const GpuAttention& a, const GpuTile& tile, int i) {
+  const int query = i / a.heads;
+  if (query >= tile.count) return {-1, 0, 0, -1};
+  const int last = tile.position + query;
+  return {query, i % a.heads, static_cast<int>(first_seen(last, a.window, a.chunk)), last};
+}
+
+/// A block for kRows rows of a tile and one KV head: grid (tiles, kv heads x row blocks). A warp goes over every
 /// kGpuAttentionWarps-th page: lanes are tokens for the scores, elements for the values, so both read what lies side by side. For act float, with
 /// products of floats; bf16 has TensorAttentionKernel. S: of K and V, float or int8; kDims: elements of a value that a lane has.
 template <typename S, int kBlockRows, int kDims>
@@ -17,19 +30,6 @@ struct AttentionKernel {
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
   __device__ static int warp() { return static_cast<int>(threadIdx.x / 32); }
-
-  /// Rows of the block, and which keys they see.
-  struct Row {
-    int query, head;  // of the tile; query -1: none
-    int first, last;  // positions
-  };
-  __device__ static Row row_of(const Args& a, const GpuTile& tile, int row_block, int r) {
-    const int i = row_block * kRows + r;
-    const int query = i / a.heads;
-    if (query >= tile.count) return {-1, 0, 0, -1};
-    const int last = tile.position + query;
-    return {query, i % a.heads, static_cast<int>(first_seen(last, a.window, a.chunk)), last};
-  }
 
   struct Running {
     float top[kRows], sum[kRows];
@@ -75,7 +75,7 @@ struct AttentionKernel {
   }
 
   /// The softmax goes on over a page; `p`: room for [kPageTokens][kRows], of the warp.
-  __device__ static void page(const Args& a, const std::byte* kv, int position, const Row* rows, const float* q, float* p, Running& run) {
+  __device__ static void page(const Args& a, const std::byte* kv, int position, const AttentionRow* rows, const float* q, float* p, Running& run) {
     const S* keys = reinterpret_cast<const S*>(kv);
     const float* scales = reinterpret_cast<const float*>(kv + kv_scale_offset(a.head_dim));
     float s[kRows];
@@ -85,7 +85,7 @@ struct AttentionKernel {
     MOEGEN_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const int at = position + lane();
-      const bool seen = at >= rows[r].first && at <= rows[r].last;
+      const bool seen = rows[r].sees(at);
       const float score = seen ? s[r] * key_scale : -INFINITY;
       const float top = fmaxf(run.top[r], warp_max(score));
       const float weight = seen ? expf(score - top) : 0;
@@ -124,7 +124,7 @@ struct AttentionKernel {
   }
 
   /// Puts the warps' parts together, in their order; parts: [kWarps][kRows][value_dim + 2].
-  __device__ static void finish(const Args& a, const GpuTile& tile, const Row* rows, int kv_head, const float* parts) {
+  __device__ static void finish(const Args& a, const GpuTile& tile, const AttentionRow* rows, int kv_head, const float* parts) {
     const int width = a.value_dim();
     for (int r = warp(); r < kRows; r += kWarps) {
       if (rows[r].query < 0) continue;
@@ -155,10 +155,10 @@ struct AttentionKernel {
     float* q = MOEGEN_SHARED;                               // [head_dim][kRows]
     float* p = q + kRows * a.head_dim + warp() * kRows * kPageTokens;
     float* parts = q + kRows * a.head_dim + kWarps * kRows * kPageTokens;
-    Row* rows = reinterpret_cast<Row*>(parts + kWarps * kRows * (a.value_dim() + 2));
+    AttentionRow* rows = reinterpret_cast<AttentionRow*>(parts + kWarps * kRows * (a.value_dim() + 2));
     int first = INT32_MAX, last = -1;
     for (int r = 0; r < kRows; ++r) {
-      const Row row = row_of(a, tile, row_block, r);
+      const AttentionRow row = attention_row(a, tile, row_block * kRows + r);
       if (threadIdx.x == 0) rows[r] = row;
       const int64_t at = (static_cast<int64_t>(tile.row + max(row.query, 0)) * a.kv_heads * a.heads + kv_head * a.heads + row.head) * a.head_dim;
       for (int d = static_cast<int>(threadIdx.x); d < a.head_dim; d += kThreads)
@@ -199,7 +199,7 @@ struct AttentionKernel {
 
   [[nodiscard]] static size_t shared_bytes(const Args& a) {
     return sizeof(float) * static_cast<size_t>(kRows * a.head_dim + kWarps * kRows * kPageTokens + kWarps * kRows * (a.value_dim() + 2)) +
-           kRows * sizeof(Row);
+           kRows * sizeof(AttentionRow);
   }
 };
 

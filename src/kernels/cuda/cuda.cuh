@@ -128,6 +128,17 @@ __device__ inline float warp_max(float x) {
   return x;
 }
 
+/// The sum of this lane's and all lower lanes'.
+template <typename T>
+__device__ T warp_scan(T x) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  for (int step = 1; step < 32; step *= 2) {
+    const T other = __shfl_sync(kAllLanes, x, max(lane - step, 0));
+    x += lane >= step ? other : T{0};
+  }
+  return x;
+}
+
 /// The largest value of all lanes and its index, the lowest where equal; index -1 is no value.
 struct Best {
   float value;

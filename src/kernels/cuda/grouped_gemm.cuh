@@ -59,11 +59,7 @@ struct GroupedGemmKernel {
       const int64_t begin = e < a.num_experts ? max(int64_t{a.expert_begin[e]}, a.first) : 0;
       const int64_t end = e < a.num_experts ? min(int64_t{a.expert_begin[e + 1]}, a.last) : 0;
       const int tiles = end > begin ? static_cast<int>((end - begin + kRows - 1) / kRows) : 0;
-      int sum = tiles;  // up to this lane
-      for (int step = 1; step < 32; step *= 2) {
-        const int other = __shfl_sync(kAllLanes, sum, max(lane - step, 0));
-        sum += lane >= step ? other : 0;
-      }
+      const int sum = warp_scan(tiles);
       const unsigned has_it = __ballot_sync(kAllLanes, tile >= before + sum - tiles && tile < before + sum);
       if (has_it != 0) {
         const int found = __ffs(static_cast<int>(has_it)) - 1;
@@ -73,16 +69,6 @@ struct GroupedGemmKernel {
       before += __shfl_sync(kAllLanes, sum, 31);
     }
     return {-1, 0, 0};
-  }
-
-  /// The matrices of an expert, as Expand reads them; without data where it is not here.
-  __device__ static GpuExpand matrix_of(const Args& a, const GpuExpertWeights& weights, int j) {
-    GpuExpand m = a.format[j];
-    const GpuExpertWeights::Matrix& of = weights.matrix(kGated, j);
-    m.w = of.w;
-    m.scales = of.scales;
-    m.zeros = of.zeros;
-    return m;
   }
 
   __device__ static Words pack(const float* values) {
@@ -202,7 +188,7 @@ struct GroupedGemmKernel {
     const GpuExpertWeights weights = a.table != nullptr ? a.table[part.expert] : a.one;
     GpuExpand m[kMatrices];
     MOEGEN_UNROLL
-    for (int j = 0; j < kMatrices; ++j) m[j] = matrix_of(a, weights, j);
+    for (int j = 0; j < kMatrices; ++j) m[j] = weights.matrix(kGated, j).in(a.format[j]);
     if (m[0].w == nullptr) return;  // likewise: the expert is not here
     const bf16* x[kRowLoads];
     MOEGEN_UNROLL
@@ -210,15 +196,7 @@ struct GroupedGemmKernel {
       const int64_t row = part.row + loaded_row(i);
       x[i] = loaded_row(i) < part.rows ? static_cast<const bf16*>(a.x) + (a.picked != nullptr ? a.picked[row] : row - a.first) * a.x_stride : nullptr;
     }
-    float sums[kTiles][kColTiles][4];
-    MOEGEN_UNROLL
-    for (int t = 0; t < kTiles; ++t) {
-      MOEGEN_UNROLL
-      for (int n = 0; n < kColTiles; ++n) {
-        MOEGEN_UNROLL
-        for (int i = 0; i < 4; ++i) sums[t][n][i] = 0;
-      }
-    }
+    float sums[kTiles][kColTiles][4] = {};
     uint32_t* half = reinterpret_cast<uint32_t*>(MOEGEN_SHARED);
     uint32_t* other = half + (kRows + kCols) * kStride;
     const int tiles = (part.rows + 15) / 16;

@@ -213,14 +213,7 @@ struct Ops {
   static void grouped_gemm_by(Device& device, const Stream& stream, const GpuGroupedGemm& op) {
     using Kernel = GroupedGemmKernel<kGated, kType>;
     const int64_t rows = op.last - op.first, cols = op.format[0].rows;
-    const auto matrix = [&](int j) {
-      GpuExpand of = op.format[j];
-      const GpuExpertWeights::Matrix& one = op.one.matrix(kGated, j);
-      of.w = one.w;
-      of.scales = one.scales;
-      of.zeros = one.zeros;
-      return regions_of(of);
-    };
+    const auto matrix = [&](int j) { return regions_of(op.one.matrix(kGated, j).in(op.format[j])); };
     const auto bias = [&](int j) { return region(op.one.matrix(kGated, j).bias, op.bias_dtype, 1, cols); };
     const MatrixRegions first = matrix(0), second = kGated ? matrix(1) : MatrixRegions{};
     Launch::template run<Kernel>(device, stream, "grouped gemm",

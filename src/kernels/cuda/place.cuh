@@ -38,7 +38,7 @@ struct PlaceKernel {
     return rms_factor(a, warp_sum(squares), a.head_dim);
   }
 
-  /// `weight`: of the head from element `at` on, or null.
+  /// `weights`: of the head from element `at` on, or null.
   __device__ static void multiply(const Args& a, float factor, const void* weights, int64_t at, float* head) {
     for (int d = lane(); d < a.head_dim; d += 32) {
       const float weight = weights != nullptr ? load(weights, a.norm_dtype, at + d) + a.offset : 1;
@@ -128,12 +128,12 @@ struct PlaceKernel {
     const float* q = a.qkv + row * a.stride;
     const float* k = q + a.q_heads * a.q_step;
     float q_factor = 0, k_factor = 0;
-    if (a.norm == GpuPlace::Norm::whole) {
+    const bool whole = a.norm == GpuPlace::Norm::whole;
+    if (whole) {
       float* room = MOEGEN_SHARED + kWarps * a.head_dim;
       q_factor = whole_factor(a, q, static_cast<int64_t>(a.q_heads) * a.head_dim, room);
       k_factor = whole_factor(a, k, static_cast<int64_t>(a.kv_heads) * a.head_dim, room + kWarps);
     }
-    const bool whole = a.norm == GpuPlace::Norm::whole;
     for (int h = warp; h < a.q_heads + 2 * a.kv_heads; h += kWarps) {
       const int own = h < a.q_heads ? h : (h - a.q_heads) % a.kv_heads;  // of its kind
       const bool is_q = h < a.q_heads, is_value = h >= a.q_heads + a.kv_heads;

@@ -166,12 +166,12 @@ struct SummaryKernel {
     const int n = collect(row, bound(of_segments, top, wanted, kThreads, [&](uint32_t least) { return row.count(least); }));
     if (static_cast<int>(threadIdx.x) >= n) return;
     const Found own = row.room.found[threadIdx.x];
-    int better = 0;
+    int rank = 0;
     for (int i = 0; i < n; ++i) {
       const Found other = row.room.found[i];
-      better += other.order > own.order || (other.order == own.order && other.id < own.id) ? 1 : 0;
+      rank += other.order > own.order || (other.order == own.order && other.id < own.id) ? 1 : 0;
     }
-    if (better < wanted) out[better] = {row.logits[own.id], own.id};
+    if (rank < wanted) out[rank] = {row.logits[own.id], own.id};
   }
 
   /// The first of [begin, end) whose weight, with those before it, is more than `left`; where roundings leave more than there is, the last that
@@ -183,11 +183,7 @@ struct SummaryKernel {
       const int64_t each = (end - begin + 31) / 32, first = begin + lane * each, last = min(end, first + each);
       double own = 0;
       for (int64_t i = first; i < last; ++i) own += weight(i);
-      double upto = own;
-      for (int step = 1; step < 32; step *= 2) {
-        const double other = __shfl_sync(kAllLanes, upto, max(lane - step, 0));
-        upto += lane >= step ? other : 0.0;
-      }
+      const double upto = warp_scan(own);
       const unsigned weigh = __ballot_sync(kAllLanes, own > 0), reach = __ballot_sync(kAllLanes, own > 0 && upto > left);
       if (weigh == 0) break;
       const int drawn = reach != 0 ? __ffs(static_cast<int>(reach)) - 1 : 31 - __clz(static_cast<int>(weigh));

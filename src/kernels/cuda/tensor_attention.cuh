@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/tiles.cuh"
 
 namespace moegen::gpu {
@@ -24,23 +25,18 @@ struct TensorAttentionKernel {
 
   static constexpr int query_stride(int head_dim) { return (head_dim + 15) / 16 * 8 + 4; }  // words
 
-  struct Row {
-    int query, head;  // of the tile; query -1: none
-    int first, last;  // positions that it sees
-    __device__ bool sees(int position) const { return position >= first && position <= last; }
-  };
   struct Shared {
-    uint32_t* q;        // [kRows][query_stride] pairs
-    uint32_t* weights;  // [kRows][kWeightStride] pairs
-    float* tops;        // [kWarps][kRows] of a group's pages
-    float* sums;        // [kWarps][kRows] at the end
-    Row* rows;          // [kRows]
-    int first, last;    // that any row sees
-    int tiles;          // that have rows
+    uint32_t* q;         // [kRows][query_stride] pairs
+    uint32_t* weights;   // [kRows][kWeightStride] pairs
+    float* tops;         // [kWarps][kRows] of a group's pages
+    float* sums;         // [kWarps][kRows] at the end
+    AttentionRow* rows;  // [kRows]
+    int first, last;     // that any row sees
+    int tiles;           // that have rows
   };
   [[nodiscard]] static size_t shared_bytes(const Args& a) {
     return sizeof(uint32_t) * static_cast<size_t>(kRows * (query_stride(a.head_dim) + kWeightStride)) + 2 * sizeof(float) * kWarps * kRows +
-           kRows * sizeof(Row);
+           kRows * sizeof(AttentionRow);
   }
 
   /// What a thread has of the rows.
@@ -164,7 +160,7 @@ struct TensorAttentionKernel {
       if (m >= shared.tiles) break;
       MOEGEN_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const Row row = shared.rows[tile_row(m, half)];
+        const AttentionRow row = shared.rows[tile_row(m, half)];
         float top = -INFINITY;
         MOEGEN_UNROLL
         for (int n = 0; n < kTokenTiles; ++n) {
@@ -230,15 +226,12 @@ struct TensorAttentionKernel {
     shared.weights = shared.q + kRows * stride;
     shared.tops = reinterpret_cast<float*>(shared.weights + kRows * kWeightStride);
     shared.sums = shared.tops + kWarps * kRows;
-    shared.rows = reinterpret_cast<Row*>(shared.sums + kWarps * kRows);
+    shared.rows = reinterpret_cast<AttentionRow*>(shared.sums + kWarps * kRows);
     const int begin = row_block * kRows, end = min(begin + kRows, tile.count * a.heads);
     shared.tiles = (end - begin + 15) / 16;
     shared.first = static_cast<int>(first_seen(tile.position + begin / a.heads, a.window, a.chunk));
     shared.last = tile.position + (end - 1) / a.heads;
-    for (int r = static_cast<int>(threadIdx.x); r < kRows; r += kThreads) {
-      const int i = begin + r, last = tile.position + i / a.heads;
-      shared.rows[r] = i < end ? Row{i / a.heads, i % a.heads, static_cast<int>(first_seen(last, a.window, a.chunk)), last} : Row{-1, 0, 0, -1};
-    }
+    for (int r = static_cast<int>(threadIdx.x); r < kRows; r += kThreads) shared.rows[r] = attention_row(a, tile, begin + r);
     const bf16* q = static_cast<const bf16*>(a.q) + (static_cast<int64_t>(tile.row) * a.kv_heads + kv_head) * a.heads * a.head_dim;
     for (int r = warp(); r < kRows; r += kWarps) {
       const int i = begin + r;
@@ -265,7 +258,7 @@ struct TensorAttentionKernel {
     for (int m = 0; m < kTiles; ++m) {
       MOEGEN_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const Row row = shared.rows[tile_row(m, half)];
+        const AttentionRow row = shared.rows[tile_row(m, half)];
         if (row.query < 0) continue;
         const int head = kv_head * a.heads + row.head;
         float sum = 0, share = 1;
@@ -295,34 +288,15 @@ struct TensorAttentionKernel {
     const int row_block = static_cast<int>(blockIdx.y) / a.kv_heads;
     if (row_block * kRows >= tile.count * a.heads) return;  // the whole block
     const Shared shared = prepare(a, tile, kv_head, row_block);
-    Running state;
+    Running state = {};
     MOEGEN_UNROLL
-    for (int m = 0; m < kTiles; ++m) {
-      MOEGEN_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        state.top[m][i] = -INFINITY;
-        state.sum[m][i] = 0;
-      }
-      MOEGEN_UNROLL
-      for (int j = 0; j < kValueTiles; ++j) {
-        MOEGEN_UNROLL
-        for (int i = 0; i < 4; ++i) state.out[m][j][i] = 0;
-      }
-    }
+    for (int m = 0; m < kTiles; ++m) state.top[m][0] = state.top[m][1] = -INFINITY;
     const int first_page = shared.first / kPageTokens, last_page = shared.last / kPageTokens;
     const auto kv = [&](int page) {
       return a.slots + static_cast<int64_t>(tile.slot + page) * static_cast<int64_t>(a.slot_bytes) + static_cast<size_t>(kv_head) * a.head_bytes;
     };
     for (int group = first_page / kWarps * kWarps; group <= last_page; group += kWarps) {
-      float scores[kTiles][kTokenTiles][4];
-      MOEGEN_UNROLL
-      for (int m = 0; m < kTiles; ++m) {
-        MOEGEN_UNROLL
-        for (int n = 0; n < kTokenTiles; ++n) {
-          MOEGEN_UNROLL
-          for (int i = 0; i < 4; ++i) scores[m][n][i] = 0;
-        }
-      }
+      float scores[kTiles][kTokenTiles][4] = {};
       const int own = group + warp();  // beyond the ends nothing is seen, and nothing is read
       const int read = min(max(own, first_page), last_page);
       const float* scales = reinterpret_cast<const float*>(kv(read) + kv_scale_offset(a.head_dim));

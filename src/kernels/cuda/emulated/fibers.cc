@@ -1,7 +1,6 @@
 #include "kernels/cuda/emulated/fibers.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -39,7 +38,6 @@ moegen_switch_stack:
 )");
 
 namespace moegen::emulated {
-
 namespace {
 
 constexpr size_t kStackBytes = 64 << 10;
@@ -51,20 +49,16 @@ struct Fiber {
   State state = State::done;
   unsigned thread = 0;
   uint64_t exchanges = 0;
-  uint64_t products = 0;
 };
-
-constexpr size_t kTileWords = 6;  // that a thread gives to a product of tiles
-using TileWords = std::array<uint32_t, kTileWords>;
 
 // All of a block, reused for the next.
 class Block {
  public:
   void run(const Shape& shape, uint64_t seed, void (*body)(const void*), const void* argument);
 
+  Place place;
   Fiber* now = nullptr;
-  std::vector<uint64_t> values;  // [2][threads] of exchange(), two calls in turn
-  std::vector<TileWords> tiles;  // likewise of multiply_tiles()
+  std::vector<Given> values;  // [2][threads] of exchange(), two calls in turn
 
   void pause(State state) {
     now->state = state;
@@ -86,7 +80,6 @@ class Block {
 };
 
 thread_local Block block;
-thread_local Place current_place;
 
 void Block::enter() {
   block.body_(block.argument_);
@@ -103,7 +96,7 @@ void Block::prepare(Fiber& fiber) {
   for (int i = 0; i < 6; ++i) *--at = nullptr;
   fiber.stack_pointer = at;
   fiber.state = State::runs;
-  fiber.exchanges = fiber.products = 0;
+  fiber.exchanges = 0;
 }
 
 // Lets go on who is at a barrier together with all others of the warp, or the block.
@@ -126,7 +119,6 @@ void Block::run(const Shape& shape, uint64_t seed, void (*body)(const void*), co
   argument_ = argument;
   fibers_.resize(shape.threads);
   values.resize(2 * shape.threads);
-  tiles.resize(2 * shape.threads);
   while (stacks_.size() < shape.threads) stacks_.push_back(std::make_unique<std::byte[]>(kStackBytes));
   shared_.resize(shape.shared_bytes + 64);
   std::vector<unsigned> order(shape.threads);
@@ -134,15 +126,15 @@ void Block::run(const Shape& shape, uint64_t seed, void (*body)(const void*), co
   if (seed % 3 == 1) std::reverse(order.begin(), order.end());
   if (seed % 3 == 2) std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
   const auto aligned = (reinterpret_cast<uintptr_t>(shared_.data()) + 63) & ~uintptr_t{63};
-  current_place.shared = shared_.data() + (aligned - reinterpret_cast<uintptr_t>(shared_.data()));
+  place.shared = shared_.data() + (aligned - reinterpret_cast<uintptr_t>(shared_.data()));
   for (unsigned b = 0; b < shape.blocks_x * shape.blocks_y; ++b) {
-    current_place.block = {b % shape.blocks_x, b / shape.blocks_x, 0};
-    current_place.block_dim = {shape.threads, 1, 1};
-    current_place.grid_dim = {shape.blocks_x, shape.blocks_y, 1};
-    std::memset(current_place.shared, 0xff, shape.shared_bytes);
+    place.block = {b % shape.blocks_x, b / shape.blocks_x, 0};
+    place.block_dim = {shape.threads, 1, 1};
+    place.grid_dim = {shape.blocks_x, shape.blocks_y, 1};
+    std::memset(place.shared, 0xff, shape.shared_bytes);
     if (shape.independent) {
       for (const unsigned t : order) {
-        current_place.thread = {t, 0, 0};
+        place.thread = {t, 0, 0};
         body(argument);
       }
       continue;
@@ -157,7 +149,7 @@ void Block::run(const Shape& shape, uint64_t seed, void (*body)(const void*), co
       for (const unsigned t : order) {
         if (fibers_[t].state != State::runs) continue;
         now = &fibers_[t];
-        current_place.thread = {t, 0, 0};
+        place.thread = {t, 0, 0};
         ++ran;
         moegen_switch_stack(&scheduler_, now->stack_pointer);
         left -= now->state == State::done ? 1 : 0;
@@ -169,30 +161,25 @@ void Block::run(const Shape& shape, uint64_t seed, void (*body)(const void*), co
 
 }  // namespace
 
-const Place& place() { return current_place; }
-
-unsigned lane() { return current_place.thread.x % kWarp; }
+const Place& place() { return block.place; }
 
 void run(const Shape& shape, uint64_t seed, void (*body)(const void*), const void* argument) { block.run(shape, seed, body, argument); }
 
 void block_barrier() { block.pause(State::at_block_barrier); }
 void warp_barrier() { block.pause(State::at_warp_barrier); }
 
-const uint64_t* exchange(uint64_t bits) {
+unsigned lane() { return block.now->thread % kWarp; }
+
+const Given* exchange(const Given& given) {
   const size_t threads = block.values.size() / 2;
   const size_t first = (block.now->exchanges++ % 2) * threads + block.now->thread / kWarp * kWarp;
-  block.values[first + lane()] = bits;
+  block.values[first + lane()] = given;
   warp_barrier();
   return block.values.data() + first;
 }
 
 void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b) {
-  const size_t threads = block.tiles.size() / 2;
-  TileWords* of_warp = &block.tiles[(block.now->products++ % 2) * threads + block.now->thread / kWarp * kWarp];
-  TileWords& own = of_warp[lane()];
-  std::copy(a, a + 4, own.begin());
-  std::copy(b, b + 2, own.begin() + 4);
-  warp_barrier();
+  const Given* of_warp = exchange({a[0], a[1], a[2], a[3], b[0], b[1]});
   const auto half = [](uint32_t word, size_t i) { return std::bit_cast<float>(i == 0 ? word << 16 : word & 0xffff0000U); };
   for (size_t i = 0; i < 4; ++i) {
     const size_t row = i / 2, col = 2 * (lane() % 4) + i % 2;  // row: of the two that the thread has, 8 apart

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -30,10 +31,11 @@ void run(const Shape& shape, uint64_t seed, void (*body)(const void*), const voi
 /// For bodies.
 void block_barrier();
 void warp_barrier();
+/// What each thread of the warp gave to the same call, by lane; valid until the caller's next call of this or the next.
+using Given = std::array<uint32_t, 6>;
+[[nodiscard]] const Given* exchange(const Given& given);
 /// d [16, 8] += a [16, 16] * b [16, 8] of bf16, by a warp; each thread has its part of them as PTX's mma.m16n8k16 says. Sums go along k.
 void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b);
-/// The bits that each thread of the warp gave to the same call, by lane; valid until the caller's next call.
-[[nodiscard]] const uint64_t* exchange(uint64_t bits);
 [[nodiscard]] unsigned lane();
 
 }  // namespace moegen::emulated

@@ -26,11 +26,10 @@ inline void __syncwarp() { ::moegen::emulated::warp_barrier(); }
 
 template <typename T>
 T __shfl_sync(unsigned, T value, unsigned lane) {
-  static_assert(sizeof(T) <= sizeof(uint64_t));
-  uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof(T));
-  bits = ::moegen::emulated::exchange(bits)[lane];
-  std::memcpy(&value, &bits, sizeof(T));
+  static_assert(sizeof(T) <= sizeof(::moegen::emulated::Given));
+  ::moegen::emulated::Given given{};
+  std::memcpy(&given, &value, sizeof(T));
+  std::memcpy(&value, &::moegen::emulated::exchange(given)[lane], sizeof(T));
   return value;
 }
 template <typename T>
@@ -38,9 +37,9 @@ T __shfl_xor_sync(unsigned mask, T value, unsigned step) {
   return __shfl_sync(mask, value, ::moegen::emulated::lane() ^ step);
 }
 inline unsigned __ballot_sync(unsigned, bool is_set) {
-  const uint64_t* of_lanes = ::moegen::emulated::exchange(is_set ? 1 : 0);
+  const ::moegen::emulated::Given* of_lanes = ::moegen::emulated::exchange({is_set ? 1U : 0U});
   unsigned bits = 0;
-  for (unsigned lane = 0; lane < 32; ++lane) bits |= static_cast<unsigned>(of_lanes[lane]) << lane;
+  for (unsigned lane = 0; lane < 32; ++lane) bits |= of_lanes[lane][0] << lane;
   return bits;
 }
 inline int __popc(unsigned x) { return std::popcount(x); }

@@ -1,6 +1,7 @@
 #include "device/device.h"
 
 #include <algorithm>
+#include <cstring>
 #include <iterator>
 
 namespace moegen {
@@ -49,6 +50,16 @@ PinnedBlocks::PinnedBlocks(Device& device, void* memory, size_t bytes) {
     pins_.push_back(std::move(*pin));
     pinned_bytes_ += size;
   }
+}
+
+Device::Buffer Device::new_buffer_of(const Stream& stream, const void* bytes, size_t count) {
+  const HostBuffer host = new_host_buffer(count);
+  host_writes(host.handle(), count);
+  std::memcpy(host.handle(), bytes, count);
+  Buffer out = new_buffer(count);
+  copy_to_device(stream, out.handle(), host.handle(), count);
+  synchronize(stream);
+  return out;
 }
 
 }  // namespace moegen

@@ -84,6 +84,8 @@ class Device {
   [[nodiscard]] virtual Stream new_stream(bool urgent = false) = 0;  ///< urgent: its work goes before that of others, where the device can
   [[nodiscard]] virtual Event new_event() = 0;                       ///< happened already, as long as it is not recorded
   [[nodiscard]] virtual Buffer new_buffer(size_t bytes) = 0;
+  /// Device memory with these bytes; the caller waits.
+  [[nodiscard]] Buffer new_buffer_of(const Stream& stream, const void* bytes, size_t count);
   /// Host memory that copies reach without a detour; where the system does not give such, any.
   [[nodiscard]] virtual HostBuffer new_host_buffer(size_t bytes) = 0;
   /// Makes host memory that is there such memory. False where the system refuses, as it does beyond its limits: copies then take a detour, and

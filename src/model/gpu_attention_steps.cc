@@ -170,9 +170,8 @@ void gpu_project_qkv(const GpuContext& c, size_t layer, Range wave) {
   const LayerWeights& w = c.weights.layers[layer];
   const GpuBuffers& b = c.buffers;
   const int64_t m = wave.size(), hidden = c.spec.hidden;
-  void* normed = gpu_at(b.normed, c.act, wave.begin * hidden);
-  gpu_norm(c, {.x = b.hidden + wave.begin * hidden, .x_stride = hidden, .y = normed, .y_dtype = c.act, .y_stride = hidden, .rows = m},
-           w.attention_norm, w.attention_norm_bias);
+  const void* normed = gpu_at(b.normed, c.act, wave.begin * hidden);
+  gpu_norm_hidden(c, wave, w.attention_norm, w.attention_norm_bias);
   if (w.sinks) {
     c.device.kernels().convert(c.device, c.stream,
                                {.x = w.sinks.data,
@@ -262,9 +261,7 @@ void gpu_project_out(const GpuContext& c, size_t layer, Range wave) {
              w.o, w.o_bias, m);
   if (branch != nullptr)
     gpu_norm(c, {.x = branch, .x_stride = hidden, .y = x, .y_dtype = DType::f32, .y_stride = hidden, .rows = m, .add = true}, w.attention_out_norm);
-  if (c.spec.layers[layer].mlp.router.own_norm) return;
-  gpu_norm(c, {.x = x, .x_stride = hidden, .y = gpu_at(b.normed, c.act, wave.begin * hidden), .y_dtype = c.act, .y_stride = hidden, .rows = m},
-           w.mlp_norm, w.mlp_norm_bias);
+  if (!c.spec.layers[layer].mlp.router.own_norm) gpu_norm_hidden(c, wave, w.mlp_norm, w.mlp_norm_bias);
 }
 
 }  // namespace moegen

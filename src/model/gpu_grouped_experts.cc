@@ -26,32 +26,13 @@ GpuExpertWeights::Matrix matrix_of(const TensorView& w, const TensorView& bias) 
   return {w.data, w.scales, w.zeros, bias ? gpu_at(bias.data, bias.dtype, bias.first * bias.cols) : nullptr};
 }
 
-// normed -> activated -> expert_out; op: which experts, and of them those with `weights`.
-void run(const GpuContext& c, const MlpWeights& format, int64_t num_tokens, const GpuGroupedGemm& op) {
-  const GpuBuffers& b = c.buffers;
-  const int64_t hidden = c.spec.hidden, width = format.gate.rows;
-  GpuGroupedGemm gate_and_up = op;
-  gate_and_up.x = b.normed;
-  gate_and_up.x_stride = hidden;
-  gate_and_up.picked = b.row_token;
-  gate_and_up.x_rows = num_tokens;
-  gate_and_up.gated = true;
-  gate_and_up.format[0] = gpu_expand(format.gate);
-  gate_and_up.format[1] = gpu_expand(format.up);
-  gate_and_up.bias_dtype = format.gate_bias.dtype;
-  gate_and_up.kind = gpu_activation(format.activation);
-  gate_and_up.clamp = format.clamp;
-  gate_and_up.y = b.activated;
-  gate_and_up.y_stride = width;
-  c.device.kernels().grouped_gemm(c.device, c.stream, gate_and_up);
-  GpuGroupedGemm down = op;
-  down.x = b.activated;
-  down.x_stride = width;
-  down.format[0] = gpu_expand(format.down);
-  down.bias_dtype = format.down_bias.dtype;
-  down.y = gpu_at(b.expert_out, c.act, op.first * hidden);
-  down.y_stride = hidden;
-  c.device.kernels().grouped_gemm(c.device, c.stream, down);
+// normed -> activated -> expert_out, of the rows and experts that op has.
+void run(const GpuContext& c, const MlpWeights& form, int64_t num_tokens, GpuGroupedGemm op) {
+  op.x = c.buffers.normed;
+  op.picked = c.buffers.row_token;
+  op.x_rows = num_tokens;
+  op.y = gpu_at(c.buffers.expert_out, c.act, op.first * c.spec.hidden);
+  gpu_multiply_experts(c.device, c.stream, form, op, c.buffers.activated);
 }
 
 }  // namespace
@@ -79,6 +60,29 @@ int64_t gpu_group_tiles(std::span<const int32_t> begin, Range rows) {
     sum += count > 0 ? ceil_div<int64_t>(count, kGpuGroupRows) : 0;
   }
   return sum;
+}
+
+void gpu_multiply_experts(Device& device, const Stream& stream, const MlpWeights& form, const GpuGroupedGemm& op, void* activated) {
+  const int64_t hidden = form.gate.cols, width = form.gate.rows;
+  GpuGroupedGemm gate_and_up = op;
+  gate_and_up.x_stride = hidden;
+  gate_and_up.gated = true;
+  gate_and_up.format[0] = gpu_expand(form.gate);
+  gate_and_up.format[1] = gpu_expand(form.up);
+  gate_and_up.bias_dtype = form.gate_bias.dtype;
+  gate_and_up.kind = gpu_activation(form.activation);
+  gate_and_up.clamp = form.clamp;
+  gate_and_up.y = activated;
+  gate_and_up.y_stride = width;
+  device.kernels().grouped_gemm(device, stream, gate_and_up);
+  GpuGroupedGemm down = op;
+  down.x = activated;
+  down.x_stride = width;
+  down.picked = nullptr;
+  down.format[0] = gpu_expand(form.down);
+  down.bias_dtype = form.down_bias.dtype;
+  down.y_stride = hidden;
+  device.kernels().grouped_gemm(device, stream, down);
 }
 
 void gpu_run_grouped_expert(const GpuContext& c, const MlpWeights& expert, int64_t num_tokens, Range rows) {

@@ -17,6 +17,10 @@ namespace moegen {
 /// GpuGroupedGemm::num_tiles of rows that are sorted by expert, of which e has [begin[e], begin[e + 1]).
 [[nodiscard]] int64_t gpu_group_tiles(std::span<const int32_t> begin, Range rows);
 
+/// y [rows, hidden] = activation(x gate^T, x up^T) down^T, biases added, by way of `activated` [rows, width]. `op`: the rows, their x, whose they
+/// are, and y; of experts of this form.
+void gpu_multiply_experts(Device& device, const Stream& stream, const MlpWeights& form, const GpuGroupedGemm& op, void* activated);
+
 /// Rows of those sorted by expert -> expert_out, of one expert, or of the layer's experts that stay in device memory, all in `resident` and of the
 /// format of the first; `begin` is b.expert_begin, in host memory. At most sizes.expert_micro_batch.
 /// @{

@@ -89,4 +89,16 @@ void gpu_norm(const GpuContext& c, GpuNorm op, const TensorView& weight, const T
   c.device.kernels().norm(c.device, c.stream, op);
 }
 
+void gpu_norm_hidden(const GpuContext& c, Range tokens, const TensorView& weight, const TensorView& bias) {
+  const int64_t hidden = c.spec.hidden, at = tokens.begin * hidden;
+  gpu_norm(c,
+           {.x = c.buffers.hidden + at,
+            .x_stride = hidden,
+            .y = gpu_at(c.buffers.normed, c.act, at),
+            .y_dtype = c.act,
+            .y_stride = hidden,
+            .rows = tokens.size()},
+           weight, bias);
+}
+
 }  // namespace moegen

@@ -39,5 +39,7 @@ struct GpuMatrix {
 
 /// y = rms_norm(x) * weight, with the model's epsilon unless one is given; with a bias LayerNorm.
 void gpu_norm(const GpuContext& c, GpuNorm op, const TensorView& weight, const TensorView& bias = {});
+/// Likewise hidden -> normed, of these tokens.
+void gpu_norm_hidden(const GpuContext& c, Range tokens, const TensorView& weight, const TensorView& bias = {});
 
 }  // namespace moegen

@@ -44,19 +44,6 @@ void down_to(const GpuContext& c, const MlpWeights& mlp, void* y, int64_t m) {
       {.x = b.down, .x_dtype = DType::f32, .x_stride = hidden, .y = y, .y_dtype = c.act, .y_stride = hidden, .rows = m, .cols = hidden});
 }
 
-// normed = norm(hidden) for tokens [first, last).
-void norm_hidden(const GpuContext& c, const TensorView& weight, int64_t first, int64_t last) {
-  const int64_t hidden = c.spec.hidden;
-  gpu_norm(c,
-           {.x = c.buffers.hidden + first * hidden,
-            .x_stride = hidden,
-            .y = gpu_at(c.buffers.normed, c.act, first * hidden),
-            .y_dtype = c.act,
-            .y_stride = hidden,
-            .rows = last - first},
-           weight);
-}
-
 }  // namespace
 
 void gpu_embed(const GpuContext& c, int64_t num_tokens) {
@@ -87,7 +74,7 @@ void gpu_route(const GpuContext& c, int64_t num_tokens, size_t layer) {
   const LayerWeights& w = c.weights.layers[layer];
   const GpuBuffers& b = c.buffers;
   const GpuKernels& kernels = c.device.kernels();
-  if (mlp.router.own_norm) norm_hidden(c, w.router_norm, 0, num_tokens);
+  if (mlp.router.own_norm) gpu_norm_hidden(c, {0, num_tokens}, w.router_norm);
   gpu_linear(c,
              {.x = b.normed,
               .x_stride = c.spec.hidden,
@@ -95,7 +82,7 @@ void gpu_route(const GpuContext& c, int64_t num_tokens, size_t layer) {
               .y_stride = mlp.num_experts,
               .scale = mlp.router.own_norm ? static_cast<float>(1 / std::sqrt(c.spec.hidden)) : 1.0F},
              w.router, w.router_logit_bias, num_tokens);
-  if (c.spec.layers[layer].branch_norms) norm_hidden(c, w.expert_norm, 0, num_tokens);
+  if (c.spec.layers[layer].branch_norms) gpu_norm_hidden(c, {0, num_tokens}, w.expert_norm);
   kernels.route(c.device, c.stream,
                 {.logits = b.router_logits,
                  .tokens = num_tokens,
@@ -184,7 +171,7 @@ void gpu_run_shared(const GpuContext& c, const LayerWeights& layer, int64_t firs
   const bool branch = static_cast<bool>(layer.mlp_out_norm);
   float* to = (branch ? b.branch : b.hidden) + first * hidden;
   const void* x = gpu_at(b.normed, c.act, first * hidden);
-  if (branch) norm_hidden(c, layer.mlp_norm, first, last);
+  if (branch) gpu_norm_hidden(c, {first, last}, layer.mlp_norm);
   gate_and_up(c, layer.shared, x, m);
   down_to(c, layer.shared, b.shared_out, m);
   const auto norm_here = [&](void* y, DType dtype, const TensorView& weight) {

@@ -1,7 +1,6 @@
 #include "profile/gpu_rates.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <random>
 
@@ -165,14 +164,16 @@ class Measurement {
                       .head_bytes = head_bytes,
                       .num_slots = slots,
                       .scale = 0.1F};
-      points.push_back({tokens, [this, op, units, tiles = on_device(tiles)]() mutable {
-                          op.tiles = static_cast<const GpuTile*>(tiles->handle());
-                          return units_per_second([&] {
-                            device_.kernels().attention(device_, stream_, op);
-                            device_.synchronize(stream_);
-                            return units;
-                          });
-                        }});
+      points.push_back(
+          {tokens, [this, op, units,
+                    tiles = std::make_shared<DeviceBuffer>(device_.new_buffer_of(stream_, tiles.data(), tiles.size() * sizeof(GpuTile)))]() mutable {
+             op.tiles = static_cast<const GpuTile*>(tiles->handle());
+             return units_per_second([&] {
+               device_.kernels().attention(device_, stream_, op);
+               device_.synchronize(stream_);
+               return units;
+             });
+           }});
     }
     return sample_curve(points, in_.effort.part(kAttention)).best();
   }
@@ -197,16 +198,6 @@ class Measurement {
 
   void product(const DeviceBuffer& x, const void* w, const DeviceBuffer& y, DType y_dtype, int64_t m, int64_t n, int64_t k) {
     multiply(device_, stream_, {.x = x.handle(), .w = w, .y = y.handle(), .dtype = in_.act, .y_dtype = y_dtype, .m = m, .n = n, .k = k});
-  }
-
-  std::shared_ptr<DeviceBuffer> on_device(const std::vector<GpuTile>& tiles) {
-    const size_t bytes = tiles.size() * sizeof(GpuTile);
-    const HostBuffer host = device_.new_host_buffer(bytes);
-    std::memcpy(host.handle(), tiles.data(), bytes);
-    auto out = std::make_shared<DeviceBuffer>(device_.new_buffer(bytes));
-    device_.copy_to_device(stream_, out->handle(), host.handle(), bytes);
-    device_.synchronize(stream_);
-    return out;
   }
 
   Device& device_;

@@ -1,12 +1,10 @@
 #include "profile/grouped_work.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
 #include "model/gpu_grouped_experts.h"
-#include "model/gpu_linear.h"
 
 namespace moegen {
 namespace {
@@ -50,22 +48,12 @@ GroupedWork::GroupedWork(Device& device, const Stream& stream, Region memory, co
     form_.down.data = at + 2 * matrix;
     table.push_back(gpu_expert_weights(form_));
   }
-  table_ = on_device(table.data(), table.size() * sizeof(GpuExpertWeights));
+  table_ = device.new_buffer_of(stream, table.data(), table.size() * sizeof(GpuExpertWeights));
   const auto rows = [&](int64_t columns) { return device.new_buffer(static_cast<size_t>(most_rows * columns) * bytes_of(act)); };
   x_ = rows(hidden);
   activated_ = rows(width_);
   y_ = rows(hidden);
   device.fill(stream, x_.handle(), kScaleByte, static_cast<size_t>(most_rows * hidden) * bytes_of(act));
-}
-
-DeviceBuffer GroupedWork::on_device(const void* values, size_t bytes) {
-  const HostBuffer host = device_.new_host_buffer(bytes);
-  device_.host_writes(host.handle(), bytes);
-  std::memcpy(host.handle(), values, bytes);
-  DeviceBuffer out = device_.new_buffer(bytes);
-  device_.copy_to_device(stream_, out.handle(), host.handle(), bytes);
-  device_.synchronize(stream_);
-  return out;
 }
 
 const GroupedWork::Rows& GroupedWork::rows_of(int64_t tokens) {
@@ -75,7 +63,7 @@ const GroupedWork::Rows& GroupedWork::rows_of(int64_t tokens) {
   std::vector<int32_t> begin;
   for (int64_t e = 0; e <= rows.experts; ++e) begin.push_back(static_cast<int32_t>(e * tokens));
   rows.tiles = gpu_group_tiles(begin, {0, rows.experts * tokens});
-  rows.begin = on_device(begin.data(), begin.size() * sizeof(int32_t));
+  rows.begin = device_.new_buffer_of(stream_, begin.data(), begin.size() * sizeof(int32_t));
   return rows;
 }
 
@@ -91,21 +79,8 @@ double GroupedWork::run(int64_t tokens) {
   op.num_tiles = rows.tiles;
   op.table_memory = memory_;
   op.x = x_.handle();
-  op.x_stride = hidden_;
-  op.gated = true;
-  op.kind = gpu_activation(form_.activation);
-  op.clamp = form_.clamp;
-  op.format[0] = op.format[1] = gpu_expand(form_.gate);
-  op.y = activated_.handle();
-  op.y_stride = width_;
-  device_.kernels().grouped_gemm(device_, stream_, op);
-  op.x = activated_.handle();
-  op.x_stride = width_;
-  op.gated = false;
-  op.format[0] = gpu_expand(form_.down);
   op.y = y_.handle();
-  op.y_stride = hidden_;
-  device_.kernels().grouped_gemm(device_, stream_, op);
+  gpu_multiply_experts(device_, stream_, form_, op, activated_.handle());
   device_.synchronize(stream_);
   next_ += rows.experts;
   return 6.0 * static_cast<double>(rows.experts * tokens * hidden_ * width_);

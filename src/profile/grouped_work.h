@@ -28,7 +28,6 @@ class GroupedWork {
     DeviceBuffer begin;
   };
   const Rows& rows_of(int64_t tokens);
-  [[nodiscard]] DeviceBuffer on_device(const void* values, size_t bytes);
 
   Device& device_;
   const Stream& stream_;
